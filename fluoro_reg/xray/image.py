@@ -1,0 +1,46 @@
+"""`XrayImage`: pixels, the camera that made them, what the numbers mean, and which of them may be used."""
+
+import enum
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fluoro_reg.geometry import CameraIntrinsics
+
+
+class Intensity(str, enum.Enum):
+    """What an X-ray's numbers are proportional to."""
+
+    TRANSMITTED = "transmitted"  # detected photons: bone is dark
+    ATTENUATION = "attenuation"  # line integrals up to scale and offset: bone is bright
+    AUTO = "auto"  # not said: to be judged from the image
+
+
+@dataclass(frozen=True, slots=True)
+class XrayImage:
+    """One X-ray. `mask` is True where a pixel may be used (not collimated, not NaN, not burnt-in text)."""
+
+    pixels: Float[Tensor, "height width"]
+    intrinsics: CameraIntrinsics
+    intensity: Intensity
+    mask: Bool[Tensor, "height width"]
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
+        """The window that begins at pixel (left, top), with its camera."""
+        window = (slice(top, top + height), slice(left, left + width))
+        camera = self.intrinsics.cropped(left, top, width, height)
+        return XrayImage(self.pixels[window], camera, self.intensity, self.mask[window])
+
+    def binned(self, factor: int) -> "XrayImage":
+        """Means over blocks of factor x factor usable pixels, with their camera; a block is usable when half of it is."""
+        if factor == 1:
+            return self
+        height, width = self.pixels.shape[0] // factor, self.pixels.shape[1] // factor
+        whole = (slice(0, height * factor), slice(0, width * factor))
+        weight = self.mask[whole].to(self.pixels.dtype)
+        value = torch.where(self.mask[whole], self.pixels[whole], torch.zeros((), dtype=self.pixels.dtype))
+        pooled = [torch.nn.functional.avg_pool2d(x[None, None], factor)[0, 0] for x in (value, weight)]
+        mean = pooled[0] / pooled[1].clamp_min(1e-6)
+        return XrayImage(mean, self.intrinsics.binned(factor), self.intensity, pooled[1] >= 0.5)

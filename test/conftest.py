@@ -1,0 +1,22 @@
+"""Shared fixtures: the folder of real data, seeds."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real data beside the project (or FLUORO_REG_DATA); skips where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("FLUORO_REG_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("the real data folder is absent: set FLUORO_REG_DATA to it")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
