@@ -1,0 +1,26 @@
+"""Batches as plain frozen dataclasses of tensors (nested freely): pick some elements, replace some elements."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from jaxtyping import Int
+from torch import Tensor
+
+B = TypeVar("B")
+
+
+def take(batch: B, rows: Int[Tensor, "m"]) -> B:
+    """The elements `rows` of every tensor in `batch`."""
+    return _map(lambda tensor: tensor[rows], batch)
+
+
+def put(batch: B, rows: Int[Tensor, "m"], new: B) -> B:
+    """`batch` with the elements `rows` replaced by those of `new`."""
+    return _map(lambda tensor, fresh: tensor.index_copy(0, rows.to(tensor.device), fresh), batch, new)
+
+
+def _map(function: Any, *batches: Any) -> Any:
+    if isinstance(batches[0], Tensor):
+        return function(*batches)
+    names = [field.name for field in dataclasses.fields(batches[0])]
+    return type(batches[0])(*(_map(function, *(getattr(batch, name) for batch in batches)) for name in names))

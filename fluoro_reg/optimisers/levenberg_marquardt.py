@@ -1,0 +1,89 @@
+"""Levenberg-Marquardt over a batch of starts in lockstep: one evaluation a round serves every start that still moves.
+
+The problem says what is expensive (`evaluate`), what follows from it (`linearise`, `cost`) and how a step is taken (`retract`);
+nothing here knows images or poses. Weights and masks belong to the linearisation: a trial is judged under the weights of the
+point it started from, so that moving the mask can never pass for progress.
+Source: Marquardt 1963 (damping by the Hessian's diagonal); gain schedule after Nocedal & Wright, "Numerical Optimization", 10.3.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fluoro_reg.optimisers.batch import put, take
+
+E = TypeVar("E")  # an evaluation of a batch: the points and whatever was computed there
+L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
+
+
+class Linearised(Protocol):
+    """Cost, gradient and Gauss-Newton Hessian of a batch."""
+
+    cost: Float[Tensor, "batch"]
+    gradient: Float[Tensor, "batch 6"]
+    hessian: Float[Tensor, "batch 6 6"]
+
+
+class LeastSquaresProblem(Protocol[E, L]):
+    """What Levenberg-Marquardt needs of a problem; E and L are batches in the sense of `fluoro_reg.optimisers.batch`."""
+
+    def retract(self, at: E, step: Float[Tensor, "batch 6"]) -> E:
+        """The points a step away, evaluated (the expensive part)."""
+
+    def linearise(self, at: E) -> L:
+        """Cost, gradient and Hessian, under weights of its own."""
+
+    def cost(self, trial: E, reference: L) -> Float[Tensor, "batch"]:
+        """The trial's cost under the reference's weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevenbergMarquardt:
+    """Settings. Steps are limited to `largest_step` and a start stops when a step falls under `tolerance`: (mm, rad)."""
+
+    iterations: int = 20
+    damping: float = 1e-2
+    largest_step: tuple[float, float] = (12.0, 0.14)
+    tolerance: tuple[float, float] = (0.02, 2e-4)
+
+    def minimise(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
+        """The best points found, their linearisations, and which of them met the tolerance."""
+        at, here = start, problem.linearise(start)
+        batch = here.cost.shape[0]
+        damping = torch.full((batch,), self.damping, dtype=torch.float64)
+        converged, stuck = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.bool)
+        for _ in range(self.iterations):
+            rows = (~(converged | stuck)).nonzero().squeeze(-1)
+            if rows.numel() == 0:
+                break
+            current = take(here, rows)
+            step = self._step(current, damping[rows])
+            trial = problem.retract(take(at, rows), step)
+            better = problem.cost(trial, current) < current.cost
+            won = better.nonzero().squeeze(-1)
+            if won.numel():
+                gained = take(trial, won)
+                at = put(at, rows[won], gained)
+                here = put(here, rows[won], problem.linearise(gained))
+            damping[rows] = torch.where(better, (damping[rows] / 5).clamp_min(1e-6), damping[rows] * 4)
+            small = self._is_small(step)
+            converged[rows] = small
+            stuck[rows] = ~small & (damping[rows] > 1e6)
+        return at, here, converged
+
+    def _step(self, here: Linearised, damping: Float[Tensor, "batch"]) -> Float[Tensor, "batch 6"]:
+        hessian, gradient = here.hessian.double(), here.gradient.double()
+        diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+        floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20
+        damped = hessian + torch.diag_embed(damping[:, None] * diagonal + floor)
+        step, info = torch.linalg.solve_ex(damped, -gradient[..., None])
+        step = torch.where((info == 0)[:, None], step.squeeze(-1), torch.zeros_like(gradient)).nan_to_num(0.0, 0.0, 0.0)
+        lengths = torch.stack([step[:, :3].norm(dim=-1), step[:, 3:].norm(dim=-1)], dim=-1)
+        limit = torch.tensor(self.largest_step, dtype=torch.float64)
+        return step * (limit / lengths.clamp_min(1e-12)).amin(-1, keepdim=True).clamp_max(1.0)
+
+    def _is_small(self, step: Float[Tensor, "batch 6"]) -> Bool[Tensor, "batch"]:
+        return (step[:, :3].norm(dim=-1) < self.tolerance[0]) & (step[:, 3:].norm(dim=-1) < self.tolerance[1])

@@ -1,0 +1,127 @@
+"""`PoseObjective`: renderer, similarity and image as a least-squares problem over poses.
+
+The moving image is `1 - exp(-S L)` of the line integrals L where an object saturates the X-ray (metal is flat grey after a few
+mm), else L itself. Masks are rebuilt at each accepted pose and frozen within a step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
+from fluoro_reg.registration.support import Extent, complete_rays, near_object
+from fluoro_reg.rendering.projection import project_with_jacobian
+from fluoro_reg.rendering.renderer import AbstractRenderer
+from fluoro_reg.similarity import AbstractResidualSimilarity
+
+CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one in so many counts
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One scale of one image: the camera, the X-ray's attenuation and usable pixels there, and the CT to render."""
+
+    renderer: AbstractRenderer
+    intrinsics: CameraIntrinsics
+    fixed: Float[Tensor, "1 height width"]
+    usable: Float[Tensor, "1 height width"]
+    margin_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectModel:
+    """What is known of the CT as an object: pivot, extent, where it is compared and how it saturates (S in 1/L; 0: not)."""
+
+    pivot: Float[Tensor, "3"]
+    extent: Extent
+    roi: str
+    saturation: float
+
+
+@dataclass(frozen=True, slots=True)
+class PosePrior:
+    """A Gaussian belief: inverse covariance of the twist (mm, rad, about the pivot) from `camera_from_patient`."""
+
+    camera_from_patient: RigidTransform
+    information: Float[Tensor, "6 6"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Poses and their rendered images."""
+
+    poses: RigidTransform
+    moving: Float[Tensor, "batch height width"]
+    jacobian: Float[Tensor, "batch height width 6"]
+    near: Float[Tensor, "batch height width"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linearisation:
+    """Normal equations and the weights they hold under."""
+
+    cost: Float[Tensor, "batch"]
+    gradient: Float[Tensor, "batch 6"]
+    hessian: Float[Tensor, "batch 6 6"]
+    weight: Float[Tensor, "batch height width"]
+    prior_weight: Float[Tensor, "batch"]
+
+
+@dataclass(slots=True)
+class PoseObjective:
+    """A `LeastSquaresProblem` of `fluoro_reg.optimisers`; `n_renders` counts views."""
+
+    scale: Scale
+    model: ObjectModel
+    similarity: AbstractResidualSimilarity
+    prior: PosePrior | None = None
+    n_renders: int = 0
+
+    def evaluate(self, poses: RigidTransform) -> Evaluation:
+        """Renders the CT at each pose of a batch."""
+        self.n_renders += poses.translation.shape[0]
+        integrals, jacobian = project_with_jacobian(self.scale.renderer, poses, self.scale.intrinsics, self.model.pivot)
+        near = near_object(integrals, self.model.roi, self.scale.margin_px)
+        if self.model.saturation > 0:
+            passed = torch.exp(-self.model.saturation * integrals)
+            integrals, jacobian = 1 - passed, self.model.saturation * passed[..., None] * jacobian
+        return Evaluation(poses, integrals, jacobian, near)
+
+    def retract(self, at: Evaluation, step: Float[Tensor, "batch 6"]) -> Evaluation:
+        return self.evaluate(retract(at.poses, step, self.model.pivot))
+
+    def linearise(self, at: Evaluation) -> Linearisation:
+        weight = self.weight(at)
+        system = self.similarity.normal_equations(at.moving, at.jacobian, self.scale.fixed, weight)
+        cost, gradient, hessian = system.cost.double(), system.gradient.double(), system.hessian.double()
+        prior_weight = cost / effective_pixels(weight)
+        if self.prior is not None:
+            twist = se3.local(self.prior.camera_from_patient, at.poses, self.model.pivot)
+            pull = twist @ self.prior.information
+            cost = cost + prior_weight * (twist * pull).sum(-1)
+            gradient = gradient + prior_weight[:, None] * pull
+            hessian = hessian + prior_weight[:, None, None] * self.prior.information
+        return Linearisation(cost, gradient, hessian, weight, prior_weight)
+
+    def cost(self, trial: Evaluation, reference: Linearisation) -> Float[Tensor, "batch"]:
+        cost = self.similarity.cost(trial.moving, self.scale.fixed, reference.weight).double()
+        if self.prior is not None:
+            twist = se3.local(self.prior.camera_from_patient, trial.poses, self.model.pivot)
+            cost = cost + reference.prior_weight * (twist @ self.prior.information * twist).sum(-1)
+        return cost
+
+    def score(self, at: Evaluation) -> Float[Tensor, "batch"]:
+        """The similarity that users see, under the weights of each pose."""
+        return self.similarity.score(at.moving, self.scale.fixed, self.weight(at)).double()
+
+    def weight(self, at: Evaluation) -> Float[Tensor, "batch height width"]:
+        """Which pixels count at each pose."""
+        complete = complete_rays(self.scale.renderer.volume, self.model.extent_of(self.scale), at.poses, self.scale.intrinsics)
+        return self.scale.usable * at.near * complete
+
+
+def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
+    """How many independent residuals the weights stand for."""
+    return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()

@@ -1,0 +1,55 @@
+"""What a user may choose of a registration; the one home of these defaults (YAML, `--set` and ROS parameters derive from it)."""
+
+from dataclasses import dataclass
+
+from fluoro_reg.config import option, section
+from fluoro_reg.errors import InputError
+from fluoro_reg.xray.preprocess import PreprocessOptions
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """Thresholds that decide whether a pose may be published; every one must hold."""
+
+    minimum_similarity: float = option(0.45, "gradient NCC at the finest level", minimum=0.1, maximum=1.0)
+    minimum_patch_similarity: float = option(0.3, "mean patch NCC at the finest level", minimum=0.0, maximum=1.0)
+    minimum_pixels: int = option(400, "compared pixels at the finest level", unit="px", minimum=100, maximum=10_000_000)
+    minimum_overlap: float = option(0.25, "share of the projected CT that is compared", minimum=0.05, maximum=1.0)
+    minimum_margin: float = option(
+        0.02, "similarity by which the best pose must beat every other, distinct pose", minimum=0.0, maximum=0.5
+    )
+    distinct_mm: float = option(4.0, "poses whose CT points lie further apart are distinct", unit="mm", minimum=0.5, maximum=50)
+    maximum_sd_mm: float = option(15.0, "predicted standard deviation of a point's depth", unit="mm", minimum=0.1, maximum=200)
+    depth_range_mm: tuple[float, float] = option((100.0, 3000.0), "distance of the CT's centre from the source", unit="mm")
+    maximum_jump_mm: float = option(
+        40.0, "tracking: motion of a CT point since the last accepted pose", unit="mm", minimum=1.0, maximum=1000.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationOptions:
+    """Everything that decides how an image is registered."""
+
+    method: str = option("lm-gradient-ncc", "named method; `fluoro-reg methods` lists them")
+    device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
+    roi: str = option(
+        "auto",
+        "where residuals are taken: the full image, near the projected CT, or its box; auto: near it when the CT is mostly air",
+        choices=("auto", "full", "moving-support", "box"),
+    )
+    saturation: str = option(
+        "auto", "S of the intensity model 1 - exp(-S L) (1/line integral), off, or auto: on for metal objects"
+    )
+    seed: int = option(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
+    preprocess: PreprocessOptions = section(PreprocessOptions)
+    gate: GateOptions = section(GateOptions)
+
+    def __post_init__(self) -> None:
+        if self.saturation in ("auto", "off"):
+            return
+        try:
+            valid = 0 < float(self.saturation) < 1000
+        except ValueError:
+            valid = False
+        if not valid:
+            raise InputError(f"saturation must be a positive number, 'off' or 'auto', got '{self.saturation}'")

@@ -1,0 +1,106 @@
+"""Where a comparison of X-ray and rendered CT makes sense, pixel by pixel and pose by pose.
+
+Two things make an honest pixel worthless: the X-ray shows anatomy that lies beyond the CT's end, so the ray's line integral is
+incomplete; or the CT is a single object (an implant, one bone) and the pixel shows something else altogether. On real
+fluoroscopy of implants the second mask decides between 0 and 90 % success; a CT cut at the pelvis makes the first one decide.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.rendering.projection import camera_rays
+
+BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
+CUT_SHARE = 0.05  # of an outermost slice that is body
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The CT's non-air box in voxels, and at which of its faces the body goes on beyond the CT."""
+
+    low: Float[Tensor, "3"]
+    high: Float[Tensor, "3"]
+    cut_low: Bool[Tensor, "3"]
+    cut_high: Bool[Tensor, "3"]
+
+    @staticmethod
+    def of(volume: CTVolume) -> "Extent":
+        """The extent of a volume; an empty one has its whole grid as box."""
+        filled = volume.attenuation > 0
+        low, high = torch.zeros(3, dtype=torch.float64), torch.tensor(volume.shape_ijk, dtype=torch.float64) - 1
+        cut_low, cut_high = torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+        for axis in range(3):
+            dim = 2 - axis
+            occupied = _occupied(filled, dim)
+            if occupied.numel():
+                low[axis], high[axis] = float(occupied[0]), float(occupied[-1])
+            ends = [volume.attenuation.select(dim, index) for index in (0, -1)]
+            cut_low[axis], cut_high[axis] = ((end > BODY_ATTENUATION).float().mean() > CUT_SHARE for end in ends)
+        return Extent(low, high, cut_low, cut_high)
+
+
+def _occupied(filled: Bool[Tensor, "k j i"], dim: int) -> Tensor:
+    others = tuple(d for d in range(3) if d != dim)
+    return filled.sum(dim=others).nonzero().squeeze(-1)
+
+
+def complete_rays(
+    volume: CTVolume, extent: Extent, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
+) -> Bool[Tensor, "batch height width"]:
+    """Rays that do not pass through the body beyond a cut face.
+
+    Within the column that the body fills (the non-air box, continued beyond a cut face) a ray must not leave the CT's range.
+    """
+    rays = camera_rays(volume, camera_from_patient, intrinsics)
+    u = torch.arange(intrinsics.width, dtype=torch.float32)
+    v = torch.arange(intrinsics.height, dtype=torch.float32)
+    matrix = rays.direction_from_pixel.float()[:, None, None]
+    direction = matrix[..., 0] * u[:, None] + matrix[..., 1] * v[:, None, None] + matrix[..., 2]
+    source = rays.source.float()[:, None, None]
+    low, high = extent.low.float() - 0.5, extent.high.float() + 0.5
+    safe = torch.where(direction.abs() < 1e-12, torch.full_like(direction, 1e-12), direction)
+    to_low, to_high = (low - source) / safe, (high - source) / safe
+    enter, leave = torch.minimum(to_low, to_high), torch.maximum(to_low, to_high)
+    complete = torch.ones(direction.shape[:-1], dtype=torch.bool)
+    for axis in range(3):
+        if not (extent.cut_low[axis] or extent.cut_high[axis]):
+            continue
+        others = [a for a in range(3) if a != axis]
+        begin, end = enter[..., others].amax(-1).clamp_min(0), leave[..., others].amin(-1)
+        first = source[..., axis] + begin * direction[..., axis]
+        last = source[..., axis] + end * direction[..., axis]
+        below = (torch.minimum(first, last) < low[axis]) & extent.cut_low[axis]
+        above = (torch.maximum(first, last) > high[axis]) & extent.cut_high[axis]
+        complete &= ~((begin < end) & (below | above))
+    return complete
+
+
+def near_object(integrals: Float[Tensor, "batch height width"], roi: str, margin_px: float) -> Float[Tensor, "batch height width"]:
+    """1 where the moving image has something to say, 0 elsewhere; `roi` is full, moving-support or box."""
+    if roi == "full":
+        return torch.ones_like(integrals)
+    peak = integrals.flatten(1).amax(-1)[:, None, None]
+    support = ((integrals > 0.02 * peak) & (peak > 0)).float()
+    if roi == "box":
+        rows, columns = support.amax(2, keepdim=True), support.amax(1, keepdim=True)
+        support = _filled(rows, 1) * _filled(columns, 2)
+    reach = max(math.ceil(margin_px), 1)
+    grown = torch.nn.functional.max_pool2d(support[:, None], (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return torch.nn.functional.max_pool2d(grown, (1, 2 * reach + 1), stride=1, padding=(0, reach))[:, 0]
+
+
+def _filled(flags: Tensor, dim: int) -> Tensor:
+    """Ones between the first and the last one."""
+    return flags.cummax(dim).values * flags.flip(dim).cummax(dim).values.flip(dim)
+
+
+def eroded(usable: Bool[Tensor, "height width"]) -> Float[Tensor, "1 height width"]:
+    """Usable pixels whose eight neighbours are usable too (a gradient reads them); the image's rim is not."""
+    refused = torch.nn.functional.pad((~usable).float()[None, None], (1, 1, 1, 1), value=1.0)
+    return 1 - torch.nn.functional.max_pool2d(refused, 3, stride=1)[0]

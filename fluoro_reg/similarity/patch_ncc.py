@@ -1,0 +1,74 @@
+"""Patch NCC: the mean correlation over square patches, each with its own brightness and contrast, each distrusted as a whole
+when it does not fit (a tool, text, anatomy that the CT lacks). One patch of the whole image is the global NCC.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.similarity.residual import (
+    AbstractResidualSimilarity,
+    Image,
+    Images,
+    Jacobian,
+    NormalEquations,
+    normalised,
+    robust,
+    standardised,
+    standardised_jacobian,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchNCC(AbstractResidualSimilarity):
+    """`patch` in pixels (0: the whole image is one); `robust_scale` is Geman-McClure's c on a patch's 2 (1 - NCC);
+    patches with less than `least_share` of their pixels usable do not count."""
+
+    patch: int = 16
+    robust_scale: float = 0.5
+    least_share: float = 0.3
+    floor: float = 1e-4
+
+    def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
+        z, sd, zf, w, share = self._standardise(moving, fixed, weight)
+        residual = z - zf
+        batch, patches, n = z.shape
+        rho, reweight = robust((w * residual * residual).sum(-1), self.robust_scale)
+        rows = w * (share * reweight)[..., None]
+        flat = self._patches(jacobian).flatten(0, 1)
+        jz = standardised_jacobian(flat, z.flatten(0, 1), sd.flatten(0, 1), w.flatten(0, 1)).reshape(batch, patches * n, 6)
+        weighted = (jz * rows.flatten(1)[..., None]).mT
+        gradient = (weighted @ residual.flatten(1)[..., None]).squeeze(-1)
+        return NormalEquations((share * rho).sum(-1), gradient, weighted @ jz)
+
+    def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        z, _, zf, w, share = self._standardise(moving, fixed, weight)
+        rho, _ = robust((w * (z - zf).square()).sum(-1), self.robust_scale)
+        return (share * rho).sum(-1)
+
+    def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        z, _, zf, w, share = self._standardise(moving, fixed, weight)
+        return (share * (w * z * zf).sum(-1)).sum(-1)
+
+    def _standardise(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        weights = self._patches(weight[..., None]).squeeze(-1)
+        batch, patches, n = weights.shape
+        usable = (weights > 0).to(weights.dtype).mean(-1)
+        share = normalised(weights.mean(-1) * (usable >= self.least_share))
+        w = normalised(weights.flatten(0, 1))
+        values = self._patches(moving[..., None]).squeeze(-1).flatten(0, 1)
+        targets = self._patches(fixed[..., None]).squeeze(-1).expand(batch, patches, n).flatten(0, 1)
+        z, sd = standardised(values, w, self.floor)
+        zf, _ = standardised(targets, w, self.floor)
+        shape = (batch, patches)
+        return z.unflatten(0, shape), sd.unflatten(0, shape), zf.unflatten(0, shape), w.unflatten(0, shape), share
+
+    def _patches(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch patches n channels"]:
+        batch, height, width, channels = images.shape
+        size_v, size_u = (self.patch, self.patch) if self.patch else (height, width)
+        size_v, size_u = min(size_v, height), min(size_u, width)
+        rows, columns = height // size_v, width // size_u
+        whole = images[:, : rows * size_v, : columns * size_u]
+        tiles = whole.reshape(batch, rows, size_v, columns, size_u, channels).transpose(2, 3)
+        return tiles.reshape(batch, rows * columns, size_v * size_u, channels)
