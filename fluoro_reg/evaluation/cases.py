@@ -1,0 +1,134 @@
+"""Case folders: one registration problem with its answer, as files that any program can read or write.
+
+    case/ ct/ (or a path in case.json)  image.npy|png|dcm  camera.json  initial.json  truth.json  landmarks.json  case.json
+
+The case names its CT and image by paths and does not read them: the readers of `ct` and `xray` do, with the options of a run.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt16
+from PIL import Image
+from torch import Tensor
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.geometry.files import read_camera, read_json, read_pose, write_camera, write_json, write_pose
+from fluoro_reg.xray.image import Intensity
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationCase:
+    """One case. `initial` is None when the folder has no initial.json (methods that find their own start)."""
+
+    folder: Path
+    ct: Path
+    image: Path
+    intensity: Intensity
+    intrinsics: CameraIntrinsics
+    initial: RigidTransform | None
+    truth: RigidTransform
+    landmarks_patient: Float[Tensor, "n 3"]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+
+def find_cases(root: Path | str) -> list[Path]:
+    """The case folders (those with a case.json) in `root`, sorted by name; `root` may be a case itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    root = Path(root)
+    if (root / "case.json").is_file():
+        return [root]
+    folders = sorted(path.parent for path in root.glob("*/case.json"))
+    if not folders:
+        raise InputError(
+            f"no case folder in {root.name}: none of its folders has a case.json; make some with 'fluoro-reg simulate'"
+        )
+    return folders
+
+
+def read_case(folder: Path | str) -> RegistrationCase:
+    """Reads and checks a case folder; the CT and the image must exist, their content is not looked at.
+
+    Raises:
+        InputError: a missing or malformed file.
+    """
+    folder = Path(folder)
+    content = read_json(folder / "case.json")
+    initial = folder / "initial.json"
+    return RegistrationCase(
+        folder=folder,
+        ct=_existing(folder, content, "ct", default="ct"),
+        image=_existing(folder, content, "image", default=None),
+        intensity=_intensity(content.get("intensity", Intensity.AUTO.value)),
+        intrinsics=read_camera(folder / "camera.json"),
+        initial=read_pose(initial) if initial.exists() else None,
+        truth=read_pose(folder / "truth.json"),
+        landmarks_patient=read_landmarks(folder / "landmarks.json"),
+    )
+
+
+def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"]) -> None:
+    """Writes the case's folder with its image as a 16-bit PNG; the CT is referred to by a relative path."""
+    case.folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(case.image)
+    write_camera(case.folder / "camera.json", case.intrinsics)
+    if case.initial is not None:
+        write_pose(case.folder / "initial.json", case.initial)
+    write_pose(case.folder / "truth.json", case.truth)
+    write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
+    paths = {key: Path(os.path.relpath(path, case.folder)).as_posix() for key, path in (("ct", case.ct), ("image", case.image))}
+    write_json(case.folder / "case.json", {**paths, "intensity": case.intensity.value})
+
+
+def read_landmarks(path: Path | str) -> Float[Tensor, "n 3"]:
+    """`points_patient_mm` of a landmarks.json.
+
+    Raises:
+        InputError: missing, empty, not rows of three finite numbers.
+    """
+    path = Path(path)
+    rows = read_json(path).get("points_patient_mm")
+    rule = f"{path.name} must hold 'points_patient_mm', a list of [x, y, z] in mm"
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise InputError(rule)
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for row in rows for value in row):
+        raise InputError(rule)
+    points = torch.tensor(rows, dtype=torch.float64)
+    if not torch.isfinite(points).all():
+        raise InputError(f"{path.name} holds NaN or infinite coordinates; give finite numbers in mm")
+    return points
+
+
+def write_landmarks(path: Path | str, points_patient: Float[Tensor, "n 3"]) -> None:
+    """The inverse of `read_landmarks`."""
+    write_json(path, {"points_patient_mm": points_patient.double().tolist()})
+
+
+def _existing(folder: Path, content: dict[str, Any], key: str, default: str | None) -> Path:
+    entry = content.get(key, default)
+    if not isinstance(entry, str) or not entry:
+        raise InputError(f"case.json of {folder.name} must name its {key} by '{key}', a path relative to the case folder")
+    path = folder / entry
+    if not path.exists():
+        raise InputError(f"case {folder.name} refers to the {key} {Path(entry).name}, which does not exist; correct case.json")
+    return path
+
+
+def _intensity(value: Any) -> Intensity:
+    try:
+        return Intensity(value)
+    except ValueError as error:
+        known = ", ".join(intensity.value for intensity in Intensity)
+        raise InputError(f"case.json: 'intensity' must be one of {known}, got {value!r}") from error
