@@ -44,15 +44,16 @@ class CTVolume:
         """Voxel indices (i, j, k) as patient mm."""
         return points_voxel @ self.patient_from_voxel[:3, :3].T + self.patient_from_voxel[:3, 3]
 
-    def downsampled(self, factor: int) -> "CTVolume":
-        """Means over factor^3 voxels (air beyond the end), with the geometry that belongs to them; for coarse levels."""
-        if factor == 1:
+    def downsampled(self, factors_ijk: tuple[int, int, int]) -> "CTVolume":
+        """Means over blocks of voxels (air beyond the end), with the geometry that belongs to them; for coarse scales."""
+        if factors_ijk == (1, 1, 1):
             return self
-        slices, rows, columns = self.attenuation.shape
-        padding = (0, -columns % factor, 0, -rows % factor, 0, -slices % factor)
+        factors = factors_ijk[::-1]  # the memory's order
+        padding = [p for n, f in zip(self.shape_ijk, factors_ijk, strict=True) for p in (0, -n % f)]
         padded = torch.nn.functional.pad(self.attenuation, padding)
-        pooled = torch.nn.functional.avg_pool3d(padded[None, None], factor)[0, 0].contiguous()
+        pooled = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].contiguous()
+        scale = torch.tensor(factors_ijk, dtype=torch.float64)
         coarse = torch.eye(4, dtype=torch.float64)
-        coarse[:3, :3] *= factor
-        coarse[:3, 3] = (factor - 1) / 2
+        coarse[:3, :3] = torch.diag(scale)
+        coarse[:3, 3] = (scale - 1) / 2
         return CTVolume(pooled, self.patient_from_voxel @ coarse, self.fingerprint, self.hu_range, self.warnings)

@@ -3,7 +3,7 @@
 The problem says what is expensive (`evaluate`), what follows from it (`linearise`, `cost`) and how a step is taken (`retract`);
 nothing here knows images or poses. Weights and masks belong to the linearisation: a trial is judged under the weights of the
 point it started from, so that moving the mask can never pass for progress.
-Source: Marquardt 1963 (damping by the Hessian's diagonal); gain schedule after Nocedal & Wright, "Numerical Optimization", 10.3.
+Source: Marquardt 1963 (damping by the Hessian's diagonal); Nocedal & Wright, "Numerical Optimization", section 10.3.
 """
 
 from dataclasses import dataclass

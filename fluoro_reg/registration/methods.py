@@ -1,6 +1,6 @@
 """Named methods are data: stages with their similarity and optimiser settings, one YAML file each in `config/methods/`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from fluoro_reg.similarity import SIMILARITIES, AbstractResidualSimilarity, Grad
 class StageOptions:
     """One scale: Levenberg-Marquardt from every hypothesis still alive, then the best distinct `keep` go on."""
 
-    object_px: int = option(64, "pixels across the CT's projection (or the image, if smaller) at this scale", minimum=8, maximum=4096)
+    object_px: int = option(
+        64, "pixels across the CT's projection (or the image, if smaller) at this scale", minimum=8, maximum=4096
+    )
     similarity: str = option("gradient-ncc", "what is maximised", choices=tuple(SIMILARITIES))
     robust_scale: float = option(4.0, "Geman-McClure's c; a large number is plain least squares", minimum=1e-3, maximum=1e12)
     patch: int = option(16, "patch-ncc: side of a patch", unit="px", minimum=4, maximum=1024)
@@ -50,6 +52,10 @@ class Method:
     search: SearchOptions = section(SearchOptions)
     stages: tuple[StageOptions, ...] = field(default=(StageOptions(),))
 
+    def tracking_stages(self) -> tuple[StageOptions, ...]:
+        """The last two stages with one hypothesis: coarse to fine even from a good start, since the finest alone gets lost."""
+        return tuple(replace(stage, keep=1) for stage in self.stages[-2:])
+
 
 def load_methods() -> dict[str, Method]:
     """All methods that are installed, by name."""
@@ -70,7 +76,9 @@ def load_method(name: str) -> Method:
 
 def _read(path: Path) -> Method:
     content: dict[str, Any] = load_yaml(path)
-    stages = tuple(from_mapping(StageOptions, stage, f"{path.name}, stage {i}") for i, stage in enumerate(content.pop("stages")))
+    stages = tuple(
+        from_mapping(StageOptions, stage, f"{path.name}, stage {i}") for i, stage in enumerate(content.pop("stages"))
+    )
     search = from_mapping(SearchOptions, content.pop("search", {}), f"{path.name}, search")
     header = {"description": str(content.pop("description")), "needs": tuple(content.pop("needs", ("start",)))}
     if content:

@@ -4,7 +4,7 @@ The moving image is `1 - exp(-S L)` of the line integrals L where an object satu
 mm), else L itself. Masks are rebuilt at each accepted pose and frozen within a step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from fluoro_reg.rendering.projection import project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import AbstractResidualSimilarity
 
+LEAST_PIXELS = 30
 CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one in so many counts
 
 
@@ -27,15 +28,15 @@ class Scale:
     intrinsics: CameraIntrinsics
     fixed: Float[Tensor, "1 height width"]
     usable: Float[Tensor, "1 height width"]
+    extent: Extent
     margin_px: float
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectModel:
-    """What is known of the CT as an object: pivot, extent, where it is compared and how it saturates (S in 1/L; 0: not)."""
+    """What is known of the CT as an object: pivot (patient mm), where it is compared, how it saturates (S in 1/L; 0: not)."""
 
     pivot: Float[Tensor, "3"]
-    extent: Extent
     roi: str
     saturation: float
 
@@ -103,25 +104,37 @@ class PoseObjective:
             cost = cost + prior_weight * (twist * pull).sum(-1)
             gradient = gradient + prior_weight[:, None] * pull
             hessian = hessian + prior_weight[:, None, None] * self.prior.information
-        return Linearisation(cost, gradient, hessian, weight, prior_weight)
+        return Linearisation(_unless_empty(cost, weight), gradient, hessian, weight, prior_weight)
 
     def cost(self, trial: Evaluation, reference: Linearisation) -> Float[Tensor, "batch"]:
         cost = self.similarity.cost(trial.moving, self.scale.fixed, reference.weight).double()
         if self.prior is not None:
             twist = se3.local(self.prior.camera_from_patient, trial.poses, self.model.pivot)
             cost = cost + reference.prior_weight * (twist @ self.prior.information * twist).sum(-1)
-        return cost
+        return _unless_empty(cost, reference.weight)
 
     def score(self, at: Evaluation) -> Float[Tensor, "batch"]:
         """The similarity that users see, under the weights of each pose."""
         return self.similarity.score(at.moving, self.scale.fixed, self.weight(at)).double()
 
+    def widened(self, margin: int) -> "PoseObjective":
+        """The same objective on a detector `margin` pixels larger on every side, all of it usable; to render, not to fit."""
+        camera = self.scale.intrinsics
+        camera = camera.cropped(-margin, -margin, camera.width + 2 * margin, camera.height + 2 * margin)
+        blank = torch.ones(1, camera.height, camera.width)
+        return replace(self, scale=replace(self.scale, intrinsics=camera, fixed=blank, usable=blank), n_renders=0)
+
     def weight(self, at: Evaluation) -> Float[Tensor, "batch height width"]:
         """Which pixels count at each pose."""
-        complete = complete_rays(self.scale.renderer.volume, self.model.extent_of(self.scale), at.poses, self.scale.intrinsics)
-        return self.scale.usable * at.near * complete
+        scale = self.scale
+        return scale.usable * at.near * complete_rays(scale.renderer.volume, scale.extent, at.poses, scale.intrinsics)
 
 
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """How many independent residuals the weights stand for."""
     return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()
+
+
+def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
+    """A pose that leaves next to nothing to compare is infinitely bad, not perfect."""
+    return torch.where((weight > 0).flatten(1).sum(-1) < LEAST_PIXELS, torch.inf, cost)

@@ -1,4 +1,4 @@
-"""What a user may choose of a registration; the one home of these defaults (YAML, `--set` and ROS parameters derive from it)."""
+"""What a user may choose of a registration; the one home of these defaults (YAML, `--set` and ROS parameters follow)."""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.rendering.projection import camera_rays
+from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
 CUT_SHARE = 0.05  # of an outermost slice that is body
@@ -57,7 +57,7 @@ def complete_rays(
 
     Within the column that the body fills (the non-air box, continued beyond a cut face) a ray must not leave the CT's range.
     """
-    rays = camera_rays(volume, camera_from_patient, intrinsics)
+    rays = rays_of_views(volume, camera_from_patient, intrinsics)
     u = torch.arange(intrinsics.width, dtype=torch.float32)
     v = torch.arange(intrinsics.height, dtype=torch.float32)
     matrix = rays.direction_from_pixel.float()[:, None, None]
@@ -81,7 +81,9 @@ def complete_rays(
     return complete
 
 
-def near_object(integrals: Float[Tensor, "batch height width"], roi: str, margin_px: float) -> Float[Tensor, "batch height width"]:
+def near_object(
+    integrals: Float[Tensor, "batch height width"], roi: str, margin_px: float
+) -> Float[Tensor, "batch height width"]:
     """1 where the moving image has something to say, 0 elsewhere; `roi` is full, moving-support or box."""
     if roi == "full":
         return torch.ones_like(integrals)

@@ -1,8 +1,8 @@
 """Gradient correlation: NCC of the two image gradients, both components under one normalisation.
 
 Edges survive what spoils grey values between a CT and an X-ray: truncated anatomy, scatter, gamma, shading, beam hardening.
-Source: Penney et al., "A comparison of similarity measures for use in 2-D-3-D medical image registration", IEEE TMI 17(4), 1998;
-joint normalisation keeps the direction of an edge, which per-component normalisation forgets.
+Source: Penney et al., "A comparison of similarity measures for use in 2-D-3-D medical image registration", IEEE TMI 17(4),
+1998; joint normalisation keeps the direction of an edge, which per-component normalisation forgets.
 """
 
 from dataclasses import dataclass

@@ -62,7 +62,10 @@ def standardised(
 
 
 def standardised_jacobian(
-    jacobian: Float[Tensor, "batch n 6"], z: Float[Tensor, "batch n"], sd: Float[Tensor, "batch 1"], weight: Float[Tensor, "batch n"]
+    jacobian: Float[Tensor, "batch n 6"],
+    z: Float[Tensor, "batch n"],
+    sd: Float[Tensor, "batch 1"],
+    weight: Float[Tensor, "batch n"],
 ) -> Float[Tensor, "batch n 6"]:
     """dz/dtwist from dI/dtwist."""
     means = torch.stack([weight, weight * z], dim=1) @ jacobian

@@ -1,0 +1,71 @@
+"""The gates: whether a pose may leave the registration, and the sentence that says why not.
+
+No single number separates right from wrong poses (an absolute similarity is not comparable between anatomies and doses), so
+every one of several independent conditions must hold. A rejected pose is still reported, for people; it is never published.
+"""
+
+import math
+from dataclasses import dataclass
+
+from fluoro_reg.registration.options import GateOptions
+from fluoro_reg.registration.result import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for the best pose. `rival_similarity` is the best among distinct poses, `depth_sd_mm` the predicted standard
+    deviation along the optical axis; both None when there is none."""
+
+    similarity: float
+    patch_similarity: float
+    rival_similarity: float | None
+    pixels: int
+    overlap: float
+    depth_mm: float
+    depth_sd_mm: float | None
+    converged: bool
+
+    def scores(self) -> dict[str, float]:
+        """The numbers by name, for the result; absent ones are left out."""
+        numbers = {
+            "similarity": self.similarity,
+            "patch_similarity": self.patch_similarity,
+            "rival_similarity": self.rival_similarity,
+            "pixels": float(self.pixels),
+            "overlap": self.overlap,
+            "depth_mm": self.depth_mm,
+            "depth_sd_mm": self.depth_sd_mm,
+        }
+        return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
+
+
+def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
+    """The outcome and its sentence; the first gate that fails decides."""
+    e = evidence
+    near, far = gate.depth_range_mm
+    if not near <= e.depth_mm <= far:
+        return (
+            Outcome.REJECTED_POSE,
+            f"the CT would lie {e.depth_mm:.0f} mm from the source, outside {near:.0f} to {far:.0f} mm",
+        )
+    if e.pixels < gate.minimum_pixels:
+        return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
+    if e.overlap < gate.minimum_overlap:
+        return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
+    if not e.similarity >= gate.minimum_similarity:
+        return (
+            Outcome.REJECTED_POSE,
+            f"the CT does not explain the image: similarity {e.similarity:.2f} < {gate.minimum_similarity}",
+        )
+    if not e.patch_similarity >= gate.minimum_patch_similarity:
+        return (
+            Outcome.REJECTED_POSE,
+            f"parts of the image contradict it: patch similarity {e.patch_similarity:.2f} < {gate.minimum_patch_similarity}",
+        )
+    if e.rival_similarity is not None and e.similarity - e.rival_similarity < gate.minimum_margin:
+        return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
+    if e.depth_sd_mm is None or e.depth_sd_mm > gate.maximum_sd_mm:
+        return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
+    if not e.converged:
+        return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out"
+    return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"

@@ -1,0 +1,52 @@
+"""From the curvature at the optimum to a covariance that a ROS consumer can use.
+
+Residuals after convergence say how noisy the images are to each other; the inverse Gauss-Newton Hessian turns that into the
+covariance of the twist. Neighbouring pixels are not independent and the model is never quite right, so the standard deviations
+are inflated, and depth once more: its bias follows the intensity model while everything in the plane stays put.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry.so3 import hat
+
+INFLATION = 3.0  # of standard deviations, in the plane
+DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
+
+
+def twist_covariance(
+    hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
+) -> Float[Tensor, "6 6"] | None:
+    """Covariance of the twist about the pivot (patient axes, mm and rad); None where the image leaves a direction free."""
+    scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
+    correlation = scale[:, None] * hessian * scale
+    if not torch.isfinite(correlation).all() or float(torch.linalg.eigvalsh(correlation)[0]) < 1e-7:
+        return None
+    covariance = cost / n_effective * scale[:, None] * torch.linalg.inv(correlation) * scale
+    return _inflated(covariance, rotation)
+
+
+def ros_covariance(
+    twist_covariance: Float[Tensor, "6 6"], camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]
+) -> Float[Tensor, "6 6"]:
+    """The covariance as ROS has it: of the patient's origin in camera axes, and of rotations about the fixed camera axes.
+
+    A twist (v, w) about pivot p moves the patient's origin by `R (v + p x w)` and turns it by `R w`.
+    """
+    rotation = camera_from_patient.rotation
+    jacobian = torch.zeros(6, 6, dtype=torch.float64)
+    jacobian[:3, :3] = rotation
+    jacobian[:3, 3:] = rotation @ hat(pivot)
+    jacobian[3:, 3:] = rotation
+    return jacobian @ twist_covariance @ jacobian.T
+
+
+def _inflated(covariance: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
+    to_camera = torch.block_diag(rotation, rotation)
+    widen = torch.diag(
+        torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
+    )
+    transform = to_camera.T @ widen @ to_camera
+    return transform @ covariance @ transform.T

@@ -1,0 +1,62 @@
+"""Weighing the refined hypotheses: scores at the finest scale, rivals, covariance, and the verdict of the gates."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.registration.acceptance import Evidence, judge
+from fluoro_reg.registration.covariance import ros_covariance, twist_covariance
+from fluoro_reg.registration.hypotheses import PoseMetric
+from fluoro_reg.registration.objective import effective_pixels
+from fluoro_reg.registration.options import GateOptions
+from fluoro_reg.registration.result import Hypothesis, Outcome
+from fluoro_reg.registration.solver import Refined
+from fluoro_reg.similarity import GradientNCC, PatchNCC
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement on the first hypothesis, and the others."""
+
+    outcome: Outcome
+    reason: str
+    evidence: Evidence
+    alternatives: tuple[Hypothesis, ...]
+    covariance: Float[Tensor, "6 6"] | None
+
+
+def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
+    """Scores every hypothesis by the same two similarities, whatever the method maximised, and judges the first."""
+    at, objective = refined.at, refined.objective
+    fixed, weight = objective.scale.fixed, refined.linearised.weight
+    similarity = GradientNCC().score(at.moving, fixed, weight).double()
+    patch = PatchNCC().score(at.moving, fixed, weight).double()
+    apart = metric.distances(at.poses, at.poses[0])
+    rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
+    covariance, depth_sd_mm = _covariance(refined)
+    evidence = Evidence(
+        similarity=float(similarity[0]),
+        patch_similarity=float(patch[0]),
+        rival_similarity=max((float(similarity[k]) for k in rivals), default=None),
+        pixels=int((weight[0] > 0).sum()),
+        overlap=float(weight[0].sum() / at.near[0].sum().clamp_min(1.0)),
+        depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
+        depth_sd_mm=depth_sd_mm,
+        converged=bool(refined.converged[0]),
+    )
+    outcome, reason = judge(evidence, gate)
+    alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)
+    return Verdict(outcome, reason, evidence, alternatives, covariance)
+
+
+def _covariance(refined: Refined) -> tuple[Tensor | None, float | None]:
+    pose, pivot = refined.poses[0], refined.objective.model.pivot
+    here = refined.linearised
+    pixels = float(effective_pixels(here.weight[:1])[0])
+    twist = twist_covariance(here.hessian[0], float(here.cost[0]), pixels, pose.rotation)
+    if twist is None:
+        return None, None
+    depth_axis = pose.rotation[2]
+    return ros_covariance(twist, pose, pivot), float(torch.sqrt(depth_axis @ twist[:3, :3] @ depth_axis))

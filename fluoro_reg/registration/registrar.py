@@ -1,0 +1,136 @@
+"""`Registrar.register`: one image and a start to one judged pose. The whole story is in that one method."""
+
+import time
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.evidence import weigh
+from fluoro_reg.registration.hypotheses import PoseMetric, reference_points
+from fluoro_reg.registration.methods import Method, load_method
+from fluoro_reg.registration.objective import ObjectModel, PosePrior
+from fluoro_reg.registration.options import RegistrationOptions
+from fluoro_reg.registration.result import Outcome, RegistrationResult
+from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
+from fluoro_reg.registration.solver import Refined, Solver
+from fluoro_reg.registration.support import Extent
+from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.preprocess import preprocess
+
+METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
+SATURATION_DEPTH_MM = 3.0  # metal of this thickness leaves 1/e of the contrast
+MOSTLY_AIR = 0.15  # a CT of which less than this share is not air is one object and not a body
+
+
+@dataclass(slots=True)
+class Registrar:
+    """Registers X-rays to one CT by one named method. Not for use from two threads at once."""
+
+    volume: CTVolume
+    options: RegistrationOptions
+    method: Method = field(init=False)
+    renderers: CoarseRenderers = field(init=False)
+    model: ObjectModel = field(init=False)
+    metric: PoseMetric = field(init=False)
+    corners_patient: Float[Tensor, "8 3"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not (self.volume.attenuation > 0).any():
+            raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
+        self.method = load_method(self.options.method)
+        self.renderers = CoarseRenderers(self.volume, self.options.device)
+        self.corners_patient = box_corners(self.volume, Extent.of(self.volume))
+        self.metric = PoseMetric(reference_points(self.corners_patient))
+        self.model = object_model(self.volume, self.options, self.corners_patient.mean(0))
+
+    def register(
+        self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None = None, tracking: bool = False
+    ) -> RegistrationResult:
+        """The pose of the CT in `image`, judged. `tracking` says that `start` is the last frame's pose: no search is made.
+
+        Bad images and starts come back as a rejected result, never as an exception.
+        """
+        clock = _Clock()
+        prepared = preprocess(image, self.options.preprocess)
+        clock.lap("preprocess")
+        if prepared.rejection is not None:
+            return self._refused(Outcome.REJECTED_IMAGE, prepared.rejection, start, clock)
+        if start is None:
+            return self._refused(Outcome.NO_START, "no start pose is known: give one", start, clock)
+        scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
+        near, far = self.options.gate.depth_range_mm
+        if not near <= scales.depth_mm <= far:
+            reason = (
+                f"the start puts the CT {scales.depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
+            )
+            return self._refused(Outcome.REJECTED_POSE, reason, start, clock)
+        solver = Solver(scales, self.model, self.metric, prior)
+        poses = solver.starts(start, None if tracking else self.method.search)
+        clock.lap("search")
+        stages = self.method.tracking_stages() if tracking else self.method.stages
+        refined = solver.run(poses, stages)
+        clock.lap("refine")
+        return self._judged(refined, solver, start, clock)
+
+    def _judged(self, refined: Refined, solver: Solver, start: RigidTransform, clock: "_Clock") -> RegistrationResult:
+        verdict = weigh(refined, self.metric, self.options.gate)
+        clock.lap("judge")
+        return RegistrationResult(
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            method=self.method.name,
+            camera_from_patient=refined.poses[0],
+            initial_camera_from_patient=start,
+            similarity=verdict.evidence.similarity,
+            alternatives=verdict.alternatives,
+            covariance=verdict.covariance,
+            n_renders=solver.n_renders,
+            elapsed_s=clock.total(),
+            device=self.renderers.device,
+            scores=verdict.evidence.scores(),
+            seconds=clock.laps,
+        )
+
+    def _refused(self, outcome: Outcome, reason: str, start: RigidTransform | None, clock: "_Clock") -> RegistrationResult:
+        return RegistrationResult(
+            outcome,
+            reason,
+            self.method.name,
+            initial_camera_from_patient=start,
+            elapsed_s=clock.total(),
+            device=self.renderers.device,
+            seconds=clock.laps,
+        )
+
+
+def object_model(volume: CTVolume, options: RegistrationOptions, pivot: Float[Tensor, "3"]) -> ObjectModel:
+    """What `auto` means for this CT: an object in air is compared near its projection, and metal saturates."""
+    filled = volume.attenuation > 0
+    roi = options.roi
+    if roi == "auto":
+        roi = "moving-support" if float(filled.float().mean()) < MOSTLY_AIR else "full"
+    if options.saturation not in ("auto", "off"):
+        return ObjectModel(pivot, roi, float(options.saturation))
+    values = volume.attenuation[filled]
+    dense = float(values[:: max(1, values.numel() // 100_000)].quantile(0.9))
+    metal = options.saturation == "auto" and dense > METAL_ATTENUATION
+    return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._begin = self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+    def total(self) -> float:
+        return time.perf_counter() - self._begin
