@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Every check of the project, set-up included: lint, format, types, tests. Arguments go to pytest: `scripts/test.sh -k tilt`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/bootstrap.sh
+
+ruff check .
+ruff format --check .
+mypy
+
+# Two processes: the tests are many and small, and two cores are what a modest machine has.
+exec pytest -n "${FLUORO_REG_TEST_PROCESSES:-2}" --dist loadfile "$@"
