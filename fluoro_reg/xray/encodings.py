@@ -1,0 +1,131 @@
+"""Pixels and intrinsics of sensor_msgs messages, without ROS: the node and the replay of bags share these functions.
+
+Any object with a message's fields will do: rclpy's (data is array.array('B')), rosbags' (data is an ndarray) or a test's.
+cv_bridge rescales mono16 to mono8 and refuses 16UC1 as mono16, so the bytes are read here: `step` may exceed the row, `is_bigendian` is
+honoured, the length is checked. Bytes that are already native grey pixels are not copied.
+"""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num
+from PIL import Image, UnidentifiedImageError
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics
+
+_GREY = {
+    "mono8": "u1",
+    "8UC1": "u1",
+    "8SC1": "i1",
+    "mono16": "u2",
+    "16UC1": "u2",
+    "16SC1": "i2",
+    "32SC1": "i4",
+    "32FC1": "f4",
+    "64FC1": "f8",
+}
+_COLOUR = {  # encoding: (type, channels, places of red, green, blue)
+    "rgb8": ("u1", 3, (0, 1, 2)),
+    "bgr8": ("u1", 3, (2, 1, 0)),
+    "8UC3": ("u1", 3, (2, 1, 0)),
+    "rgba8": ("u1", 4, (0, 1, 2)),
+    "bgra8": ("u1", 4, (2, 1, 0)),
+    "8UC4": ("u1", 4, (2, 1, 0)),
+    "rgb16": ("u2", 3, (0, 1, 2)),
+    "bgr16": ("u2", 3, (2, 1, 0)),
+}
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of analogue frame grabbers
+
+
+def pixels_from_message(message: Any) -> Num[np.ndarray, "height width"]:
+    """The grey pixels of a sensor_msgs/Image in the machine's byte order; colour becomes luminance.
+
+    Raises:
+        InputError: an encoding that holds no X-ray, or `data`, `step` and the size do not fit together.
+    """
+    encoding = message.encoding
+    if encoding in _GREY:
+        return _samples(message, _GREY[encoding], 1)[..., 0]
+    if encoding in _COLOUR:
+        kind, channels, places = _COLOUR[encoding]
+        return _luminance(_samples(message, kind, channels)[..., list(places)])
+    known = ", ".join([*_GREY, *_COLOUR])
+    raise InputError(f"image encoding '{encoding}' is not supported; publish the X-ray as one of {known}")
+
+
+def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
+    """The grey pixels of a sensor_msgs/CompressedImage (JPEG, PNG, TIFF); 16 bits stay 16 bits.
+
+    Raises:
+        InputError: the data are no picture.
+    """
+    data = _buffer(message.data)
+    # compressed_depth_image_transport and jpeg of cv_bridge name their format loosely: the content decides
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as picture:
+            pixels = np.asarray(picture)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError("the compressed image is neither JPEG, PNG nor TIFF, or it is damaged; check the publisher") from error
+    if pixels.ndim == 3:
+        return _luminance(pixels[..., :3]) if pixels.shape[2] >= 3 else pixels[..., 0]
+    return pixels
+
+
+def intrinsics_from_message(camera_info: Any, source_to_detector_mm: float | None = None) -> CameraIntrinsics:
+    """The camera of the image that belongs to a sensor_msgs/CameraInfo: K at full resolution, then ROI, then binning (REP-104).
+
+    Raises:
+        InputError: K is zero or not finite, the image is not rectified, or size, binning and ROI do not fit together.
+    """
+    k = [float(x) for x in camera_info.k]
+    if not any(k):
+        raise InputError("CameraInfo has K = 0, which means uncalibrated; calibrate the C-arm and publish its K")
+    if any(not math.isfinite(d) or abs(d) > 1e-12 for d in camera_info.d):
+        raise InputError("CameraInfo has lens distortion (D is not zero); rectify the image and publish D = 0")
+    full = CameraIntrinsics.from_k(int(camera_info.width), int(camera_info.height), k, source_to_detector_mm)
+    roi = camera_info.roi
+    left, top = int(roi.x_offset), int(roi.y_offset)
+    width, height = int(roi.width) or full.width - left, int(roi.height) or full.height - top
+    if width <= 0 or height <= 0 or left + width > full.width or top + height > full.height:
+        raise InputError(
+            f"CameraInfo's ROI {width} x {height} at ({left}, {top}) exceeds its {full.width} x {full.height} image"
+        )
+    seen = full.cropped(left, top, width, height)
+    bin_x, bin_y = max(int(camera_info.binning_x), 1), max(int(camera_info.binning_y), 1)
+    whole = seen.cropped(0, 0, width // bin_x * bin_x, height // bin_y * bin_y)
+    if whole.width == 0 or whole.height == 0:
+        raise InputError(f"CameraInfo's binning {bin_x} x {bin_y} leaves nothing of its {width} x {height} image")
+    return whole.resized(width // bin_x, height // bin_y)
+
+
+def _samples(message: Any, kind: str, channels: int) -> Num[np.ndarray, "height width channels"]:
+    """A view of the message's bytes as rows of pixels, swapped to the machine's byte order when needed."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    order = np.dtype(("<", ">")[bool(message.is_bigendian)] + kind)
+    row = width * channels * order.itemsize
+    if height <= 0 or width <= 0:
+        raise InputError(f"the image message is empty ({width} x {height})")
+    if step < row:
+        raise InputError(f"the image message's step is {step} bytes, but {width} pixels of {message.encoding} need {row}")
+    data = _buffer(message.data)
+    if len(data) < (height - 1) * step + row:
+        raise InputError(f"the image message holds {len(data)} bytes, but {height} rows of {step} were announced")
+    shape, strides = (height, width, channels), (step, channels * order.itemsize, order.itemsize)
+    view = np.ndarray(shape, order, buffer=data, strides=strides)
+    return view if order.isnative else view.astype(order.newbyteorder("="))
+
+
+def _buffer(data: Any) -> memoryview:
+    """array.array, bytes, ndarray or list of bytes, as bytes without a copy where it can be."""
+    return memoryview(bytes(data) if isinstance(data, list) else data).cast("B")
+
+
+def _luminance(colour: Num[np.ndarray, "height width 3"]) -> Num[np.ndarray, "height width"]:
+    """Grey where the channels agree, exactly; luminance where a burnt-in mark is coloured."""
+    red, green, blue = (colour[..., i] for i in range(3))
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return green
+    return colour.astype(np.float32) @ np.array(_LUMINANCE, dtype=np.float32)
