@@ -17,12 +17,16 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
-CUT_SHARE = 0.05  # of an outermost slice that is body
+CUT_SHARE = 0.4  # an outermost slice is a cut when it holds this share of the body that the fullest slice holds
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The CT's non-air box in voxels, and at which of its faces the body goes on beyond the CT."""
+    """The CT's non-air box in voxels, and at which of its faces the body goes on beyond the CT.
+
+    A face that only shaves the skin (a field of view narrower than the patient) is not a cut: what is missing there is thin and
+    smooth, and a view along that axis would have no complete ray at all.
+    """
 
     low: Float[Tensor, "3"]
     high: Float[Tensor, "3"]
@@ -40,8 +44,8 @@ class Extent:
             occupied = _occupied(filled, dim)
             if occupied.numel():
                 low[axis], high[axis] = float(occupied[0]), float(occupied[-1])
-            ends = [volume.attenuation.select(dim, index) for index in (0, -1)]
-            cut_low[axis], cut_high[axis] = ((end > BODY_ATTENUATION).float().mean() > CUT_SHARE for end in ends)
+            body = (volume.attenuation > BODY_ATTENUATION).float().mean(dim=tuple(d for d in range(3) if d != dim))
+            cut_low[axis], cut_high[axis] = (end > CUT_SHARE * body.max() for end in (body[0], body[-1]))
         return Extent(low, high, cut_low, cut_high)
 
 
