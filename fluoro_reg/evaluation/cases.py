@@ -52,9 +52,7 @@ def find_cases(root: Path | str) -> list[Path]:
         return [root]
     folders = sorted(path.parent for path in root.glob("*/case.json"))
     if not folders:
-        raise InputError(
-            f"no case folder in {root.name}: none of its folders has a case.json; make some with 'fluoro-reg simulate'"
-        )
+        raise InputError(f"no case folder in {root.name}: none has a case.json; make some with 'fluoro-reg simulate'")
     return folders
 
 

@@ -1,0 +1,85 @@
+"""Writes a grid of HU as a DICOM series of CT images, so that a demo and tests enter through the real reader.
+
+Plain CT Image Storage (PS3.3 section A.3), explicit VR little endian, signed 16 bit. The "patient" is called PHANTOM, dates and
+places are empty, and the UIDs are derived from the voxels (root 2.25): the same phantom is the same series.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from fluoro_reg.errors import InputError
+
+_INTERCEPT_HU = -1024
+_EMPTY = (  # type 2 of the IOD: must be there, may be empty
+    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "PatientBirthDate", "PatientSex"),
+    *("Manufacturer", "AcquisitionNumber", "PositionReferenceIndicator", "KVP"),
+)
+
+
+def write_dicom_series(
+    folder: Path | str, hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]
+) -> list[Path]:
+    """One file a slice, `slice_0001.dcm` and on; HU are rounded to whole numbers. Returns the files in slice order.
+
+    Raises:
+        InputError: in-plane axes that are not perpendicular, or HU that 16 bit cannot hold.
+    """
+    column_step, row_step = patient_from_voxel[:3, 0], patient_from_voxel[:3, 1]
+    if abs(column_step @ row_step) > 1e-6 * np.linalg.norm(column_step) * np.linalg.norm(row_step):
+        raise InputError("DICOM images need perpendicular rows and columns; resample the volume first")
+    stored = np.round(hu) - _INTERCEPT_HU
+    if not np.isfinite(hu).all() or stored.min() < -32768 or stored.max() > 32767:
+        raise InputError("DICOM's 16 bit hold -33792 to 31743 HU; clip the volume first")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = stored.astype("<i2")
+    entropy = hashlib.sha256(patient_from_voxel.tobytes() + stored.tobytes()).hexdigest()
+    common = _common(patient_from_voxel, stored.shape, entropy)
+    files = []
+    for k, pixels in enumerate(stored):
+        files.append(folder / f"slice_{k + 1:04d}.dcm")
+        _write_slice(files[-1], common, pixels, patient_from_voxel[:3] @ [0, 0, k, 1], (k, entropy))
+    return files
+
+
+def _common(patient_from_voxel: np.ndarray, shape: tuple[int, ...], entropy: str) -> Dataset:
+    steps = np.linalg.norm(patient_from_voxel[:3, :3], axis=0)
+    directions = patient_from_voxel[:3, :2] / steps[:2]
+    data = Dataset()
+    for keyword in _EMPTY:
+        setattr(data, keyword, None)
+    data.SOPClassUID = CTImageStorage
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = (
+        generate_uid(prefix=None, entropy_srcs=[entropy, level]) for level in ("study", "series", "frame")
+    )
+    data.PatientName, data.PatientID = "PHANTOM", "PHANTOM"
+    data.Modality, data.SeriesNumber, data.SeriesDescription = "CT", 1, "fluoro_reg procedural pelvis"
+    data.ImageType, data.PatientPosition = ["DERIVED", "SECONDARY", "AXIAL"], "HFS"
+    data.ImageOrientationPatient = [f"{x:.10g}" for x in directions.T.ravel()]
+    data.PixelSpacing = [f"{steps[1]:.10g}", f"{steps[0]:.10g}"]
+    data.SliceThickness = f"{steps[2]:.10g}"
+    data.Rows, data.Columns = shape[1], shape[2]
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _INTERCEPT_HU, 1, "HU"
+    data.WindowCenter, data.WindowWidth = 300, 1500
+    return data
+
+
+def _write_slice(path: Path, common: Dataset, pixels: np.ndarray, position: np.ndarray, identity: tuple[int, str]) -> None:
+    k, entropy = identity
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None, entropy_srcs=[entropy, str(k)])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), common.copy(), preamble=b"\0" * 128, file_meta=meta)
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    data.InstanceNumber = k + 1
+    data.ImagePositionPatient = [f"{x:.10g}" for x in position]
+    data.PixelData = pixels.tobytes()
+    data.save_as(path, enforce_file_format=True)
