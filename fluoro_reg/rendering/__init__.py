@@ -1,0 +1,43 @@
+"""Line integrals through a CT and their derivatives: the contract, its backends, and the glue to poses and cameras."""
+
+import torch
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.rendering.numba_renderer import NumbaRenderer
+from fluoro_reg.rendering.projection import project, project_with_jacobian
+from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
+from fluoro_reg.rendering.torch_renderer import TorchRenderer
+
+RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch": TorchRenderer}
+
+
+def make_renderer(volume: CTVolume, device: str = "auto") -> AbstractRenderer:
+    """The fastest backend for a device: numba on `cpu`, on `cuda` the torch reference (right, but no fast kernel yet).
+
+    `auto` is therefore the CPU.
+
+    Raises:
+        InputError: an unknown device, or `cuda` where there is none.
+    """
+    if device in ("cpu", "auto"):
+        return NumbaRenderer(volume)
+    if device != "cuda":
+        raise InputError(f"the device must be one of cpu, cuda, auto, got '{device}'")
+    if not torch.cuda.is_available():
+        raise InputError("no CUDA device was found; use --device cpu, or install a driver and a CUDA build of torch")
+    return TorchRenderer(volume, device="cuda")
+
+
+__all__ = [
+    "RENDERERS",
+    "AbstractRenderer",
+    "Capabilities",
+    "NumbaRenderer",
+    "RayTangents",
+    "Rays",
+    "TorchRenderer",
+    "make_renderer",
+    "project",
+    "project_with_jacobian",
+]

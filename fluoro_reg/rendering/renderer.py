@@ -1,14 +1,18 @@
 """The ray-moment contract between the mathematics of a pose and the kernels that march rays.
 
 A ray is `x(t) = s + t d` in voxel units, `s` the source and `d = M (u, v, 1)` for pixel (u, v); `t` counts mm of depth. A
-backend returns at most seven numbers a ray: the line integral I (dimensionless), dI/ds and dI/dd. They are a sufficient statistic for
-the derivative to any parametrisation of pose, source position and intrinsics (`fluoro_reg.rendering.projection`), so a
-backend knows no pose, no camera and no optimiser.
+backend returns at most seven numbers a ray: the line integral I (dimensionless), dI/ds and dI/dd. They are a sufficient
+statistic for the derivative to any parametrisation of pose, source position and intrinsics (`rendering.projection`), so a backend
+knows no pose, no camera and no optimiser. Where somebody wants a few directional derivatives and not the moments, the
+tangents of s and M go in and the backend contracts them while the moments of a ray are still in registers.
+
+Images are stored channel first, because what follows are filters over images: `moments` and Jacobians are channel-last views.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +27,14 @@ class Rays:
     direction_from_pixel: Float[Tensor, "batch 3 3"]
     height: int
     width: int
+
+
+@dataclass(frozen=True, slots=True)
+class RayTangents:
+    """The derivatives of a `Rays`' source and direction matrix to some parameters (of a pose, a camera, ...)."""
+
+    source: Float[Tensor, "batch parameters 3"]
+    direction_from_pixel: Float[Tensor, "batch parameters 3 3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +59,21 @@ class AbstractRenderer(ABC):
     @abstractmethod
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
         """[I, dI/ds (3), dI/dd (3)] in voxel units."""
+
+    def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width 1+parameters"]:
+        """[I, dI/dparameter ...]; a backend overrides it when it can contract the moments before they reach memory."""
+        moments = self.moments(rays)
+        pixels = homogeneous_pixels(rays.height, rays.width, moments.dtype, moments.device)
+        source = tangents.source.to(moments)
+        direction = tangents.direction_from_pixel.to(moments)
+        columns = torch.einsum("bhwi,bpi->bphw", moments[..., 1:4], source)
+        columns = columns + torch.einsum("bhwi,bpij,hwj->bphw", moments[..., 4:7], direction, pixels)
+        return torch.cat([moments[..., 0][:, None], columns], dim=1).movedim(1, -1)
+
+
+def homogeneous_pixels(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "height width 3"]:
+    """(u, v, 1) of every pixel centre."""
+    v, u = torch.meshgrid(
+        torch.arange(height, dtype=dtype, device=device), torch.arange(width, dtype=dtype, device=device), indexing="ij"
+    )
+    return torch.stack([u, v, torch.ones_like(u)], dim=-1)
