@@ -1,0 +1,107 @@
+"""From a grid of Hounsfield units to a `CTVolume`: the one door through which every reader and the phantom go.
+
+Here are the checks that do not depend on a file format (is the grid finite, of a sane size, of a plausible spacing), the
+fingerprint, and the warnings that a surgeon's assistant would want to hear: clipped metal, a body that leaves the field, values
+that are no HU. The HU themselves are turned into attenuation in place and forgotten.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from fluoro_reg.ct.attenuation import AIR_HU, attenuation_from_hu
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+
+MAX_VOXELS = 2**29  # 512 x 512 x 2048: 2 GiB as float32, and voxel indices stay within 32 bits
+MIN_VOXELS_ALONG_AN_AXIS = 3
+PADDING_BELOW_HU = -1024.0  # nothing real is below; scanners fill with -2000, -3024, -32768 ...
+_PLAUSIBLE_VOXEL_MM = (0.01, 50.0)
+_TISSUE_HU = -300.0
+_TRUNCATED_SHARE = 0.02
+
+
+def check_size(shape: Sequence[int], where: str) -> None:
+    """Refuses grids that are no volume or that would not fit; called before pixels are decoded, so that a bomb stays small."""
+    size = " x ".join(str(n) for n in shape)
+    if len(shape) != 3:
+        raise InputError(f"{where} has {len(shape)} dimensions ({size}); give one CT volume of 3")
+    if min(shape) < MIN_VOXELS_ALONG_AN_AXIS:
+        raise InputError(
+            f"{where} is {size} voxels, which is not a volume; at least {MIN_VOXELS_ALONG_AN_AXIS} along each axis"
+        )
+    if np.prod([float(n) for n in shape]) > MAX_VOXELS:
+        raise InputError(f"{where} is {size} voxels, more than {MAX_VOXELS} in all; crop it or resample it coarser")
+
+
+def check_affine(patient_from_voxel: Float[np.ndarray, "4 4"], where: str) -> None:
+    """Refuses geometry that maps a volume to nothing: NaN, a singular matrix, steps that cannot be millimetres."""
+    advice = "export the CT again with its geometry"
+    linear = patient_from_voxel[:3, :3]
+    if not np.isfinite(patient_from_voxel).all() or not np.allclose(patient_from_voxel[3], [0, 0, 0, 1]):
+        raise InputError(f"the geometry of {where} is not finite; {advice}")
+    steps = np.linalg.norm(linear, axis=0)
+    if steps.min() == 0 or abs(np.linalg.det(linear / steps)) < 1e-3:
+        raise InputError(f"the geometry of {where} is singular (its axes do not span space); {advice}")
+    low, high = _PLAUSIBLE_VOXEL_MM
+    if steps.min() < low or steps.max() > high:
+        sizes = " x ".join(f"{step:.4g}" for step in steps)
+        raise InputError(f"the voxels of {where} measure {sizes} mm, beyond {low} to {high} mm; is the unit right? {advice}")
+
+
+def volume_from_hu(
+    hu: Float32[np.ndarray, "slices rows columns"],
+    patient_from_voxel: Float[np.ndarray, "4 4"],
+    where: str = "the CT",
+    warnings: Sequence[str] = (),
+) -> CTVolume:
+    """A `CTVolume` of HU [k, j, i]; `hu` is used up (overwritten with the attenuation). `where` names it in refusals."""
+    check_size(hu.shape, where)
+    check_affine(patient_from_voxel, where)
+    if not np.isfinite(hu).all():
+        share = 1 - np.isfinite(hu).mean()
+        raise InputError(f"{share:.2%} of {where}'s voxels are NaN or infinite; replace them by air (-1000 HU)")
+    hu[hu < PADDING_BELOW_HU] = AIR_HU
+    hu_range = (float(hu.min()), float(hu.max()))
+    found = (*warnings, *_warnings(hu, hu_range))
+    fingerprint = _fingerprint(hu, patient_from_voxel)
+    for plane in hu:
+        plane[...] = attenuation_from_hu(plane)
+    if not hu.any():
+        raise InputError(
+            f"{where} holds nothing denser than air (HU {hu_range[0]:.0f} to {hu_range[1]:.0f}); is it a CT in HU?"
+        )
+    matrix = torch.from_numpy(np.asarray(patient_from_voxel, dtype=np.float64).copy())
+    return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, found)
+
+
+def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]) -> str:
+    """SHA-256 over shape, geometry to 1e-4 mm and HU to 0.01; adding 0 makes -0 and 0 one number."""
+    digest = hashlib.sha256(np.asarray(hu.shape, dtype="<i8").tobytes())
+    digest.update((np.round(patient_from_voxel, 4) + 0.0).astype("<f8").tobytes())
+    for plane in hu:
+        digest.update((np.round(plane, 2) + np.float32(0)).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[float, float]) -> list[str]:
+    low, high = hu_range
+    found = []
+    if 0 <= low and high <= 1.5:
+        found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU, is the CT normalised or a mask?")
+    elif low > -500:
+        found.append(f"the smallest value is {low:.0f}, no air (-1000 HU) anywhere: is the CT in HU?")
+    elif high < 200:
+        found.append(f"the largest value is {high:.0f} HU, no bone anywhere: is the CT in HU?")
+    if 3000 <= high <= 3100 and np.count_nonzero(hu == high) > 1:
+        found.append(f"dense objects are clipped at {high:.0f} HU")
+    elif high > 3100:
+        found.append(f"metal or other very dense objects: up to {high:.0f} HU")
+    faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
+    cut = [name for name, face in faces.items() if np.mean(face > _TISSUE_HU) > _TRUNCATED_SHARE]
+    if cut and low <= -500:
+        found.append(f"the body is cut off by the field of view at the {', '.join(cut)}: X-rays through there are not matched")
+    return found

@@ -1,0 +1,118 @@
+"""NIfTI through nibabel, NRRD and MetaImage through SimpleITK: well-kept readers, an extra of the package.
+
+NIfTI's world is RAS+ and becomes LPS by diag(-1, -1, 1); SimpleITK already speaks LPS whatever the file says. Left-handed voxel
+axes stay as they are: the affine carries them. The header is judged before pixels are read, so that a compressed bomb is
+refused while it is small; SimpleITK is told which of its readers to use, because the others parse formats nobody asked for.
+"""
+
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from fluoro_reg.ct.hounsfield import check_affine, check_size, volume_from_hu
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+
+VOLUME_FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd)"
+_NIFTI = (".nii", ".nii.gz")
+_ITK_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_INSTALL = 'pip install "fluoro_reg[formats]"'
+
+
+def is_volume_file(path: Path) -> bool:
+    """By the ending of its name, as these formats are told apart."""
+    return path.name.lower().endswith((*_NIFTI, *_ITK_READERS))
+
+
+def read_volume_file(path: Path) -> CTVolume:
+    """Reads one NIfTI, NRRD or MetaImage file."""
+    return _read_nifti(path) if path.name.lower().endswith(_NIFTI) else _read_itk(path)
+
+
+def _read_nifti(path: Path) -> CTVolume:
+    nibabel = _imported("nibabel", "NIfTI")
+    where = f"'{path.name}'"
+    try:
+        image = nibabel.load(path)
+        shape = _without_trailing_ones(image.shape)
+        check_size(shape, where)
+        if np.dtype(image.get_data_dtype()).kind not in "iuf":
+            raise InputError(f"{where} holds colours or complex numbers; a CT has one HU a voxel")
+        warnings = _nifti_orientation_warnings(image.header)
+        patient_from_voxel = _LPS_FROM_RAS @ image.affine
+        patient_from_voxel[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+        check_affine(patient_from_voxel, where)
+        values = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+        raise _refusal(where, "NIfTI", error) from error
+    return volume_from_hu(_own(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
+
+
+def _nifti_orientation_warnings(header: Any) -> list[str]:
+    """A NIfTI states its geometry twice, or not at all; either deserves a word."""
+    sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
+    if sform[0] is None and qform[0] is None:
+        return ["the NIfTI states no orientation (sform and qform codes are 0): left and right are a guess"]
+    if sform[0] is not None and qform[0] is not None and not np.allclose(sform[0], qform[0], atol=0.05):
+        return ["the NIfTI's sform and qform disagree: the sform is used"]
+    return []
+
+
+def _read_itk(path: Path) -> CTVolume:
+    sitk = _imported("SimpleITK", "NRRD and MetaImage")
+    where = f"'{path.name}'"
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_ITK_READERS[path.suffix.lower()])
+    chatty = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's warnings go to standard error, with paths in them
+    try:
+        reader.ReadImageInformation()
+        check_size(_without_trailing_ones(reader.GetSize()), where)
+        if reader.GetNumberOfComponents() != 1:
+            raise InputError(f"{where} holds colours or vectors; a CT has one HU a voxel")
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _refusal(where, "NRRD or MetaImage", error) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(chatty)
+    image = image[:, :, :, 0] if image.GetDimension() == 4 else image
+    return volume_from_hu(_own(sitk.GetArrayViewFromImage(image)), _itk_affine(image), where)
+
+
+def _itk_affine(image: Any) -> Float[np.ndarray, "4 4"]:
+    patient_from_voxel = np.eye(4)
+    patient_from_voxel[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    patient_from_voxel[:3, 3] = image.GetOrigin()
+    return patient_from_voxel
+
+
+def _own(values: np.ndarray) -> Float32[np.ndarray, "slices rows columns"]:
+    """A contiguous copy that may be overwritten, in [k, j, i]."""
+    return np.array(values, dtype=np.float32, order="C")
+
+
+def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return tuple(int(n) for n in shape)
+
+
+def _refusal(where: str, kind: str, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    return InputError(f"{where} cannot be read as {kind}: the file is damaged or cut off; export it again")
+
+
+def _imported(module: str, formats: str) -> ModuleType:
+    try:
+        return __import__(module)
+    except ImportError as error:
+        raise InputError(f"reading {formats} needs {module}: {_INSTALL}") from error
