@@ -104,7 +104,12 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         key, separator, value = assignment.partition("=")
         if not separator or not key.strip():
             raise InputError(f"--set needs key=value, got '{assignment}'")
-        overrides[key.strip()] = yaml.safe_load(value)
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"--set {key.strip()}: the value {value!r} is not valid YAML; check its brackets and quotes"
+            ) from error
     return overrides
 
 
@@ -180,6 +185,9 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) -> 
         return _checked_tuple(value, typing.get_args(hint), metadata, label)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if hint is str and isinstance(value, (bool, int, float)):
+        # what YAML 1.1 makes of the words off and on, and of a number where a word may stand as well
+        value = ("off", "on")[value] if isinstance(value, bool) else str(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise InputError(f"{label} must be of type {hint.__name__}, got {value!r}")
     if metadata.get("choices") and value not in metadata["choices"]:

@@ -1,0 +1,111 @@
+"""What the subcommands read: a CT, an X-ray, a start; each a group of options and a function that reads it.
+
+Small files are read before the CT, which takes seconds, so that a mistyped pose is refused at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluoro_reg.cli.options import IntensityChoice
+from fluoro_reg.cli.output import Output
+from fluoro_reg.cli.weights import refuse_weights
+from fluoro_reg.errors import InputError
+
+if TYPE_CHECKING:
+    from fluoro_reg.ct.volume import CTVolume
+    from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.xray.image import XrayImage
+
+SERIES_HELP = "Which DICOM series, when the folder holds several: its number in the list that the refusal prints, or its UID."
+INTENSITY_HELP = (
+    "What the pixels are: transmitted (proportional to detected photons, bone dark), attenuation (line integrals up to scale "
+    "and offset, bone bright), or auto: as the DICOM says, else judged from the image."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CTOptions:
+    """Which CT."""
+
+    ct: Annotated[Path, typer.Option(metavar="CT", help="CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file.")]
+    series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class XrayOptions:
+    """Which X-ray, taken by which camera."""
+
+    image: Annotated[Path, typer.Option(metavar="X", help="X-ray: DICOM (XA, RF, CR, DX), PNG, TIFF or .npy.")]
+    camera: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C.json", help="camera.json: size in px, K in px. Needed unless the X-ray's DICOM has its geometry."
+        ),
+    ] = None
+    intensity: Annotated[IntensityChoice, typer.Option(help=INTENSITY_HELP)] = IntensityChoice.AUTO
+    frame: Annotated[int, typer.Option(min=0, metavar="N", help="Frame of a cine or page of a TIFF, from 0.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """Where to begin."""
+
+    initial: Annotated[
+        Path | None,
+        typer.Option(metavar="P.json", help="pose.json to start from: camera_from_patient, mm; 25 mm off is near enough."),
+    ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="W.safetensors", help="Weights of a learned method. No method of this version uses any: refused."),
+    ] = None
+
+
+def read_volume(options: CTOptions, output: Output) -> "CTVolume":
+    """The CT; its reader's warnings go to standard error."""
+    from fluoro_reg.ct.reader import read_ct
+
+    with output.doing("reading the CT"):
+        volume = read_ct(options.ct, options.series)
+    for sentence in volume.warnings:
+        output.warn(sentence)
+    return volume
+
+
+def read_image(options: XrayOptions) -> "XrayImage":
+    """The X-ray with its camera."""
+    from fluoro_reg.geometry.files import read_camera
+    from fluoro_reg.xray.image import Intensity
+    from fluoro_reg.xray.reader import read_xray
+
+    camera = None if options.camera is None else read_camera(options.camera)
+    return read_xray(options.image, camera, Intensity(options.intensity.value), options.frame)
+
+
+def read_start(options: StartOptions, method: str) -> "RigidTransform":
+    """The start pose that every method of this version needs."""
+    from fluoro_reg.geometry.files import read_pose
+    from fluoro_reg.registration.methods import load_method
+
+    needs = load_method(method).needs
+    if options.model is not None:
+        refuse_weights(options.model)
+    if options.initial is None:
+        raise InputError(f"the method {method} needs {' and '.join(needs)}; give a start by --initial P.json")
+    return read_pose(options.initial)
+
+
+def check_writable(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuses an output file before the work is done and not after.
+
+    Raises:
+        InputError: another suffix, or a folder that is not there.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path.name} must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"{path.name} is a folder; give a file to write")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"the folder of {path.name} does not exist; make it first")

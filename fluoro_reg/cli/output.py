@@ -1,0 +1,87 @@
+"""What goes where: the answer on standard output, everything else on standard error.
+
+With `--json` the answer is one line of strict JSON (no NaN, no Infinity: they become null), so that a program can read
+standard output whole; without it the answer is a table for people. Progress bars and warnings never touch standard output.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
+from rich.table import Table
+
+
+class Output:
+    """The two channels of one run."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.answer = Console(highlight=False)
+        self.log = Console(stderr=True, highlight=False)
+
+    def show(self, content: Mapping[str, Any], for_people: RenderableType | None = None) -> None:
+        """The answer: `content` as JSON, or `for_people`."""
+        if self.as_json:
+            sys.stdout.write(json_line(content))
+            sys.stdout.flush()
+        elif for_people is not None:
+            self.answer.print(for_people)
+
+    def warn(self, sentence: str) -> None:
+        """Something the user should know although the work goes on."""
+        self.log.print(f"[yellow]warning:[/yellow] {escape(sentence)}", soft_wrap=True)
+
+    def note(self, sentence: str) -> None:
+        """What was done, for people who wait."""
+        self.log.print(escape(sentence), soft_wrap=True)
+
+    def doing(self, what: str) -> Status:
+        """A spinner on a terminal, silence elsewhere; use as a context."""
+        return self.log.status(f"{what} ...")
+
+    def progress(self) -> Progress:
+        """A bar with counts on a terminal, silence elsewhere; use as a context."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=self.log, transient=True, disable=not self.log.is_terminal)
+
+
+def json_line(content: Mapping[str, Any]) -> str:
+    """One line of strict JSON."""
+    return json.dumps(_finite(content), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table_of(content: Mapping[str, Any]) -> Table:
+    """Names and values for people: numbers to six digits, long lists and nested objects on lines of their own."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in content.items():
+        table.add_row(escape(key.replace("_", " ")), escape(_words(value)))
+    return table
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        rows = any(isinstance(item, (list, tuple, str)) for item in value)
+        return ("\n" if rows else ", ").join(_words(item) for item in value) if value else "none"
+    return "unknown" if value is None else str(value)

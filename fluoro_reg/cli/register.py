@@ -1,0 +1,94 @@
+"""`fluoro-reg register`: one X-ray, one CT, a start; one pose with a verdict."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.panel import Panel
+
+from fluoro_reg.cli.exit_status import ExitStatus
+from fluoro_reg.cli.inputs import CTOptions, StartOptions, XrayOptions, check_writable, read_image, read_start, read_volume
+from fluoro_reg.cli.options import Common
+from fluoro_reg.cli.output import Output, table_of
+from fluoro_reg.cli.recipe import RecipeOptions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.registration import RegistrationResult
+
+NAME = "register"
+EXAMPLES = (
+    "Example:\n\n$ fluoro-reg register --ct ct_folder --image xray.png --camera camera.json --initial initial.json\n\n"
+    "$ fluoro-reg register --ct ct_folder --image cine.dcm --frame 12 --camera camera.json --initial initial.json "
+    "--overlay overlay.png --set gate.minimum_similarity=0.6 --json > pose.json\n\n"
+    "Exit status: 0 accepted; 1 rejected, with the reason (the JSON is still printed); 2 unusable input."
+)
+
+
+def command(
+    ct: CTOptions,
+    xray: XrayOptions,
+    start: StartOptions,
+    recipe: RecipeOptions,
+    common: Common,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="F.png", help="Write the X-ray with the projected edges of the CT at the pose found.")
+    ] = None,
+) -> int:
+    """Register one X-ray to a CT: camera_from_patient (mm), judged.
+
+    The pose is accepted only when every gate holds; otherwise the reason is given and nothing should use the pose. What --json
+    prints is itself a pose.json. Files are in mm; times in s.
+    """
+    from fluoro_reg.registration import Registrar
+
+    output = Output(common.json)
+    options = recipe.settings(common)
+    if overlay is not None:
+        check_writable(overlay, (".png",))
+    initial = read_start(start, options.method)
+    image = read_image(xray)
+    volume = read_volume(ct, output)
+    with output.doing("registering"):
+        registrar = Registrar(volume, options)
+        result = registrar.register(image, initial)
+    if overlay is not None:
+        write_overlay(registrar, image, result, overlay, output)
+    output.show(result.to_json(), _verdict(result, volume.centre_patient))
+    return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
+
+
+def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> Panel:
+    lines: dict[str, object] = {"reason": result.reason, "outcome": result.outcome.value, "method": result.method}
+    start, end = result.initial_camera_from_patient, result.camera_from_patient
+    if start is not None and end is not None:
+        lines["moved from the start"] = _motion(start, end, centre_patient)
+    if result.similarity is not None:
+        lines["similarity"] = f"{result.similarity:.3f} (1 is perfect)"
+    if result.covariance is not None:
+        lines["standard deviations"] = _deviations(result.covariance)
+    for other in result.alternatives:
+        lines["another pose"] = f"similarity {other.similarity:.3f}"
+    lines["time"] = f"{result.elapsed_s:.2f} s, {result.n_renders} renderings, {result.device}"
+    style, title = ("green", "ACCEPTED") if result.accepted else ("red", "REJECTED")
+    return Panel(table_of(lines), title=escape(title), border_style=style, expand=False)
+
+
+def _motion(start: "RigidTransform", end: "RigidTransform", centre_patient: "Float[Tensor, '3']") -> str:
+    """How far the CT's centre went across and along the camera's axis, and the turn."""
+    from fluoro_reg.geometry import so3
+
+    before, after = (pose.apply(centre_patient[None])[0] for pose in (start, end))
+    x, y, z = (after - before).tolist()
+    turn = math.degrees(float(so3.angle(end.rotation @ start.rotation.mT)))
+    return f"{math.hypot(x, y):.1f} mm in the image plane, {abs(z):.1f} mm in depth, {turn:.1f} deg"
+
+
+def _deviations(covariance: "Float[Tensor, '6 6']") -> str:
+    x, y, z, *turns = covariance.diagonal().clamp_min(0).sqrt().tolist()
+    return f"{math.hypot(x, y):.2f} mm in the image plane, {z:.2f} mm in depth, {math.degrees(max(turns)):.2f} deg"

@@ -1,0 +1,91 @@
+"""`fluoro-reg render`: the X-ray that a CT would give, by the renderer that registration uses."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluoro_reg.cli.exit_status import ExitStatus
+from fluoro_reg.cli.inputs import CTOptions, check_writable, read_volume
+from fluoro_reg.cli.options import Common
+from fluoro_reg.cli.output import Output, table_of
+from fluoro_reg.config import option
+from fluoro_reg.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAME = "render"
+EXAMPLES = (
+    "Example:\n\n$ fluoro-reg render --ct ct_folder --camera camera.json --pose pose.json --out drr.png\n\n"
+    "$ fluoro-reg render --ct ct.nii.gz --camera camera.json --pose pose.json --out drr.npy --json"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """Settings of `render`."""
+
+    device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
+    seed: int = option(0, "taken as everywhere; a rendering has nothing random", minimum=0)
+    white_percentile: float = option(
+        99.9, "PNG: the line integral at this percentile is white, 0 is black", unit="%", minimum=1, maximum=100
+    )
+    gamma: float = option(
+        1.0, "PNG: grey is (line integral / white) ** gamma; below 1 lifts soft tissue", minimum=0.1, maximum=10
+    )
+
+
+def command(
+    ct: CTOptions,
+    camera: Annotated[Path, typer.Option(metavar="C.json", help="camera.json: size in px, K in px.")],
+    pose: Annotated[Path, typer.Option(metavar="P.json", help="pose.json: camera_from_patient, mm.")],
+    out: Annotated[Path, typer.Option(metavar="F.png|F.npy", help="File to write: 8-bit picture or float32 line integrals.")],
+    common: Common,
+) -> int:
+    """Render a digitally reconstructed radiograph (DRR) of a CT.
+
+    F.npy holds the line integrals of attenuation (float32, rows x columns, no unit: 1/mm times mm). F.png shows them in 8 bits,
+    bone bright, from 0 (black) to the 99.9th percentile (white); settings white_percentile and gamma.
+    """
+    from fluoro_reg.geometry.files import read_camera, read_pose
+    from fluoro_reg.rendering import make_renderer, project
+
+    output = Output(common.json)
+    options = common.settings(RenderOptions, {"device": common.device, "seed": common.seed})
+    check_writable(out, (".png", ".npy"))
+    intrinsics, camera_from_patient = read_camera(camera), read_pose(pose)
+    volume = read_volume(ct, output)
+    begin = time.perf_counter()
+    integrals = project(make_renderer(volume, options.device), camera_from_patient, intrinsics).cpu().numpy()
+    elapsed_s = time.perf_counter() - begin
+    if not integrals.any():
+        output.warn("no ray meets the CT: the image is black; check the pose (camera_from_patient, mm) and the camera")
+    _write(integrals, out, options)
+    answer = {
+        "out": out.name,
+        "width": intrinsics.width,
+        "height": intrinsics.height,
+        "maximum_line_integral": float(integrals.max()),
+        "elapsed_s": elapsed_s,
+        "ct_fingerprint": volume.fingerprint,
+    }
+    output.show(answer, table_of(answer))
+    return ExitStatus.ACCEPTED
+
+
+def _write(integrals: "np.ndarray", path: Path, options: RenderOptions) -> None:
+    import numpy as np
+    from PIL import Image
+
+    try:
+        if path.suffix.lower() == ".npy":
+            np.save(path, integrals.astype(np.float32))
+        else:
+            white = max(float(np.percentile(integrals, options.white_percentile)), 1e-6)
+            grey = np.clip(integrals / white, 0, 1) ** options.gamma
+            Image.fromarray((255 * grey).round().astype(np.uint8)).save(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path.name}: {error.strerror}; choose another place") from error
