@@ -28,7 +28,7 @@ def find_files(folder: Path) -> list[Path]:
     """All regular files below `folder` in name order, without DICOMDIR, hidden files and links out of the folder."""
     root = folder.resolve()
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -39,18 +39,27 @@ def find_files(folder: Path) -> list[Path]:
     return found
 
 
+def _refuse(error: OSError) -> None:
+    raise InputError(f"a folder of the CT cannot be opened ({error.strerror}); check its permissions") from None
+
+
 def _is_inside(path: Path, root: Path) -> bool:
     return path.is_file() and path.resolve().is_relative_to(root)
 
 
 def is_dicom(path: Path) -> bool:
-    """By the mark 'DICM' after the preamble; files without it are guesses, and a guess is no medical image."""
+    """By the mark 'DICM' after the preamble."""
     try:
         with path.open("rb") as file:
             file.seek(_PREAMBLE)
             return file.read(4) == b"DICM"
     except OSError as error:
         raise InputError(f"a file of the CT cannot be opened ({error.strerror}); check its permissions") from None
+
+
+def claims_dicom(path: Path) -> bool:
+    """DICOM by its mark or by its name: a slice whose file is empty or damaged is missed, not overlooked."""
+    return path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
 
 
 @contextmanager
@@ -69,6 +78,8 @@ def silent_pydicom() -> Iterator[None]:
 
 def parse(path: Path, label: str, header_only: bool) -> FileDataset:
     """One parsed file, called `label` in refusals; its values are parsed on access, so keep that within `guarded`."""
+    if not is_dicom(path):
+        raise InputError(f"{label} has no 'DICM' mark: it is empty, damaged or not DICOM; export it again or take it away")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise InputError(f"{label} is larger than {MAX_FILE_BYTES // 2**30} GiB; give a smaller CT")

@@ -20,6 +20,7 @@ from fluoro_reg.errors import InputError
 
 MAX_FRAMES = 20_000
 MAX_SIDE = 16_384
+_ABSURD = 1e6  # mm or HU; also what NaN is not below
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _MODALITIES = ("CR", "DX", "MG", "MR", "NM", "OT", "PT", "RF", "SC", "SR", "US", "XA", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG")
 _NAMED_KERNELS = ("STANDARD", "STND", "SOFT", "DETAIL", "BONE", "BONEPLUS", "LUNG", "EDGE", "CHST")
@@ -151,7 +152,7 @@ def _numbers(sources: list[Dataset], macro: str, keyword: str, count: int, label
         raise InputError(f"{label} has no {keyword}, without which a CT cannot be used; export the original series")
     values = [value] if count == 1 else list(value)
     numbers = [float(v) for v in values]
-    usable = len(numbers) == count and np.isfinite(numbers).all()
+    usable = len(numbers) == count and all(abs(number) < _ABSURD for number in numbers)
     if not usable or (keyword == "PixelSpacing" and min(numbers) <= 0) or (keyword == "RescaleSlope" and numbers[0] == 0):
         raise InputError(f"{label} has an unusable {keyword}; export the original series")
     return numbers

@@ -1,8 +1,8 @@
 """Where the slices of a series lie: their order, their steps, the affine of the grid that carries them.
 
 Order and place come from ImagePositionPatient alone, never from InstanceNumber, SliceLocation or file names. A tilted gantry
-moves each slice sideways by the same amount; the third column of the affine is the step between slices as it is, sheared or not,
-and nothing is resampled for it. Uneven steps come in two kinds. A slice that is missing leaves one step much longer than
+moves each slice sideways by the same amount; the third column of the affine is the step between slices as it is, sheared or
+not, and nothing is resampled for it. Uneven steps come in two kinds. A slice that is missing leaves one step much longer than
 both its neighbours, and is refused: what was there is not known. A scan that changes its step (thin through the skull's base,
 thick above) has runs of equal steps; its slices stay at their true positions and are interpolated linearly along the stack
 onto a fine uniform grid. A uniform grid of the mean step, which common readers return, is wrong by centimetres.
@@ -22,6 +22,7 @@ STEP_TOLERANCE = 0.01  # of the step: how far a slice of a uniform series may li
 _SAME_PLACE_MM = 1e-3
 _SIDEWAYS_MM = 0.1
 _TILT_DEG = 0.1
+_UNTILTED_DEG = 0.5
 _GAP_FACTOR = 1.5  # a missing slice doubles a step; a change of step within a scan is seen in more than two steps
 _RUN = 3
 
@@ -122,7 +123,7 @@ def _tilt_warnings(first: CTSlice, direction: Float64[np.ndarray, "3"]) -> list[
     tilt = float(np.degrees(np.arccos(np.clip(direction @ first.normal, -1, 1))))
     if tilt > _TILT_DEG:
         return [f"tilted gantry: the stack leans {tilt:.1f} degrees, carried exactly as a sheared grid"]
-    if abs(first.stated_tilt) > 1.0:
+    if abs(first.stated_tilt) > 1.0 and np.abs(first.normal).max() > np.cos(np.radians(_UNTILTED_DEG)):
         return [f"the header states a gantry tilt of {first.stated_tilt:.1f} degrees, which the slice positions do not show"]
     return []
 

@@ -90,7 +90,7 @@ def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_vo
 def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[float, float]) -> list[str]:
     low, high = hu_range
     found = []
-    if 0 <= low and high <= 1.5:
+    if low >= 0 and high <= 1.5:
         found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU, is the CT normalised or a mask?")
     elif low > -500:
         found.append(f"the smallest value is {low:.0f}, no air (-1000 HU) anywhere: is the CT in HU?")

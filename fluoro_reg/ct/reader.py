@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fluoro_reg.ct.dicom import read_dicom
-from fluoro_reg.ct.dicom_files import find_files, is_dicom
+from fluoro_reg.ct.dicom_files import claims_dicom, find_files
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ct.volume_files import VOLUME_FORMATS, is_volume_file, read_volume_file
 from fluoro_reg.errors import InputError
@@ -29,20 +29,24 @@ def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume
         return _read_folder(path, series)
     if is_volume_file(path):
         return read_volume_file(path)
-    if is_dicom(path):
+    if claims_dicom(path):
         return read_dicom([path], series)
     raise InputError(f"'{path.name}' is no CT that can be read; give DICOM or {VOLUME_FORMATS}")
 
 
 def _read_folder(folder: Path, series: str | None) -> CTVolume:
     files = find_files(folder)
-    dicom = [file for file in files if is_dicom(file)]
+    dicom = [file for file in files if claims_dicom(file)]
     volumes = [file for file in files if is_volume_file(file)]
+    if dicom and volumes:
+        raise InputError(f"the folder '{folder.name}' holds DICOM and {len(volumes)} volume files; give the one to use")
     if dicom:
         return read_dicom(dicom, series)
     if len(volumes) == 1:
         return read_volume_file(volumes[0])
     if volumes:
         raise InputError(f"the folder '{folder.name}' holds {len(volumes)} volume files; give the one to use")
-    what = f"{len(files)} files but no DICOM and no {VOLUME_FORMATS}" if files else "no files"
+    what = (
+        f"{len(files)} files but no DICOM and no {VOLUME_FORMATS}" if files else "no files (links out of it are not followed)"
+    )
     raise InputError(f"the folder '{folder.name}' holds {what}; give a folder with one CT")
