@@ -2,8 +2,8 @@
 
 Coordinates are mm about the midpoint of the femoral heads of a grown person: x to the left, y to the back, z to the head.
 A side is modelled on the left and mirrored; each side is then stretched and turned a little at random, so that no pelvis is
-symmetric and a mirrored X-ray can be told from the true one. Proportions after Standring, "Gray's Anatomy", chapters on the pelvic girdle and
-the vertebral column, and Lewinnek et al. 1978 (inclination of the acetabulum).
+symmetric and a mirrored X-ray can be told from the true one. Proportions after Standring, "Gray's Anatomy" (pelvic girdle,
+vertebral column) and Lewinnek et al. 1978 (inclination of the acetabulum).
 """
 
 from dataclasses import dataclass
@@ -125,7 +125,7 @@ def innominate(side: Side, name: str) -> Bone:
         Stroke(s.tube((80, 2, -10, 14), (90, -4, -34, 15)), Action.CARVE, 3),  # acetabular notch
         Stroke(s.tube((0, -60, 4, 2.2), (0, -48, -24, 2.6), (0, -38, -48, 2.6)), Action.CARVE, 1),  # symphysis
     ]
-    return Bone(name, strokes, s.radius(1.7))
+    return Bone(name, strokes, s.radius(2.0), cortical_hu=1150, marrow_hu=280)
 
 
 def femur(side: Side, name: str) -> Bone:
@@ -139,7 +139,7 @@ def femur(side: Side, name: str) -> Bone:
         Stroke(s.tube((122, 14, -64, 11), (113, 21, -63, 6.5)), blend=8),  # lesser trochanter
     ]
     canal = s.tube((127, 8, -62, 16), (127, 7, -80, 10), (125, 5, -105, 8), (112, -4, -220, 7))
-    return Bone(name, strokes, s.radius(2.0), cortical_hu=1150, marrow_hu=230, joint_mm=2.0, canal=canal)
+    return Bone(name, strokes, s.radius(2.1), cortical_hu=1200, marrow_hu=260, joint_mm=2.0, canal=canal)
 
 
 _SACRAL = (  # y, z, half width of the wing, half thickness in the middle and at the wing, backward bow of the wing
@@ -175,7 +175,7 @@ def sacrum(left: Side, right: Side) -> Bone:
         for x, y, z, radius in ((25, 54, 81, 6.0), (22, 67, 58, 5.5), (19, 75, 36, 5.0), (15, 77, 16, 4.0)):
             hole = side.tube((x, y - 20, z - 7, radius + 1), (x - 1, y, z, radius), (x - 3, y + 22, z + 6, radius * 0.75))
             strokes.append(Stroke(hole, Action.CARVE, 2))
-    return Bone("sacrum", strokes, shell_mm=1.5 * scale, cortical_hu=900, marrow_hu=230)
+    return Bone("sacrum", strokes, shell_mm=1.8 * scale, cortical_hu=1000, marrow_hu=250)
 
 
 def vertebra(left: Side, right: Side, name: str, centre: Point, tilt: float) -> Bone:
@@ -202,7 +202,7 @@ def vertebra(left: Side, right: Side, name: str, centre: Point, tilt: float) -> 
             Stroke(tube(side, (17, 31, 4, 5), (19, 31, 17, 5.5)), blend=4),  # superior articular process
             Stroke(tube(side, (13, 38, -6, 5), (13.5, 40, -21, 5)), blend=4),  # inferior articular process
         ]
-    return Bone(name, strokes, shell_mm=1.4 * scale, cortical_hu=880, marrow_hu=240, joint_mm=2.0)
+    return Bone(name, strokes, shell_mm=1.7 * scale, cortical_hu=950, marrow_hu=250, joint_mm=2.0)
 
 
 def bones(build: Build) -> tuple[list[Bone], dict[str, Point]]:

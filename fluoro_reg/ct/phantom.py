@@ -20,7 +20,7 @@ from fluoro_reg.ct.solids import FAR_MM, Grid, model
 from fluoro_reg.ct.volume import CTVolume
 
 _HIP_CENTRE_PATIENT = (4.0, -36.0, -412.0)  # where the midpoint of the femoral heads lies in patient mm
-_GRID_OFFSET = (0.0, 12.0, 42.0)  # the middle of the grid as seen from there: more of the body lies behind and above
+_GRID_OFFSET = (0.0, 12.0, 36.0)  # the middle of the grid as seen from there: more of the body lies behind and above
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PhantomOptions:
         (2.0, 2.0, 2.0), "voxel size along x, y, z", unit="mm", minimum=0.5, maximum=8
     )
     size_mm: tuple[float, float, float] = option(
-        (384.0, 280.0, 300.0), "extent along x, y, z", unit="mm", minimum=100, maximum=600
+        (384.0, 280.0, 344.0), "extent along x, y, z", unit="mm", minimum=100, maximum=600
     )
     sex: str = option("female", "shape of the pelvis", choices=("female", "male"))
     scale: float = option(1.0, "size relative to a grown person", minimum=0.7, maximum=1.2)

@@ -5,12 +5,15 @@ bones'. So the muscles carry streaks of fat, the cavity holds fat between loops 
 Densities in HU after Schneider et al. 1996 (tissue substitutes for CT calibration) and everyday abdominal CT.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
-from fluoro_reg.ct.solids import Ellipsoid, Grid, Point, Tube
+from fluoro_reg.ct.solids import AbstractSolid, Ellipsoid, Grid, Point, Tube
 
 AIR_HU = -1000.0
+_OUTSIDE_BELOW_HU = -500.0
 _SKIN_HU, _FAT_HU, _MUSCLE_HU, _BOWEL_HU, _URINE_HU, _GAS_HU = 20.0, -98.0, 55.0, 35.0, 6.0, -940.0
 _SKIN_MM, _FAT_MM = 2.0, 19.0
 _OUTLINE = np.array(  # z, half width, half depth, y of the middle
@@ -45,7 +48,7 @@ def soft_tissue_hu(grid: Grid, scale: float, gas: float, generator: np.random.Ge
     _paint(hu, grid, [Ellipsoid(_scaled((2, -30, 10), scale), (40 * scale, 27 * scale, 24 * scale))], _URINE_HU)
     for path in _COLON.values():
         _paint(hu, grid, [_tube(path, scale)], _BOWEL_HU + 12 * loops)
-    _paint(hu, grid, _bubbles(scale, gas, generator), _GAS_HU)
+    _paint(hu, grid, _bubbles(scale, gas, generator), _GAS_HU, 2.2 * loops)
     return hu
 
 
@@ -69,7 +72,7 @@ def _outline_distance(grid: Grid, scale: float) -> Float[np.ndarray, "nz ny nx"]
     width, depth, middle = columns
     radius = (np.abs(x / width) ** 2.3 + np.abs((y - middle) / depth) ** 2.3) ** np.float32(1 / 2.3)
     trunk = (radius - 1) * depth
-    between_thighs = np.float32(0.22) * (np.float32(-88) - z) - np.abs(x)
+    between_thighs = np.float32(0.1) * (np.float32(-96) - z) - np.abs(x)
     return np.maximum(trunk, between_thighs) * np.float32(scale)
 
 
@@ -107,16 +110,24 @@ def _haustra(path: np.ndarray, generator: np.random.Generator) -> list[tuple[np.
     return list(zip(knots, (fill - fill.min()) / max(float(np.ptp(fill)), 1e-6), strict=True))
 
 
-def _paint(hu: np.ndarray, grid: Grid, solids: "list[Ellipsoid] | list[Tube]", value: "np.ndarray | float") -> None:
-    voxel = float(grid.x[1] - grid.x[0])
+def _paint(
+    hu: np.ndarray,
+    grid: Grid,
+    solids: Sequence[AbstractSolid],
+    value: np.ndarray | float,
+    ripple_mm: np.ndarray | float = 0.0,
+) -> None:
+    """Fills solids with a density, inside the body only; `ripple_mm` moves their surfaces out and in."""
+    voxel, margin = float(grid.x[1] - grid.x[0]), 2.0 * float(np.max(ripple_mm))
+    ripple, values = np.broadcast_to(np.float32(ripple_mm), hu.shape), np.broadcast_to(np.float32(value), hu.shape)
     for solid in solids:
-        window = grid.window(solid.box(), voxel)
+        window = grid.window(solid.box(), voxel + margin)
         if hu[window].size:
-            inside = _cover(solid.distance(grid.part(window)), voxel) * (hu[window] > -500)
-            _blend(hu[window], inside, value[window] if isinstance(value, np.ndarray) else value)
+            distance = solid.distance(grid.part(window)) + ripple[window]
+            _blend(hu[window], _cover(distance, voxel) * (hu[window] > _OUTSIDE_BELOW_HU), values[window])
 
 
-def _blend(hu: np.ndarray, weight: np.ndarray, value: "np.ndarray | float") -> None:
+def _blend(hu: np.ndarray, weight: np.ndarray, value: np.ndarray | float) -> None:
     hu += weight * (value - hu)
 
 
