@@ -35,7 +35,9 @@ def find_files(folder: Path) -> list[Path]:
             if not name.startswith(".") and name.upper() != "DICOMDIR" and _is_inside(path, root):
                 found.append(path)
         if len(found) > MAX_FILES:
-            raise InputError(f"the folder '{folder.name}' holds more than {MAX_FILES} files; give the folder of one CT")
+            raise InputError(
+                f"the folder '{folder.name or folder}' holds more than {MAX_FILES} files; give the folder of one CT"
+            )
     return found
 
 

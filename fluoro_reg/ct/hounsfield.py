@@ -103,5 +103,5 @@ def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[fl
     faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
     cut = [name for name, face in faces.items() if np.mean(face > _TISSUE_HU) > _TRUNCATED_SHARE]
     if cut and low <= -500:
-        found.append(f"the body is cut off by the field of view at the {', '.join(cut)}: X-rays through there are not matched")
+        found.append(f"the body leaves the field of view at the {', '.join(cut)}: X-rays through there lack tissue")
     return found

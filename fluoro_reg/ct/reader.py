@@ -24,14 +24,14 @@ def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"there is no CT at '{path.name}'; check the path")
+        raise InputError(f"there is no CT at '{path.name or path}'; check the path")
     if path.is_dir():
         return _read_folder(path, series)
     if is_volume_file(path):
         return read_volume_file(path)
     if claims_dicom(path):
         return read_dicom([path], series)
-    raise InputError(f"'{path.name}' is no CT that can be read; give DICOM or {VOLUME_FORMATS}")
+    raise InputError(f"'{path.name or path}' is no CT that can be read; give DICOM or {VOLUME_FORMATS}")
 
 
 def _read_folder(folder: Path, series: str | None) -> CTVolume:
@@ -39,14 +39,16 @@ def _read_folder(folder: Path, series: str | None) -> CTVolume:
     dicom = [file for file in files if claims_dicom(file)]
     volumes = [file for file in files if is_volume_file(file)]
     if dicom and volumes:
-        raise InputError(f"the folder '{folder.name}' holds DICOM and {len(volumes)} volume files; give the one to use")
+        raise InputError(
+            f"the folder '{folder.name or folder}' holds DICOM and {len(volumes)} volume files; give the one to use"
+        )
     if dicom:
         return read_dicom(dicom, series)
     if len(volumes) == 1:
         return read_volume_file(volumes[0])
     if volumes:
-        raise InputError(f"the folder '{folder.name}' holds {len(volumes)} volume files; give the one to use")
-    what = (
-        f"{len(files)} files but no DICOM and no {VOLUME_FORMATS}" if files else "no files (links out of it are not followed)"
-    )
-    raise InputError(f"the folder '{folder.name}' holds {what}; give a folder with one CT")
+        raise InputError(f"the folder '{folder.name or folder}' holds {len(volumes)} volume files; give the one to use")
+    what = "no files (links out of it are not followed)"
+    if files:
+        what = f"{len(files)} files but no DICOM and no {VOLUME_FORMATS}"
+    raise InputError(f"the folder '{folder.name or folder}' holds {what}; give a folder with one CT")
