@@ -37,7 +37,7 @@ setup(
         "jaxtyping>=0.2.34",
         "rich>=13",
         "typer>=0.12",
-        "rosbags>=0.10",
+        "rosbags>=0.11",
         "safetensors>=0.4",
         "Pillow>=10",
         "matplotlib>=3.8",
@@ -55,12 +55,15 @@ setup(
         (f"share/{PACKAGE}/launch", files("launch/*.py")),
         (f"share/{PACKAGE}/config", files("config/*")),
         (f"share/{PACKAGE}/config/methods", files("config/methods/*.yaml")),
+        (f"share/{PACKAGE}/dds", ["embedded_ros/fastdds_loopback.xml"]),
     ],
     zip_safe=False,
     entry_points={
         "console_scripts": [
             "fluoro-reg = fluoro_reg.cli.main:run",
             "registration_node = fluoro_reg.ros.node:main",
+            "bag_player = fluoro_reg.ros.player:main",
+            "tf_listener = fluoro_reg.ros.tf_listener:main",
         ],
     },
 )

@@ -96,6 +96,7 @@ link_shares() {  # what an ament installation would hold and an editable pip ins
   mkdir -p "$share" "$index" "$venv/lib/fluoro_reg"
   ln -sfn "$project/resource/fluoro_reg" "$index/fluoro_reg"
   for name in package.xml launch config; do ln -sfn "$project/$name" "$share/$name"; done
+  ln -sfn "$project/embedded_ros" "$share/dds"
   for name in registration_node bag_player tf_listener; do ln -sfn "../../bin/$name" "$venv/lib/fluoro_reg/$name"; done
 }
 
@@ -122,7 +123,7 @@ make_environment() {
 }
 
 # What the environment is made from; while it stays the same, the environment is kept.
-state="$(cd "$project" && cat setup.py setup.cfg pyproject.toml scripts/bootstrap.sh embedded_ros/constraints-kilted.txt \
+state="$(cd "$project" && cat setup.py setup.cfg scripts/bootstrap.sh embedded_ros/constraints-kilted.txt \
   embedded_ros/tf2_msgs/{CMakeLists.txt,pyproject.toml,package.xml,msg/TFMessage.msg} | cksum)"
 state="$state $project ${ROS_DISTRO:-wheels} ${PYTHON:-} ${FLUORO_REG_TORCH:-} ${FLUORO_REG_TORCH_INDEX:-}"
 if [ "$(cat "$venv/fluoro_reg.state" 2>/dev/null)" != "$state" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then

@@ -1,0 +1,165 @@
+"""Between ROS messages and the core's types: the only home of metres, quaternions and ROS times.
+
+Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient, which is tf2's reading of "maps
+child coordinates to parent coordinates". Quaternions go through transforms3d, whose order is (w, x, y, z); ROS's is (x, y, z, w).
+
+Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. Where an installed ROS brings cv_bridge, it takes the grey encodings,
+always as `passthrough`: its conversion of mono16 to mono8 throws eight bits away.
+"""
+
+import array
+import functools
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from jaxtyping import Float, Shaped, UInt8
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from torch import Tensor
+from transforms3d.quaternions import mat2quat, quat2mat
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.image import Intensity, XrayImage
+from fluoro_reg.xray.reader import xray_from_pixels
+
+M_PER_MM = 1e-3
+NS_PER_S = 1_000_000_000
+BRIDGED = ("mono8", "mono16", "8UC1", "16UC1", "16SC1", "32FC1", "64FC1")
+
+
+def stamp_ns(stamp: Time) -> int:
+    """A message's stamp in ns."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def time_message(stamp: int) -> Time:
+    """A stamp in ns as a message."""
+    return Time(sec=stamp // NS_PER_S, nanosec=stamp % NS_PER_S)
+
+
+def header_message(stamp: int, frame_id: str) -> Header:
+    """A header of a stamp in ns."""
+    return Header(stamp=time_message(stamp), frame_id=frame_id)
+
+
+def transform_message(
+    camera_from_patient: RigidTransform, stamp: int, camera_frame: str, patient_frame: str
+) -> TransformStamped:
+    """The transform for /tf."""
+    message = TransformStamped(header=header_message(stamp, camera_frame), child_frame_id=patient_frame)
+    translation, quaternion = _metres_and_xyzw(camera_from_patient)
+    for target, names, values in (
+        (message.transform.translation, "xyz", translation),
+        (message.transform.rotation, "xyzw", quaternion),
+    ):
+        for name, value in zip(names, values, strict=True):
+            setattr(target, name, value)
+    return message
+
+
+def transform_from_message(message: TransformStamped) -> RigidTransform:
+    """The inverse of `transform_message`: maps child coordinates to parent coordinates, mm.
+
+    Raises:
+        InputError: the transform is not a rigid motion.
+    """
+    t, q = message.transform.translation, message.transform.rotation
+    return _pose((t.x, t.y, t.z), (q.x, q.y, q.z, q.w), "the transform")
+
+
+def pose_message(
+    camera_from_patient: RigidTransform, covariance: Float[Tensor, "6 6"] | None, stamp: int, camera_frame: str
+) -> PoseWithCovarianceStamped:
+    """The pose of the patient in the camera. `covariance` in mm and rad, ROS order; zeros say that it is not known."""
+    message = PoseWithCovarianceStamped(header=header_message(stamp, camera_frame))
+    translation, quaternion = _metres_and_xyzw(camera_from_patient)
+    position, orientation = message.pose.pose.position, message.pose.pose.orientation
+    position.x, position.y, position.z = translation
+    orientation.x, orientation.y, orientation.z, orientation.w = quaternion
+    if covariance is not None:
+        to_metres = torch.tensor([M_PER_MM] * 3 + [1.0] * 3, dtype=torch.float64)
+        scaled = to_metres[:, None] * covariance.to(torch.float64) * to_metres
+        message.pose.covariance = scaled.flatten().tolist()
+    return message
+
+
+def pose_from_message(message: PoseWithCovarianceStamped) -> RigidTransform:
+    """`camera_from_patient` of a pose in the camera's frame.
+
+    Raises:
+        InputError: NaN, or a quaternion that is not of unit length.
+    """
+    p, q = message.pose.pose.position, message.pose.pose.orientation
+    return _pose((p.x, p.y, p.z), (q.x, q.y, q.z, q.w), "the pose")
+
+
+def xray_from_messages(image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity) -> XrayImage:
+    """The X-ray of a pair of messages.
+
+    Raises:
+        InputError: an encoding or a K that cannot be used, damaged data, or sizes that contradict each other.
+    """
+    pixels = pixels_from_compressed(image) if isinstance(image, CompressedImage) else _raw_pixels(image)
+    return xray_from_pixels(pixels, intrinsics_from_message(camera_info), intensity)
+
+
+def image_message(pixels: UInt8[np.ndarray, "height width *channels"], stamp: int, frame_id: str) -> Image:
+    """Grey (mono8) or colour (rgb8) pixels as a message."""
+    colour = pixels.ndim == 3
+    message = Image(header=header_message(stamp, frame_id), encoding="rgb8" if colour else "mono8")
+    message.height, message.width = pixels.shape[:2]
+    message.step = message.width * (3 if colour else 1)
+    message.data = byte_array(memoryview(np.ascontiguousarray(pixels)))
+    return message
+
+
+def byte_array(buffer: Any) -> array.array:
+    """Bytes as the one type that rclpy takes over at once; it checks every item of any other sequence."""
+    result = array.array("B")
+    result.frombytes(memoryview(buffer).cast("B"))
+    return result
+
+
+def _metres_and_xyzw(pose: RigidTransform) -> tuple[list[float], list[float]]:
+    w, x, y, z = mat2quat(pose.rotation.to("cpu", torch.float64).numpy())
+    translation = (pose.translation.to("cpu", torch.float64) * M_PER_MM).tolist()
+    return translation, [float(x), float(y), float(z), float(w)]
+
+
+def _pose(metres: Sequence[float], xyzw: Sequence[float], name: str) -> RigidTransform:
+    translation, (x, y, z, w) = np.asarray(metres, dtype=np.float64), xyzw
+    length = float(np.linalg.norm(xyzw))
+    if not (np.isfinite(translation).all() and np.isfinite(length)):
+        raise InputError(f"{name} holds NaN or infinite numbers")
+    if abs(length - 1) > 1e-3:
+        raise InputError(f"{name} has a quaternion of length {length:.3g}; it must be 1 (x, y, z, w)")
+    matrix = np.eye(4)
+    matrix[:3, :3] = quat2mat([w, x, y, z])
+    matrix[:3, 3] = translation / M_PER_MM
+    return RigidTransform.from_matrix(matrix, name)
+
+
+def _raw_pixels(image: Image) -> Shaped[np.ndarray, "height width"]:
+    bridge = _cv_bridge()
+    if bridge is None or image.encoding not in BRIDGED:
+        return pixels_from_message(image)
+    try:
+        return bridge.imgmsg_to_cv2(image, desired_encoding="passthrough")
+    except (TypeError, ValueError) as error:
+        raise InputError("the image message's size, step and data contradict each other; check the driver") from error
+
+
+@functools.cache
+def _cv_bridge() -> Any:
+    """cv_bridge's converter, or None where it is not installed or its compiled part does not fit this numpy."""
+    try:
+        return importlib.import_module("cv_bridge").CvBridge()
+    except (ImportError, AttributeError, SystemError):
+        return None

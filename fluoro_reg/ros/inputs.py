@@ -1,0 +1,118 @@
+"""The node's subscriptions to images and CameraInfo: they pair, order and count, and hand on; nothing else happens here."""
+
+import time
+from collections.abc import Callable
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_profile_sensor_data,
+    qos_profile_system_default,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from fluoro_reg.ros import conversions
+from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.ros.pairing import StampPairing
+from fluoro_reg.ros.processor import Frame
+from fluoro_reg.ros.stamps import StampOrder, StampVerdict
+from fluoro_reg.ros.statistics import InputMonitor, Statistics
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble's name of the module
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+COUNTED = {StampVerdict.DUPLICATE: "duplicate stamps", StampVerdict.LATE: "late stamps", StampVerdict.RESTARTED: "restarts"}
+
+
+class ImageInput:
+    """Subscribes while it lives. `on_frame` gets every pair with the verdict on its stamp."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        options: NodeOptions,
+        order: StampOrder,
+        statistics: Statistics,
+        on_frame: Callable[[Frame, StampVerdict], None],
+    ) -> None:
+        self._node = node
+        self._options = options
+        self._order = order
+        self._statistics = statistics
+        self._on_frame = on_frame
+        self._pairing: StampPairing[Image | CompressedImage, CameraInfo] = StampPairing()
+        compressed = options.image_transport == "compressed"
+        image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._subscriptions = [
+            self._subscribe(image_type, image_topic, self._on_image),
+            self._subscribe(CameraInfo, "camera_info", self._on_info),
+        ]
+        topics = [subscription.topic_name for subscription in self._subscriptions]
+        self.monitor = InputMonitor(options.camera_info_timeout, *topics)
+
+    def close(self) -> None:
+        """Unsubscribes."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _subscribe(self, message_type: type, topic: str, callback: Callable) -> Subscription:
+        arguments = {"qos_overriding_options": QoSOverridingOptions.with_default_policies()}
+        profile = image_profile(self._options.qos.image)
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: self._on_incompatible(topic))
+        try:
+            return self._node.create_subscription(message_type, topic, callback, profile, event_callbacks=events, **arguments)
+        except UnsupportedEventTypeError:  # a middleware without this event
+            return self._node.create_subscription(message_type, topic, callback, profile, **arguments)
+
+    def _on_image(self, image: Image | CompressedImage) -> None:
+        self._statistics.count("images")
+        self.monitor.image()
+        self._pair(self._pairing.add_image(conversions.stamp_ns(image.header.stamp), image))
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._statistics.count("infos")
+        self.monitor.info()
+        self._pair(self._pairing.add_info(conversions.stamp_ns(info.header.stamp), info))
+
+    def _pair(self, pair: tuple[Image | CompressedImage, CameraInfo] | None) -> None:
+        self._statistics.counts["unpaired images"] = self._pairing.unpaired_images
+        if pair is None:
+            return
+        self._statistics.count("pairs")
+        self.monitor.pair()
+        image, info = pair
+        stamp = conversions.stamp_ns(image.header.stamp)
+        verdict = self._order.judge(stamp)
+        if verdict in COUNTED:
+            self._statistics.count(COUNTED[verdict])
+        stamp += round(self._options.image_time_offset * conversions.NS_PER_S) if stamp > 0 else 0
+        frame_id = self._options.frames.camera or image.header.frame_id
+        self._on_frame(Frame(max(stamp, 0), frame_id, image, info, time.monotonic()), verdict)
+
+    def _on_incompatible(self, topic: str) -> None:
+        self._statistics.count("incompatible publishers")
+        self._node.get_logger().warning(
+            f"a publisher on {topic} offers a QoS that does not fit qos.image = {self._options.qos.image}: nothing of it arrives",
+            throttle_duration_sec=10.0,
+        )
+
+
+def image_profile(name: str) -> QoSProfile:
+    """The QoS of images by its name in the parameters, keep last 1: an older image is of no use."""
+    if name == "reliable":
+        return QoSProfile(
+            depth=1,
+            history=QoSHistoryPolicy.KEEP_LAST,
+            reliability=QoSReliabilityPolicy.RELIABLE,
+            durability=QoSDurabilityPolicy.VOLATILE,
+        )
+    base = qos_profile_sensor_data if name == "sensor_data" else qos_profile_system_default
+    return QoSProfile(depth=1, history=QoSHistoryPolicy.KEEP_LAST, reliability=base.reliability, durability=base.durability)

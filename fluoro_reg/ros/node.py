@@ -1,0 +1,188 @@
+"""`registration_node`: a managed node that watches a C-arm's images and says on tf2 where the patient is.
+
+configure reads the parameters and loads the CT (a failure says why in one sentence), activate subscribes and starts the worker,
+deactivate stops both and keeps the CT, cleanup lets go of it. What runs in between is `Pipeline`.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import SetBool, Trigger
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.registration import RegistrationOptions, Tracker
+from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.ros.parameters import ParameterSet
+from fluoro_reg.ros.pipeline import Pipeline
+from fluoro_reg.ros.session import load_tracker
+
+TrackerLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], None]], Tracker]
+
+NAME = "registration_node"
+NOT_ACTIVE = "the node is not active"
+SPIN_PERIOD_S = 0.2  # how long a signal may wait
+
+
+class RegistrationNode(LifecycleNode):
+    """The node; `load` is what configure calls to get its tracker."""
+
+    def __init__(self, load: TrackerLoader = load_tracker, **arguments: Any) -> None:
+        super().__init__(NAME, automatically_declare_parameters_from_overrides=True, **arguments)
+        self._load = load
+        self._parameters = ParameterSet(self, NodeOptions, RegistrationOptions)
+        self._pipeline: Pipeline | None = None
+        self._is_active = False
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/register_once", self._on_register_once)
+        self.create_service(Trigger, "~/save_debug", self._on_save_debug)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+
+    def autostart(self) -> bool:
+        """Configures and activates if the parameter `autostart` asks for it; False when that failed."""
+        if not self.get_parameter("autostart").value:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Parameters and CT."""
+        return self._guarded("configure", self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publishers first: the worker may answer at once."""
+        result = super().on_activate(state)
+        return result if result != TransitionCallbackReturn.SUCCESS else self._guarded("activate", self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The worker ends before the publishers fall silent, so that `~/valid` can still turn false."""
+        result = self._guarded("deactivate", self._deactivate)
+        return result if result != TransitionCallbackReturn.SUCCESS else super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets go of the CT."""
+        return self._guarded("clean up", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state."""
+        return self._guarded("shut down", self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, with nothing left running."""
+        return self._guarded("recover", self._release)
+
+    def _configure(self) -> None:
+        options = self._parameters.read(NodeOptions)
+        registration = self._parameters.read(RegistrationOptions)
+        tracker = self._load(options, registration, self.get_logger().info)
+        self._pipeline = Pipeline(self, options, registration, tracker)
+        self._parameters.frozen = True
+
+    def _activate(self) -> None:
+        assert self._pipeline is not None, "the state machine activates configured nodes only"
+        self._pipeline.start()
+        self._is_active = True
+
+    def _deactivate(self) -> None:
+        if self._pipeline is not None and self._is_active:
+            self._is_active = False
+            self._pipeline.stop()
+
+    def _release(self) -> None:
+        self._deactivate()
+        if self._pipeline is not None:
+            self._pipeline.close()
+        self._pipeline = None
+        self._parameters.frozen = False
+
+    def _guarded(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """rclpy swallows what a transition raises; here it reaches the log."""
+        try:
+            step()
+        except InputError as error:
+            self.get_logger().error(f"cannot {name}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().fatal(f"cannot {name}: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def reset(pipeline: Pipeline) -> str:
+            pipeline.reset()
+            return "the last pose is forgotten"
+
+        return self._answered(response, reset)
+
+    def _on_register_once(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def register_once(pipeline: Pipeline) -> str:
+            pipeline.register_once()
+            return "the next image is registered afresh; the answer comes on ~/result"
+
+        return self._answered(response, register_once)
+
+    def _on_save_debug(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._answered(response, lambda pipeline: f"written to {pipeline.save_debug()} in debug.folder")
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        def enable(pipeline: Pipeline) -> str:
+            pipeline.enable(request.data)
+            return "enabled" if request.data else "disabled: images are ignored"
+
+        return self._answered(response, enable)
+
+    def _answered(self, response: Any, job: Callable[[Pipeline], str]) -> Any:
+        if self._pipeline is None or not self._is_active:
+            response.success, response.message = False, NOT_ACTIVE
+            return response
+        try:
+            response.success, response.message = True, job(self._pipeline)
+        except InputError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+
+class StopSignals:
+    """SIGINT and SIGTERM ask for an orderly end; a second one ends the process at once.
+
+    rclpy's own handlers would shut the context down under the worker's hands, with `~/valid` still true.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.wanted = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs until a signal; status 0, or 2 when an autostart found unusable input."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = StopSignals()
+    node = RegistrationNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if not node.autostart():
+            return 2
+        while rclpy.ok() and not stop.wanted:
+            executor.spin_once(timeout_sec=SPIN_PERIOD_S)
+        node.trigger_shutdown()
+        return 0
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""ROS parameters from the configuration dataclasses: names, documentation, bounds and defaults have one home, there.
+
+Two things that ROS gets wrong for a safety threshold are put right. A misspelt name in a parameters file is read by nobody
+and no one hears of it: here it fails the transition to configured. And `0` for a float is a type error that ends the process:
+here it is a float. Parameters are read once, in configure, so that all of them hold together; while the node is configured
+they are refused with a sentence.
+"""
+
+import difflib
+import functools
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from fluoro_reg.config import OptionInfo, from_mapping, walk_options
+from fluoro_reg.errors import InputError
+
+C = TypeVar("C")
+
+WHERE = "parameters"
+ROS_OWN = ("use_sim_time", "qos_overrides.", "start_type_description_service", "diagnostic_updater.")
+
+
+class ParameterSet:
+    """The options of several configuration classes as the parameters of one node.
+
+    The node must have been made with `automatically_declare_parameters_from_overrides=True`: only so does it know names that
+    nobody declares.
+    """
+
+    def __init__(self, node: Node, *classes: type) -> None:
+        self._node = node
+        self._class_of = {info.name: cls for cls in classes for info in walk_options(cls)}
+        self._options = {info.name: info for cls in classes for info in walk_options(cls)}
+        self._unknown = [name for name in node.get_parameters_by_prefix("") if not self._is_known(name)]
+        self._problems: list[str] = []
+        self.frozen = False
+        for info in self._options.values():
+            self._declare(info)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def read(self, cls: type[C]) -> C:
+        """A snapshot of one class's options.
+
+        Raises:
+            InputError: a name that is no parameter, a wrong type, a value out of bounds.
+        """
+        for name in self._unknown:
+            close = difflib.get_close_matches(name, self._options, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` names those there are"
+            raise InputError(f"{WHERE}: '{name}' is no parameter of this node; {hint}")
+        if self._problems:
+            raise InputError(self._problems[0])
+        return self._built(cls, {})
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._options or name.startswith(ROS_OWN)
+
+    def _declare(self, info: OptionInfo) -> None:
+        value = info.default
+        if self._node.has_parameter(info.name):  # given by a file or the command line, and declared by ROS without description
+            value = self._checked(info, self._node.get_parameter(info.name).value)
+            self._node.undeclare_parameter(info.name)
+        plain = list(value) if isinstance(value, tuple) else value
+        self._node.declare_parameter(info.name, plain, descriptor(info), ignore_override=True)
+
+    def _checked(self, info: OptionInfo, value: Any) -> Any:
+        try:
+            config = from_mapping(self._class_of[info.name], {info.name: _plain(value)}, WHERE)
+        except InputError as error:
+            self._problems.append(str(error))
+            return info.default
+        return functools.reduce(getattr, info.name.split("."), config)
+
+    def _built(self, cls: type[C], changes: dict[str, Any]) -> C:
+        names = [name for name, owner in self._class_of.items() if owner is cls]
+        values = {name: changes.get(name, _plain(self._node.get_parameter(name).value)) for name in names}
+        return from_mapping(cls, values, WHERE)
+
+    def _on_set(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        changes = {p.name: _plain(p.value) for p in parameters if p.name in self._options}
+        if changes and self.frozen:
+            reason = f"'{next(iter(changes))}' is read in configure: deactivate and clean up the node, set it, configure again"
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            for cls in {self._class_of[name] for name in changes}:
+                self._built(cls, changes)
+        except InputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def descriptor(info: OptionInfo) -> ParameterDescriptor:
+    """What `ros2 param describe` shows of an option."""
+    unit = f" [{info.unit}]" if info.unit else ""
+    result = ParameterDescriptor(name=info.name, description=f"{info.doc}{unit}")
+    if info.choices:
+        result.additional_constraints = f"one of: {', '.join(info.choices)}"
+    result.dynamic_typing = info.default is None or info.default == ()  # ROS knows no type for nothing and for an empty list
+    if info.minimum is None and info.maximum is None:
+        return result
+    if info.type is float:
+        low, high = (float(x) if x is not None else s * sys.float_info.max for x, s in ((info.minimum, -1), (info.maximum, 1)))
+        result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    elif info.type is int:
+        low, high = (int(x) if x is not None else s * (2**63 - 1) for x, s in ((info.minimum, -1), (info.maximum, 1)))
+        result.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Arrays of numbers arrive as array.array or tuples."""
+    return value if value is None or isinstance(value, (str, bool, int, float)) else list(value)

@@ -1,0 +1,29 @@
+"""What `configure` loads: a CT, a start, and the tracker that will register to it."""
+
+import time
+from collections.abc import Callable
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry.files import read_pose
+from fluoro_reg.registration import RegistrationOptions, Registrar, Tracker
+from fluoro_reg.ros.options import NodeOptions
+
+
+def load_tracker(options: NodeOptions, registration: RegistrationOptions, log: Callable[[str], None]) -> Tracker:
+    """Reads everything from disk; what a registration needs afterwards is in memory.
+
+    Raises:
+        InputError: no usable CT, start or method.
+    """
+    if not options.ct.path:
+        raise InputError("the parameter ct.path is empty; set it to the CT to register to")
+    begin = time.monotonic()
+    start = read_pose(options.initial.path) if options.initial.path else None
+    volume = read_ct(options.ct.path, options.ct.series or None)
+    registrar = Registrar(volume, registration)
+    size, spacing = ("x".join(f"{value:g}" for value in row) for row in (volume.shape_ijk, volume.voxel_size_mm))
+    log(f"CT of {size} voxels, {spacing} mm, ready in {time.monotonic() - begin:.1f} s (fingerprint {volume.fingerprint[:12]})")
+    for warning in volume.warnings:
+        log(f"CT: {warning}")
+    return Tracker(registrar, start)
