@@ -42,21 +42,23 @@ class LeastSquaresProblem(Protocol[E, L]):
 
 @dataclass(frozen=True, slots=True)
 class LevenbergMarquardt:
-    """Settings. Steps are limited to `largest_step` and a start stops when a step falls under `tolerance`: (mm, rad)."""
+    """Settings. Steps are limited to `largest_step` (mm, rad). A start has converged when a step promises to lower its cost by
+    less than the share `tolerance`: a number that needs no unit, and that a direction which the data leave open cannot hold up.
+    """
 
     iterations: int = 20
     damping: float = 1e-2
     largest_step: tuple[float, float] = (12.0, 0.14)
-    tolerance: tuple[float, float] = (0.02, 2e-4)
+    tolerance: float = 2e-5
 
     def minimise(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
         """The best points found, their linearisations, and which of them met the tolerance."""
         at, here = start, problem.linearise(start)
         batch = here.cost.shape[0]
         damping = torch.full((batch,), self.damping, dtype=torch.float64)
-        converged, stuck = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.bool)
+        converged = torch.zeros(batch, dtype=torch.bool)
         for _ in range(self.iterations):
-            rows = (~(converged | stuck)).nonzero().squeeze(-1)
+            rows = (~converged).nonzero().squeeze(-1)
             if rows.numel() == 0:
                 break
             current = take(here, rows)
@@ -69,9 +71,8 @@ class LevenbergMarquardt:
                 at = put(at, rows[won], gained)
                 here = put(here, rows[won], problem.linearise(gained))
             damping[rows] = torch.where(better, (damping[rows] / 5).clamp_min(1e-6), damping[rows] * 4)
-            small = self._is_small(step)
-            converged[rows] = small
-            stuck[rows] = ~small & (damping[rows] > 1e6)
+            promise = -(step * current.gradient.double()).sum(-1)
+            converged[rows] = promise < self.tolerance * current.cost
         return at, here, converged
 
     def _step(self, here: Linearised, damping: Float[Tensor, "batch"]) -> Float[Tensor, "batch 6"]:
@@ -84,6 +85,3 @@ class LevenbergMarquardt:
         lengths = torch.stack([step[:, :3].norm(dim=-1), step[:, 3:].norm(dim=-1)], dim=-1)
         limit = torch.tensor(self.largest_step, dtype=torch.float64)
         return step * (limit / lengths.clamp_min(1e-12)).amin(-1, keepdim=True).clamp_max(1.0)
-
-    def _is_small(self, step: Float[Tensor, "batch 6"]) -> Bool[Tensor, "batch"]:
-        return (step[:, :3].norm(dim=-1) < self.tolerance[0]) & (step[:, 3:].norm(dim=-1) < self.tolerance[1])

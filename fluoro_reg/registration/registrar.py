@@ -22,7 +22,7 @@ from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocess import preprocess
 
 METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
-SATURATION_DEPTH_MM = 3.0  # metal of this thickness leaves 1/e of the contrast
+SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
 MOSTLY_AIR = 0.15  # a CT of which less than this share is not air is one object and not a body
 
 

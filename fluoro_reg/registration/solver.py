@@ -67,7 +67,7 @@ class Solver:
         scale = self.scales.scale(stage.object_px, poses)
         pixel_mm = self.scales.pixel_mm(scale.intrinsics)
         objective = PoseObjective(scale, self.model, stage.build_similarity(), self.prior)
-        optimiser = LevenbergMarquardt(iterations=stage.iterations, tolerance=(0.01 * pixel_mm, 1e-4 * pixel_mm))
+        optimiser = LevenbergMarquardt(iterations=stage.iterations)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         order = linearised.cost.argsort()

@@ -1,0 +1,177 @@
+"""Real single-plane knee fluoroscopy: each implant's STL voxelised as a CT, registered from seeded starts on every frame.
+
+    python benchmarks/knee_implants.py ../shared/data/xray/knee_implants --starts 10 --overlays OUT
+
+The reference poses are fits made by people and programs, so the errors are differences from a reference, no more. Prints one row
+a registration and a Markdown summary; `--json` prints one object.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fluoro_reg.config import from_mapping, parse_overrides
+from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
+from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
+from fluoro_reg.registration import RegistrationOptions, Registrar
+from fluoro_reg.rendering.overlay import overlay
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.reader import read_xray
+
+DISTANCE_MM, PIXEL_MM = 1198.0, 0.373  # calibration.txt
+FRAMES = ("AT_K1_V1_0160.tif", "AT_K1_V1_0170.tif", "AT_K1_V1_0180.tif")
+IMPLANTS = {"femoral": ("KR_right_7_fem.stl", "fem.jts"), "tibial": ("KR_right_6_tib.stl", "tib.jts")}
+
+
+def read_stl(path: Path) -> np.ndarray:
+    """Triangles (n, 3, 3) in mm of an ASCII STL."""
+    lines = (line.split()[1:] for line in path.read_text().splitlines() if line.lstrip().startswith("vertex"))
+    return np.array(list(lines), dtype=np.float64).reshape(-1, 3, 3)
+
+
+def voxelise(triangles: np.ndarray, voxel_mm: float, hu: float) -> CTVolume:
+    """A solid as a CT: parity of the crossings of each column of voxels with the surface; two by two columns a voxel."""
+    low = triangles.min((0, 1)) - 2 * voxel_mm
+    size = np.ceil((triangles.max((0, 1)) + 2 * voxel_mm - low) / voxel_mm).astype(int)
+    fine = voxel_mm / 2
+    columns = np.zeros((2 * size[2] + 1, 2 * size[1], 2 * size[0]), dtype=np.int32)
+    for triangle in (triangles - low) / fine - 0.5:
+        _mark_crossings(columns, triangle)
+    inside = np.cumsum(columns[:-1], axis=0) % 2
+    share = inside.reshape(size[2], 2, size[1], 2, size[0], 2).mean((1, 3, 5))
+    values = (-1000 + (hu + 1000) * share).astype(np.float32)
+    patient_from_voxel = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    patient_from_voxel[:3, 3] = low + voxel_mm / 2
+    return CTVolume(torch.from_numpy(attenuation_from_hu(values)), torch.from_numpy(patient_from_voxel))
+
+
+def _mark_crossings(columns: np.ndarray, triangle: np.ndarray) -> None:
+    """Adds one where a column (integer x, y) enters or leaves through a triangle."""
+    a, b, c = triangle
+    det = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
+    if abs(det) < 1e-12:
+        return
+    low, high = np.ceil(triangle[:, :2].min(0)).astype(int), np.floor(triangle[:, :2].max(0)).astype(int)
+    x, y = np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1))
+    s = ((x - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (y - a[1])) / det
+    t = ((b[0] - a[0]) * (y - a[1]) - (x - a[0]) * (b[1] - a[1])) / det
+    hit = (s >= 0) & (t >= 0) & (s + t < 1)
+    z = np.ceil(a[2] + s * (b[2] - a[2]) + t * (c[2] - a[2])).astype(int)
+    np.add.at(columns, (z[hit], y[hit], x[hit]), 1)
+
+
+def reference_poses(path: Path) -> list[RigidTransform]:
+    """`camera_from_patient` of every frame: X_cam = Rz Rx Ry X + t with y up and the object at negative z."""
+    rows = [line.replace(",", " ").split() for line in path.read_text().splitlines()[2:]]
+    poses = []
+    for x, y, z, about_z, about_x, about_y in ([float(v) for v in row] for row in rows if len(row) == 6):
+        turns = [so3.exp(torch.tensor(v, dtype=torch.float64)) for v in _axis_turns(about_z, about_x, about_y)]
+        flip = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+        translation = torch.tensor([x, y, z], dtype=torch.float64)
+        poses.append(RigidTransform(flip @ turns[0] @ turns[1] @ turns[2], flip @ translation))
+    return poses
+
+
+def _axis_turns(about_z: float, about_x: float, about_y: float) -> list[list[float]]:
+    z, x, y = (math.radians(a) for a in (about_z, about_x, about_y))
+    return [[0.0, 0.0, z], [x, 0.0, 0.0], [0.0, y, 0.0]]
+
+
+def run(arguments: argparse.Namespace) -> list[dict]:
+    """One record a registration."""
+    focal = DISTANCE_MM / PIXEL_MM
+    camera = CameraIntrinsics.from_k(1024, 1024, [focal, 0, 511.5, 0, focal, 511.5, 0, 0, 1], DISTANCE_MM)
+    options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
+    records = []
+    for implant, (surface, poses) in IMPLANTS.items():
+        triangles = read_stl(arguments.folder / surface)
+        registrar = Registrar(voxelise(triangles, arguments.voxel_mm, arguments.hu), options)
+        points = torch.from_numpy(triangles[:: max(1, len(triangles) // 200), 0].copy())
+        for index, (frame, truth) in enumerate(zip(FRAMES, reference_poses(arguments.folder / poses), strict=True)):
+            image = read_xray(arguments.folder / frame, camera, Intensity.AUTO)
+            for k in range(arguments.starts):
+                generator = torch.Generator().manual_seed(1000 * index + k)
+                span = arguments.start_mm[1] - arguments.start_mm[0]
+                start_mm = arguments.start_mm[0] + span * float(torch.rand(1, generator=generator))
+                start = perturb_to_mtre(truth, points, start_mm, points.mean(0), generator)
+                begin = time.perf_counter()
+                result = registrar.register(image, start)
+                seconds = time.perf_counter() - begin
+                if result.camera_from_patient is None:
+                    raise SystemExit(f"{frame}: {result.reason}")
+                errors = target_registration_errors(result.camera_from_patient, truth, points)
+                record = {
+                    "implant": implant,
+                    "frame": frame,
+                    "start_mm": start_mm,
+                    "mtre_mm": errors.mtre_mm,
+                    "in_plane_mm": errors.in_plane_mm,
+                    "depth_mm": errors.depth_mm,
+                    "outcome": result.outcome.value,
+                    "similarity": result.similarity,
+                    "seconds": seconds,
+                    "scores": result.scores,
+                    "n_renders": result.n_renders,
+                }
+                records.append(record)
+                if not arguments.json:
+                    print(
+                        f"{implant:8s} {frame} start {start_mm:5.1f} mm -> {errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f},"
+                        f" depth {errors.depth_mm:6.2f}, {record['outcome']}, similarity {result.similarity:.2f}, {seconds:.2f} s",
+                        flush=True,
+                    )
+                if arguments.overlays and k == 0:
+                    arguments.overlays.mkdir(parents=True, exist_ok=True)
+                    renderer, _ = registrar.renderers.for_pixel(1e-3)
+                    picture = overlay(image.pixels, renderer, result.camera_from_patient, camera)
+                    Image.fromarray(picture).save(arguments.overlays / f"{implant}_{Path(frame).stem}.png")
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--starts", type=int, default=10, help="seeded starts a frame")
+    parser.add_argument("--start-mm", type=float, nargs=2, default=(3.0, 12.0), help="range of the start's mTRE")
+    parser.add_argument("--voxel-mm", type=float, default=0.6)
+    parser.add_argument("--hu", type=float, default=3071.0, help="HU of the metal")
+    parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
+    parser.add_argument("--overlays", type=Path, help="folder for one overlay a frame and implant")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    records = run(arguments)
+    summary = {}
+    for implant in IMPLANTS:
+        rows = [r for r in records if r["implant"] == implant]
+        summary[implant] = {
+            "n": len(rows),
+            "share_under_10_mm": sum(r["mtre_mm"] < 10 for r in rows) / len(rows),
+            "share_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in rows) / len(rows),
+            "median_mtre_mm": statistics.median(r["mtre_mm"] for r in rows),
+            "median_in_plane_mm": statistics.median(r["in_plane_mm"] for r in rows),
+            "median_depth_mm": statistics.median(r["depth_mm"] for r in rows),
+            "accepted": sum(r["outcome"] == "converged" for r in rows),
+            "accepted_over_10_mm": sum(r["outcome"] == "converged" and r["mtre_mm"] > 10 for r in rows),
+            "median_seconds": statistics.median(r["seconds"] for r in rows),
+        }
+    if arguments.json:
+        print(json.dumps({"summary": summary, "records": records}))
+        return
+    names = list(next(iter(summary.values())))
+    print("\n| | " + " | ".join(summary) + " |\n|---|" + "--:|" * len(summary))
+    for name in names:
+        print(f"| {name} | " + " | ".join(f"{s[name]:.2f}" for s in summary.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
