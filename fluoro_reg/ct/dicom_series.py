@@ -89,9 +89,15 @@ def _listed(groups: list[list[CTSlice]]) -> str:
 def describe(group: list[CTSlice]) -> str:
     """A series in a few words that identify nobody: `75 slices 512x512 of 0.70 mm, axial, kernel B30f`."""
     first = group[0]
-    count = f"{len(group)} slice{'s' if len(group) > 1 else ''}"
+    count = _counted(len(group), "slice")
     kernel = f", kernel {first.kernel}" if first.kernel else ""
     return f"{count} {first.columns}x{first.rows} of {first.column_spacing:.2f} mm, {_plane(first)}{kernel}"
+
+
+def _counted(count: int, noun: str) -> str:
+    """`1 MR image`, `2 MR images`, `2 objects of another kind`."""
+    head, separator, rest = noun.partition(" of ")
+    return f"{count} {head}{'s' if count > 1 else ''}{separator}{rest}"
 
 
 def _plane(first: CTSlice) -> str:
@@ -103,7 +109,7 @@ def _plane(first: CTSlice) -> str:
 def _nothing_usable(left_out: Sequence[LeftOut]) -> str:
     problems = [item.problem for item in left_out if item.problem]
     kinds = Counter(item.other_kind for item in left_out if item.other_kind)
-    found = [f"{count} {kind}" for kind, count in kinds.most_common(4)]
+    found = [_counted(count, kind) for kind, count in kinds.most_common(4)]
     if not problems:
         return f"there are no CT slices among the DICOM files ({', '.join(found)}); give the folder of a CT series"
     if len(problems) == 1 and not found:

@@ -85,11 +85,11 @@ def read_slices(path: Path, label: str) -> list[CTSlice] | LeftOut:
 def _other_kind(dataset: Dataset) -> str:
     modality, storage = str(dataset.get("Modality", "")), dataset.get("SOPClassUID")
     if modality != "CT":
-        return f"{modality} images" if modality in _MODALITIES else "objects of another kind"
+        return f"{modality} image" if modality in _MODALITIES else "object of another kind"
     if storage is not None and storage not in _CT_CLASSES:
-        return "CT screen captures or derived objects"
+        return "derived CT object"
     if "LOCALIZER" in [str(value).upper() for value in _values(dataset, "ImageType")]:
-        return "CT localizers"
+        return "CT localizer"
     return ""
 
 
