@@ -7,7 +7,7 @@ Source: Marquardt 1963 (damping by the Hessian's diagonal); Nocedal & Wright, "N
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ E = TypeVar("E")  # an evaluation of a batch: the points and whatever was comput
 L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
 
 
+@runtime_checkable
 class Linearised(Protocol):
     """Cost, gradient and Gauss-Newton Hessian of a batch."""
 
@@ -27,6 +28,7 @@ class Linearised(Protocol):
     hessian: Float[Tensor, "batch 6 6"]
 
 
+@runtime_checkable
 class LeastSquaresProblem(Protocol[E, L]):
     """What Levenberg-Marquardt needs of a problem; E and L are batches in the sense of `fluoro_reg.optimisers.batch`."""
 

@@ -1,0 +1,112 @@
+"""Levenberg-Marquardt on problems whose minima are known."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers.batch import put, take
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    x: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    cost: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+
+@dataclass(slots=True)
+class Curved:
+    """Residuals A (x - minimum) bent by a cubic, of which one direction hardly matters, as depth in an X-ray."""
+
+    minimum: Tensor
+    weight: Tensor
+    evaluations: int = 0
+
+    def retract(self, at: Point, step: Tensor) -> Point:
+        self.evaluations += at.x.shape[0]
+        return Point(at.x + step)
+
+    def residual(self, x: Tensor) -> Tensor:
+        d = x - self.minimum
+        return self.weight * (d + 0.02 * d**3)
+
+    def linearise(self, at: Point) -> System:
+        r = self.residual(at.x)
+        d = at.x - self.minimum
+        jacobian = torch.diag_embed(self.weight * (1 + 0.06 * d**2))
+        return System((r * r).sum(-1) + 1e-3, (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
+
+    def cost(self, trial: Point, reference: System) -> Tensor:
+        return self.residual(trial.x).square().sum(-1) + 1e-3
+
+
+@pytest.fixture
+def problem() -> Curved:
+    minimum = torch.tensor([1.0, -2.0, 3.0, 0.01, -0.02, 0.03], dtype=torch.float64)
+    return Curved(minimum, torch.tensor([1.0, 1.0, 0.05, 10.0, 10.0, 10.0], dtype=torch.float64))
+
+
+def test_every_start_of_a_batch_reaches_the_minimum(problem):
+    starts = problem.minimum + torch.randn(5, 6, dtype=torch.float64) * torch.tensor([8, 8, 8, 0.2, 0.2, 0.2])
+    at, system, converged = LevenbergMarquardt(iterations=60, tolerance=1e-10).minimise(problem, Point(starts))
+    assert converged.all()
+    torch.testing.assert_close(at.x, problem.minimum.expand_as(at.x), atol=1e-3, rtol=0)
+    assert (system.cost < 1.0001e-3).all()
+
+
+def test_a_batch_is_the_same_as_a_loop(problem):
+    starts = problem.minimum + torch.randn(3, 6, dtype=torch.float64)
+    together = LevenbergMarquardt().minimise(problem, Point(starts))[0].x
+    alone = [LevenbergMarquardt().minimise(problem, Point(start[None]))[0].x[0] for start in starts]
+    torch.testing.assert_close(together, torch.stack(alone))
+
+
+def test_a_start_that_has_converged_costs_no_more(problem):
+    starts = torch.stack([problem.minimum, problem.minimum + 5])
+    LevenbergMarquardt(iterations=10).minimise(problem, Point(starts))
+    assert problem.evaluations <= 12
+
+
+def test_steps_obey_their_limit(problem):
+    far = problem.minimum + torch.tensor([500.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    at = LevenbergMarquardt(iterations=1, largest_step=(12.0, 0.1)).minimise(problem, Point(far[None]))[0]
+    assert (at.x[0] - far).norm() == pytest.approx(12.0, abs=1e-6)
+
+
+def test_running_out_of_steps_is_not_convergence(problem):
+    far = problem.minimum + 40.0
+    assert not LevenbergMarquardt(iterations=2).minimise(problem, Point(far[None]))[2].any()
+
+
+def test_an_infinitely_bad_start_stays_where_it_is_and_breaks_nothing(problem):
+    class Empty(Curved):
+        def linearise(self, at: Point) -> System:
+            batch = at.x.shape[0]
+            return System(torch.full((batch,), torch.inf, dtype=torch.float64), torch.zeros(batch, 6), torch.zeros(batch, 6, 6))
+
+        def cost(self, trial: Point, reference: System) -> Tensor:
+            return torch.full((trial.x.shape[0],), torch.inf, dtype=torch.float64)
+
+    start = torch.zeros(1, 6, dtype=torch.float64)
+    at, system, _ = LevenbergMarquardt().minimise(Empty(problem.minimum, problem.weight), Point(start))
+    torch.testing.assert_close(at.x, start)
+    assert torch.isinf(system.cost).all()
+
+
+def test_take_and_put_touch_only_their_rows():
+    batch = System(torch.arange(4.0), torch.zeros(4, 6), torch.zeros(4, 6, 6))
+    rows = torch.tensor([2, 0])
+    assert take(batch, rows).cost.tolist() == [2.0, 0.0]
+    new = System(torch.tensor([20.0, 10.0]), torch.ones(2, 6), torch.ones(2, 6, 6))
+    changed = put(batch, rows, new)
+    assert changed.cost.tolist() == [10.0, 1.0, 20.0, 3.0]
+    assert batch.cost.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert changed.hessian[1].abs().sum() == 0

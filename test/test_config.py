@@ -1,0 +1,79 @@
+"""Configuration is strict: what is not understood is refused with a sentence."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from fluoro_reg.config import from_mapping, load_yaml, merged, option, parse_overrides, section, to_mapping, walk_options
+from fluoro_reg.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    limit: float = option(0.5, "a limit", unit="mm", minimum=0.0, maximum=1.0)
+    kind: str = option("a", "a kind", choices=("a", "b"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    count: int = option(3, "a count", minimum=1)
+    pair: tuple[float, float] = option((1.0, 2.0), "a pair")
+    name: str | None = option(None, "a name")
+    inner: Inner = section(Inner)
+
+
+def test_dotted_and_nested_keys_mean_the_same():
+    nested = from_mapping(Outer, {"inner": {"limit": 0.25, "kind": "b"}})
+    assert nested == from_mapping(Outer, {"inner.limit": 0.25, "inner.kind": "b"})
+    assert nested.inner == Inner(0.25, "b")
+
+
+def test_a_round_trip_keeps_every_value():
+    config = from_mapping(Outer, {"count": 7, "pair": [3, 4], "name": "x", "inner.limit": 1})
+    assert from_mapping(Outer, to_mapping(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("mapping", "sentence"),
+    [
+        ({"cuont": 3}, "unknown key 'cuont'; did you mean 'count'"),
+        ({"inner": {"limits": 0.1}}, "unknown key 'inner.limits'; did you mean 'inner.limit'"),
+        ({"count": 0}, "'count' must lie in 1 to inf, got 0"),
+        ({"count": True}, "'count' must be of type int"),
+        ({"count": 1.5}, "'count' must be of type int"),
+        ({"inner.limit": 1.5}, "'inner.limit' must lie in 0.0 to 1.0 mm"),
+        ({"inner.limit": float("nan")}, "'inner.limit' must lie in"),
+        ({"inner.kind": "c"}, "'inner.kind' must be one of a, b"),
+        ({"pair": [1.0]}, "'pair' needs 2 values, got 1"),
+        ({"pair": 1.0}, "'pair' must be a list"),
+        ({"inner": 3}, "'inner' is a section"),
+        ({"inner.limit.deeper": 3}, "'inner.limit' must be of type float"),
+    ],
+)
+def test_what_is_wrong_is_named(mapping, sentence):
+    with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
+        from_mapping(Outer, mapping)
+
+
+def test_later_layers_win_key_by_key():
+    layers = merged({"inner": {"limit": 0.1, "kind": "b"}}, {"inner.limit": 0.2}, parse_overrides(["count=5"]))
+    assert layers == {"inner": {"limit": 0.2, "kind": "b"}, "count": 5}
+
+
+def test_walking_gives_every_leaf_with_its_documentation():
+    options = {o.name: o for o in walk_options(Outer)}
+    assert list(options) == ["count", "pair", "name", "inner.limit", "inner.kind"]
+    assert (options["inner.limit"].unit, options["inner.limit"].maximum, options["inner.limit"].default) == ("mm", 1.0, 0.5)
+
+
+@pytest.mark.parametrize(("text", "sentence"), [("a: [1", "not valid YAML"), ("- 1\n- 2\n", "top level")])
+def test_a_broken_file_is_refused_by_name(tmp_path, text, sentence):
+    path = tmp_path / "options.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"options.yaml.*{sentence}"):
+        load_yaml(path)
+
+
+def test_an_override_without_a_value_is_refused():
+    with pytest.raises(InputError, match="key=value"):
+        parse_overrides(["count"])
