@@ -86,8 +86,9 @@ def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"
         write_pose(case.folder / "initial.json", case.initial)
     write_pose(case.folder / "truth.json", case.truth)
     write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
-    paths = {key: Path(os.path.relpath(path, case.folder)).as_posix() for key, path in (("ct", case.ct), ("image", case.image))}
-    write_json(case.folder / "case.json", {**paths, "intensity": case.intensity.value})
+    relative = (os.path.relpath(path.resolve(), case.folder.resolve()) for path in (case.ct, case.image))
+    ct, image = (Path(path).as_posix() for path in relative)
+    write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value})
 
 
 def read_landmarks(path: Path | str) -> Float[Tensor, "n 3"]:

@@ -16,13 +16,13 @@ from jaxtyping import Float, Float32
 from fluoro_reg.ct.attenuation import BONE_PER_MM, WATER_PER_MM
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.spectrum import SOFT_TISSUE_ENDS_PER_MM
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 _ROWS_PER_TASK = 16
 _WATER = np.float32(WATER_PER_MM)
-_MIX_BEGINS = np.float32(SOFT_TISSUE_ENDS_PER_MM)
-_MIX_SPAN = np.float32(BONE_PER_MM - SOFT_TISSUE_ENDS_PER_MM)
+_DENSEST_WATER = np.float32(1.1)  # 100 HU, where `ct.attenuation` begins to mix bone in
+_MIX_BEGINS = _DENSEST_WATER * _WATER
+_MIX_SPAN = np.float32(BONE_PER_MM) - _MIX_BEGINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,19 @@ def water_and_bone_mm(
     return water, bone
 
 
+@numba.njit(nogil=True, cache=True)
+def water_and_bone(mu):  # type: ignore[no-untyped-def]  # numba infers float32
+    """mm of water and of cortical bone in a mm of tissue of attenuation `mu`: the inverse of `ct.attenuation`'s two slopes.
+
+    Up to 100 HU a tissue is water of some density, above a mixture of 1.1 water and cortical bone, and beyond cortical bone
+    (metal in the CT) more than one mm of bone.
+    """
+    if mu <= _MIX_BEGINS:
+        return mu / _WATER, np.float32(0)
+    bone = (mu - _MIX_BEGINS) / _MIX_SPAN
+    return _DENSEST_WATER * max(np.float32(1) - bone, np.float32(0)), bone
+
+
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):  # type: ignore[no-untyped-def]  # numba
     slices, rows, columns = attenuation.shape
@@ -103,9 +116,8 @@ def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, b
                 v10 = attenuation[s + 1, j, i] + a * (attenuation[s + 1, j, i + 1] - attenuation[s + 1, j, i])
                 v11 = attenuation[s + 1, j + 1, i] + a * (attenuation[s + 1, j + 1, i + 1] - attenuation[s + 1, j + 1, i])
                 v0, v1 = v00 + b * (v01 - v00), v10 + b * (v11 - v10)
-                mu = v0 + d * (v1 - v0)
-                share = max((mu - _MIX_BEGINS) / _MIX_SPAN, np.float32(0))
-                sum_bone += share
-                sum_water += min(mu, _MIX_BEGINS) / _WATER * max(np.float32(1) - share, np.float32(0))
+                part_water, part_bone = water_and_bone(v0 + d * (v1 - v0))
+                sum_water += part_water
+                sum_bone += part_bone
             water[r, c] = sum_water * step_mm
             bone[r, c] = sum_bone * step_mm

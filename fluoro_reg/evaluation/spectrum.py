@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from fluoro_reg.ct.attenuation import BONE_PER_MM, WATER_PER_MM
-
 _ENERGY_KEV = np.array([20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0])
 _CM2_PER_G = {
     "water": np.array([0.8096, 0.3756, 0.2683, 0.2269, 0.2059, 0.1837, 0.1707, 0.1505]),
@@ -29,8 +27,6 @@ _G_PER_CM3 = {"water": 1.0, "bone": 1.92, "aluminium": 2.699, "titanium": 4.54, 
 _FILTER_MM = 3.0
 _LOWEST_KEV = 20.0
 _BINS = 5
-
-SOFT_TISSUE_ENDS_PER_MM = 1.1 * WATER_PER_MM  # 100 HU, where `ct.attenuation` begins to mix bone in
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +63,3 @@ def transmitted_share(
         depth = sum(spectrum.per_mm[material][n] * thickness for material, thickness in thickness_mm.items())
         total = total + weight * np.exp(-depth)
     return np.asarray(total)
-
-
-def basis_of(attenuation_per_mm: float) -> tuple[float, float]:
-    """(water, bone) per mm of a tissue, given its attenuation as `ct.attenuation` made it from HU.
-
-    Up to 100 HU a tissue is water of some density, above a mixture of 1.1 water and cortical bone, and beyond cortical bone
-    more than one bone (metal in the CT). `ray_sampling` holds the same in compiled form.
-    """
-    if attenuation_per_mm <= SOFT_TISSUE_ENDS_PER_MM:
-        return attenuation_per_mm / WATER_PER_MM, 0.0
-    bone = (attenuation_per_mm - SOFT_TISSUE_ENDS_PER_MM) / (BONE_PER_MM - SOFT_TISSUE_ENDS_PER_MM)
-    return 1.1 * max(1 - bone, 0.0), bone
