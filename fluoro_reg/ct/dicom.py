@@ -37,4 +37,6 @@ def _read_all(files: Sequence[Path]) -> tuple[list[CTSlice], list[LeftOut]]:
 
 
 def _left_out_warnings(count: int) -> list[str]:
-    return [f"{count} CT slices of other series in the folder were left out"] if count else []
+    if not count:
+        return []
+    return ["1 CT slice of another series was left out" if count == 1 else f"{count} CT slices of other series were left out"]

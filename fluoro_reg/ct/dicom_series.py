@@ -48,7 +48,7 @@ def _stackable(a: CTSlice, b: CTSlice) -> bool:
     same = (a.series, a.frame_of_reference, a.rows, a.columns) == (b.series, b.frame_of_reference, b.rows, b.columns)
     spacings = (a.row_spacing - b.row_spacing, a.column_spacing - b.column_spacing)
     turns = (a.column_direction - b.column_direction, a.row_direction - b.row_direction)
-    return same and np.abs(spacings).max() < _SPACING_TOLERANCE_MM and np.abs(turns).max() < _DIRECTION_TOLERANCE
+    return same and bool(np.abs(spacings).max() < _SPACING_TOLERANCE_MM and np.abs(turns).max() < _DIRECTION_TOLERANCE)
 
 
 def _order(group: list[CTSlice]) -> tuple:

@@ -50,5 +50,5 @@ def _read_folder(folder: Path, series: str | None) -> CTVolume:
         raise InputError(f"the folder '{folder.name or folder}' holds {len(volumes)} volume files; give the one to use")
     what = "no files (links out of it are not followed)"
     if files:
-        what = f"{len(files)} files but no DICOM and no {VOLUME_FORMATS}"
+        what = f"files but no DICOM and no {VOLUME_FORMATS}"
     raise InputError(f"the folder '{folder.name or folder}' holds {what}; give a folder with one CT")

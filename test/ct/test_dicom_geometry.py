@@ -1,0 +1,175 @@
+"""Where a landmark lies in the patient: by the equation of PS3.3 C.7.6.2.1.1 written out, and by SimpleITK."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from scipy.spatial.transform import Rotation
+
+from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+LANDMARK = (9, 4, 2)  # (i, j, k) as written
+TILTED = (1.0, 0.0, 0.0, 0.0, np.cos(np.radians(18.5)), -np.sin(np.radians(18.5)))
+
+
+def brightest(volume: CTVolume) -> torch.Tensor:
+    """The patient position of the brightest voxel."""
+    k, j, i = np.unravel_index(int(volume.attenuation.argmax()), volume.attenuation.shape)
+    return volume.points_patient(torch.tensor([[i, j, k]], dtype=torch.float64))[0]
+
+
+def by_the_standard(position, orientation, spacing) -> list[float]:
+    """PS3.3 equation C.7.6.2.1-1 for the landmark's column and row."""
+    i, j, _ = LANDMARK
+    row_spacing, column_spacing = spacing
+    return list(
+        np.array(position) + np.array(orientation[:3]) * column_spacing * i + np.array(orientation[3:]) * row_spacing * j
+    )
+
+
+def oblique() -> tuple[list[float], np.ndarray]:
+    matrix = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+    return [*matrix[:, 0], *matrix[:, 1]], matrix[:, 2]
+
+
+def along(direction, steps, origin=(-31.5, 12.25, 100.0)) -> list[list[float]]:
+    return [list(np.array(origin) + np.array(direction) * step) for step in steps]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("orientation", ["axial", "flipped rows", "sagittal", "oblique"])
+def test_a_landmark_lies_where_the_standard_and_simpleitk_say(writer, body, orientation, reverse):
+    cosines, normal = {
+        "axial": ([1, 0, 0, 0, 1, 0], [0, 0, 1]),
+        "flipped rows": ([1, 0, 0, 0, -1, 0], [0, 0, -1]),
+        "sagittal": ([0, 1, 0, 0, 0, -1], [-1, 0, 0]),
+        "oblique": oblique(),
+    }[orientation]
+    spacing = (0.7, 1.3)
+    positions = along(normal, 2.5 * np.arange(6) * (-1 if reverse else 1))
+    writer.write(body, positions, cosines, spacing, name=lambda k: f"{(7 * k) % 6}.dcm")
+    volume = read_ct(writer.folder)
+    found = brightest(volume).tolist()
+    assert found == pytest.approx(by_the_standard(positions[LANDMARK[2]], cosines, spacing), abs=1e-6)
+    assert found == pytest.approx(simpleitk_landmark(writer.folder), abs=1e-3)
+    assert volume.voxel_size_mm == pytest.approx((1.3, 0.7, 2.5))
+    assert torch.linalg.det(volume.patient_from_voxel[:3, :3]) > 0
+    assert not volume.warnings
+
+
+def simpleitk_landmark(folder: Path) -> tuple[float, ...]:
+    image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    k, j, i = np.unravel_index(SimpleITK.GetArrayFromImage(image).argmax(), image.GetSize()[::-1])
+    return image.TransformIndexToPhysicalPoint((int(i), int(j), int(k)))
+
+
+def test_a_tilted_gantry_is_a_sheared_grid_and_every_slice_keeps_its_place(writer, body):
+    positions = along([0, 0, 1], 4.0 * np.arange(6))
+    writer.write(body, positions, TILTED, (0.5, 0.5))
+    volume = read_ct(writer.folder)
+    assert brightest(volume).tolist() == pytest.approx(by_the_standard(positions[2], TILTED, (0.5, 0.5)), abs=1e-6)
+    assert volume.patient_from_voxel[:3, 2].tolist() == pytest.approx([0, 0, 4])
+    origins = volume.points_patient(torch.tensor([[0, 0, k] for k in range(6)], dtype=torch.float64))
+    assert torch.allclose(origins, torch.tensor(positions, dtype=torch.float64), atol=1e-6)
+    assert any("18.5 degrees" in warning for warning in volume.warnings)
+
+
+def test_a_changing_step_is_interpolated_at_true_positions_even_when_tilted(writer):
+    """HU linear in the height along the stack: linear interpolation at the true places gives it back everywhere."""
+    steps = np.concatenate([[0], np.cumsum([4.22] * 5 + [1.14] + [7.38] * 5)])
+    ramp = -800.0 + 15.0 * steps
+    writer.write(np.broadcast_to(ramp[:, None, None], (12, 5, 5)), along([0, 0, 1], steps), TILTED, (0.5, 0.5))
+    volume = read_ct(writer.folder)
+    heights = (
+        volume.points_patient(torch.tensor([[0, 0, k] for k in range(volume.shape_ijk[2])], dtype=torch.float64))[:, 2] - 100.0
+    )
+    expected = attenuation_from_hu((-800.0 + 15.0 * heights.numpy()).astype(np.float32))
+    assert volume.attenuation[:, 2, 2].numpy() == pytest.approx(expected, abs=15 * 2e-5)  # headers round HU to integers
+    assert heights[-1].item() == pytest.approx(steps[-1])
+    assert volume.voxel_size_mm[2] <= 1.14
+    assert any("5 x 4.22, 1 x 1.14, 5 x 7.38 mm" in warning for warning in volume.warnings)
+
+
+def test_thin_then_thick_slices_stay_on_nodes_of_the_fine_grid(writer, body):
+    positions = along([0, 0, 1], [0, 5, 10, 15, 25, 35, 45])
+    writer.write(np.concatenate([body, body[-1:]]), positions)
+    volume = read_ct(writer.folder)
+    assert volume.shape_ijk == (16, 12, 10)
+    assert brightest(volume).tolist() == pytest.approx(by_the_standard(positions[2], AXIAL, (1, 1)))
+    thick = volume.attenuation[5, 5, 5]  # halfway between slices 3 and 4, both soft tissue
+    assert thick.item() == pytest.approx(0.02059 * 1.04, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "named"),
+    [
+        ([0, 5, 10, 20], "10.00 mm between slices 3 and 4 of 4"),
+        ([0, 5, 10, 15, 25, 30, 35], "10.00 mm between slices 4 and 5 of 7"),
+        ([0, 5, 10, 25, 30, 35, 40], "15.00 mm between slices 3 and 4 of 7"),
+        ([0, 5, 10, 20, 30, 35, 40], "10.00 mm between slices 3 and 4 of 7"),
+        ([0, 50, 55, 60, 65], "50.00 mm between slices 1 and 2 of 5"),
+    ],
+)
+def test_a_missing_slice_is_refused_with_its_place_and_size(writer, steps, named):
+    writer.write(np.zeros((len(steps), 4, 4)), along([0, 0, 1], steps, (0, 0, 100)))
+    with pytest.raises(InputError, match="missing") as refusal:
+        read_ct(writer.folder)
+    assert named in str(refusal.value)
+    assert "z = " in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warned"),
+    [
+        ([0, 1.004, 2, 2.996, 4], False),  # within 1 %
+        ([0, 1.03, 2, 3, 4], True),  # beyond it
+        ([0, 5, 10, 15, 25, 35, 45], True),  # thin, then thick: a scan protocol and no gap
+    ],
+)
+def test_steps_within_one_percent_are_uniform_and_others_are_interpolated_aloud(writer, steps, warned):
+    writer.write(np.zeros((len(steps), 4, 4)), along([0, 0, 1], steps))
+    volume = read_ct(writer.folder)
+    assert any("uneven" in warning for warning in volume.warnings) == warned
+    if not warned:
+        assert volume.shape_ijk[2] == len(steps)
+
+
+def test_slices_at_one_place_too_few_or_beside_each_other_are_refused(new_writer):
+    def refusal(name: str, positions: list[list[float]]) -> str:
+        series = new_writer(name)
+        series.write(np.zeros((len(positions), 4, 4)), positions)
+        with pytest.raises(InputError) as error:
+            read_ct(series.folder)
+        return str(error.value)
+
+    assert "at one place" in refusal("one place", [[0, 0, 5]] * 4)
+    assert "one slice is not a volume" in refusal("one", [[0, 0, 0]])
+    assert "2 slices are not a volume" in refusal("two", [[0, 0, 0], [0, 0, 1]])
+    assert "only 2 places" in refusal("two places", [[0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    assert "slice 3 of 4 lies 2.00 mm beside" in refusal("aside", [[0, 0, 0], [0, 0, 1], [2, 0, 2], [0, 0, 3]])
+
+
+def test_duplicates_with_equal_pixels_are_left_out_and_others_refused(new_writer: Callable, body):
+    positions = along([0, 0, 1], 2.0 * np.arange(6))
+    first = new_writer()
+    first.write(body, positions)
+    single = read_ct(first.folder)
+    first.write(body[2:4], positions[2:4], name=lambda k: f"again{k}.dcm")
+    doubled = read_ct(first.folder)
+    assert doubled.fingerprint == single.fingerprint
+    assert any("2 duplicate slices" in warning for warning in doubled.warnings)
+    first.write(body[2:3] + 1, positions[2:3], name=lambda k: f"other{k}.dcm")
+    with pytest.raises(InputError, match="different pixels"):
+        read_ct(first.folder)
+
+
+def test_a_tilt_that_only_the_header_states_is_warned_about(writer, body):
+    writer.write(body, along([0, 0, 1], range(6)), slice_fields=lambda k: {"GantryDetectorTilt": 12.0})
+    assert any("12.0 degrees" in warning for warning in read_ct(writer.folder).warnings)
