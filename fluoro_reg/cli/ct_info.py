@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import SERIES_HELP, CTOptions, read_volume
+from fluoro_reg.cli.inputs import SERIES_HELP
 from fluoro_reg.cli.output import Output, table_of
 
 NAME = "ct-info"
@@ -19,9 +19,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")] = False,
 ) -> int:
     """Show a CT's geometry (mm), spacing, HU range, fingerprint and warnings; nothing that identifies a person."""
+    from fluoro_reg.ct.reader import read_ct
     from fluoro_reg.ct.summary import summarise
 
     output = Output(as_json)
-    summary = summarise(read_volume(CTOptions(ct, series), output))
+    with output.doing("reading the CT"):
+        summary = summarise(read_ct(ct, series))
     output.show(summary, table_of(summary))
     return ExitStatus.ACCEPTED

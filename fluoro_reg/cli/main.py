@@ -15,9 +15,9 @@ from typing import Annotated, cast
 import typer
 
 import fluoro_reg
-from fluoro_reg.cli import ct_info, methods, register, render
+from fluoro_reg.cli import ct_info, methods, register, render, replay, simulate
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.options import grouped
+from fluoro_reg.cli.options import grouped, paragraphs
 from fluoro_reg.errors import InputError
 
 # Some versions of typer carry click inside themselves; this base of typer's public exception is right in all of them.
@@ -30,14 +30,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
 )
-for module in (ct_info, render, register, methods):
-    app.command(module.NAME, epilog=module.EXAMPLES)(grouped(module.command))
+for module in (ct_info, render, register, replay, simulate, methods):
+    app.command(module.NAME, help=paragraphs(module.command), epilog=module.EXAMPLES)(grouped(module.command))
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"fluoro-reg {fluoro_reg.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

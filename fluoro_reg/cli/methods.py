@@ -9,7 +9,7 @@ from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.output import Output
 
 NAME = "methods"
-EXAMPLES = "$ fluoro-reg methods"
+EXAMPLES = "Example:\n\n$ fluoro-reg methods --json"
 
 
 def command(

@@ -110,6 +110,12 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
+def paragraphs(function: Callable[..., int]) -> str:
+    """The docstring for `--help`: the lines of a paragraph joined, to wrap at the terminal and not as in the source."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 def _fields_as_parameters(cls: type) -> list[inspect.Parameter]:
     hints = typing.get_type_hints(cls, include_extras=True)
     parameters = []

@@ -16,14 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 from rich.table import Table
 
+WIDTH_WITHOUT_TERMINAL = 120
+
 
 class Output:
     """The two channels of one run."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.answer = Console(highlight=False)
-        self.log = Console(stderr=True, highlight=False)
+        self.answer, self.log = (_console(stderr) for stderr in (False, True))
 
     def show(self, content: Mapping[str, Any], for_people: RenderableType | None = None) -> None:
         """The answer: `content` as JSON, or `for_people`."""
@@ -48,7 +49,22 @@ class Output:
     def progress(self) -> Progress:
         """A bar with counts on a terminal, silence elsewhere; use as a context."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, console=self.log, transient=True, disable=not self.log.is_terminal)
+        # rich would otherwise lead standard output through the bar's console, which is standard error
+        return Progress(
+            *columns,
+            console=self.log,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self.log.is_terminal,
+        )
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_WITHOUT_TERMINAL
+    return console
 
 
 def json_line(content: Mapping[str, Any]) -> str:
@@ -69,6 +85,8 @@ def _finite(value: Any) -> Any:
 def table_of(content: Mapping[str, Any]) -> Table:
     """Names and values for people: numbers to six digits, long lists and nested objects on lines of their own."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
     for key, value in content.items():
         table.add_row(escape(key.replace("_", " ")), escape(_words(value)))
     return table

@@ -30,11 +30,12 @@ class RenderOptions:
 
     device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
     seed: int = option(0, "taken as everywhere; a rendering has nothing random", minimum=0)
+    black_percentile: float = option(1.0, "PNG: the line integral at this percentile is black", unit="%", minimum=0, maximum=99)
     white_percentile: float = option(
-        99.9, "PNG: the line integral at this percentile is white, 0 is black", unit="%", minimum=1, maximum=100
+        99.9, "PNG: the line integral at this percentile is white", unit="%", minimum=1, maximum=100
     )
     gamma: float = option(
-        1.0, "PNG: grey is (line integral / white) ** gamma; below 1 lifts soft tissue", minimum=0.1, maximum=10
+        1.0, "PNG: exponent of the grey between black and white; below 1 lifts soft tissue", minimum=0.1, maximum=10
     )
 
 
@@ -48,7 +49,7 @@ def command(
     """Render a digitally reconstructed radiograph (DRR) of a CT.
 
     F.npy holds the line integrals of attenuation (float32, rows x columns, no unit: 1/mm times mm). F.png shows them in 8 bits,
-    bone bright, from 0 (black) to the 99.9th percentile (white); settings white_percentile and gamma.
+    bone bright, between the 1st (black) and the 99.9th percentile (white); settings: black_percentile, white_percentile, gamma.
     """
     from fluoro_reg.geometry.files import read_camera, read_pose
     from fluoro_reg.rendering import make_renderer, project
@@ -84,8 +85,8 @@ def _write(integrals: "np.ndarray", path: Path, options: RenderOptions) -> None:
         if path.suffix.lower() == ".npy":
             np.save(path, integrals.astype(np.float32))
         else:
-            white = max(float(np.percentile(integrals, options.white_percentile)), 1e-6)
-            grey = np.clip(integrals / white, 0, 1) ** options.gamma
+            black, white = np.percentile(integrals, [options.black_percentile, options.white_percentile])
+            grey = np.clip((integrals - black) / max(white - black, 1e-6), 0, 1) ** options.gamma
             Image.fromarray((255 * grey).round().astype(np.uint8)).save(path)
     except OSError as error:
         raise InputError(f"cannot write {path.name}: {error.strerror}; choose another place") from error

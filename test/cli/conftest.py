@@ -1,0 +1,87 @@
+"""A small phantom CT as a DICOM series, a view of it with a known pose, and a way to run the program inside the test."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluoro_reg.cli.main import main
+from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
+from fluoro_reg.ct.phantom_dicom import write_dicom_series
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.geometry.files import write_camera, write_pose
+from fluoro_reg.rendering import make_renderer, project
+
+CAMERA = CameraIntrinsics(width=128, height=128, fx=420.0, fy=420.0, cx=63.5, cy=63.5, source_to_detector_mm=1000.0)
+FRONTAL = [
+    [1.0, 0.0, 0.0],
+    [0.0, 0.0, -1.0],
+    [0.0, 1.0, 0.0],
+]  # camera axes in LPS: x to the left, y to the feet, z to the back
+DEPTH_MM = 750.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> dict:
+        """Standard output as the one JSON object that it must be."""
+        assert self.out.count("\n") == 1
+        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@dataclass(frozen=True)
+class View:
+    """Files of one X-ray with its true pose."""
+
+    ct: Path
+    camera: Path
+    pose: Path
+    image: Path
+
+    def arguments(self, **changed: object) -> list[str]:
+        """Of `register`, any of them replaced; None leaves an option out."""
+        options = {"ct": self.ct, "camera": self.camera, "image": self.image, "initial": self.pose, **changed}
+        pairs = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
+        return [word for pair in pairs for word in pair]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs `fluoro-reg` in this process; what C libraries write counts as well."""
+
+    def run(*arguments: object) -> Finished:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Finished(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+    """A frontal view of a coarse phantom: line integrals as float32, a true camera and a true pose."""
+    folder = tmp_path_factory.mktemp("view")
+    ct = folder / "ct"
+    write_dicom_series(ct, *phantom_hu(PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))))
+    volume = read_ct(ct)
+    rotation = np.array(FRONTAL)
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = [0, 0, DEPTH_MM] - rotation @ volume.centre_patient.numpy()
+    camera_from_patient = RigidTransform.from_matrix(matrix.tolist())
+    write_camera(folder / "camera.json", CAMERA)
+    write_pose(folder / "pose.json", camera_from_patient)
+    integrals = project(make_renderer(volume, "cpu"), camera_from_patient, CAMERA)
+    np.save(folder / "image.npy", integrals.numpy())
+    return View(ct, folder / "camera.json", folder / "pose.json", folder / "image.npy")

@@ -1,0 +1,126 @@
+"""Exit status and purity of the streams, in a process of its own as a shell sees it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import fluoro_reg
+from fluoro_reg.cli.exit_status import ExitStatus
+
+FLUORO_REG = [sys.executable, "-m", "fluoro_reg.cli.main"]
+ANSI = "\x1b["
+
+
+def shell(*arguments: object, **keywords: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*FLUORO_REG, *map(str, arguments)], capture_output=True, text=True, timeout=120, **keywords)
+
+
+def is_one_sentence(text: str) -> bool:
+    return text.startswith("fluoro-reg: ") and text.count("\n") == 1 and "Traceback" not in text and ANSI not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Missing command"),
+        (["regster"], "regster"),
+        (["register", "--ct", "ct"], "--image"),
+        (["register", "--imag", "x.png"], "--imag"),
+        (["register", "--intensity", "loud", "--ct", "ct", "--image", "x.png"], "transmitted"),
+        (["register", "--frame", "-1", "--ct", "ct", "--image", "x.png"], "--frame"),
+        (["ct-info"], "CT"),
+        (["ct-info", "a", "b"], "b"),
+        (["methods", "--device", "cpu"], "--device"),
+        (["render", "--ct"], "--ct"),
+    ],
+)
+def test_wrong_arguments_end_with_2_one_sentence_and_no_output(arguments, said):
+    finished = shell(*arguments)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert is_one_sentence(finished.stderr), finished.stderr
+    assert said in finished.stderr
+
+
+def test_a_missing_ct_ends_with_2_and_tells_only_the_last_part_of_its_path():
+    finished = shell("ct-info", "some/private/folder/ct", "--json")
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert is_one_sentence(finished.stderr)
+    assert "private" not in finished.stderr
+
+
+def test_the_installed_command_is_the_same_program():
+    listed = subprocess.run(["fluoro-reg", "methods", "--json"], capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(listed.stdout) == json.loads(shell("methods", "--json").stdout)
+
+
+def test_version():
+    assert shell("--version").stdout == f"fluoro-reg {fluoro_reg.__version__}\n"
+
+
+def test_help_is_plain_text_and_loads_no_heavy_library():
+    code = (
+        "import sys\nfrom fluoro_reg.cli.main import main\nstatus = main(['register', '--help'])\n"
+        "heavy = {'torch', 'numba', 'scipy', 'pydicom', 'rosbags', 'matplotlib', 'rclpy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else status)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    assert "--initial" in finished.stdout
+    assert ANSI not in finished.stdout
+
+
+def test_every_command_and_option_has_a_help_text(cli):
+    commands = re.findall(r"^│ ([a-z-]+)  ", cli("--help").out, re.MULTILINE)
+    assert {"ct-info", "render", "register", "methods"} <= set(commands)
+    for command in commands:
+        finished = cli(command, "--help")
+        assert finished.status == 0
+        assert "Example" in finished.out
+        assert not re.search(r"--[a-z-]+ +[^ ]+ *│$", finished.out, re.MULTILINE), f"an option of {command} has no help"
+
+
+def test_a_fault_of_the_program_is_neither_0_nor_1_nor_2_and_quotes_nothing(cli, monkeypatch):
+    def broken() -> None:
+        raise RuntimeError("patient DOE^JANE")
+
+    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", broken)
+    finished = cli("methods")
+    assert finished.status == ExitStatus.FAULT
+    assert finished.out == ""
+    assert "RuntimeError" in finished.err
+    assert "DOE" not in finished.err
+    assert "Traceback" in cli("methods", "--debug").err
+
+
+def test_ctrl_c_ends_with_130(cli, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", interrupted)
+    finished = cli("methods")
+    assert finished.status == ExitStatus.INTERRUPTED
+    assert "Traceback" not in finished.err
+
+
+def test_a_reader_who_leaves_early_is_no_fault():
+    process = subprocess.Popen([*FLUORO_REG, "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+    assert errors == ""
+    assert process.returncode == ExitStatus.BROKEN_PIPE
+
+
+def test_warnings_of_readers_do_not_reach_the_user(cli, monkeypatch):
+    import warnings
+
+    def noisy() -> dict:
+        warnings.warn("Invalid value for VR PN: 'DOE^JANE'", stacklevel=1)
+        return {}
+
+    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", noisy)
+    assert "DOE" not in cli("methods").err

@@ -1,0 +1,22 @@
+"""`fluoro-reg methods` against the files in config/methods."""
+
+import yaml
+
+from fluoro_reg.resources import config_folder
+
+
+def test_every_installed_method_is_listed_with_what_its_file_says(cli):
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "methods").glob("*.yaml")}
+    listed = cli("methods", "--json").json()["methods"]
+    assert {method["name"] for method in listed} == set(files)
+    for method in listed:
+        assert method["description"] == files[method["name"]]["description"]
+        assert method["needs"] == files[method["name"]]["needs"]
+        assert set(method["devices"]) <= {"cpu", "cuda"}
+
+
+def test_people_get_a_table(cli):
+    finished = cli("methods")
+    assert finished.status == 0
+    assert "lm-gradient-ncc" in finished.out
+    assert finished.err == ""
