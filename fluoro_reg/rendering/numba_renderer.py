@@ -1,12 +1,9 @@
 """`NumbaRenderer`: the CPU backend. Compiled marches over a cropped, padded copy of the volume per march axis, made on demand.
 
 What a CT holds of air at its sides is cropped away (mu = 0 there, so nothing is lost), which halves the work on a body and
-more on bone. A copy whose memory runs along the march axis makes the samples of a ray neighbours: 1.3 to 1.7 times faster.
+more on bone. In a copy whose memory runs along the march axis the samples of a ray are neighbours, hence one for each axis in
+use.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,94 +12,91 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.rendering import _numba_kernels as kernels
+from fluoro_reg.rendering._numba_kernels import PAD_AFTER, PAD_BEFORE, Grid, Views, march_rows
 from fluoro_reg.rendering._threads import share_out
 from fluoro_reg.rendering.rays import march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """The volume as the kernels want it for one march axis; `order` are the axes (m, a, c) in terms of (i, j, k)."""
-
-    order: np.ndarray
-    voxels: np.ndarray
-    shape: tuple[int, int, int]
-    metric: np.ndarray
-
-
 class NumbaRenderer(AbstractRenderer):
-    """Line integrals, moments and Jacobians on the CPU; float32 volume and sums, float64 geometry."""
+    """Line integrals and their derivatives on the CPU: float32 volume and sums, float64 geometry."""
 
     capabilities = Capabilities(devices=("cpu",), volume_gradient=False, double_backward=False)
 
     def __init__(self, volume: CTVolume) -> None:
         if volume.attenuation.requires_grad:
-            raise InputError("the numba renderer has no gradient to the volume; detach it or use the torch renderer")
+            raise InputError("the numba renderer has no gradient to the volume; detach the volume or use the torch renderer")
         self.volume = volume
         self._low, self._high = _support(volume.attenuation)
-        if np.prod([high - low + 3 for low, high in zip(self._low, self._high, strict=True)]) >= 2**31:
+        if np.prod(self._high - self._low + PAD_BEFORE + PAD_AFTER) >= 2**31:
             raise InputError("the CT has 2^31 voxels or more; downsample or crop it")
-        self._grids: dict[int, _Grid] = {}
+        self._grids: dict[int, Grid] = {}
 
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
-        image = np.empty((len(rays.source), rays.height, rays.width), np.float32)
-        self._march(rays, lambda grid, common: lambda a, b: kernels.image_rows(*common, a, b, image))
-        return torch.from_numpy(image)
+        batch = len(rays.source)
+        return self._march(rays, RayTangents(torch.zeros(batch, 0, 3), torch.zeros(batch, 0, 3, 3)))[:, 0]
 
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
-        out = np.empty((len(rays.source), 7, rays.height, rays.width), np.float32)
-        self._march(rays, lambda grid, common: lambda a, b: kernels.moment_rows(*common, a, b, grid.order, out))
-        return torch.from_numpy(out).movedim(1, -1)
+        batch, unit = len(rays.source), torch.eye(6, dtype=torch.float64).reshape(6, 2, 3)
+        direction = torch.zeros(6, 3, 3, dtype=torch.float64)
+        direction[..., 2] = unit[:, 1]  # d = M (u, v, 1): the third column moves all directions alike
+        tangents = RayTangents(unit[:, 0].expand(batch, 6, 3), direction.expand(batch, 6, 3, 3))
+        return self._march(rays, tangents).movedim(1, -1)
 
     def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width 1+parameters"]:
-        source, direction = _array(tangents.source), _array(tangents.direction_from_pixel)
-        out = np.empty((len(rays.source), 1 + source.shape[1], rays.height, rays.width), np.float32)
+        return self._march(rays, tangents).movedim(1, -1)
 
-        def kernel(grid: _Grid, common: tuple) -> Callable[[int, int], None]:
-            ordered = source[..., grid.order], direction[..., grid.order, :]
-            return lambda a, b: kernels.jacobian_rows(*common, a, b, *ordered, out)
-
-        self._march(rays, kernel)
-        return torch.from_numpy(out).movedim(1, -1)
-
-    def _march(self, rays: Rays, kernel: Callable[[_Grid, tuple], Callable[[int, int], None]]) -> None:
-        """Runs a kernel over all rows of all views, the views of one march axis at a time."""
+    def _march(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch 1+parameters height width"]:
+        """All rows of all views on all threads, the views of one march axis at a time."""
         source, direction = _array(rays.source), _array(rays.direction_from_pixel)
+        by_source, by_direction = _array(tangents.source), _array(tangents.direction_from_pixel)
+        out = np.empty((len(source), 1 + by_source.shape[1], rays.height, rays.width), np.float32)
         axes = np.array(march_axes(rays, self.volume.shape_ijk))
-        for axis in np.unique(axes):
-            grid = self._grid(int(axis))
-            views = np.flatnonzero(axes == axis)
-            shifted = (source - self._low + kernels.PAD_BEFORE)[:, grid.order]
-            common = (grid.voxels, grid.shape, grid.metric, views, shifted, direction[:, grid.order])
-            share_out(kernel(grid, common), len(views) * rays.height)
+        for axis in set(axes.tolist()):
+            grid, order = self._grid(axis), _order(axis)
+            place = np.flatnonzero(axes == axis)
+            views = Views(
+                place,
+                (source[place] - self._low + PAD_BEFORE).take(order, axis=-1),
+                direction[place].take(order, axis=-2),
+                by_source[place].take(order, axis=-1),
+                by_direction[place].take(order, axis=-2),
+            )
+            share_out(lambda a, b, grid=grid, views=views: march_rows(grid, views, a, b, out), len(place) * rays.height)
+        return torch.from_numpy(out)
 
-    def _grid(self, axis: int) -> _Grid:
+    def _grid(self, axis: int) -> Grid:
         if axis not in self._grids:
             self._grids[axis] = self._make_grid(axis)
         return self._grids[axis]
 
-    def _make_grid(self, axis: int) -> _Grid:
-        order = np.array([axis, (axis + 1) % 3, (axis + 2) % 3])
+    def _make_grid(self, axis: int) -> Grid:
+        order = _order(axis)
         window = tuple(slice(low, high) for low, high in zip(self._low[::-1], self._high[::-1], strict=True))
         cropped = self.volume.attenuation.detach().to("cpu", torch.float32)[window]
-        turned = cropped.permute(*(int(2 - i) for i in order[::-1]))  # memory is [k, j, i], so axis i is dimension 2
-        padded = torch.nn.functional.pad(turned, (kernels.PAD_BEFORE, kernels.PAD_AFTER) * 3).contiguous().numpy()
-        linear = self.volume.patient_from_voxel[:3, :3].numpy()[:, order]
-        shape = (padded.shape[2], padded.shape[1], padded.shape[0])
-        return _Grid(order, padded.reshape(-1), shape, linear.T @ linear)
+        turned = cropped.permute(*(2 - i for i in order[::-1]))  # memory is [k, j, i]: axis i is dimension 2
+        padded = torch.nn.functional.pad(turned, (PAD_BEFORE, PAD_AFTER) * 3).contiguous()
+        linear = _array(self.volume.patient_from_voxel[:3, :3]).take(order, axis=1)
+        c, a, m = padded.shape
+        return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear)
 
 
-def _support(attenuation: Tensor) -> tuple[Any, Any]:
+def _order(axis: int) -> list[int]:
+    """The axes (m, a, c) of a march, in terms of (i, j, k)."""
+    return [axis, (axis + 1) % 3, (axis + 2) % 3]
+
+
+def _support(attenuation: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The tight box of voxels that are not air, [low, high) along (i, j, k); of a volume of air, its first voxel."""
     low, high = np.zeros(3, int), np.ones(3, int)
     filled = attenuation.detach().cpu() != 0
-    for axis, others in enumerate(((0, 1), (0, 2), (1, 2))):
-        hit = filled.any(dim=others[1]).any(dim=others[0]).nonzero()
+    for axis, (first, second) in enumerate(((0, 1), (0, 2), (1, 2))):
+        hit = filled.any(dim=second).any(dim=first).nonzero()
         if len(hit):
             low[axis], high[axis] = int(hit[0]), int(hit[-1]) + 1
     return low, high
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float64).contiguous().numpy()
+    """Contiguous float64: one signature for the kernel, compiled once."""
+    return np.ascontiguousarray(tensor.detach().to("cpu", torch.float64).numpy())

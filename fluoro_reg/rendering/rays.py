@@ -1,8 +1,8 @@
 """From a pose and a camera to rays in voxel units, and how the rays move when the pose does.
 
-With A the linear part of `patient_from_voxel`, R and t of `camera_from_patient` and K the intrinsics, the source is
-`s = A^-1 (-R^T t - b)` and the direction of pixel (u, v) is `d = A^-1 R^T K^-1 (u, v, 1)`: its camera z is 1, so the ray
-parameter is depth in mm. All of it is float64 torch, so autograd reaches pose and intrinsics.
+With A the linear part of `patient_from_voxel` and b its offset, R and t of `camera_from_patient` and K the intrinsics, the
+source is `s = A^-1 (-R^T t - b)` and the direction of pixel (u, v) is `d = A^-1 R^T K^-1 (u, v, 1)`: its camera z is 1, so the
+ray parameter is depth in mm. All of it is float64 torch, so autograd reaches pose and intrinsics.
 """
 
 import torch
@@ -14,6 +14,8 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.so3 import hat
 from fluoro_reg.rendering.renderer import Rays, RayTangents
 
+_GENERATORS = hat(torch.eye(3, dtype=torch.float64))
+
 
 def rays_of_views(
     volume: CTVolume,
@@ -22,16 +24,12 @@ def rays_of_views(
     k: Float[Tensor, "*#batch 3 3"] | None = None,
 ) -> Rays:
     """The rays of every view of a batch (batch dimensions flattened); `k` replaces the intrinsics' numbers by a tensor."""
-    voxel_from_patient = torch.linalg.inv(volume.patient_from_voxel)
     source, pixel = _patient_rays(camera_from_patient, intrinsics, k)
-    direction = voxel_from_patient[:3, :3] @ pixel
-    source = source @ voxel_from_patient[:3, :3].T + voxel_from_patient[:3, 3]
-    return Rays(
-        source.expand(*direction.shape[:-2], 3).reshape(-1, 3),
-        direction.reshape(-1, 3, 3),
-        intrinsics.height,
-        intrinsics.width,
-    )
+    linear = torch.linalg.inv(volume.patient_from_voxel[:3, :3])
+    source = (source - volume.patient_from_voxel[:3, 3]) @ linear.T
+    direction = linear @ pixel
+    source = source.expand(*direction.shape[:-2], 3).reshape(-1, 3)
+    return Rays(source, direction.reshape(-1, 3, 3), intrinsics.height, intrinsics.width)
 
 
 def twist_tangents(
@@ -41,17 +39,13 @@ def twist_tangents(
 
     A patient moved by (v, w) is a camera moved by the inverse: `ds = -(v + w x (s - p))`, `dd = -(w x d)` in patient mm.
     """
-    linear = torch.linalg.inv(volume.patient_from_voxel[:3, :3])
     source, pixel = _patient_rays(camera_from_patient, intrinsics, None)
-    source, pixel = source.reshape(-1, 3), pixel.reshape(-1, 3, 3)
-    generators = hat(torch.eye(3, dtype=torch.float64))
-    by_translation = -linear.T.expand(len(source), 3, 3)
-    by_rotation = -torch.einsum("vi,pij,bj->bpv", linear, generators, source - pivot.to(torch.float64))
-    turned = -torch.einsum("vi,pij,bjk->bpvk", linear, generators, pixel)
-    return RayTangents(
-        torch.cat([by_translation, by_rotation], dim=1),
-        torch.cat([torch.zeros_like(turned), turned], dim=1),
-    )
+    arm = (source - pivot.to(source)).reshape(-1, 1, 1, 3)
+    moved = -torch.linalg.inv(volume.patient_from_voxel[:3, :3])
+    turned = moved @ _GENERATORS  # [p]: the change of a vector by rotation about axis p, in voxels
+    by_source = torch.cat([moved.T.expand(len(arm), 3, 3), (arm @ turned.mT).squeeze(-2)], dim=1)
+    by_rotation = turned @ pixel.reshape(-1, 1, 3, 3)
+    return RayTangents(by_source, torch.cat([torch.zeros_like(by_rotation), by_rotation], dim=1))
 
 
 def march_axes(rays: Rays, shape_ijk: tuple[int, int, int]) -> list[int]:

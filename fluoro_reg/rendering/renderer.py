@@ -2,9 +2,9 @@
 
 A ray is `x(t) = s + t d` in voxel units, `s` the source and `d = M (u, v, 1)` for pixel (u, v); `t` counts mm of depth. A
 backend returns at most seven numbers a ray: the line integral I (dimensionless), dI/ds and dI/dd. They are a sufficient
-statistic for the derivative to any parametrisation of pose, source position and intrinsics (`rendering.projection`), so a backend
-knows no pose, no camera and no optimiser. Where somebody wants a few directional derivatives and not the moments, the
-tangents of s and M go in and the backend contracts them while the moments of a ray are still in registers.
+statistic for the derivative to any parametrisation of pose, source position and intrinsics (`fluoro_reg.rendering.projection`),
+so a backend knows no pose, no camera and no optimiser. Where somebody wants a few directional derivatives and not the moments,
+the tangents of s and M go in and the backend contracts them while the moments of a ray are still in registers.
 
 Images are stored channel first, because what follows are filters over images: `moments` and Jacobians are channel-last views.
 """
