@@ -15,7 +15,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
 from fluoro_reg.ct.attenuation import AIR_HU
-from fluoro_reg.ct.dicom_files import guarded, parse, silent_pydicom
+from fluoro_reg.ct.dicom_files import parse, silent_pydicom
 from fluoro_reg.ct.dicom_slices import CTSlice
 from fluoro_reg.ct.dicom_stack import Stack
 from fluoro_reg.errors import InputError
@@ -81,18 +81,16 @@ def _slice_hu(
 
 
 def _decodable_syntax(dataset: FileDataset, item: CTSlice) -> UID:
-    with guarded(item.label):
-        syntax = UID(dataset.file_meta.get("TransferSyntaxUID", ""))
-    if not syntax:
-        raise InputError(f"{item.label} does not say its transfer syntax; export it again")
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise InputError(
-            f"{item.label} is compressed as {_name(syntax)}, which cannot be read; export it uncompressed"
-        ) from None
-    if not decoder.is_available:
-        raise InputError(f"{item.label} is compressed as {_name(syntax)}; install a decoder: {_DECODERS.get(syntax, _EXTRA)}")
+    with silent_pydicom():
+        syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            raise InputError(
+                f"{item.label} is stored as {_name(syntax)}, which cannot be read; export it uncompressed"
+            ) from None
+        if not decoder.is_available:
+            raise InputError(f"{item.label} is stored as {_name(syntax)}; install a decoder: {_DECODERS.get(syntax, _EXTRA)}")
     return syntax
 
 
