@@ -1,0 +1,55 @@
+"""Which stream gets what, and JSON that every parser reads."""
+
+import json
+import math
+
+import pytest
+
+from fluoro_reg.cli.output import Output, json_line, table_of
+
+
+def test_what_is_not_finite_becomes_null():
+    line = json_line({"a": math.nan, "b": [math.inf, 1.5, (2, -math.inf)], "c": {"d": math.nan, "e": None, "f": True}})
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [None, 1.5, [2, None]],
+        "c": {"d": None, "e": None, "f": True},
+    }
+    assert line.count("\n") == 1
+
+
+def test_json_alone_is_on_standard_output(capsys):
+    output = Output(as_json=True)
+    with output.doing("reading"), output.progress() as progress:
+        progress.add_task("frames", total=2)
+        output.warn("[not markup] is odd")
+        output.show({"x": 1}, table_of({"x": 1}))
+    captured = capsys.readouterr()
+    assert captured.out == '{"x": 1}\n'
+    assert captured.err == "warning: [not markup] is odd\n"
+
+
+def test_a_terminal_on_standard_error_does_not_take_over_standard_output(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    output = Output(as_json=True)
+    assert output.log.is_terminal
+    with output.progress() as progress:
+        progress.add_task("frames", total=2)
+        output.show({"x": 1})
+    assert capsys.readouterr().out == '{"x": 1}\n'
+
+
+def test_people_read_words_and_whole_fingerprints(capsys):
+    content = {
+        "centre_mm": [1.0, 2.25],
+        "sound": True,
+        "unknown": None,
+        "warnings": ["one", "two"],
+        "none": [],
+        "hash": "f" * 64,
+    }
+    Output(as_json=False).show(content, table_of(content))
+    printed = capsys.readouterr().out
+    assert "centre mm  1, 2.25" in printed
+    assert "f" * 64 in printed
+    assert {line.split(None, 1)[1].strip() for line in printed.splitlines() if " " in line.strip()} >= {"yes", "one", "none"}

@@ -1,0 +1,82 @@
+"""`fluoro-reg register` end to end on a small phantom: what is printed, where, and how it exits."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fluoro_reg.geometry.files import read_pose
+
+KEYS = {
+    *("accepted", "outcome", "reason", "method", "camera_from_patient", "initial_camera_from_patient", "unit", "similarity"),
+    *("alternatives", "covariance", "n_renders", "elapsed_s", "device"),
+}
+
+
+@pytest.fixture(scope="module")
+def shifted(view, tmp_path_factory):
+    """A start 6 mm and 2 degrees off."""
+    pose = json.loads(view.pose.read_text())
+    turn = math.radians(2)
+    step = np.eye(4)
+    step[:3, :3] = [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]
+    step[:3, 3] = [4, -4, 2]
+    path = tmp_path_factory.mktemp("start") / "initial.json"
+    path.write_text(json.dumps({**pose, "camera_from_patient": (step @ pose["camera_from_patient"]).tolist()}))
+    return path
+
+
+def test_a_good_start_is_accepted_and_printed_as_a_pose_file(cli, view, shifted, tmp_path):
+    finished = cli("register", *view.arguments(initial=shifted), "--json", "--device", "cpu")
+    assert finished.status == 0, finished
+    answer = finished.json()
+    assert set(answer) >= KEYS
+    assert (answer["accepted"], answer["outcome"], answer["unit"], answer["device"]) == (True, "converged", "mm", "cpu")
+    assert len(answer["covariance"]) == 36
+    (tmp_path / "found.json").write_text(finished.out)
+    found, truth = read_pose(tmp_path / "found.json"), read_pose(view.pose)
+    assert np.allclose(answer["initial_camera_from_patient"], read_pose(shifted).matrix())
+    difference = found.inverse().matrix() @ truth.matrix()
+    assert abs(difference[:3, :3] - np.eye(3)).max() < math.radians(0.5)
+
+
+def test_people_get_the_verdict_with_the_motion(cli, view, shifted):
+    finished = cli("register", *view.arguments(initial=shifted))
+    assert finished.status == 0
+    assert "ACCEPTED" in finished.out
+    assert "deg" in finished.out
+    assert "mm in the image plane" in finished.out
+
+
+def test_a_rejected_image_ends_with_1_and_still_prints_its_reason(cli, view, tmp_path):
+    blank = tmp_path / "blank.npy"
+    np.save(blank, np.full((128, 128), 7.0, dtype=np.float32))
+    finished = cli("register", *view.arguments(image=blank), "--json")
+    answer = finished.json()
+    assert finished.status == 1
+    assert not answer["accepted"]
+    assert answer["outcome"] == "rejected_image"
+    assert answer["reason"]
+
+
+def test_gates_can_be_tightened_until_they_reject_with_the_pose(cli, view):
+    finished = cli(
+        "register", *view.arguments(), "--set", "gate.maximum_sd_mm=0.1", "--set", "gate.minimum_similarity=1.0", "--json"
+    )
+    assert finished.status == 1
+    assert finished.json()["camera_from_patient"] is not None
+
+
+def test_named_options_reach_the_registration(cli, view):
+    finished = cli("register", *view.arguments(), "--method", "lm-local", "--roi", "box", "--saturation", "off", "--json")
+    assert finished.json()["method"] == "lm-local"
+
+
+def test_the_overlay_is_a_colour_picture_of_the_image(cli, view, tmp_path):
+    finished = cli("register", *view.arguments(), "--overlay", tmp_path / "overlay.png", "--json")
+    assert finished.status == 0
+    with Image.open(tmp_path / "overlay.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.ptp(pixels, axis=2).max() > 50, "the projected edges are coloured"

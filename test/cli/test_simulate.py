@@ -1,0 +1,72 @@
+"""`fluoro-reg simulate`: what it writes is what the other subcommands read."""
+
+import json
+
+import pytest
+from PIL import Image
+
+SMALL = ("--size", 64, "--json")
+
+
+def test_cases_are_complete_folders(cli, view, tmp_path):
+    finished = cli("simulate", "--ct", view.ct, "--out", tmp_path / "cases", "--cases", 2, "--start-mm", 5, 6, *SMALL)
+    assert finished.status == 0, finished
+    assert finished.json()["cases"] == ["case_000", "case_001"]
+    for name in finished.json()["cases"]:
+        folder = tmp_path / "cases" / name
+        case = json.loads((folder / "case.json").read_text())
+        assert (folder / case["ct"]).resolve() == view.ct.resolve()
+        with Image.open(folder / case["image"]) as picture:
+            assert picture.size == (64, 64)
+        for file in ("camera.json", "initial.json", "truth.json", "landmarks.json"):
+            assert (folder / file).is_file()
+
+
+def test_the_seed_decides_everything(cli, view, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        cli("simulate", "--ct", view.ct, "--out", tmp_path / name, "--cases", 1, "--seed", seed, *SMALL)
+    a, b, c = ((tmp_path / name / "case_000" / "image.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_bag_has_what_replay_needs(cli, view, tmp_path):
+    out = tmp_path / "recording"
+    arguments = ("--bag", "--frames", 2, "--set", "blank=[]", "--set", "storage=mcap")
+    finished = cli("simulate", "--ct", view.ct, "--out", out, *arguments, *SMALL)
+    assert finished.status == 0, finished
+    assert finished.json()["frames"] == 2
+    replayed = cli(
+        "replay", out / "bag", "--ct", view.ct, "--initial", out / "initial.json", "--intensity", "transmitted", "--json"
+    )
+    stamps = [json.loads(line)["stamp_ns"] for line in replayed.out.splitlines()]
+    assert stamps == [frame["stamp_ns"] for frame in json.loads((out / "truth.json").read_text())["frames"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bag", "--cases", 3], "--frames"),
+        (["--bag", "--start-mm", 3, 4], "start_mm"),
+        (["--frames", 3], "--bag"),
+        (["--cases", 0], "--cases"),
+        (["--start-mm", 9, 3], "9.0 to 3.0"),
+        (["--size", 8], "--size"),
+        (["--set", "varients=[noisy]"], "variants"),
+        (["--device", "cuda"], "CPU"),
+        (["--landmarks", "absent.json"], "absent.json"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_nothing_is_written(cli, view, tmp_path, arguments, said):
+    finished = cli("simulate", "--ct", view.ct, "--out", tmp_path / "out", *arguments, "--json")
+    assert finished.status == 2
+    assert finished.out == ""
+    assert said in finished.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use_is_left_alone(cli, view, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    finished = cli("simulate", "--ct", view.ct, "--out", tmp_path, "--cases", 1, *SMALL)
+    assert finished.status == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
