@@ -95,17 +95,3 @@ def read_start(options: StartOptions, method: str) -> "RigidTransform":
     if options.initial is None:
         raise InputError(f"the method {method} needs {' and '.join(needs)}; give a start by --initial P.json")
     return read_pose(options.initial)
-
-
-def check_writable(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuses an output file before the work is done and not after.
-
-    Raises:
-        InputError: another suffix, or a folder that is not there.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise InputError(f"{path.name} must end in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise InputError(f"{path.name} is a folder; give a file to write")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"the folder of {path.name} does not exist; make it first")

@@ -9,17 +9,21 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import CTOptions, StartOptions, XrayOptions, check_writable, read_image, read_start, read_volume
+from fluoro_reg.cli.files import check_writable, write_file
+from fluoro_reg.cli.inputs import CTOptions, StartOptions, XrayOptions, read_image, read_start, read_volume
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.cli.recipe import RecipeOptions
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from PIL.Image import Image
     from torch import Tensor
 
+    from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
     from fluoro_reg.registration import RegistrationResult
+    from fluoro_reg.xray.image import XrayImage
 
 NAME = "register"
 EXAMPLES = (
@@ -37,7 +41,11 @@ def command(
     recipe: RecipeOptions,
     common: Common,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="F.png", help="Write the X-ray with the projected edges of the CT at the pose found.")
+        Path | None,
+        typer.Option(
+            metavar="F.png",
+            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start.",
+        ),
     ] = None,
 ) -> int:
     """Register one X-ray to a CT: camera_from_patient (mm), judged.
@@ -55,12 +63,25 @@ def command(
     image = read_image(xray)
     volume = read_volume(ct, output)
     with output.doing("registering"):
-        registrar = Registrar(volume, options)
-        result = registrar.register(image, initial)
+        result = Registrar(volume, options).register(image, initial)
     if overlay is not None:
-        write_overlay(registrar, image, result, overlay, output)
+        if result.camera_from_patient is None:
+            output.warn(f"{overlay.name} is not written: there is no pose to show")
+        else:
+            pictured = _overlay(image, volume, result.camera_from_patient, initial)
+            write_file(overlay, pictured.save)
     output.show(result.to_json(), _verdict(result, volume.centre_patient))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
+
+
+def _overlay(image: "XrayImage", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform") -> "Image":
+    from PIL.Image import fromarray
+
+    from fluoro_reg.rendering import make_renderer
+    from fluoro_reg.rendering.overlay import bone_volume, overlay
+
+    renderer = make_renderer(bone_volume(volume), "cpu")
+    return fromarray(overlay(image.pixels, renderer, found, image.intrinsics, initial))
 
 
 def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> Panel:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import CTOptions, check_writable, read_volume
+from fluoro_reg.cli.files import check_writable, write_file
+from fluoro_reg.cli.inputs import CTOptions, read_volume
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.config import option
-from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,12 +81,9 @@ def _write(integrals: "np.ndarray", path: Path, options: RenderOptions) -> None:
     import numpy as np
     from PIL import Image
 
-    try:
-        if path.suffix.lower() == ".npy":
-            np.save(path, integrals.astype(np.float32))
-        else:
-            black, white = np.percentile(integrals, [options.black_percentile, options.white_percentile])
-            grey = np.clip((integrals - black) / max(white - black, 1e-6), 0, 1) ** options.gamma
-            Image.fromarray((255 * grey).round().astype(np.uint8)).save(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path.name}: {error.strerror}; choose another place") from error
+    if path.suffix.lower() == ".npy":
+        write_file(path, lambda file: np.save(file, integrals.astype(np.float32)))
+        return
+    black, white = np.percentile(integrals, [options.black_percentile, options.white_percentile])
+    grey = np.clip((integrals - black) / max(white - black, 1e-6), 0, 1) ** options.gamma
+    write_file(path, Image.fromarray((255 * grey).round().astype(np.uint8)).save)
