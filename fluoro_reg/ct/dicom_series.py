@@ -33,22 +33,23 @@ def choose_series(slices: Sequence[CTSlice], left_out: Sequence[LeftOut], series
 
 
 def _grouped(slices: Sequence[CTSlice]) -> list[list[CTSlice]]:
-    groups: list[list[CTSlice]] = []
+    by_identity: dict[tuple[str, str, int, int], list[list[CTSlice]]] = {}
     for candidate in slices:
+        key = (candidate.series, candidate.frame_of_reference, candidate.rows, candidate.columns)
+        groups = by_identity.setdefault(key, [])
         for group in groups:
-            if _stackable(group[0], candidate):
+            if _aligned(group[0], candidate):
                 group.append(candidate)
                 break
         else:
             groups.append([candidate])
-    return groups
+    return [group for groups in by_identity.values() for group in groups]
 
 
-def _stackable(a: CTSlice, b: CTSlice) -> bool:
-    same = (a.series, a.frame_of_reference, a.rows, a.columns) == (b.series, b.frame_of_reference, b.rows, b.columns)
+def _aligned(a: CTSlice, b: CTSlice) -> bool:
     spacings = (a.row_spacing - b.row_spacing, a.column_spacing - b.column_spacing)
     turns = (a.column_direction - b.column_direction, a.row_direction - b.row_direction)
-    return same and bool(np.abs(spacings).max() < _SPACING_TOLERANCE_MM and np.abs(turns).max() < _DIRECTION_TOLERANCE)
+    return bool(np.abs(spacings).max() < _SPACING_TOLERANCE_MM and np.abs(turns).max() < _DIRECTION_TOLERANCE)
 
 
 def _order(group: list[CTSlice]) -> tuple:

@@ -22,6 +22,7 @@ _NIFTI = (".nii", ".nii.gz")
 _ITK_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_NIFTI_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error)  # what nibabel lets through of a bad file
 _INSTALL = 'pip install "fluoro_reg[formats]"'
 
 
@@ -49,8 +50,10 @@ def _read_nifti(path: Path) -> CTVolume:
         patient_from_voxel[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
         check_affine(patient_from_voxel, where)
         values = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
-        raise _refusal(where, "NIfTI", error) from error
+    except InputError:
+        raise
+    except (*_NIFTI_ERRORS, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
+        raise _damaged(where, "NIfTI") from error
     return volume_from_hu(_own(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
 
 
@@ -80,7 +83,7 @@ def _read_itk(path: Path) -> CTVolume:
         reader.SetOutputPixelType(sitk.sitkFloat32)
         image = reader.Execute()
     except RuntimeError as error:
-        raise _refusal(where, "NRRD or MetaImage", error) from error
+        raise _damaged(where, "NRRD or MetaImage") from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(chatty)
     image = image[:, :, :, 0] if image.GetDimension() == 4 else image
@@ -105,9 +108,7 @@ def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-def _refusal(where: str, kind: str, error: Exception) -> InputError:
-    if isinstance(error, InputError):
-        return error
+def _damaged(where: str, kind: str) -> InputError:
     return InputError(f"{where} cannot be read as {kind}: the file is damaged or cut off; export it again")
 
 

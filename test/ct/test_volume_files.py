@@ -175,6 +175,15 @@ def test_damaged_files_are_refused_and_no_path_is_printed(tmp_path, body, capfd,
     assert name not in said.err
 
 
+def test_a_nifti_with_an_unknown_unit_is_refused(tmp_path, body):
+    path = nifti(tmp_path / "ct.nii", body, ras_affine())
+    content = bytearray(path.read_bytes())
+    content[123] = 104
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged or cut off"):
+        read_ct(path)
+
+
 def test_a_compressed_bomb_is_refused_by_its_header(tmp_path):
     header = nibabel.Nifti1Header()
     header.set_data_shape((8192, 8192, 8192))
