@@ -1,7 +1,8 @@
 """What goes where: the answer on standard output, everything else on standard error.
 
 With `--json` the answer is one line of strict JSON (no NaN, no Infinity: they become null), so that a program can read
-standard output whole; without it the answer is a table for people. Progress bars and warnings never touch standard output.
+standard output whole; without it the answer is a table for people. Progress bars and warnings never touch standard output, and
+warnings wait for the answer: when there is none, standard error holds the one sentence that says why.
 """
 
 import json
@@ -25,9 +26,13 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.answer, self.log = (_console(stderr) for stderr in (False, True))
+        self._warnings: list[str] = []
 
     def show(self, content: Mapping[str, Any], for_people: RenderableType | None = None) -> None:
         """The answer: `content` as JSON, or `for_people`."""
+        for sentence in self._warnings:
+            self.log.print(f"[yellow]warning:[/yellow] {escape(sentence)}", soft_wrap=True)
+        self._warnings.clear()
         if self.as_json:
             sys.stdout.write(json_line(content))
             sys.stdout.flush()
@@ -35,12 +40,8 @@ class Output:
             self.answer.print(for_people)
 
     def warn(self, sentence: str) -> None:
-        """Something the user should know although the work goes on."""
-        self.log.print(f"[yellow]warning:[/yellow] {escape(sentence)}", soft_wrap=True)
-
-    def note(self, sentence: str) -> None:
-        """What was done, for people who wait."""
-        self.log.print(escape(sentence), soft_wrap=True)
+        """Something the user should know of the answer, shown with it."""
+        self._warnings.append(sentence)
 
     def doing(self, what: str) -> Status:
         """A spinner on a terminal, silence elsewhere; use as a context."""

@@ -93,8 +93,9 @@ def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']")
         lines["similarity"] = f"{result.similarity:.3f} (1 is perfect)"
     if result.covariance is not None:
         lines["standard deviations"] = _deviations(result.covariance)
-    for other in result.alternatives:
-        lines["another pose"] = f"similarity {other.similarity:.3f}"
+    if result.alternatives:
+        best = max(other.similarity for other in result.alternatives)
+        lines["other poses"] = f"{len(result.alternatives)}, the best with similarity {best:.3f}"
     lines["time"] = f"{result.elapsed_s:.2f} s, {result.n_renders} renderings, {result.device}"
     style, title = ("green", "ACCEPTED") if result.accepted else ("red", "REJECTED")
     return Panel(table_of(lines), title=escape(title), border_style=style, expand=False)
