@@ -5,8 +5,10 @@ of half the smallest voxel, at distances from the source that do not depend on t
 and bone. What two such unlike methods agree on is the anatomy and not the discretisation.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
@@ -19,10 +21,9 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 _ROWS_PER_TASK = 16
-_WATER = np.float32(WATER_PER_MM)
+_WATER, _BONE = np.float32(WATER_PER_MM), np.float32(BONE_PER_MM)
 _DENSEST_WATER = np.float32(1.1)  # 100 HU, where `ct.attenuation` begins to mix bone in
 _MIX_BEGINS = _DENSEST_WATER * _WATER
-_MIX_SPAN = np.float32(BONE_PER_MM) - _MIX_BEGINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +71,32 @@ def water_and_bone_mm(
     return water, bone
 
 
-@numba.njit(nogil=True, cache=True)
-def water_and_bone(mu):  # type: ignore[no-untyped-def]  # numba infers float32
+def _compiled(function: Callable) -> Any:
+    try:
+        return numba.njit(nogil=True, fastmath=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the home is writable: compile once a process
+        return numba.njit(nogil=True, fastmath=True)(function)
+
+
+@_compiled
+@no_type_check  # numba infers float32
+def water_and_bone(mu):
     """mm of water and of cortical bone in a mm of tissue of attenuation `mu`: the inverse of `ct.attenuation`'s two slopes.
 
-    Up to 100 HU a tissue is water of some density, above a mixture of 1.1 water and cortical bone, and beyond cortical bone
-    (metal in the CT) more than one mm of bone.
+    Up to 100 HU a tissue is water of some density, then a mixture of 1.1 water and cortical bone, and beyond cortical bone
+    (metal in the CT) bone of a higher density.
     """
     if mu <= _MIX_BEGINS:
         return mu / _WATER, np.float32(0)
-    bone = (mu - _MIX_BEGINS) / _MIX_SPAN
-    return _DENSEST_WATER * max(np.float32(1) - bone, np.float32(0)), bone
+    if mu >= _BONE:
+        return np.float32(0), mu / _BONE
+    share = (mu - _MIX_BEGINS) / (_BONE - _MIX_BEGINS)
+    return _DENSEST_WATER * (np.float32(1) - share), share
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):  # type: ignore[no-untyped-def]  # numba
+@_compiled
+@no_type_check
+def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):
     slices, rows, columns = attenuation.shape
     ends = np.array([columns - 1.0, rows - 1.0, slices - 1.0])
     direction = np.empty(3)

@@ -76,7 +76,8 @@ def test_a_start_has_exactly_the_error_that_was_asked_for(mtre: float, seed: int
 
 def test_starts_err_in_every_direction_and_by_turns_too() -> None:
     truth, generator = ap_pose(CENTRE, 700.0), torch.Generator().manual_seed(5)
-    twists = torch.stack([se3.log(truth.inverse() @ perturb_to_mtre(truth, cloud(), 15.0, CENTRE, generator)) for _ in range(200)])
+    starts = [perturb_to_mtre(truth, cloud(), 15.0, CENTRE, generator) for _ in range(200)]
+    twists = torch.stack([se3.log(truth.inverse() @ start) for start in starts])
     at_centre = torch.stack([se3.exp(twist).apply(CENTRE[None])[0] - CENTRE for twist in twists])
     assert (at_centre.abs().mean(0) > 4).all() and (at_centre.mean(0).abs() < 2).all()
     turns = torch.rad2deg(twists[:, 3:].norm(dim=1))
