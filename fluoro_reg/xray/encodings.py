@@ -1,8 +1,8 @@
 """Pixels and intrinsics of sensor_msgs messages, without ROS: the node and the replay of bags share these functions.
 
 Any object with a message's fields will do: rclpy's (data is array.array('B')), rosbags' (data is an ndarray) or a test's.
-cv_bridge rescales mono16 to mono8 and refuses 16UC1 as mono16, so the bytes are read here: `step` may exceed the row, `is_bigendian` is
-honoured, the length is checked. Bytes that are already native grey pixels are not copied.
+cv_bridge rescales mono16 to mono8 and refuses 16UC1 as mono16, so the bytes are read here: `step` may exceed the row,
+`is_bigendian` is honoured, the length is checked. Bytes that are already native grey pixels are not copied.
 """
 
 import io

@@ -1,0 +1,47 @@
+"""Whether a frame can show anatomy at all: a sentence when it cannot. Cheap, and asked before any rendering.
+
+Blank frames at the release of the pedal, black and white ones, shutters that leave nothing, pure noise. An image of anatomy is
+smooth on the scale of a hundredth of its side: neighbouring blocks agree. In noise they do not, and in a blank frame there is
+nothing but noise.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fluoro_reg.xray.coarse import CoarseImage
+
+
+def rejection_of_frame(
+    coarse: CoarseImage,
+    field: Bool[np.ndarray, "rows columns"],
+    minimum_contrast: float,
+    minimum_structure: float,
+    maximum_clipped: float,
+) -> str | None:
+    """Why no registration should be tried, or None; the limits are those of `PreprocessOptions`."""
+    values = coarse.mean[field]
+    low, high = float(coarse.low[field].min()), float(coarse.high[field].max())
+    if high <= low:
+        return f"the image is blank: every pixel is {low:g}"
+    for end, clipped in (("least", coarse.high <= low), ("greatest", coarse.low >= high)):
+        share = float(clipped[field].mean())
+        if share > maximum_clipped:
+            return f"the image is clipped: {share:.0%} of its field has the {end} grey; check exposure and window"
+    spread = float(np.quantile(values, 0.99) - np.quantile(values, 0.01)) / max(abs(low), abs(high))
+    if spread < minimum_contrast:
+        return f"the image is blank: its greys differ by {spread:.1%}, less than {minimum_contrast:.1%}"
+    structure = correlation_of_neighbours(coarse.mean, field)
+    if structure < minimum_structure:
+        return f"the image holds noise and no structure: neighbouring regions correlate by {structure:.2f} only"
+    return None
+
+
+def correlation_of_neighbours(values: Float[np.ndarray, "rows columns"], field: Bool[np.ndarray, "rows columns"]) -> float:
+    """Correlation of blocks with the ones beside and below them: near 1 for anatomy, near 0 for noise."""
+    pairs = [(np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])]
+    left = np.concatenate([values[a][field[a] & field[b]] for a, b in pairs])
+    right = np.concatenate([values[b][field[a] & field[b]] for a, b in pairs])
+    if left.size < 16:
+        return 0.0
+    left, right = left - left.mean(), right - right.mean()
+    return float((left * right).sum() / max(np.sqrt((left**2).sum() * (right**2).sum()), 1e-30))
