@@ -99,8 +99,8 @@ def simulate_cases(
     low, high = options.start_mm
     if low > high:
         raise InputError(f"the start's band must run from less to more mTRE, got {low} to {high} mm")
-    if not options.variants:
-        raise InputError(f"name at least one variant of: {', '.join(VARIANTS)}")
+    if not options.variants or not set(options.variants) <= set(VARIANTS):
+        raise InputError(f"name at least one variant of: {', '.join(VARIANTS)}; got: {', '.join(options.variants) or 'none'}")
     folder, volume = _new_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
     scene = _Scene(volume, bone_points(volume, _BONE_SAMPLES, generator), carm_camera(options.size_px), Path(ct))

@@ -48,7 +48,7 @@ def aim_point(volume: CTVolume, bone_patient: Float[Tensor, "n 3"]) -> Float[Ten
     along_body = int(patient_from_voxel[2, :3].abs().argmax())
     last = volume.shape_ijk[along_body] - 1
     field = 0.5 * DETECTOR_MM * SOURCE_TO_OBJECT_MM / SOURCE_TO_DETECTOR_MM / volume.voxel_size_mm[along_body]
-    rim = min(1.1 * field, last / 2)
+    rim = min(1.3 * field, last / 2)  # the view tilts and wanders
     aim[along_body] = aim[along_body].clamp(rim, last - rim)
     return volume.points_patient(aim)
 

@@ -18,6 +18,7 @@ from fluoro_reg.evaluation.spectrum import attenuation_per_mm, transmitted_share
 from fluoro_reg.evaluation.views import carm_camera
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.pose_sampling import ap_pose, view_pose
+from fluoro_reg.rendering import TorchRenderer, project
 
 IDEAL = SimulationOptions(
     scatter_fraction=0.0, blur_mm=0.0, photons=1e9, electronic_noise=0.0, heel=0.0, vignetting=0.0, offset=0.0
@@ -219,5 +220,11 @@ def test_a_volume_that_is_rotated_with_its_camera_looks_the_same(phantom: CTVolu
     np.testing.assert_allclose(here, there, atol=1e-3)
 
 
-def test_the_pose_type_is_the_core_one() -> None:
-    assert isinstance(ap_pose(torch.zeros(3).double(), 1.0), RigidTransform)
+@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (40.0, 12.0, 8.0), (88.0, -15.0, 0.0)])
+def test_the_registrations_renderer_finds_the_same_anatomy(phantom: CTVolume, angles: tuple[float, float, float]) -> None:
+    """Two unlike quadratures, one geometry: water and bone weighed by their attenuation are the renderer's line integral."""
+    pose, camera = view_pose(phantom.centre_patient, *angles, source_to_object_mm=650.0), carm_camera(48)
+    water, bone = water_and_bone_mm(sampled_volume(phantom), pose, camera)
+    rendered = project(TorchRenderer(phantom), RigidTransform.stack([pose]), camera)[0].numpy()
+    difference = np.abs(water * WATER_PER_MM + bone * BONE_PER_MM - rendered)
+    assert rendered.max() > 4 and difference.mean() < 0.01 and difference.max() < 0.3, "apart only where rays graze a cortex"
