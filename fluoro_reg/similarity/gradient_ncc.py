@@ -27,16 +27,19 @@ from fluoro_reg.similarity.residual import (
 
 @dataclass(frozen=True, slots=True)
 class GradientNCC(AbstractResidualSimilarity):
-    """`robust_scale` is Geman-McClure's c in squared z-scores (inf: plain); `floor` is relative to the gradient's variance."""
+    """`robust_scale` is Geman-McClure's c in squared z-scores (inf: plain). Gradients of the fixed image are cut off at their
+    quantile `clip`: the edges of a tool or a collimator would otherwise set the scale for everything else.
+    """
 
     robust_scale: float = 4.0
+    clip: float = 0.98
     floor: float = 1e-6
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
         slopes = gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
         slopes = slopes.flatten(1, 2)
-        z, sd, zf, w = self._standardise(slopes[..., 0], gradients(fixed[:, None])[:, 0].flatten(1), weight)
+        z, sd, zf, w = self._standardise(slopes[..., 0], fixed, weight)
         residual = z - zf
         rho, reweight = robust(residual * residual, self.robust_scale)
         jz = standardised_jacobian(slopes[..., 1:], z, sd, w)
@@ -53,14 +56,23 @@ class GradientNCC(AbstractResidualSimilarity):
         return (w * z * zf).sum(-1)
 
     def _compare(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        slopes, fixed_slopes = gradients(moving[:, None])[:, 0], gradients(fixed[:, None])[:, 0]
-        return self._standardise(slopes.flatten(1), fixed_slopes.flatten(1), weight)
+        return self._standardise(gradients(moving[:, None])[:, 0].flatten(1), fixed, weight)
 
-    def _standardise(self, moving: Tensor, fixed: Tensor, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _standardise(
+        self, slopes: Float[Tensor, "batch n"], fixed: Image, weight: Images
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         w = normalised(weight.flatten(1).repeat(1, 2))
-        z, sd = standardised(moving, w, self.floor)
-        zf, _ = standardised(fixed, w, self.floor)
+        z, sd = standardised(slopes, w, self.floor)
+        zf, _ = standardised(self._clipped(gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
         return z, sd, zf, w
+
+    def _clipped(self, slopes: Float[Tensor, "one n"], weight: Float[Tensor, "batch n"]) -> Float[Tensor, "one n"]:
+        used = slopes[:, weight.amax(0) > 0].abs()
+        if used.numel() == 0:
+            return slopes
+        sample = used.flatten()[:: max(1, used.numel() // 4096)]
+        limit = sample.kthvalue(max(1, int(self.clip * sample.numel()))).values
+        return slopes.clamp(-limit, limit)
 
 
 def gradients(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 2 height width"]:

@@ -1,0 +1,102 @@
+"""Registers every case of one or more folders of cases (as `fluoro-reg simulate` writes them) and prints what came of it.
+
+    fluoro-reg simulate --ct CT --out CASES --cases 30
+    python benchmarks/cases.py CASES [--set method=lm-patch-ncc] [--verbose] [--json]
+
+Errors are true 3-D mTRE at the cases' landmarks, in the camera's axes; seconds are those of `Registrar.register` alone.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from fluoro_reg.config import from_mapping, parse_overrides
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.evaluation.cases import find_cases, read_case
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.registration import RegistrationOptions, Registrar
+from fluoro_reg.xray.reader import read_xray
+
+GROSS_MM = 10.0
+
+
+def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> list[dict]:
+    """One record a case."""
+    registrars: dict[Path, Registrar] = {}
+    records = []
+    for folder in (case for root in folders for case in find_cases(root)):
+        case = read_case(folder)
+        ct = case.ct.resolve()
+        if ct not in registrars:
+            registrars[ct] = Registrar(read_ct(ct), options)
+            registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)  # compiles, makes scales
+        result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)
+        start = target_registration_errors(case.initial, case.truth, case.landmarks_patient)
+        pose = result.camera_from_patient
+        errors = None if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient)
+        record = {
+            "case": folder.name,
+            "start_mm": start.mtre_mm,
+            "mtre_mm": errors.mtre_mm if errors else None,
+            "in_plane_mm": errors.in_plane_mm if errors else None,
+            "depth_mm": errors.depth_mm if errors else None,
+            "outcome": result.outcome.value,
+            "reason": result.reason,
+            "seconds": result.elapsed_s,
+            "n_renders": result.n_renders,
+            "scores": result.scores,
+        }
+        records.append(record)
+        if verbose:
+            scores = " ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
+            found = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}" if errors else "no pose"
+            print(f"{folder.name} start {start.mtre_mm:5.1f} -> {found}, {result.outcome.value}, {result.elapsed_s:.2f} s; {scores}")
+    return records
+
+
+def summarise(records: list[dict]) -> dict:
+    """The figures of a folder of cases; a case without a pose counts as a gross failure that was rejected."""
+    found = [r for r in records if r["mtre_mm"] is not None]
+    gross = [r for r in records if r["mtre_mm"] is None or r["mtre_mm"] > GROSS_MM]
+    accepted = [r for r in records if r["outcome"] == "converged"]
+    n = len(records)
+    return {
+        "cases": n,
+        "median_start_mm": statistics.median(r["start_mm"] for r in records),
+        "median_mtre_mm": statistics.median(r["mtre_mm"] for r in found),
+        "median_in_plane_mm": statistics.median(r["in_plane_mm"] for r in found),
+        "median_depth_mm": statistics.median(r["depth_mm"] for r in found),
+        "share_under_1_mm": sum(r["mtre_mm"] < 1 for r in found) / n,
+        "share_under_2_mm": sum(r["mtre_mm"] < 2 for r in found) / n,
+        "share_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in found) / n,
+        "share_under_2_mm_in_plane": sum(r["in_plane_mm"] < 2 for r in found) / n,
+        "share_accepted": len(accepted) / n,
+        "gross_accepted": sum(r in accepted for r in gross),
+        "gross_rejected": sum(r not in accepted for r in gross),
+        "max_accepted_mtre_mm": max((r["mtre_mm"] for r in accepted), default=None),
+        "median_seconds": statistics.median(r["seconds"] for r in records),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of cases")
+    parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
+    parser.add_argument("--verbose", action="store_true", help="one line a case")
+    parser.add_argument("--json", action="store_true", help="one object: summary and records")
+    arguments = parser.parse_args()
+    options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
+    results = {folder.name: run([folder], options, arguments.verbose) for folder in arguments.folders}
+    summaries = {name: summarise(records) for name, records in results.items()}
+    if arguments.json:
+        print(json.dumps({"summary": summaries, "records": results}))
+        return
+    print("\n| | " + " | ".join(summaries) + " |\n|---|" + "--:|" * len(summaries))
+    for figure in next(iter(summaries.values())):
+        values = [s[figure] for s in summaries.values()]
+        print(f"| {figure} | " + " | ".join("-" if v is None else f"{v:.2f}" for v in values) + " |")
+
+
+if __name__ == "__main__":
+    main()
