@@ -5,7 +5,6 @@ fault of the program, of which only the kind is shown (its text may quote a file
 torch and the readers are imported inside the subcommands, so that `--help` answers at once.
 """
 
-import os
 import sys
 import traceback
 import warnings
@@ -69,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if debug:
                 traceback.print_exc()
             return _exit_status(error)
+        except SystemExit:
+            # typer and rich end with 1 when standard output's reader has gone; here 1 means a rejected result
+            return ExitStatus.BROKEN_PIPE
         except KeyboardInterrupt:
             return _interrupted()
 
@@ -83,10 +85,6 @@ def _exit_status(error: Exception) -> int:
         return _refused(f"{error.format_message().rstrip('.')} (see {place} --help)")
     if isinstance(error, typer.Abort):
         return _interrupted()
-    if isinstance(error, BrokenPipeError):
-        # Python flushes standard output once more at exit; nobody is there to read it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.BROKEN_PIPE
     kind = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
     print(f"fluoro-reg failed unexpectedly ({kind}); fluoro-reg --debug ... shows where", file=sys.stderr)
     return ExitStatus.FAULT
