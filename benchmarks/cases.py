@@ -15,7 +15,7 @@ from fluoro_reg.config import from_mapping, parse_overrides
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.cases import find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.registration import RegistrationOptions, Registrar
+from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.xray.reader import read_xray
 
 GROSS_MM = 10.0
@@ -30,7 +30,9 @@ def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> lis
         ct = case.ct.resolve()
         if ct not in registrars:
             registrars[ct] = Registrar(read_ct(ct), options)
-            registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)  # compiles, makes scales
+            registrars[ct].register(
+                read_xray(case.image, case.intrinsics, case.intensity), case.initial
+            )  # compiles, makes scales
         result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)
         start = target_registration_errors(case.initial, case.truth, case.landmarks_patient)
         pose = result.camera_from_patient
@@ -51,7 +53,8 @@ def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> lis
         if verbose:
             scores = " ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
             found = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}" if errors else "no pose"
-            print(f"{folder.name} start {start.mtre_mm:5.1f} -> {found}, {result.outcome.value}, {result.elapsed_s:.2f} s; {scores}")
+            verdict = f"{result.outcome.value}, {result.elapsed_s:.2f} s"
+            print(f"{folder.name} start {start.mtre_mm:5.1f} -> {found}, {verdict}; {scores}")
     return records
 
 

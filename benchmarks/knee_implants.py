@@ -2,8 +2,8 @@
 
     python benchmarks/knee_implants.py ../shared/data/xray/knee_implants --starts 10 --overlays OUT
 
-The reference poses are fits made by people and programs, so the errors are differences from a reference, no more. Prints one row
-a registration and a Markdown summary; `--json` prints one object.
+The reference poses are fits made by people and programs, so the errors are differences from a reference, no more. Prints one
+row a registration and a Markdown summary; `--json` prints one object.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
-from fluoro_reg.registration import RegistrationOptions, Registrar
+from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.rendering.overlay import overlay
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
@@ -125,11 +125,9 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                 }
                 records.append(record)
                 if not arguments.json:
-                    print(
-                        f"{implant:8s} {frame} start {start_mm:5.1f} mm -> {errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f},"
-                        f" depth {errors.depth_mm:6.2f}, {record['outcome']}, similarity {result.similarity:.2f}, {seconds:.2f} s",
-                        flush=True,
-                    )
+                    errors_text = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}, depth {errors.depth_mm:6.2f}"
+                    verdict = f"{record['outcome']}, similarity {result.similarity:.2f}, {seconds:.2f} s"
+                    print(f"{implant:8s} {frame} start {start_mm:5.1f} mm -> {errors_text}, {verdict}", flush=True)
                 if arguments.overlays and k == 0:
                     arguments.overlays.mkdir(parents=True, exist_ok=True)
                     renderer, _ = registrar.renderers.for_pixel(1e-3)

@@ -2,6 +2,10 @@
 
 No single number separates right from wrong poses (an absolute similarity is not comparable between anatomies and doses), so
 every one of several independent conditions must hold. A rejected pose is still reported, for people; it is never published.
+
+Defaults of the similarity gates: over simulated X-rays of two real CTs, right poses scored 0.74 to 0.97 (gradient) and 0.83 to
+0.98 (patches), 0.47 to 0.83 and 0.79 to 0.94 with instruments in view; wrong CTs, mirrored images and wrong poses stayed under
+0.55 and 0.68. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py` and `benchmarks/wrong.py` show.
 """
 
 import math
@@ -52,15 +56,17 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
     if e.overlap < gate.minimum_overlap:
         return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
-    if not e.similarity >= gate.minimum_similarity:
+    beside_tools = e.patch_similarity >= gate.patch_beside_tools and e.similarity >= gate.similarity_beside_tools
+    if not (e.similarity >= gate.minimum_similarity or beside_tools):
         return (
             Outcome.REJECTED_POSE,
             f"the CT does not explain the image: similarity {e.similarity:.2f} < {gate.minimum_similarity}",
         )
     if not e.patch_similarity >= gate.minimum_patch_similarity:
+        limit = gate.minimum_patch_similarity
         return (
             Outcome.REJECTED_POSE,
-            f"parts of the image contradict it: patch similarity {e.patch_similarity:.2f} < {gate.minimum_patch_similarity}",
+            f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {limit}",
         )
     if e.rival_similarity is not None and e.similarity - e.rival_similarity < gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"

@@ -1,8 +1,11 @@
 """`Registrar.register`: one image and a start to one judged pose. The whole story is in that one method."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,6 +57,12 @@ class Registrar:
 
         Bad images and starts come back as a rejected result, never as an exception.
         """
+        with _one_torch_thread():
+            return self._register(image, start, prior, tracking)
+
+    def _register(
+        self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None, tracking: bool
+    ) -> RegistrationResult:
         clock = _Clock()
         prepared = preprocess(image, self.options.preprocess)
         clock.lap("preprocess")
@@ -119,6 +128,19 @@ def object_model(volume: CTVolume, options: RegistrationOptions, pivot: Float[Te
     dense = float(values[:: max(1, values.numel() // 100_000)].quantile(0.9))
     metal = options.saturation == "auto" and dense > METAL_ATTENUATION
     return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """torch's own threads wait for each other at every small operation: on a machine that does anything else besides, images of
+    128 pixels take ten times as long on two of them as on one. The renderer has threads of its own, which never wait.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Clock:

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+THREADS = torch.get_num_threads()  # as torch was told (OMP_NUM_THREADS); not what a caller makes of torch for a while
 _PIECES_PER_THREAD = 4
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def share_out(work: Callable[[int, int], None], count: int) -> None:
-    """Calls `work(first, last)` until 0 ... count are covered, on as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), count)
+    """Calls `work(first, last)` until 0 ... count are covered, on `THREADS` threads."""
+    threads = min(THREADS, count)
     if threads <= 1:
         work(0, count)
         return

@@ -1,0 +1,81 @@
+"""What must never be accepted: cases registered to another CT, mirrored, or from starts 100 mm away.
+
+    python benchmarks/wrong.py CASES OTHER_CASES
+
+The two folders of cases (as `fluoro-reg simulate` writes them) belong to different CTs; each one's images are registered to the
+other's CT too. Prints every accepted pose that is wrong, and the distribution of the gates' scores.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
+from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.reader import read_xray
+
+GROSS_MM = 10.0
+
+
+def mirrored(image: XrayImage, dim: int) -> XrayImage:
+    return replace(image, pixels=image.pixels.flip(dim), mask=image.mask.flip(dim))
+
+
+def same_place(pose: RigidTransform, registrar: Registrar, other: Registrar) -> RigidTransform:
+    """The start that puts another CT where this one is."""
+    centre = pose.apply(registrar.volume.centre_patient[None])[0]
+    return RigidTransform(pose.rotation, centre - pose.rotation @ other.volume.centre_patient)
+
+
+def attempts(
+    case: RegistrationCase, own: Registrar, other: Registrar, generator: torch.Generator
+) -> list[tuple[str, RegistrationResult, bool]]:
+    """Name, result, and whether an accepted pose would be right."""
+    image = read_xray(case.image, case.intrinsics, case.intensity)
+    points = case.landmarks_patient
+    far = perturb_to_mtre(case.truth, points, 100.0, points.mean(0), generator)
+    from_far = own.register(image, far)
+    error = target_registration_errors(from_far.camera_from_patient, case.truth, points).mtre_mm
+    return [
+        ("another CT", other.register(image, same_place(case.initial, own, other)), False),
+        ("mirrored left-right", own.register(mirrored(image, 1), case.initial), False),
+        ("mirrored top-bottom", own.register(mirrored(image, 0), case.initial), False),
+        ("start 100 mm away", from_far, error < GROSS_MM),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs=2)
+    arguments = parser.parse_args()
+    cases = [[read_case(folder) for folder in find_cases(root)] for root in arguments.folders]
+    registrars = [Registrar(read_ct(group[0].ct), RegistrationOptions()) for group in cases]
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for k, group in enumerate(cases):
+        for case in group:
+            rows += [(case.name, *row) for row in attempts(case, registrars[k], registrars[1 - k], generator)]
+    print("| attempt | n | accepted | accepted and wrong | highest similarity of a wrong one | its patch similarity |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name in dict.fromkeys(row[1] for row in rows):
+        mine = [row for row in rows if row[1] == name]
+        wrong = [result for _, _, result, right in mine if not right]
+        worst = max(wrong, key=lambda result: result.similarity or -1.0)
+        accepted = sum(result.accepted for _, _, result, _ in mine)
+        bad = sum(result.accepted for result in wrong)
+        patch = worst.scores.get("patch_similarity", float("nan"))
+        print(f"| {name} | {len(mine)} | {accepted} | {bad} | {worst.similarity:.2f} | {patch:.2f} |")
+    for case_name, name, result, right in rows:
+        if result.accepted and not right:
+            print(f"ACCEPTED AND WRONG: {case_name}, {name}: {result.reason}; {result.scores}")
+
+
+if __name__ == "__main__":
+    main()
