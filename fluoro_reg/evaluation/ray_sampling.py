@@ -96,39 +96,53 @@ def water_and_bone(mu):
 
 @_compiled
 @no_type_check
+def _trilinear(attenuation, pi, pj, pk):
+    slices, rows, columns = attenuation.shape
+    i, j, k = min(int(pi), columns - 2), min(int(pj), rows - 2), min(int(pk), slices - 2)
+    a, b, c = np.float32(pi - i), np.float32(pj - j), np.float32(pk - k)
+    v00 = attenuation[k, j, i] + a * (attenuation[k, j, i + 1] - attenuation[k, j, i])
+    v01 = attenuation[k, j + 1, i] + a * (attenuation[k, j + 1, i + 1] - attenuation[k, j + 1, i])
+    v10 = attenuation[k + 1, j, i] + a * (attenuation[k + 1, j, i + 1] - attenuation[k + 1, j, i])
+    v11 = attenuation[k + 1, j + 1, i] + a * (attenuation[k + 1, j + 1, i + 1] - attenuation[k + 1, j + 1, i])
+    v0, v1 = v00 + b * (v01 - v00), v10 + b * (v11 - v10)
+    return v0 + c * (v1 - v0)
+
+
+@_compiled
+@no_type_check
+def _span_in_box(source, direction, ends):
+    """Where a ray (mm from the source) enters and leaves the grid; an empty span when it misses."""
+    near, far = 0.0, 1e9
+    for axis in range(3):
+        if abs(direction[axis]) < 1e-12:
+            if source[axis] < 0.0 or source[axis] > ends[axis]:
+                return 1.0, 0.0
+        else:
+            enter, leave = -source[axis] / direction[axis], (ends[axis] - source[axis]) / direction[axis]
+            near, far = max(near, min(enter, leave)), min(far, max(enter, leave))
+    return near, far
+
+
+@_compiled
+@no_type_check
 def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):
     slices, rows, columns = attenuation.shape
-    ends = np.array([columns - 1.0, rows - 1.0, slices - 1.0])
-    direction = np.empty(3)
+    ends = (columns - 1.0, rows - 1.0, slices - 1.0)
+    m = voxel_from_camera
+    source = (m[0, 3], m[1, 3], m[2, 3])
     for r in range(water.shape[0]):
         for c in range(water.shape[1]):
             x, y = (c - k[2]) / k[0], (r + first_row - k[3]) / k[1]
             length = np.sqrt(x * x + y * y + 1.0)
-            near, far = 0.0, 1e9
-            for axis in range(3):
-                row = voxel_from_camera[axis]
-                direction[axis] = (row[0] * x + row[1] * y + row[2]) / length
-                if abs(direction[axis]) < 1e-12:
-                    if row[3] < 0.0 or row[3] > ends[axis]:
-                        far = -1.0
-                else:
-                    enter, leave = -row[3] / direction[axis], (ends[axis] - row[3]) / direction[axis]
-                    near, far = max(near, min(enter, leave)), min(far, max(enter, leave))
-            n0, n1 = int(np.ceil(near / step_mm)), int(np.floor(far / step_mm))
+            di = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / length
+            dj = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / length
+            dk = (m[2, 0] * x + m[2, 1] * y + m[2, 2]) / length
+            near, far = _span_in_box(source, (di, dj, dk), ends)
             sum_water, sum_bone = np.float32(0), np.float32(0)
-            for n in range(n0, n1 + 1):
-                distance = n * step_mm
-                pi = voxel_from_camera[0, 3] + distance * direction[0]
-                pj = voxel_from_camera[1, 3] + distance * direction[1]
-                pk = voxel_from_camera[2, 3] + distance * direction[2]
-                i, j, s = min(int(pi), columns - 2), min(int(pj), rows - 2), min(int(pk), slices - 2)
-                a, b, d = np.float32(pi - i), np.float32(pj - j), np.float32(pk - s)
-                v00 = attenuation[s, j, i] + a * (attenuation[s, j, i + 1] - attenuation[s, j, i])
-                v01 = attenuation[s, j + 1, i] + a * (attenuation[s, j + 1, i + 1] - attenuation[s, j + 1, i])
-                v10 = attenuation[s + 1, j, i] + a * (attenuation[s + 1, j, i + 1] - attenuation[s + 1, j, i])
-                v11 = attenuation[s + 1, j + 1, i] + a * (attenuation[s + 1, j + 1, i + 1] - attenuation[s + 1, j + 1, i])
-                v0, v1 = v00 + b * (v01 - v00), v10 + b * (v11 - v10)
-                part_water, part_bone = water_and_bone(v0 + d * (v1 - v0))
+            for n in range(int(np.ceil(near / step_mm)), int(np.floor(far / step_mm)) + 1):
+                t = n * step_mm
+                mu = _trilinear(attenuation, source[0] + t * di, source[1] + t * dj, source[2] + t * dk)
+                part_water, part_bone = water_and_bone(mu)
                 sum_water += part_water
                 sum_bone += part_bone
             water[r, c] = sum_water * step_mm

@@ -142,21 +142,9 @@ def simulate_bag(
         landmarks_patient = targets_in_view(bone, first, intrinsics, _TARGETS)
     initial = perturb_to_mtre(first, landmarks_patient, options.start_mm, volume.centre_patient, generator)
     tools = _tools(options.variant, landmarks_patient, generator)
-    simulator = XraySimulator(volume, VARIANTS[options.variant])
-
-    def frames() -> Iterator[BagFrame]:
-        for n in range(options.frames):
-            if n in options.blank:
-                beam_on = options.blank.index(n) % 2 == 1
-                pixels = blank_xray(intrinsics, VARIANTS[options.variant], generator, beam_on)
-            else:
-                pixels = simulator.image(poses[n], intrinsics, generator, tools)
-            yield BagFrame(_stamp_ns(n, options), pixels, intrinsics)
-            if progress is not None:
-                progress(n + 1, options.frames)
-
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
-    write_bag(files.bag, frames(), options.storage)
+    cine = _Cine(XraySimulator(volume, VARIANTS[options.variant]), poses, intrinsics, tools)
+    write_bag(files.bag, _frames(cine, options, generator, progress), options.storage)
     shown = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
     write_bag_truth(files.truth, shown)
     write_pose(files.initial, initial)
@@ -173,6 +161,28 @@ class _Scene:
     bone_patient: Float[Tensor, "n 3"]
     intrinsics: CameraIntrinsics
     ct: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Cine:
+    """What all frames of a bag share, and where the C-arm is in each."""
+
+    simulator: XraySimulator
+    poses: RigidTransform
+    intrinsics: CameraIntrinsics
+    tools: tuple[Cylinder, ...]
+
+
+def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progress: Progress | None) -> Iterator[BagFrame]:
+    for n in range(options.frames):
+        if n in options.blank:
+            beam_on = options.blank.index(n) % 2 == 1
+            pixels = blank_xray(cine.intrinsics, VARIANTS[options.variant], generator, beam_on)
+        else:
+            pixels = cine.simulator.image(cine.poses[n], cine.intrinsics, generator, cine.tools)
+        yield BagFrame(_stamp_ns(n, options), pixels, cine.intrinsics)
+        if progress is not None:
+            progress(n + 1, options.frames)
 
 
 def _case(
