@@ -5,8 +5,9 @@ similarity used here, so an image without air loses nothing. The darkest numbers
 step of quantisation, or half the darkest permille, nothing is known.
 """
 
+import math
+
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -32,10 +33,15 @@ def quantile(ascending: Float[np.ndarray, "n"], share: float) -> float:
 def attenuation_from_transmitted(
     pixels: Float[Tensor, "height width"], ascending: Float[np.ndarray, "n"], air_quantile: float
 ) -> tuple[Float[Tensor, "height width"], float]:
-    """`log(I0 / I)` and the I0 used; `ascending` are the usable pixels that `usable_sample` gives."""
-    i0 = quantile(ascending, air_quantile)
-    floor = darkest_known(ascending, i0)
-    return torch.log(i0 / pixels.clamp_min(floor)), i0
+    """`log(I0 / I)` and the I0 used; `ascending` are the usable pixels that `usable_sample` gives.
+
+    Photons are not negative: numbers that are (normalised images, signed pixels) are counted from their least.
+    """
+    offset = min(0.0, float(ascending[0]))
+    photons = ascending - offset
+    i0 = quantile(photons, air_quantile)
+    floor = darkest_known(photons, i0)
+    return (pixels - offset).clamp_min_(floor).log_().neg_().add_(math.log(max(i0, floor))), i0 + offset
 
 
 def darkest_known(ascending: Float[np.ndarray, "n"], i0: float) -> float:
@@ -43,7 +49,7 @@ def darkest_known(ascending: Float[np.ndarray, "n"], i0: float) -> float:
     gaps = np.diff(ascending)
     gaps = gaps[gaps > 0]
     step = float(gaps.min()) if gaps.size else 0.0
-    return max(step / 2, quantile(ascending, 0.001) / 2, _DARKEST_SHARE * i0)
+    return max(step / 2, quantile(ascending, 0.001) / 2, _DARKEST_SHARE * i0, 1e-30)
 
 
 def attenuation_scaled(

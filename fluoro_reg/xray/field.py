@@ -18,8 +18,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 _DARKNESS = 0.01  # of the range: where the scale turns from linear to logarithmic
-_LEVELS = (0.02, 0.16)  # above the border's own darkness, on that scale of 0 to 1
-_EDGES = (0.015, 0.03, 0.06, 0.12)  # of the range per coarse pixel: a barrier to the flood from the border
+_LEVELS = (0.16, 0.02)  # above the border's own darkness, on that scale of 0 to 1
+_EDGES = (0.03, 0.06, 0.015, 0.12)  # of the range per coarse pixel: a barrier to the flood from the border
 _LEAST_FIELD = 0.15
 _LEAST_OUTSIDE = 0.01
 _LEAST_QUALITY = 0.7
@@ -70,7 +70,7 @@ def find_field(
         field = _examined(outside, linear, opened)
         if field is not None and (best is None or field.quality > best.quality):
             best = field
-        if best is not None and best.quality > 0.95:
+        if best is not None and best.quality > 0.9:
             break
     return best
 
@@ -90,8 +90,8 @@ def _candidates(linear: np.ndarray, opened: np.ndarray, usable: np.ndarray) -> "
     ring[:3] = ring[-3:] = ring[:, :3] = ring[:, -3:] = True
     darkness = np.quantile(opened[ring & usable], 0.03) if (ring & usable).any() else 0.0
     edges = np.hypot(*np.gradient(ndimage.gaussian_filter(linear, 0.7)))
-    regions = [opened < darkness + level for level in _LEVELS]
-    regions += [(edges < barrier) & (linear < 0.6) for barrier in _EDGES]
+    regions = [(edges < barrier) & (linear < 0.6) for barrier in _EDGES]
+    regions += [opened < darkness + level for level in _LEVELS]
     connected = [touching_border(region | ~usable) for region in regions]
     distinct: list[np.ndarray] = []
     for outside in connected:
@@ -123,11 +123,11 @@ def _examined(outside: Bool[np.ndarray, "rows columns"], linear: np.ndarray, ope
     brighter = (steps > 0.02).mean()
     shape = _regularity(rim, planes)
     contrast = float(np.median(steps))
-    gradient = _rise_inside(opened, depth) / (abs(contrast) + 0.02)
+    gradient = _rise_inside(opened, depth, hull)
     quality = float(reached * filled * brighter * shape)
     if quality < _LEAST_QUALITY or contrast < _LEAST_CONTRAST or gradient > _GREATEST_GRADIENT or linear[~hull].std() > 0.2:
         return None
-    return Field(planes, quality, contrast, gradient)
+    return Field(planes, quality, contrast, max(gradient, _rise_inside(linear, depth, hull)))
 
 
 def _hull(inside: Bool[np.ndarray, "rows columns"]) -> Float[np.ndarray, "n 3"] | None:
@@ -174,10 +174,13 @@ def _steps(
     return opened[inner[:, 0], inner[:, 1]] - opened[row, column]
 
 
-def _rise_inside(opened: np.ndarray, depth: np.ndarray) -> float:
-    """How much brighter the image is 7 to 8 pixels inside the edge than 3."""
-    near, far = opened[(depth >= 2.5) & (depth < 3.5)], opened[(depth >= 7) & (depth < 8.5)]
-    return float(np.median(far) - np.median(near)) if near.size and far.size else 0.0
+def _rise_inside(values: np.ndarray, depth: np.ndarray, hull: np.ndarray) -> float:
+    """How much brightness goes on rising from 3 to 8 pixels inside the edge, as a share of its rise up to there."""
+    near, far = values[(depth >= 2.5) & (depth < 3.5)], values[(depth >= 7) & (depth < 8.5)]
+    if not near.size or not far.size:
+        return 0.0
+    at_edge = float(np.median(near))
+    return (float(np.median(far)) - at_edge) / (abs(at_edge - float(np.median(values[~hull]))) + 0.02)
 
 
 def _regularity(rim: Bool[np.ndarray, "rows columns"], planes: Float[np.ndarray, "n 3"]) -> float:

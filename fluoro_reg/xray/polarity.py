@@ -22,7 +22,7 @@ from fluoro_reg.xray.field import Field, find_field, touching_border
 from fluoro_reg.xray.image import Intensity
 
 _WEIGHTS = {"collimator": 3.0, "fine": 2.0, "middle": 1.0, "coarse": 1.0, "air": 2.0, "surround": 4.0}
-_RIM = 4  # coarse pixels inside the field's edge that penumbra may reach
+_RIM = 5  # coarse pixels inside the field's edge that penumbra may reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _band_skewness(values: Float[np.ndarray, "rows columns"], inside: Bool[np.nd
     )
     band = (narrow - wide)[weight > 0.5]
     spread = band.std() if band.size else 0.0
-    return float(np.mean(np.clip(band / spread, -4, 4) ** 3)) if spread > 0 else 0.0
+    return float(np.clip(np.mean(np.clip(band / spread, -4, 4) ** 3), -3, 3)) if spread > 0 else 0.0
 
 
 def _halved(image: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "half_rows half_columns"]:

@@ -79,7 +79,7 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     believed, seen = _believed(coarse, field, intensity, options)
     reason = rejection_of_frame(coarse, seen, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
     mask = _full_mask(image, coarse, field, believed, options)
-    usable_share = float(mask.to(torch.float32).mean())
+    usable_share = _share(mask)
     if reason is None and usable_share < max(options.minimum_usable, 1e-9):
         reason = f"only {usable_share:.1%} of the image may be used, less than {options.minimum_usable:.1%}"
     if usable_share == 0:
@@ -141,6 +141,8 @@ def _full_mask(
 
 def _rejected(image: XrayImage, judged: bool, reason: str) -> Preprocessed:
     blank = XrayImage(torch.zeros_like(image.pixels), image.intrinsics, Intensity.ATTENUATION, image.mask)
-    return Preprocessed(
-        blank, image.intensity, judged, 0.5 if judged else 1.0, 0.0, float(image.mask.to(torch.float32).mean()), reason
-    )
+    return Preprocessed(blank, image.intensity, judged, 0.5 if judged else 1.0, 0.0, _share(image.mask), reason)
+
+
+def _share(mask: Bool[Tensor, "height width"]) -> float:
+    return int(torch.count_nonzero(mask)) / mask.numel()
