@@ -45,7 +45,9 @@ class XrayOptions:
             metavar="C.json", help="camera.json: size in px, K in px. Needed unless the X-ray's DICOM has its geometry."
         ),
     ] = None
-    intensity: Annotated[IntensityChoice, typer.Option(help=INTENSITY_HELP)] = IntensityChoice.AUTO
+    intensity: Annotated[IntensityChoice, typer.Option(metavar="KIND", case_sensitive=False, help=INTENSITY_HELP)] = (
+        IntensityChoice.AUTO
+    )
     frame: Annotated[int, typer.Option(min=0, metavar="N", help="Frame of a cine or page of a TIFF, from 0.")] = 0
 
 
@@ -89,9 +91,9 @@ def read_start(options: StartOptions, method: str) -> "RigidTransform":
     from fluoro_reg.geometry.files import read_pose
     from fluoro_reg.registration.methods import load_method
 
-    needs = load_method(method).needs
+    load_method(method)
     if options.model is not None:
         refuse_weights(options.model)
     if options.initial is None:
-        raise InputError(f"the method {method} needs {' and '.join(needs)}; give a start by --initial P.json")
+        raise InputError(f"the method {method} needs a start pose; give one by --initial P.json")
     return read_pose(options.initial)

@@ -14,7 +14,7 @@ from typing import Annotated, cast
 import typer
 
 import fluoro_reg
-from fluoro_reg.cli import ct_info, methods, register, render, replay, simulate
+from fluoro_reg.cli import ct_info, demo, methods, register, render, replay, simulate
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.options import grouped, paragraphs
 from fluoro_reg.errors import InputError
@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
 )
-for module in (ct_info, render, register, replay, simulate, methods):
+for module in (ct_info, render, register, replay, simulate, demo, methods):
     app.command(module.NAME, help=paragraphs(module.command), epilog=module.EXAMPLES)(grouped(module.command))
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # typer and rich end with 1 when standard output's reader has gone; here 1 means a rejected result
             return ExitStatus.BROKEN_PIPE
         except KeyboardInterrupt:
-            return _interrupted()
+            return ExitStatus.INTERRUPTED
 
 
 def _exit_status(error: Exception) -> int:
@@ -84,7 +84,7 @@ def _exit_status(error: Exception) -> int:
         place = context.command_path if context else "fluoro-reg"
         return _refused(f"{error.format_message().rstrip('.')} (see {place} --help)")
     if isinstance(error, typer.Abort):
-        return _interrupted()
+        return ExitStatus.INTERRUPTED
     kind = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
     print(f"fluoro-reg failed unexpectedly ({kind}); fluoro-reg --debug ... shows where", file=sys.stderr)
     return ExitStatus.FAULT
@@ -93,11 +93,6 @@ def _exit_status(error: Exception) -> int:
 def _refused(sentence: str) -> int:
     print(f"fluoro-reg: {' '.join(sentence.split())}", file=sys.stderr)
     return ExitStatus.UNUSABLE
-
-
-def _interrupted() -> int:
-    print("fluoro-reg: interrupted", file=sys.stderr)
-    return ExitStatus.INTERRUPTED
 
 
 def run() -> None:

@@ -45,7 +45,9 @@ class BagOptions:
     camera_info_topic: Annotated[
         str, typer.Option(metavar="TOPIC", help="sensor_msgs/CameraInfo; belongs to the image of its very stamp.")
     ] = "/carm/camera_info"
-    intensity: Annotated[IntensityChoice, typer.Option(metavar="KIND", help=INTENSITY_HELP)] = IntensityChoice.AUTO
+    intensity: Annotated[IntensityChoice, typer.Option(metavar="KIND", case_sensitive=False, help=INTENSITY_HELP)] = (
+        IntensityChoice.AUTO
+    )
 
 
 def command(bag: BagOptions, ct: CTOptions, start: StartOptions, recipe: RecipeOptions, common: Common) -> int:
