@@ -29,7 +29,7 @@ _FAINT, _STRONG = 0.08, 0.22  # of the gradient's 99th percentile
 
 def bone_volume(volume: CTVolume) -> CTVolume:
     """What lies above +200 HU, for renderings of bone alone; a CT without any such voxel (a plastic model) as it is."""
-    threshold = float(attenuation_from_hu(np.array([_BONE_HU]))[0])
+    threshold = float(attenuation_from_hu(np.array([_BONE_HU], dtype=np.float32))[0])
     bone = (volume.attenuation - threshold).clamp_min(0)
     return dataclasses.replace(volume, attenuation=bone) if bone.any() else volume
 
