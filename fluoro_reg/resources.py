@@ -7,11 +7,20 @@ from fluoro_reg.errors import InputError
 
 
 def config_folder() -> Path:
-    """The `config/` folder: beside the package in a checkout, else `share/fluoro_reg/config` of the installation prefix."""
+    """The `config/` folder."""
+    return _shared("config/methods").parent
+
+
+def dds_profile() -> Path:
+    """The Fast DDS profile for large images between processes of one machine."""
+    return _shared("embedded_ros/fastdds_loopback.xml")
+
+
+def _shared(name: str) -> Path:
+    """A shared file or folder: beside the package in a checkout, else in `share/fluoro_reg` of the installation prefix."""
     package = Path(__file__).resolve().parent
-    candidates = [package.parent / "config"]
-    candidates += [parent / "share" / "fluoro_reg" / "config" for parent in (*package.parents, Path(sys.prefix))]
-    for folder in candidates:
-        if (folder / "methods").is_dir():
-            return folder
-    raise InputError("the folder config/methods of fluoro_reg was not found; reinstall the package")
+    roots = [package.parent, *(parent / "share" / "fluoro_reg" for parent in (*package.parents, Path(sys.prefix)))]
+    for root in roots:
+        if (root / name).exists():
+            return root / name
+    raise InputError(f"{name} of fluoro_reg was not found; reinstall the package")

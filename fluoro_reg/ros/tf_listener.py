@@ -20,6 +20,8 @@ from tf2_msgs.msg import TFMessage
 from fluoro_reg.errors import InputError
 from fluoro_reg.ros.conversions import stamp_ns, transform_from_message
 
+DISCOVERY_POLL_S = 0.1
+
 
 class TfListener(Node):
     """Prints what arrives; `child` selects one child frame."""
@@ -29,6 +31,13 @@ class TfListener(Node):
         self._child = child
         self.received = 0
         self.create_subscription(TFMessage, "/tf", self._on_tf, QoSProfile(depth=100))
+        self._discovery = self.create_timer(DISCOVERY_POLL_S, self._look_for_publisher)
+
+    def _look_for_publisher(self) -> None:
+        """Says when listening is no longer in vain: whoever waits for that loses no transform."""
+        if self.count_publishers("/tf"):
+            self._discovery.cancel()
+            self.get_logger().info("connected: /tf has a publisher")
 
     def _on_tf(self, message: TFMessage) -> None:
         for transform in message.transforms:
