@@ -32,21 +32,12 @@ from fluoro_reg.evaluation.demo import (
 )
 
 MARK = "demo.json"
-WRITTEN = (
-    "ct",
-    "recording",
-    MARK,
-    "node.yaml",
-    "node.log",
-    "listener.log",
-    "player.log",
-    "frames.json",
-    "summary.json",
-    "report.html",
-)
+LOGS = ("node.log", "listener.log", "player.log")
+WRITTEN = (MARK, "ct", "recording", "node.yaml", *LOGS, "frames.json", "summary.json", "report.html")
 READY_TIMEOUT_S = 240.0  # a cold machine compiles the renderer first
 SILENCE_TIMEOUT_S = 180.0
 LATE_TRANSFORM_S = 5.0
+RESULT_TOPIC = "/registration_node/result"
 NODE, LISTENER, PLAYER = "node", "listener", "player"
 
 
@@ -76,9 +67,7 @@ def run_demo(folder: Path, options: DemoOptions, screen: DemoScreen) -> DemoResu
     with ros_processes(folder) as processes:
         with screen.step("registration_node and tf_listener, as processes of their own"):
             start_node_and_listener(processes)
-        processes.start(
-            PLAYER, "player", "recording/bag", "--wait", "120", "--await", "/tf", "--answers", "/registration_node/result"
-        )
+        processes.start(PLAYER, "player", "recording/bag", "--wait", "120", "--await", "/tf", "--answers", RESULT_TOPIC)
         with screen.frames(options.recording.frames) as show:
             watch.follow(processes, show)
     records = watch.records()

@@ -52,9 +52,8 @@ class DemoScreen:
     def finished(self, result: "DemoResult", folder: Path) -> None:
         """The summary."""
         good = not result.shortcomings
-        lines = Group(
-            table_of(summary_lines(result)), *(Text(f"\n{sentence}", style="red") for sentence in result.shortcomings)
-        )
+        reasons = [Text(f"\n{sentence}", style="red") for sentence in result.shortcomings]
+        lines = Group(table_of(summary_lines(result)), *reasons)
         title, style = ("The patient is on tf2", "green") if good else ("The demo did not do what it should", "red")
         self._console.print()
         self._console.print(Panel(lines, title=title, border_style=style, expand=False, padding=(1, 3)))

@@ -19,24 +19,32 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.utilities import remove_ros_args
 from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 from rosbags.typesys import Stores, get_typestore
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.ros.answers import Answers
 
 DISCOVERY_POLL_S = 0.02
+SETTLE_S = 0.5  # the publisher knows its subscribers a moment before they know it
 ACKNOWLEDGE_S = 1.0
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
 class BagPlayer(Node):
-    """Publishers for the topics of one bag; topics of types that are not installed are left out and named."""
+    """Publishers for the topics of one bag; topics of types that are not installed are left out and named.
 
-    def __init__(self, reader: AnyReader, topics: list[str] | None) -> None:
+    With `answers_topic`, an image is published only when the one before has its answer there.
+    """
+
+    def __init__(self, reader: AnyReader, topics: list[str] | None, answers_topic: str | None = None) -> None:
         super().__init__("bag_player")
         absent = sorted(set(topics or []) - set(reader.topics))
         if absent:
             raise InputError(f"the bag has no topic {', '.join(absent)}; it has {', '.join(sorted(reader.topics))}")
         self._reader = reader
+        self._answers = Answers(self, answers_topic) if answers_topic else None
         self._connections = [c for c in reader.connections if topics is None or c.topic in topics]
         self._publishers_of: dict[str, Publisher] = {}
         for connection in self._connections:
@@ -46,39 +54,56 @@ class BagPlayer(Node):
             elif connection.topic not in self._publishers_of:
                 self._publishers_of[connection.topic] = self.create_publisher(message_type, connection.topic, QoSProfile(depth=10))
 
-    def wait_for_subscribers(self, timeout_s: float) -> None:
-        """Returns when every topic has a subscriber.
+    def wait_for_listeners(self, timeout_s: float, also: list[str]) -> None:
+        """Returns when every topic of the bag has a subscriber, and every topic in `also` a publisher and a subscriber.
 
         Raises:
             InputError: some had none within the time.
         """
+        also = [*also, self._answers.topic] if self._answers else also
         end = time.monotonic() + timeout_s
-        while lonely := [t for t, p in self._publishers_of.items() if p.get_subscription_count() == 0]:
+        while lonely := self._without_listener(also):
             if time.monotonic() > end:
-                raise InputError(f"nobody subscribed to {', '.join(lonely)} within {timeout_s:g} s; start the node first, or remap")
+                raise InputError(f"nobody listens to {', '.join(lonely)} after {timeout_s:g} s; start the others first, or remap")
             time.sleep(DISCOVERY_POLL_S)
+        time.sleep(SETTLE_S)
+
+    def _without_listener(self, also: list[str]) -> list[str]:
+        own = [publisher.topic_name for publisher in self._publishers_of.values() if publisher.get_subscription_count() == 0]
+        return own + [topic for topic in also if not (self.count_publishers(topic) and self.count_subscribers(topic))]
 
     def play(self, rate: float) -> int:
         """Publishes everything at `rate` times its recorded speed; returns the number of messages."""
         count, begin_s, first_ns = 0, time.monotonic(), None
-        for topic, recorded_ns, data in self._messages():
+        for connection, recorded_ns, data in self._messages():
             first_ns = recorded_ns if first_ns is None else first_ns
             delay = begin_s + (recorded_ns - first_ns) * 1e-9 / rate - time.monotonic()
             if delay > 0:
                 time.sleep(delay)
-            self._publishers_of[topic].publish(data)
+            self._publish(connection, data)
             count += 1
         return count
 
+    def _publish(self, connection: Connection, data: bytes) -> None:
+        publisher = self._publishers_of[connection.topic]
+        if self._answers is None or connection.msgtype not in IMAGES:
+            publisher.publish(data)
+            return
+        self._answers.wait()
+        self._answers.image_published()
+        publisher.publish(data)
+
     def finish(self) -> None:
-        """Waits until reliable subscribers have what was published."""
+        """Waits until reliable subscribers have what was published, and for the last answer."""
         for publisher in self._publishers_of.values():
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+        if self._answers is not None:
+            self._answers.wait()
 
-    def _messages(self) -> Iterator[tuple[str, int, bytes]]:
+    def _messages(self) -> Iterator[tuple[Connection, int, bytes]]:
         connections = [c for c in self._connections if c.topic in self._publishers_of]
         for connection, recorded_ns, data in self._reader.messages(connections=connections):
-            yield connection.topic, recorded_ns, bytes(data)
+            yield connection, recorded_ns, bytes(data)
 
 
 def installed_type(name: str) -> type | None:
@@ -115,6 +140,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.0, help="speed relative to the recording (default: 1)")
     parser.add_argument("--topics", nargs="+", help="only these topics (default: all)")
     parser.add_argument("--wait", type=float, default=30.0, help="s to wait for subscribers (default: 30)")
+    parser.add_argument(
+        "--await", dest="await_topics", nargs="+", default=[], help="wait for these topics too, e.g. /tf: a publisher and a subscriber"
+    )
+    parser.add_argument(
+        "--answers",
+        metavar="TOPIC",
+        help="publish an image only when the one before has its answer here, and print the answers",
+    )
     parser.add_argument("--loop", action="store_true", help="begin anew at the end, until stopped")
     result = parser.parse_args(arguments)
     if not 0 < result.rate < float("inf"):
@@ -128,8 +161,8 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     try:
         with opened(options.bag) as reader:
-            player = BagPlayer(reader, options.topics)
-            player.wait_for_subscribers(options.wait)
+            player = BagPlayer(reader, options.topics, options.answers)
+            player.wait_for_listeners(options.wait, options.await_topics)
             played = player.play(options.rate)
             while options.loop:
                 played += player.play(options.rate)
