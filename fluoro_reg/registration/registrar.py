@@ -21,6 +21,7 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.solver import Refined, Solver
 from fluoro_reg.registration.support import Extent
+from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocess import preprocess
 
@@ -45,7 +46,7 @@ class Registrar:
         if not (self.volume.attenuation > 0).any():
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
         self.method = load_method(self.options.method)
-        self.renderers = CoarseRenderers(self.volume, self.options.device)
+        self.renderers = CoarseRenderers(self.volume, resolve_device(self.options.device))
         self.corners_patient = box_corners(self.volume, Extent.of(self.volume))
         self.metric = PoseMetric(reference_points(self.corners_patient))
         self.model = object_model(self.volume, self.options, self.corners_patient.mean(0))

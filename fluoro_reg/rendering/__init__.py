@@ -15,18 +15,25 @@ RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch":
 def make_renderer(volume: CTVolume, device: str = "auto") -> AbstractRenderer:
     """The fastest backend for a device: numba on `cpu`, on `cuda` the torch reference (right, but no fast kernel yet).
 
-    `auto` is therefore the CPU.
+    Raises:
+        InputError: an unknown device, or `cuda` where there is none.
+    """
+    return NumbaRenderer(volume) if resolve_device(device) == "cpu" else TorchRenderer(volume, device="cuda")
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda`: what `make_renderer` takes for a device; `auto` is the CPU, whose backend is the fastest there is.
 
     Raises:
         InputError: an unknown device, or `cuda` where there is none.
     """
     if device in ("cpu", "auto"):
-        return NumbaRenderer(volume)
+        return "cpu"
     if device != "cuda":
         raise InputError(f"the device must be one of cpu, cuda, auto, got '{device}'")
     if not torch.cuda.is_available():
         raise InputError("no CUDA device was found; use --device cpu, or install a driver and a CUDA build of torch")
-    return TorchRenderer(volume, device="cuda")
+    return "cuda"
 
 
 __all__ = [
@@ -40,4 +47,5 @@ __all__ = [
     "make_renderer",
     "project",
     "project_with_jacobian",
+    "resolve_device",
 ]
