@@ -16,15 +16,18 @@ threads enter (`fluoro_reg.rendering._threads` shares the rows out instead).
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 from numba import njit, uint32
+
+from fluoro_reg.rendering.rays import STEEPEST
 
 PAD_BEFORE, PAD_AFTER = 1, 2
 
 # Without "nnan" and "ninf": slopes of rays along a plane may be infinite, and comparisons with them must hold.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
+# A run-time type checker's wrapper would be what numba compiles, hence `no_type_check` below.
 _inlined: Any = njit(inline="always", **_OPTIONS)
 _TILE = 16  # columns of pixels: the rays of a tile share their voxels' cache lines
 _POSITIVE = uint32(0x7FFFFFFF)  # tells LLVM that an index has no sign bit, so that it gathers by 32-bit indices
@@ -56,6 +59,7 @@ class Views(NamedTuple):
 
 
 @_compiled
+@no_type_check
 def march_rows(grid: Grid, views: Views, first_row: int, last_row: int, out: np.ndarray) -> None:
     """Rows (counted through all views) of integrals and their derivatives. out: (batch, 1 + parameters, height, width)."""
     parameters, height, width = out.shape[1] - 1, out.shape[2], out.shape[3]
@@ -77,6 +81,7 @@ def march_rows(grid: Grid, views: Views, first_row: int, last_row: int, out: np.
 
 
 @_inlined
+@no_type_check
 def _direction(matrix: np.ndarray, u: int, v: int) -> tuple[float, float, float]:
     d0 = matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2]
     d1 = matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2]
@@ -85,6 +90,7 @@ def _direction(matrix: np.ndarray, u: int, v: int) -> tuple[float, float, float]
 
 
 @_inlined
+@no_type_check
 def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float]) -> float:
     first, count, ma, mc = _planes(grid.shape, s, d)
     if count <= 0:
@@ -95,6 +101,7 @@ def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, 
 
 
 @_inlined
+@no_type_check
 def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float]) -> tuple[float, ...]:
     """I, dI/ds and dI/dd."""
     first, count, ma, mc = _planes(grid.shape, s, d)
@@ -112,6 +119,7 @@ def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, f
 
 
 @_inlined
+@no_type_check
 def _step(metric: np.ndarray, ma: float, mc: float) -> tuple[float, float, float]:
     """The length of a step, and its derivatives to the slopes."""
     gm = metric[0, 0] + ma * metric[0, 1] + mc * metric[0, 2]
@@ -122,15 +130,16 @@ def _step(metric: np.ndarray, ma: float, mc: float) -> tuple[float, float, float
 
 
 @_inlined
+@no_type_check
 def _planes(shape: tuple[int, int, int], s: tuple[float, float, float], d: tuple[float, float, float]) -> tuple:
     """The first plane and the number of planes where the ray is beyond its source and within the grid; its slopes."""
     ma, mc = d[1] / d[0], d[2] / d[0]
     low, high = 1.0, shape[0] - 3.0
     if d[0] > 0:
         low = max(low, s[0])
-    elif d[0] < 0:
-        high = min(high, s[0])
     else:
+        high = min(high, s[0])
+    if not (abs(d[1]) < STEEPEST * abs(d[0]) and abs(d[2]) < STEEPEST * abs(d[0])):
         high = 0.0
     for axis, slope in ((1, ma), (2, mc)):
         last = shape[axis] - 2.0
@@ -147,6 +156,7 @@ def _planes(shape: tuple[int, int, int], s: tuple[float, float, float], d: tuple
 
 
 @_inlined
+@no_type_check
 def _sum(grid: Grid, first: int, count: int, a: float, c: float, ma: float, mc: float) -> float:
     """Sum of the samples of a ray that is at (a, c) in its first plane."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
@@ -165,6 +175,7 @@ def _sum(grid: Grid, first: int, count: int, a: float, c: float, ma: float, mc: 
 
 
 @_inlined
+@no_type_check
 def _sums(grid: Grid, first: int, count: int, a: float, c: float, ma: float, mc: float) -> tuple[float, ...]:
     """As `_sum`, with the sums of the samples' gradients along a and c, and of those times the number of steps."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])

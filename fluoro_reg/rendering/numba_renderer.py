@@ -24,8 +24,7 @@ class NumbaRenderer(AbstractRenderer):
     capabilities = Capabilities(devices=("cpu",), volume_gradient=False, double_backward=False)
 
     def __init__(self, volume: CTVolume) -> None:
-        if volume.attenuation.requires_grad:
-            raise InputError("the numba renderer has no gradient to the volume; detach the volume or use the torch renderer")
+        _refuse_volume_gradient(volume)
         self.volume = volume
         self._low, self._high = _support(volume.attenuation)
         if np.prod(self._high - self._low + PAD_BEFORE + PAD_AFTER) >= 2**31:
@@ -43,11 +42,12 @@ class NumbaRenderer(AbstractRenderer):
         tangents = RayTangents(unit[:, 0].expand(batch, 6, 3), direction.expand(batch, 6, 3, 3))
         return self._march(rays, tangents).movedim(1, -1)
 
-    def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width 1+parameters"]:
+    def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
         return self._march(rays, tangents).movedim(1, -1)
 
-    def _march(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch 1+parameters height width"]:
+    def _march(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch channels height width"]:
         """All rows of all views on all threads, the views of one march axis at a time."""
+        _refuse_volume_gradient(self.volume)
         source, direction = _array(rays.source), _array(rays.direction_from_pixel)
         by_source, by_direction = _array(tangents.source), _array(tangents.direction_from_pixel)
         out = np.empty((len(source), 1 + by_source.shape[1], rays.height, rays.width), np.float32)
@@ -79,6 +79,11 @@ class NumbaRenderer(AbstractRenderer):
         linear = _array(self.volume.patient_from_voxel[:3, :3]).take(order, axis=1)
         c, a, m = padded.shape
         return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear)
+
+
+def _refuse_volume_gradient(volume: CTVolume) -> None:
+    if volume.attenuation.requires_grad:
+        raise InputError("the numba renderer has no gradient to the volume; detach the volume or use the torch renderer")
 
 
 def _order(axis: int) -> list[int]:

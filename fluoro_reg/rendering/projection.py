@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
@@ -26,7 +25,7 @@ def project(
     """The line integrals of every pixel, for one pose or a batch of them.
 
     Differentiable to the pose, and to `k` where the intrinsics' numbers are given as that tensor. To the volume, and twice,
-    where the renderer's capabilities say so; elsewhere a second backward raises.
+    where the renderer's capabilities say so; elsewhere a backward with `create_graph` raises.
     """
     rays = rays_of_views(renderer.volume, camera_from_patient, intrinsics, k)
     if renderer.capabilities.double_backward or not _needs_gradient(rays):
@@ -69,8 +68,11 @@ class _Projection(torch.autograd.Function):
         return moments[..., 0].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph: torch would take the moments for constants and be silently wrong
+            raise RuntimeError(
+                "this renderer cannot be differentiated twice; use the torch renderer where create_graph is needed"
+            )
         (moments,) = ctx.saved_tensors
         pixels = homogeneous_pixels(gradient.shape[1], gradient.shape[2], torch.float32, moments.device)
         by_source = torch.einsum("bhw,bhwi->bi", gradient, moments[..., 1:4])

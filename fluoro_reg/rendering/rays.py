@@ -14,6 +14,10 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.so3 import hat
 from fluoro_reg.rendering.renderer import Rays, RayTangents
 
+# A ray that passes this many voxels sideways between two planes has no quadrature: it counts as a miss. Only a source at or in
+# the volume has such rays.
+STEEPEST = 100.0
+
 _GENERATORS = hat(torch.eye(3, dtype=torch.float64))
 
 

@@ -60,7 +60,7 @@ class AbstractRenderer(ABC):
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
         """[I, dI/ds (3), dI/dd (3)] in voxel units."""
 
-    def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width 1+parameters"]:
+    def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
         """[I, dI/dparameter ...]; a backend overrides it when it can contract the moments before they reach memory."""
         moments = self.moments(rays)
         pixels = homogeneous_pixels(rays.height, rays.width, moments.dtype, moments.device)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.rendering.rays import march_axes
+from fluoro_reg.rendering.rays import STEEPEST, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, homogeneous_pixels
 
 _SAMPLES_AT_ONCE = 1 << 22
@@ -63,36 +63,42 @@ class _March:
     ) -> Float[Tensor, "rays channels"]:
         """[I] or [I, dI/ds, dI/dd] of rays from one source."""
         source, (dm, da, dc) = source[self.order], directions[:, self.order].unbind(-1)
+        marches = (da.abs() < STEEPEST * dm.abs()) & (dc.abs() < STEEPEST * dm.abs())
+        dm, da, dc = (torch.where(marches, x, torch.ones_like(x)) for x in (dm, da, dc))
         slopes = torch.stack([da / dm, dc / dm], dim=-1)
         plane = torch.arange(self.shape[0], device=source.device)
         q = plane - source[0]
         a, c = (source[1 + n] + q * slopes[:, n, None] for n in range(2))
-        seen = (q * dm[:, None] > 0) & self._within(a, 1) & self._within(c, 2)
-        corners, fa, fc = self._corners(plane, a, c, seen)
-        v00, v10, v01, v11 = corners
-        near, far = v00 + fa * (v10 - v00), v01 + fa * (v11 - v01)
-        total = (near + fc * (far - near)).sum(-1)
-        steps = torch.nn.functional.pad(slopes, (1, 0), value=1.0)
-        w = ((steps @ self.metric) * steps).sum(-1).sqrt()
+        seen = marches[:, None] & (q * dm[:, None] >= 0) & self._within(a, 1) & self._within(c, 2)
+        value, gradient = self._samples(plane, a, c, seen)
+        total = value.sum(-1, keepdim=True)
+        step = torch.nn.functional.pad(slopes, (1, 0), value=1.0)
+        w = ((step @ self.metric) * step).sum(-1, keepdim=True).sqrt()
         if not with_moments:
-            return (w * total)[:, None]
-        gradient = torch.stack([(v10 - v00) + fc * ((v11 - v01) - (v10 - v00)), far - near], dim=-1)
-        by_position = w[:, None] * gradient.sum(1)
-        by_slope = w[:, None] * (q[:, None] * gradient).sum(1) + ((steps @ self.metric)[:, 1:] / w[:, None]) * total[:, None]
+            return w * total
+        by_position = w * gradient.sum(1)
+        by_slope = w * (q[:, None] * gradient).sum(1) + (step @ self.metric)[:, 1:] / w * total
         by_direction = by_slope / dm[:, None]
-        along = [-(slopes * x).sum(-1, keepdim=True) for x in (by_position, by_direction)]
-        inverse = [self.order.index(i) for i in range(3)]
-        by_source = torch.cat([along[0], by_position], dim=-1)[:, inverse]
-        return torch.cat([(w * total)[:, None], by_source, torch.cat([along[1], by_direction], dim=-1)[:, inverse]], dim=-1)
+        return torch.cat([w * total, self._in_voxels(slopes, by_position), self._in_voxels(slopes, by_direction)], dim=-1)
+
+    def _in_voxels(self, slopes: Float[Tensor, "rays 2"], by_ac: Float[Tensor, "rays 2"]) -> Float[Tensor, "rays 3"]:
+        """Derivatives to (i, j, k) from those to (a, c): a move along the ray changes nothing."""
+        by_m = -(slopes * by_ac).sum(-1, keepdim=True)
+        return torch.cat([by_m, by_ac], dim=-1)[:, [self.order.index(i) for i in range(3)]]
 
     def _within(self, position: Float[Tensor, "rays planes"], axis: int) -> Bool[Tensor, "rays planes"]:
         return (position > -1) & (position < self.shape[axis])
 
-    def _corners(self, plane: Tensor, a: Tensor, c: Tensor, seen: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """The four voxels around each sample, zero where not seen, and the sample's place between them."""
+    def _samples(
+        self, plane: Tensor, a: Float[Tensor, "rays planes"], c: Float[Tensor, "rays planes"], seen: Bool[Tensor, "rays planes"]
+    ) -> tuple[Float[Tensor, "rays planes"], Float[Tensor, "rays planes 2"]]:
+        """Bilinear samples and their derivatives along a and c; zero where not seen."""
         a, c = (torch.where(seen, x, torch.zeros_like(x)) for x in (a, c))
         ia, ic = a.detach().floor(), c.detach().floor()
-        m, sa, sc = self.strides
-        index = (plane + 1) * m + (ia.long() + 1) * sa + (ic.long() + 1) * sc
-        corners = [self.voxels[index + offset] * seen for offset in (0, sa, sc, sa + sc)]
-        return corners, a - ia, c - ic
+        fa, fc = a - ia, c - ic
+        stride_m, stride_a, stride_c = self.strides
+        index = (plane + 1) * stride_m + (ia.long() + 1) * stride_a + (ic.long() + 1) * stride_c
+        v00, v10, v01, v11 = (self.voxels[index + n] * seen for n in (0, stride_a, stride_c, stride_a + stride_c))
+        near, far = v00 + fa * (v10 - v00), v01 + fa * (v11 - v01)
+        along_a = (1 - fc) * (v10 - v00) + fc * (v11 - v01)
+        return near + fc * (far - near), torch.stack([along_a, far - near], dim=-1)

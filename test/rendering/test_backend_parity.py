@@ -1,0 +1,171 @@
+"""Every entry of RENDERERS against the float64 reference, and the reference's Jacobian against finite differences."""
+
+import pytest
+import torch
+from rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
+from torch import Tensor
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
+from fluoro_reg.rendering import (
+    RENDERERS,
+    AbstractRenderer,
+    NumbaRenderer,
+    TorchRenderer,
+    make_renderer,
+    project,
+    project_with_jacobian,
+)
+from fluoro_reg.rendering._numba_kernels import march_rows
+from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
+
+
+@pytest.fixture(params=RENDERERS.values(), ids=RENDERERS.keys())
+def backend(request: pytest.FixtureRequest) -> type[AbstractRenderer]:
+    return request.param
+
+
+def worst(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference over all but the last dimension, relative to the largest value, worst channel."""
+    difference = (actual.double() - expected).flatten(0, -2).abs().amax(0)
+    return float((difference / expected.flatten(0, -2).abs().amax(0).clamp_min(1e-12)).max())
+
+
+def test_image_and_jacobian_equal_the_float64_reference(backend: type[AbstractRenderer], scene: Scene) -> None:
+    reference = TorchRenderer(scene.volume, dtype=torch.float64)
+    expected = project_with_jacobian(reference, scene.camera_from_patient, CAMERA, scene.pivot)
+    image, jacobian = project_with_jacobian(backend(scene.volume), scene.camera_from_patient, CAMERA, scene.pivot)
+    assert image.dtype == jacobian.dtype == torch.float32
+    assert expected[0].max() > 0.2
+    assert worst(image[..., None], expected[0][..., None]) < 1e-5
+    assert worst(jacobian, expected[1]) < 1e-3
+    torch.testing.assert_close(project(backend(scene.volume), scene.camera_from_patient, CAMERA), image, rtol=0, atol=1e-6)
+
+
+def test_moments_equal_the_float64_reference(backend: type[AbstractRenderer], scene: Scene) -> None:
+    rays = rays_of_views(scene.volume, scene.camera_from_patient, CAMERA)
+    moments = backend(scene.volume).moments(rays)
+    assert worst(moments, TorchRenderer(scene.volume, dtype=torch.float64).moments(rays)) < 1e-3
+
+
+def test_the_jacobian_in_the_kernel_is_the_one_from_moments(backend: type[AbstractRenderer], scene: Scene) -> None:
+    rays = rays_of_views(scene.volume, scene.camera_from_patient, CAMERA)
+    tangents = twist_tangents(scene.volume, scene.camera_from_patient, CAMERA, scene.pivot)
+    renderer = backend(scene.volume)
+    direct = renderer.jacobian(rays, tangents)
+    assert worst(direct, AbstractRenderer.jacobian(renderer, rays, tangents).double()) < 1e-4
+
+
+def test_the_reference_jacobian_equals_finite_differences(scene: Scene) -> None:
+    renderer = TorchRenderer(scene.volume, dtype=torch.float64)
+    image, jacobian = project_with_jacobian(renderer, scene.camera_from_patient, CAMERA, scene.pivot)
+    for parameter in range(6):
+        step = torch.zeros(6, dtype=torch.float64)
+        step[parameter] = 1e-6
+        ahead, behind = (
+            project(renderer, retract(scene.camera_from_patient, sign * step, scene.pivot), CAMERA) for sign in (1, -1)
+        )
+        forward, backward = (ahead - image) / 1e-6, (image - behind) / 1e-6
+        scale = jacobian[..., parameter].abs().max()
+        smooth = (forward - backward).abs() < 1e-4 * scale  # a sample that crosses a voxel's face has two derivatives
+        assert smooth.double().mean() > 0.97
+        error = (jacobian[..., parameter] - (forward + backward) / 2).abs()[smooth].max()
+        assert error < 1e-5 * scale
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_image_of_a_crop_is_the_crop_of_the_image(backend: type[AbstractRenderer], view: str) -> None:
+    volume = lumpy(*grid(GRIDS["sheared"]))
+    pose, renderer = looking(volume, VIEWS[view]), backend(volume)
+    whole, jacobian = project_with_jacobian(renderer, pose, CAMERA, volume.centre_patient)
+    part, part_jacobian = project_with_jacobian(renderer, pose, CAMERA.cropped(12, 3, 7, 9), volume.centre_patient)
+    tolerance = 2e-5 if backend is TorchRenderer else 1e-6  # the reference's geometry is as coarse as its dtype
+    torch.testing.assert_close(part, whole[3:12, 12:19], rtol=0, atol=tolerance)
+    assert worst(part_jacobian, jacobian[3:12, 12:19].double()) < 1e-3
+
+
+def test_a_batch_is_its_views_one_by_one(backend: type[AbstractRenderer]) -> None:
+    volume = lumpy(*grid(GRIDS["anisotropic"]))
+    renderer, poses = backend(volume), [looking(volume, rotation) for rotation in VIEWS.values()]
+    stacked = RigidTransform.stack(poses)
+    batch = RigidTransform(stacked.rotation.reshape(2, 3, 3, 3), stacked.translation.reshape(2, 3, 3))
+    image, jacobian = project_with_jacobian(renderer, batch, CAMERA, volume.centre_patient)
+    assert image.shape == (2, 3, 17, 21)
+    assert jacobian.shape == (2, 3, 17, 21, 6)
+    for n, pose in enumerate(poses):
+        one, one_jacobian = project_with_jacobian(renderer, pose, CAMERA, volume.centre_patient)
+        torch.testing.assert_close(image[n // 3, n % 3], one, rtol=0, atol=1e-6)
+        assert worst(jacobian[n // 3, n % 3], one_jacobian.double()) < 1e-4
+
+
+@pytest.mark.parametrize("depth", [0.0, 8.0])
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_source_within_the_volume_sees_only_what_lies_ahead(backend: type[AbstractRenderer], view: str, depth: float) -> None:
+    volume = lumpy(*grid(GRIDS["sheared"]))
+    pose = looking(volume, VIEWS[view], depth)
+    wide = CameraIntrinsics(15, 12, 9.0, 9.0, 7.0, 5.5)  # 80 degrees: rays across and along the planes
+    expected = project_with_jacobian(TorchRenderer(volume, dtype=torch.float64), pose, wide, volume.centre_patient)
+    image, jacobian = project_with_jacobian(backend(volume), pose, wide, volume.centre_patient)
+    assert expected[0].max() > 0.1
+    assert torch.isfinite(image).all()
+    assert torch.isfinite(jacobian).all()
+    assert worst(image[..., None], expected[0][..., None]) < 1e-4
+
+
+def test_a_volume_behind_the_source_or_beside_the_beam_leaves_no_shadow(backend: type[AbstractRenderer]) -> None:
+    volume = lumpy(*grid(GRIDS["oblique"]))
+    behind = looking(volume, VIEWS["diagonal"], depth_mm=-300.0)
+    beside = RigidTransform(behind.rotation, behind.translation + torch.tensor([500.0, 0.0, 700.0], dtype=torch.float64))
+    for pose in (behind, beside):
+        image, jacobian = project_with_jacobian(backend(volume), pose, CAMERA, volume.centre_patient)
+        assert not image.any()
+        assert not jacobian.any()
+
+
+def test_a_ray_along_the_planes_of_its_view_is_a_miss_and_no_nan(backend: type[AbstractRenderer]) -> None:
+    volume = CTVolume(torch.full((5, 5, 5), 0.02), torch.eye(4, dtype=torch.float64))
+    pose = RigidTransform(torch.eye(3, dtype=torch.float64), torch.tensor([-2.0, -2.0, -2.0], dtype=torch.float64))
+    camera = CameraIntrinsics(3, 3, 1e-9, 1e-9, 1.0, 1.0)  # the central ray runs along k, the others along planes of constant k
+    image, jacobian = project_with_jacobian(backend(volume), pose, camera, volume.centre_patient)
+    assert torch.isfinite(image).all()
+    assert torch.isfinite(jacobian).all()
+    assert image[1, 1] > 0
+    assert image[0, 0] == 0
+
+
+def test_a_volume_of_air_gives_zeros(backend: type[AbstractRenderer]) -> None:
+    volume = CTVolume(torch.zeros(4, 5, 6), torch.eye(4, dtype=torch.float64))
+    image, jacobian = project_with_jacobian(backend(volume), looking(volume, (0.2, 0.1, 0.0)), CAMERA, volume.centre_patient)
+    assert not image.any()
+    assert not jacobian.any()
+
+
+def test_air_around_the_body_changes_nothing() -> None:
+    shape, patient_from_voxel = grid(GRIDS["sheared"])
+    body = lumpy(shape, patient_from_voxel)
+    wider = patient_from_voxel.clone()
+    wider[:3, 3] = body.points_patient(torch.tensor([-4.0, -2.0, -7.0], dtype=torch.float64))
+    padded = CTVolume(torch.nn.functional.pad(body.attenuation, (4, 4, 2, 2, 7, 7)), wider)
+    pose = looking(body, VIEWS["along j"])
+    torch.testing.assert_close(
+        project(NumbaRenderer(padded), pose, CAMERA), project(NumbaRenderer(body), pose, CAMERA), rtol=0, atol=1e-6
+    )
+
+
+def test_the_kernel_is_compiled_for_one_signature_only(sheared_scene: Scene) -> None:
+    renderer = NumbaRenderer(sheared_scene.volume)
+    project(renderer, sheared_scene.camera_from_patient, CAMERA)
+    batch = RigidTransform.stack([sheared_scene.camera_from_patient] * 3)
+    project_with_jacobian(renderer, batch, CAMERA, sheared_scene.pivot)
+    renderer.moments(rays_of_views(sheared_scene.volume, batch, CAMERA))
+    assert len(march_rows.signatures) == 1
+
+
+def test_a_device_is_served_or_refused_with_a_sentence(sheared_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(make_renderer(sheared_scene.volume, "cpu"), NumbaRenderer)
+    assert isinstance(make_renderer(sheared_scene.volume), NumbaRenderer)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device was found; use --device cpu"):
+        make_renderer(sheared_scene.volume, "cuda")
+    with pytest.raises(ValueError, match="must be one of cpu, cuda, auto, got 'gpu'"):
+        make_renderer(sheared_scene.volume, "gpu")
