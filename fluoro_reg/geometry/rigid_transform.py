@@ -28,8 +28,8 @@ class RigidTransform:
         rotation = self.rotation.mT
         return RigidTransform(rotation, -(rotation @ self.translation[..., None]).squeeze(-1))
 
-    def apply(self, points: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 3"]:
-        """Points in source coordinates, as points in target coordinates."""
+    def apply(self, points: Float[Tensor, "... n 3"]) -> Float[Tensor, "... n 3"]:
+        """Points in source coordinates, as points in target coordinates; the two batches are broadcast."""
         return points @ self.rotation.mT + self.translation[..., None, :]
 
     def matrix(self) -> Float[Tensor, "*batch 4 4"]:

@@ -18,7 +18,7 @@ from fluoro_reg.registration.result import Outcome
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for the best pose. `rival_similarity` is the best among distinct poses, `depth_sd_mm` the predicted standard
-    deviation along the optical axis; both None when there is none."""
+    deviation along the optical axis; both None when there is none. `near_object`: residuals are not of the whole image."""
 
     similarity: float
     patch_similarity: float
@@ -28,6 +28,7 @@ class Evidence:
     depth_mm: float
     depth_sd_mm: float | None
     converged: bool
+    near_object: bool
 
     def scores(self) -> dict[str, float]:
         """The numbers by name, for the result; absent ones are left out."""
@@ -56,21 +57,17 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
     if e.overlap < gate.minimum_overlap:
         return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
-    beside_tools = e.patch_similarity >= gate.patch_beside_tools and e.similarity >= gate.similarity_beside_tools
-    if not (e.similarity >= gate.minimum_similarity or beside_tools):
-        return (
-            Outcome.REJECTED_POSE,
-            f"the CT does not explain the image: similarity {e.similarity:.2f} < {gate.minimum_similarity}",
-        )
-    if not e.patch_similarity >= gate.minimum_patch_similarity:
-        limit = gate.minimum_patch_similarity
-        return (
-            Outcome.REJECTED_POSE,
-            f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {limit}",
-        )
+    least, least_patch = gate.minimum_similarity, gate.minimum_patch_similarity
+    if e.near_object:
+        least, least_patch = gate.minimum_similarity_of_object, gate.minimum_patch_similarity_of_object
+    if not e.similarity >= least:
+        return Outcome.REJECTED_POSE, f"the CT does not explain the image: similarity {e.similarity:.2f} < {least}"
+    if not e.patch_similarity >= least_patch:
+        reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {least_patch}"
+        return Outcome.REJECTED_POSE, reason
     if e.rival_similarity is not None and e.similarity - e.rival_similarity < gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
-    if e.depth_sd_mm is None or e.depth_sd_mm > gate.maximum_sd_mm:
+    if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
         return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
     if not e.converged:
         return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out"

@@ -15,6 +15,9 @@ from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.solver import Refined
 from fluoro_reg.similarity import GradientNCC, PatchNCC
 
+OUTLINE = 0.3  # of the greatest line integral: less is air or the thin rim of the body
+OUTLINE_PX = 7  # how far from there the inside begins, twice
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -32,7 +35,8 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
     at, objective = refined.at, refined.objective
     fixed, weight = objective.scale.fixed, refined.linearised.weight
     similarity = GradientNCC().score(at.moving, fixed, weight).double()
-    patch = PatchNCC().score(at.moving, fixed, weight).double()
+    inner = weight if objective.model.roi != "full" else weight * inside_body(at.moving)
+    patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
     rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
     covariance, depth_sd_mm = _covariance(refined)
@@ -45,10 +49,19 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
         depth_sd_mm=depth_sd_mm,
         converged=bool(refined.converged[0]),
+        near_object=objective.model.roi != "full",
     )
     outcome, reason = judge(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)
     return Verdict(outcome, reason, evidence, alternatives, covariance)
+
+
+def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
+    """1 well inside the projected body. Every patient has much the same outline against air, and it is the strongest edge of
+    all: what must agree before a pose is believed is what lies inside.
+    """
+    air = (moving < OUTLINE * moving.flatten(1).amax(-1)[:, None, None]).float()
+    return 1 - torch.nn.functional.max_pool2d(air[:, None], OUTLINE_PX, stride=1, padding=OUTLINE_PX // 2)[:, 0]
 
 
 def _covariance(refined: Refined) -> tuple[Tensor | None, float | None]:

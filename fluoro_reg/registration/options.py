@@ -11,13 +11,15 @@ from fluoro_reg.xray.preprocess import PreprocessOptions
 class GateOptions:
     """Thresholds that decide whether a pose may be published; every one must hold."""
 
-    minimum_similarity: float = option(0.58, "gradient NCC at the finest scale", minimum=0.3, maximum=1.0)
-    minimum_patch_similarity: float = option(0.45, "mean patch NCC at the finest scale", minimum=0.2, maximum=1.0)
-    similarity_beside_tools: float = option(
-        0.40, "gradient NCC that is enough where the patches agree by `patch_beside_tools`", minimum=0.3, maximum=1.0
+    minimum_similarity: float = option(0.40, "gradient NCC at the finest scale", minimum=0.2, maximum=1.0)
+    minimum_patch_similarity: float = option(
+        0.68, "mean patch NCC inside the body at the finest scale", minimum=0.4, maximum=1.0
     )
-    patch_beside_tools: float = option(
-        0.75, "mean patch NCC that speaks for a pose although instruments spoil the gradients", minimum=0.6, maximum=1.0
+    minimum_similarity_of_object: float = option(
+        0.58, "the same gradient NCC when residuals are taken near an object only", minimum=0.3, maximum=1.0
+    )
+    minimum_patch_similarity_of_object: float = option(
+        0.45, "the same patch NCC when residuals are taken near an object only", minimum=0.2, maximum=1.0
     )
     minimum_pixels: int = option(400, "compared pixels at the finest level", unit="px", minimum=100, maximum=10_000_000)
     minimum_overlap: float = option(0.3, "share of the projected CT that is compared", minimum=0.05, maximum=1.0)

@@ -67,9 +67,9 @@ def complete_rays(
     matrix = rays.direction_from_pixel.float()[:, None, None]
     direction = matrix[..., 0] * u[:, None] + matrix[..., 1] * v[:, None, None] + matrix[..., 2]
     source = rays.source.float()[:, None, None]
-    low, high = extent.low.float() - 0.5, extent.high.float() + 0.5
+    low, high = extent.low.float(), extent.high.float()
     safe = torch.where(direction.abs() < 1e-12, torch.full_like(direction, 1e-12), direction)
-    to_low, to_high = (low - source) / safe, (high - source) / safe
+    to_low, to_high = (low - 1 - source) / safe, (high + 1 - source) / safe  # interpolation reaches one voxel further
     enter, leave = torch.minimum(to_low, to_high), torch.maximum(to_low, to_high)
     complete = torch.ones(direction.shape[:-1], dtype=torch.bool)
     for axis in range(3):

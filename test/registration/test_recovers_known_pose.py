@@ -1,0 +1,131 @@
+"""The whole chain: an X-ray of a known pose, a wrong start, and back; and all the ways in which it must say no."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fluoro_reg.config import from_mapping
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, load_methods
+from fluoro_reg.registration.objective import PosePrior
+
+
+@pytest.fixture(scope="module")
+def registrar(world):
+    return Registrar(world.volume, RegistrationOptions())
+
+
+def _start(world, mtre_mm, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return perturb_to_mtre(world.truth, world.landmarks_patient, mtre_mm, world.volume.centre_patient, generator)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_starts_20_mm_away_come_home(world, registrar, seed):
+    result = registrar.register(world.xray(), _start(world, 20.0, seed))
+    assert result.accepted, result.reason
+    errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
+    assert errors.in_plane_mm < 0.5
+    assert errors.mtre_mm < 2.0
+
+
+@pytest.mark.parametrize("method", sorted(load_methods()))
+def test_every_named_method_refines_a_near_start(world, method):
+    registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"method": method}))
+    result = registrar.register(world.xray(), _start(world, 5.0))
+    errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
+    assert errors.in_plane_mm < 0.5
+    assert result.method == method
+
+
+def test_the_same_start_gives_the_same_pose(world, registrar):
+    first, second = (registrar.register(world.xray(), _start(world, 12.0)) for _ in range(2))
+    assert torch.equal(first.camera_from_patient.matrix(), second.camera_from_patient.matrix())
+
+
+def test_without_a_start_there_is_no_pose(world, registrar):
+    result = registrar.register(world.xray(), None)
+    assert (result.outcome, result.camera_from_patient, result.accepted) == (Outcome.NO_START, None, False)
+
+
+def test_a_blank_image_is_rejected_before_anything_is_rendered(world, registrar):
+    image = world.xray()
+    blank = replace(image, pixels=torch.full_like(image.pixels, 1000.0))
+    result = registrar.register(blank, world.truth)
+    assert (result.outcome, result.n_renders) == (Outcome.REJECTED_IMAGE, 0)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_mirrored_image_is_rejected(world, registrar, dim):
+    image = world.xray()
+    mirrored = replace(image, pixels=image.pixels.flip(dim))
+    assert not registrar.register(mirrored, _start(world, 8.0)).accepted
+
+
+def test_noise_is_rejected(world, registrar):
+    image = world.xray()
+    noise = 20000 + 3000 * torch.randn(image.pixels.shape, generator=torch.Generator().manual_seed(0))
+    assert not registrar.register(replace(image, pixels=noise), world.truth).accepted
+
+
+def test_another_patient_is_rejected(world, registrar):
+    other = replace(world.volume, attenuation=world.volume.attenuation.flip(0).flip(2).contiguous())
+    assert not registrar.register(world.xray(other), world.truth).accepted
+
+
+def test_a_start_behind_the_source_is_rejected(world, registrar):
+    behind = replace(world.truth, translation=world.truth.translation * torch.tensor([1.0, 1.0, -1.0]))
+    result = registrar.register(world.xray(), behind)
+    assert result.outcome is Outcome.REJECTED_POSE
+    assert "in front of the source" in result.reason
+
+
+def test_a_start_beside_the_image_is_rejected_not_perfect(world, registrar):
+    aside = replace(world.truth, translation=world.truth.translation + torch.tensor([900.0, 0.0, 0.0]))
+    assert not registrar.register(world.xray(), aside).accepted
+
+
+def test_a_tight_prior_holds_the_pose(world, registrar):
+    start = _start(world, 4.0)
+    free = registrar.register(world.xray(), start, tracking=True)
+    held = registrar.register(world.xray(), start, PosePrior(start, torch.eye(6, dtype=torch.float64) * 1e8), tracking=True)
+
+    def moved(result):
+        return target_registration_errors(result.camera_from_patient, start, world.landmarks_patient).mtre_mm
+
+    assert moved(free) > 2.0
+    assert moved(held) < 0.2
+
+
+def test_the_covariance_is_symmetric_and_positive(world, registrar):
+    covariance = registrar.register(world.xray(), _start(world, 6.0)).covariance
+    torch.testing.assert_close(covariance, covariance.T, rtol=1e-4, atol=1e-6)
+    assert torch.linalg.eigvalsh(covariance)[0] > 0
+
+
+def test_a_ct_of_air_is_refused(world):
+    with pytest.raises(InputError, match="nothing but air"):
+        Registrar(replace(world.volume, attenuation=torch.zeros_like(world.volume.attenuation)), RegistrationOptions())
+
+
+def test_an_unknown_method_is_refused_with_the_list(world):
+    with pytest.raises(InputError, match="no method is called 'lm'; choose one of lm-gradient-ncc"):
+        Registrar(world.volume, RegistrationOptions(method="lm"))
+
+
+@pytest.mark.parametrize("saturation", ["-1", "much", "nan", "0"])
+def test_a_saturation_that_is_no_positive_number_is_refused(saturation):
+    with pytest.raises(InputError, match="saturation"):
+        RegistrationOptions(saturation=saturation)
+
+
+def test_the_result_as_json_has_the_promised_keys(world, registrar):
+    content = registrar.register(world.xray(), _start(world, 6.0)).to_json()
+    promised = {"accepted", "outcome", "reason", "method", "camera_from_patient", "initial_camera_from_patient", "unit"}
+    promised |= {"similarity", "alternatives", "covariance", "n_renders", "elapsed_s", "device"}
+    assert promised <= set(content)
+    assert len(content["covariance"]) == 36
+    assert content["outcome"] == "converged"
