@@ -22,6 +22,7 @@ from fluoro_reg.rendering.renderer import AbstractRenderer
 POSE_COLOUR = (60, 255, 120)
 OTHER_COLOUR = (255, 150, 40)
 _BONE_HU = 200.0
+_LINE_PX = 1.15
 _SMOOTHING_PX = 1.2
 _SMOOTHING_VOXELS = 0.8  # about as wide as a voxel's shadow, or the grid's staircase is drawn and not the bone
 _FAINT, _STRONG = 0.08, 0.22  # of the gradient's 99th percentile
@@ -42,15 +43,22 @@ def overlay(
     other_camera_from_patient: RigidTransform | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Edges of `renderer`'s volume (best a `bone_volume`) in green on an X-ray; at another pose, say the start, in orange."""
-    picture = np.repeat(_grey(pixels.cpu().numpy())[..., None], 3, axis=-1)
+    picture = np.repeat(grey_levels(pixels.cpu().numpy())[..., None], 3, axis=-1)
     poses = [(other_camera_from_patient, OTHER_COLOUR), (camera_from_patient, POSE_COLOUR)]
     for pose, colour in poses:
         if pose is not None:
-            with torch.no_grad():
-                image = project(renderer, pose, intrinsics).cpu().double().numpy()
-            lines = edge_lines(image, max(_SMOOTHING_PX, _SMOOTHING_VOXELS * _voxel_px(renderer.volume, pose, intrinsics)))
-            picture += lines[..., None] * (np.array(colour) - picture)
+            picture += pose_lines(renderer, pose, intrinsics)[..., None] * (np.array(colour) - picture)
     return picture.round().astype(np.uint8)
+
+
+def pose_lines(
+    renderer: AbstractRenderer, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
+) -> Float[np.ndarray, "height width"]:
+    """How much of each pixel a line along the edges of `renderer`'s volume covers at a pose, 0 to 1."""
+    with torch.no_grad():
+        image = project(renderer, camera_from_patient, intrinsics).cpu().double().numpy()
+    voxel_px = _voxel_px(renderer.volume, camera_from_patient, intrinsics)
+    return edge_lines(image, max(_SMOOTHING_PX, _SMOOTHING_VOXELS * voxel_px))
 
 
 def edge_lines(image: Float[np.ndarray, "height width"], sigma: float) -> Float[np.ndarray, "height width"]:
@@ -66,12 +74,13 @@ def edge_lines(image: Float[np.ndarray, "height width"], sigma: float) -> Float[
     nx, ny = dx / np.maximum(strength, 1e-12), dy / np.maximum(strength, 1e-12)
     second = nx * nx * derivative(image, 0, 2) + 2 * nx * ny * derivative(image, 1, 1) + ny * ny * derivative(image, 2, 0)
     slope = nx * ndimage.sobel(second, axis=1) / 8 + ny * ndimage.sobel(second, axis=0) / 8
-    distance = np.abs(second) / np.maximum(-slope, 1e-12)
+    steepest = ndimage.maximum_filter(-slope, size=3)  # at the crossing; beside it the second derivative bends
+    distance = np.abs(second) / np.maximum(steepest, 1e-12)
     scale = np.percentile(strength[strength > 0.01 * strength.max()], 99)
-    ridge = (distance < 1) & (slope < 0) & (strength > _FAINT * scale)
+    ridge = (distance < _LINE_PX) & (slope < 0) & (strength > _FAINT * scale)
     pieces, _ = ndimage.label(ridge, structure=np.ones((3, 3)))
     kept = np.unique(pieces[ridge & (strength > _STRONG * scale)])
-    return np.where(ridge & np.isin(pieces, kept), 1 - distance.clip(0, 1), 0.0) ** 0.7
+    return np.where(ridge & np.isin(pieces, kept), (_LINE_PX - distance).clip(0, 1), 0.0)
 
 
 def _voxel_px(volume: CTVolume, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics) -> float:
@@ -81,12 +90,12 @@ def _voxel_px(volume: CTVolume, camera_from_patient: RigidTransform, intrinsics:
     return min(size * intrinsics.fx / depth, intrinsics.width / 64) if depth > 0 else 0.0
 
 
-def _grey(pixels: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+def grey_levels(pixels: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
     """Grey levels 0 to 255 between the 0.5th and 99.5th percentile, dark images lifted; what is not finite is black."""
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if finite.size == 0:
         return np.zeros(pixels.shape)
     low, high = np.percentile(finite, [0.5, 99.5])
-    scaled = ((np.nan_to_num(pixels.astype(np.float64), nan=low) - low) / max(high - low, 1e-12)).clip(0, 1)
+    scaled = ((np.where(np.isfinite(pixels), pixels, low) - low) / max(high - low, 1e-12)).clip(0, 1)
     middle = float(np.clip((np.median(finite) - low) / max(high - low, 1e-12), 0.05, 0.95))
     return scaled ** float(np.clip(np.log(0.45) / np.log(middle), 0.4, 1.0)) * 255
