@@ -92,10 +92,12 @@ def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']")
     if result.similarity is not None:
         lines["similarity"] = f"{result.similarity:.3f} (1 is perfect)"
     if result.covariance is not None:
-        lines["standard deviations"] = _deviations(result.covariance)
+        lines["standard deviations"] = _deviations(result, centre_patient)
     if result.alternatives:
         best = max(other.similarity for other in result.alternatives)
         lines["other poses"] = f"{len(result.alternatives)}, the best with similarity {best:.3f}"
+    judged = "" if result.intensity_confidence is None else f" (judged from the image, {result.intensity_confidence:.0%} sure)"
+    lines["X-ray"] = f"{result.intensity}{judged}"
     lines["time"] = f"{result.elapsed_s:.2f} s, {result.n_renders} renderings, {result.device}"
     style, title = ("green", "ACCEPTED") if result.accepted else ("red", "REJECTED")
     return Panel(table_of(lines), title=escape(title), border_style=style, expand=False)
@@ -111,6 +113,12 @@ def _motion(start: "RigidTransform", end: "RigidTransform", centre_patient: "Flo
     return f"{math.hypot(x, y):.1f} mm in the image plane, {abs(z):.1f} mm in depth, {turn:.1f} deg"
 
 
-def _deviations(covariance: "Float[Tensor, '6 6']") -> str:
-    x, y, z, *turns = covariance.diagonal().clamp_min(0).sqrt().tolist()
-    return f"{math.hypot(x, y):.2f} mm in the image plane, {z:.2f} mm in depth, {math.degrees(max(turns)):.2f} deg"
+def _deviations(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> str:
+    """The doubt at the CT's centre; at the patient's origin, where ROS wants it, the turns would dominate."""
+    from fluoro_reg.registration.covariance import position_covariance
+
+    assert result.covariance is not None and result.camera_from_patient is not None
+    there = position_covariance(result.covariance, result.camera_from_patient, centre_patient)
+    x, y, z = there.diagonal().clamp_min(0).sqrt().tolist()
+    turn = math.degrees(float(result.covariance.diagonal()[3:].clamp_min(0).sqrt().max()))
+    return f"{math.hypot(x, y):.2f} mm in the image plane, {z:.2f} mm in depth, {turn:.2f} deg"

@@ -5,7 +5,11 @@ axes stay as they are: the affine carries them. The header is judged before pixe
 refused while it is small; SimpleITK is told which of its readers to use, because the others parse formats nobody asked for.
 """
 
+import os
+import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,19 +77,16 @@ def _read_itk(path: Path) -> CTVolume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_ITK_READERS[path.suffix.lower()])
-    chatty = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's warnings go to standard error, with paths in them
     try:
-        reader.ReadImageInformation()
-        check_size(_without_trailing_ones(reader.GetSize()), where)
-        if reader.GetNumberOfComponents() != 1:
-            raise InputError(f"{where} holds colours or vectors; a CT has one HU a voxel")
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-        image = reader.Execute()
+        with _silent_standard_error():  # ITK prints there what it then raises, with paths in it
+            reader.ReadImageInformation()
+            check_size(_without_trailing_ones(reader.GetSize()), where)
+            if reader.GetNumberOfComponents() != 1:
+                raise InputError(f"{where} holds colours or vectors; a CT has one HU a voxel")
+            reader.SetOutputPixelType(sitk.sitkFloat32)
+            image = reader.Execute()
     except RuntimeError as error:
         raise _damaged(where, "NRRD or MetaImage") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(chatty)
     image = image[:, :, :, 0] if image.GetDimension() == 4 else image
     return volume_from_hu(_own(sitk.GetArrayViewFromImage(image)), _itk_affine(image), where)
 
@@ -117,3 +118,17 @@ def _imported(module: str, formats: str) -> ModuleType:
         return __import__(module)
     except ImportError as error:
         raise InputError(f"reading {formats} needs {module}: {_INSTALL}") from error
+
+
+@contextmanager
+def _silent_standard_error() -> Iterator[None]:
+    """Turns file descriptor 2 away from C libraries for a while."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

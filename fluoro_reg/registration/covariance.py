@@ -43,6 +43,18 @@ def ros_covariance(
     return jacobian @ twist_covariance @ jacobian.T
 
 
+def position_covariance(
+    covariance: Float[Tensor, "6 6"], camera_from_patient: RigidTransform, point_patient: Float[Tensor, "3"]
+) -> Float[Tensor, "3 3"]:
+    """Covariance (mm^2, camera axes) of where a point of the patient lies, from a covariance as `ros_covariance` gives it.
+
+    The patient's origin may lie half a metre from the anatomy; what a user asks for is the doubt where the anatomy is.
+    """
+    lever = camera_from_patient.rotation @ point_patient
+    jacobian = torch.cat([torch.eye(3, dtype=torch.float64), -hat(lever)], dim=-1)
+    return jacobian @ covariance @ jacobian.T
+
+
 def _inflated(covariance: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
     to_camera = torch.block_diag(rotation, rotation)
     widen = torch.diag(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ from fluoro_reg.registration.solver import Refined, Solver
 from fluoro_reg.registration.support import Extent
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocess import preprocess
+from fluoro_reg.xray.preprocess import Preprocessed, preprocess
 
 METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
 SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
@@ -67,53 +67,49 @@ class Registrar:
         clock = _Clock()
         prepared = preprocess(image, self.options.preprocess)
         clock.lap("preprocess")
+        job = _Job(prepared, start, clock)
         if prepared.rejection is not None:
-            return self._refused(Outcome.REJECTED_IMAGE, prepared.rejection, start, clock)
+            return self._answer(Outcome.REJECTED_IMAGE, prepared.rejection, job)
         if start is None:
-            return self._refused(Outcome.NO_START, "no start pose is known: give one", start, clock)
+            return self._answer(Outcome.NO_START, "no start pose is known: give one", job)
         scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
         near, far = self.options.gate.depth_range_mm
         if not near <= scales.depth_mm <= far:
             reason = (
                 f"the start puts the CT {scales.depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
             )
-            return self._refused(Outcome.REJECTED_POSE, reason, start, clock)
+            return self._answer(Outcome.REJECTED_POSE, reason, job)
         solver = Solver(scales, self.model, self.metric, prior)
         poses = solver.starts(start, None if tracking else self.method.search)
         clock.lap("search")
-        stages = self.method.tracking_stages() if tracking else self.method.stages
-        refined = solver.run(poses, stages)
+        refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)
         clock.lap("refine")
-        return self._judged(refined, solver, start, clock)
+        return self._judged(refined, solver.n_renders, job)
 
-    def _judged(self, refined: Refined, solver: Solver, start: RigidTransform, clock: "_Clock") -> RegistrationResult:
+    def _judged(self, refined: Refined, n_renders: int, job: "_Job") -> RegistrationResult:
         verdict = weigh(refined, self.metric, self.options.gate)
-        clock.lap("judge")
-        return RegistrationResult(
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            method=self.method.name,
+        job.clock.lap("judge")
+        return replace(
+            self._answer(verdict.outcome, verdict.reason, job),
             camera_from_patient=refined.poses[0],
-            initial_camera_from_patient=start,
             similarity=verdict.evidence.similarity,
             alternatives=verdict.alternatives,
             covariance=verdict.covariance,
-            n_renders=solver.n_renders,
-            elapsed_s=clock.total(),
-            device=self.renderers.device,
+            n_renders=n_renders,
             scores=verdict.evidence.scores(),
-            seconds=clock.laps,
         )
 
-    def _refused(self, outcome: Outcome, reason: str, start: RigidTransform | None, clock: "_Clock") -> RegistrationResult:
+    def _answer(self, outcome: Outcome, reason: str, job: "_Job") -> RegistrationResult:
         return RegistrationResult(
             outcome,
             reason,
             self.method.name,
-            initial_camera_from_patient=start,
-            elapsed_s=clock.total(),
+            initial_camera_from_patient=job.start,
+            intensity=job.prepared.intensity.value,
+            intensity_confidence=job.prepared.confidence if job.prepared.judged else None,
+            elapsed_s=job.clock.total(),
             device=self.renderers.device,
-            seconds=clock.laps,
+            seconds=job.clock.laps,
         )
 
 
@@ -157,3 +153,12 @@ class _Clock:
 
     def total(self) -> float:
         return time.perf_counter() - self._begin
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every answer to one image tells."""
+
+    prepared: Preprocessed
+    start: RigidTransform | None
+    clock: _Clock

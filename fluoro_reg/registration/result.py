@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.xray.image import Intensity
 
 
 class Outcome(str, enum.Enum):
@@ -32,8 +33,9 @@ class Hypothesis:
 @dataclass(frozen=True, slots=True)
 class RegistrationResult:
     """One image's answer. Poses are unbatched float64; `covariance` is 6 x 6 in ROS order (x, y, z, rotations about the fixed
-    camera axes) of `camera_from_patient` at the pivot, mm and rad. `scores` are the gates' numbers by name, `seconds` the times
-    by stage.
+    camera axes) of `camera_from_patient`: of the patient's origin, mm and rad. `intensity` is what the X-ray's numbers were taken
+    for, `intensity_confidence` how sure that is when it was judged from the image (0.5 is a guess; None: it was given).
+    `scores` are the gates' numbers by name, `seconds` the times by stage.
     """
 
     outcome: Outcome
@@ -44,6 +46,8 @@ class RegistrationResult:
     similarity: float | None = None
     alternatives: tuple[Hypothesis, ...] = ()
     covariance: Float[Tensor, "6 6"] | None = None
+    intensity: str = Intensity.AUTO.value
+    intensity_confidence: float | None = None
     n_renders: int = 0
     elapsed_s: float = 0.0
     device: str = "cpu"
@@ -74,6 +78,8 @@ class RegistrationResult:
                 {"camera_from_patient": matrix(h.camera_from_patient), "similarity": h.similarity} for h in self.alternatives
             ],
             "covariance": None if self.covariance is None else self.covariance.flatten().tolist(),
+            "intensity": self.intensity,
+            "intensity_confidence": self.intensity_confidence,
             "n_renders": self.n_renders,
             "elapsed_s": self.elapsed_s,
             "device": self.device,

@@ -3,7 +3,13 @@
 import torch
 
 from fluoro_reg.geometry import retract, se3, so3
-from fluoro_reg.registration.covariance import DEPTH_INFLATION, INFLATION, ros_covariance, twist_covariance
+from fluoro_reg.registration.covariance import (
+    DEPTH_INFLATION,
+    INFLATION,
+    position_covariance,
+    ros_covariance,
+    twist_covariance,
+)
 
 PIVOT = torch.tensor([30.0, -200.0, 500.0], dtype=torch.float64)
 
@@ -25,6 +31,13 @@ def test_the_ros_covariance_is_that_of_sampled_poses():
     scale = sampled.diagonal().sqrt()
     difference = (ros_covariance(covariance, _pose(), PIVOT) - sampled) / (scale[:, None] * scale)
     assert difference.abs().max() < 0.03
+
+
+def test_at_the_pivot_only_the_translation_counts():
+    twist = torch.diag(torch.tensor([1.0, 4.0, 9.0, 1e-4, 2e-4, 3e-4], dtype=torch.float64))
+    rotation = _pose().rotation
+    there = position_covariance(ros_covariance(twist, _pose(), PIVOT), _pose(), PIVOT)
+    torch.testing.assert_close(there, rotation @ twist[:3, :3] @ rotation.T)
 
 
 def test_noise_and_pixels_scale_the_covariance():
