@@ -33,8 +33,8 @@ class Hypothesis:
 @dataclass(frozen=True, slots=True)
 class RegistrationResult:
     """One image's answer. Poses are unbatched float64; `covariance` is 6 x 6 in ROS order (x, y, z, rotations about the fixed
-    camera axes) of `camera_from_patient`: of the patient's origin, mm and rad. `intensity` is what the X-ray's numbers were taken
-    for, `intensity_confidence` how sure that is when it was judged from the image (0.5 is a guess; None: it was given).
+    camera axes) of `camera_from_patient`: of the patient's origin, mm and rad. `intensity` is what the X-ray's numbers were
+    taken for, `intensity_confidence` how sure that is when it was judged from the image (0.5 is a guess; None: it was given).
     `scores` are the gates' numbers by name, `seconds` the times by stage.
     """
 
