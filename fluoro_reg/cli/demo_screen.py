@@ -14,7 +14,7 @@ from rich.text import Text
 from fluoro_reg.cli.output import table_of
 
 if TYPE_CHECKING:
-    from fluoro_reg.cli.demo_run import DemoResult
+    from fluoro_reg.cli.demo_files import Outcome
     from fluoro_reg.evaluation.demo import FrameRecord
 
 HEAD = f"{'frame':>6}  {'verdict':<9}{'mTRE mm':>9}{'in-plane':>10}{'depth':>8}{'turn deg':>10}{'latency':>10}  reason"
@@ -49,11 +49,15 @@ class DemoScreen:
 
             yield show
 
-    def finished(self, result: "DemoResult", folder: Path) -> None:
+    def pause(self) -> None:
+        """An empty line."""
+        self._console.print()
+
+    def finished(self, outcome: "Outcome", folder: Path) -> None:
         """The summary."""
-        good = not result.shortcomings
-        reasons = [Text(f"\n{sentence}", style="red") for sentence in result.shortcomings]
-        lines = Group(table_of(summary_lines(result)), *reasons)
+        good = not outcome.shortcomings
+        reasons = [Text(f"\n{sentence}", style="red") for sentence in outcome.shortcomings]
+        lines = Group(table_of(summary_lines(outcome)), *reasons)
         title, style = ("The patient is on tf2", "green") if good else ("The demo did not do what it should", "red")
         self._console.print()
         self._console.print(Panel(lines, title=title, border_style=style, expand=False, padding=(1, 3)))
@@ -74,9 +78,9 @@ def frame_line(record: "FrameRecord") -> Text:
     return Text.assemble(f"{record.index:>6}  ", (f"{verdict:<9}", colour), numbers, f"{latency:>10}  ", reason)
 
 
-def summary_lines(result: "DemoResult") -> dict[str, str]:
+def summary_lines(outcome: "Outcome") -> dict[str, str]:
     """`summary.json` in words."""
-    content = result.summary
+    content = outcome.summary
     millimetres = [_shown(content[key], 1, 2, "mm") for key in ("median_mtre_mm", "max_mtre_mm")]
     milliseconds = [_shown(content[key], 1000, 0, "ms") for key in ("median_latency_s", "p99_latency_s")]
     return {
