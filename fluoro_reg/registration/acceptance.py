@@ -3,9 +3,10 @@
 No single number separates right from wrong poses (an absolute similarity is not comparable between anatomies and doses), so
 every one of several independent conditions must hold. A rejected pose is still reported, for people; it is never published.
 
-Defaults of the similarity gates: over simulated X-rays of two real CTs, right poses scored 0.74 to 0.97 (gradient) and 0.83 to
-0.98 (patches), 0.47 to 0.83 and 0.79 to 0.94 with instruments in view; wrong CTs, mirrored images and wrong poses stayed under
-0.55 and 0.68. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py` and `benchmarks/wrong.py` show.
+Where the similarity gates' defaults come from: over simulated X-rays of two real CTs right poses scored 0.80 to 0.97 (gradient)
+and 0.81 to 0.97 (patches inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89; wrong CTs, mirrored images
+and wrong poses stayed under 0.55 and 0.70. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py`,
+`benchmarks/wrong.py` and `benchmarks/knee_implants.py` print these numbers.
 """
 
 import math

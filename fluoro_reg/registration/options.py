@@ -13,7 +13,7 @@ class GateOptions:
 
     minimum_similarity: float = option(0.40, "gradient NCC at the finest scale", minimum=0.2, maximum=1.0)
     minimum_patch_similarity: float = option(
-        0.68, "mean patch NCC inside the body at the finest scale", minimum=0.4, maximum=1.0
+        0.73, "mean patch NCC inside the body at the finest scale", minimum=0.4, maximum=1.0
     )
     minimum_similarity_of_object: float = option(
         0.58, "the same gradient NCC when residuals are taken near an object only", minimum=0.3, maximum=1.0
