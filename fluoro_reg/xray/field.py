@@ -9,13 +9,15 @@ circular, and brighter inside than outside nearly everywhere. If none does, the 
 `inverted` looks at the negative, where a collimator is bright: images of attenuation.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
+
+from fluoro_reg.xray.coarse import CoarseImage
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.outline import Outline, outline_of
 
 _DARKNESS = 0.01  # of the range: where the scale turns from linear to logarithmic
 _LEVELS = (0.16, 0.02)  # above the border's own darkness, on that scale of 0 to 1
@@ -23,8 +25,10 @@ _EDGES = (0.03, 0.06, 0.015, 0.12)  # of the range per coarse pixel: a barrier t
 _LEAST_FIELD = 0.15
 _LEAST_OUTSIDE = 0.01
 _LEAST_QUALITY = 0.7
-_LEAST_CONTRAST = 0.05
+_LEAST_CONTRAST = 0.15
 _GREATEST_GRADIENT = 0.6
+_GREATEST_UNEVENNESS = 0.2  # of the range, standard deviation outside
+_PAINTED_QUALITY, _PAINTED_CONTRAST, _PAINTED_GRADIENT = 0.85, 0.3, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,22 @@ class Field:
         return (column >= left[:, None]) & (column <= right[:, None])
 
 
+def find_opening(coarse: CoarseImage, intensity: Intensity) -> Field | None:
+    """A collimator's opening, in dark for photons and in bright for attenuation, or that of a shutter painted otherwise."""
+    bright = intensity is Intensity.ATTENUATION
+    field = find_field(coarse.mean, coarse.usable, inverted=bright)
+    if field is not None or not _painted_corner(coarse, bright):
+        return field
+    return as_painted(find_field(coarse.mean, coarse.usable, inverted=not bright))
+
+
+def as_painted(field: Field | None) -> Field | None:
+    """A field in the wrong surround, if it is as sharp as only a painted shutter is: else it may be a body in air."""
+    if field is None or field.quality < _PAINTED_QUALITY or field.contrast < _PAINTED_CONTRAST:
+        return None
+    return field if field.gradient <= _PAINTED_GRADIENT else None
+
+
 def find_field(
     image: Float[np.ndarray, "rows columns"], usable: Bool[np.ndarray, "rows columns"], inverted: bool = False
 ) -> Field | None:
@@ -64,15 +84,28 @@ def find_field(
     if high <= low:
         return None
     linear = np.clip((signed - low) / (high - low), 0, 1)
-    opened = np.log1p(linear / _DARKNESS) / np.log1p(1 / _DARKNESS)
+    opened = _opened(linear)
     best: Field | None = None
-    for outside in _candidates(linear, opened, usable):
+    for outside in _candidates(linear, usable):
         field = _examined(outside, linear, opened)
         if field is not None and (best is None or field.quality > best.quality):
             best = field
         if best is not None and best.quality > 0.9:
             break
     return best
+
+
+def _painted_corner(coarse: CoarseImage, dark: bool) -> bool:
+    """Whether a corner of the image is of one grey, the least (or the greatest) of all."""
+    corners = (np.array([0, 0, -1, -1]), np.array([0, -1, 0, -1]))
+    low, high = coarse.low[corners], coarse.high[corners]
+    extreme = coarse.low.min() if dark else coarse.high.max()
+    return bool(((low == high) & (low == extreme)).any())
+
+
+def _opened(linear: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows columns"]:
+    """0 to 1 on a scale that opens up the dark end."""
+    return np.log1p(linear / _DARKNESS) / np.log1p(1 / _DARKNESS)
 
 
 def touching_border(region: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
@@ -85,11 +118,13 @@ def touching_border(region: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray
     return kept[labels]
 
 
-def _candidates(linear: np.ndarray, opened: np.ndarray, usable: np.ndarray) -> "list[Bool[np.ndarray, 'rows columns']]":
-    ring = np.zeros(opened.shape, dtype=bool)
+def _candidates(linear: np.ndarray, usable: np.ndarray) -> "list[Bool[np.ndarray, 'rows columns']]":
+    ring = np.zeros(linear.shape, dtype=bool)
     ring[:3] = ring[-3:] = ring[:, :3] = ring[:, -3:] = True
+    smooth = ndimage.gaussian_filter(linear, 0.7)
+    opened = _opened(smooth)
     darkness = np.quantile(opened[ring & usable], 0.03) if (ring & usable).any() else 0.0
-    edges = np.hypot(*np.gradient(ndimage.gaussian_filter(linear, 0.7)))
+    edges = np.hypot(*np.gradient(smooth))
     regions = [(edges < barrier) & (linear < 0.6) for barrier in _EDGES]
     regions += [opened < darkness + level for level in _LEVELS]
     connected = [touching_border(region | ~usable) for region in regions]
@@ -102,119 +137,34 @@ def _candidates(linear: np.ndarray, opened: np.ndarray, usable: np.ndarray) -> "
 
 def _examined(outside: Bool[np.ndarray, "rows columns"], linear: np.ndarray, opened: np.ndarray) -> Field | None:
     """The opening that an outside leaves, if it passes for a collimator's."""
-    inside = ndimage.binary_opening(np.pad(~outside, 2, mode="edge"), iterations=2)[2:-2, 2:-2]
-    labels, count = ndimage.label(inside)
-    if count == 0:
+    inside = _largest(ndimage.binary_opening(np.pad(~outside, 2, mode="edge"), np.ones((5, 5), dtype=bool))[2:-2, 2:-2])
+    outline = outline_of(inside) if inside.mean() >= _LEAST_FIELD else None
+    if outline is None:
         return None
-    inside = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
-    if inside.mean() < _LEAST_FIELD:
+    covered, rim, beyond = ~outline.inside, outline.between(-0.5, 0.5), outline.between(-3.5, -1.5)
+    if rim.sum() < 10 or not beyond.any() or covered.mean() < _LEAST_OUTSIDE or linear[covered].std() > _GREATEST_UNEVENNESS:
         return None
-    planes = _hull(inside)
-    if planes is None:
+    quality = float(ndimage.binary_dilation(inside, np.ones((3, 3), dtype=bool))[rim].mean() * outside[covered].mean())
+    if quality < _LEAST_QUALITY:
         return None
-    depth, nearest = _depth(planes, inside.shape)
-    hull, rim = depth >= -0.5, (depth >= -0.5) & (depth < 0.5)
-    beyond = (depth < -1.5) & (depth >= -3.5)
-    if rim.sum() < 10 or not beyond.any() or (~hull).mean() < _LEAST_OUTSIDE:
+    steps = opened[outline.inward(beyond, 3)] - opened[beyond]
+    contrast, gradient = float(np.median(steps)), _rise_inside(opened, outline)
+    quality *= float((steps > 0.02).mean()) * outline.regularity()
+    if quality < _LEAST_QUALITY or contrast < _LEAST_CONTRAST or gradient > _GREATEST_GRADIENT:
         return None
-    reached = ndimage.binary_dilation(inside, np.ones((3, 3), dtype=bool))[rim].mean()
-    filled = outside[~hull].mean()
-    steps = _steps(opened, depth, nearest, planes, beyond)
-    brighter = (steps > 0.02).mean()
-    shape = _regularity(rim, planes)
-    contrast = float(np.median(steps))
-    gradient = _rise_inside(opened, depth, hull)
-    quality = float(reached * filled * brighter * shape)
-    if quality < _LEAST_QUALITY or contrast < _LEAST_CONTRAST or gradient > _GREATEST_GRADIENT or linear[~hull].std() > 0.2:
-        return None
-    return Field(planes, quality, contrast, max(gradient, _rise_inside(linear, depth, hull)))
+    return Field(outline.sharpened(opened), quality, contrast, max(gradient, _rise_inside(linear, outline)))
 
 
-def _hull(inside: Bool[np.ndarray, "rows columns"]) -> Float[np.ndarray, "n 3"] | None:
-    """Half-planes of the convex hull; those along the image's border are left out, for the beam may go on there."""
-    rows = np.flatnonzero(inside.any(axis=1))
-    first = inside[rows].argmax(axis=1)
-    last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
-    points = np.concatenate([np.stack([rows, first], -1), np.stack([rows, last], -1)]).astype(np.float64)
-    try:
-        planes = np.unique(np.round(ConvexHull(points).equations, 9), axis=0)
-    except QhullError:  # a field one pixel wide
-        return None
-    height, width = inside.shape
-    support = -planes[:, 2]
-    at_border = np.zeros(len(planes), dtype=bool)
-    for outward, limit in (((-1, 0), -2), ((1, 0), height - 3), ((0, -1), -2), ((0, 1), width - 3)):
-        at_border |= (np.abs(planes[:, :2] - outward).max(axis=1) < 0.02) & (support >= limit)
-    return planes[~at_border] if (~at_border).any() else None
+def _largest(region: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """The largest connected part of a region."""
+    labels, count = ndimage.label(region)
+    return labels == 1 + np.bincount(labels.ravel())[1:].argmax() if count else region
 
 
-def _depth(planes: Float[np.ndarray, "n 3"], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """How deep each pixel lies inside the hull (negative outside) and the number of its nearest plane."""
-    distances = _homogeneous(*shape) @ planes.astype(np.float32).T
-    nearest = distances.argmax(axis=1)
-    depth = -np.take_along_axis(distances, nearest[:, None], axis=1)
-    return depth.reshape(shape), nearest.reshape(shape)
-
-
-@functools.lru_cache(maxsize=8)
-def _homogeneous(rows: int, columns: int) -> Float[np.ndarray, "n 3"]:
-    row, column = np.indices((rows, columns), dtype=np.float32).reshape(2, -1)
-    return np.stack([row, column, np.ones_like(row)], -1)
-
-
-def _steps(
-    opened: np.ndarray, depth: np.ndarray, nearest: np.ndarray, planes: np.ndarray, beyond: np.ndarray
-) -> Float[np.ndarray, "n"]:
-    """Brightness three pixels inside the edge minus brightness just outside, along the edge."""
-    row, column = np.nonzero(beyond)
-    normal = planes[nearest[row, column], :2]
-    back = depth[row, column][:, None] - 3
-    inner = np.rint(np.stack([row, column], -1) + normal * back).astype(int)
-    inner = np.clip(inner, 0, np.array(opened.shape) - 1)
-    return opened[inner[:, 0], inner[:, 1]] - opened[row, column]
-
-
-def _rise_inside(values: np.ndarray, depth: np.ndarray, hull: np.ndarray) -> float:
+def _rise_inside(values: Float[np.ndarray, "rows columns"], outline: Outline) -> float:
     """How much brightness goes on rising from 3 to 8 pixels inside the edge, as a share of its rise up to there."""
-    near, far = values[(depth >= 2.5) & (depth < 3.5)], values[(depth >= 7) & (depth < 8.5)]
+    near, far = values[outline.between(2.5, 3.5)], values[outline.between(7, 8.5)]
     if not near.size or not far.size:
         return 0.0
     at_edge = float(np.median(near))
-    return (float(np.median(far)) - at_edge) / (abs(at_edge - float(np.median(values[~hull]))) + 0.02)
-
-
-def _regularity(rim: Bool[np.ndarray, "rows columns"], planes: Float[np.ndarray, "n 3"]) -> float:
-    """The share of the rim that straight blades explain, or a circular diaphragm with blades across it."""
-    points = np.argwhere(rim).astype(np.float64)
-    length = min(rim.shape)
-    blades = _on_sides(points, planes, 0.1 * length)
-    long_blades = _on_sides(points, planes, 0.2 * length)
-    return max(float(blades.mean()), float((_on_circle(points, length) | long_blades).mean()))
-
-
-def _on_sides(points: Float[np.ndarray, "n 2"], planes: Float[np.ndarray, "m 3"], shortest: float) -> Bool[np.ndarray, "n"]:
-    """Rim points on at most eight straight sides of at least `shortest`; a lone side must hold nearly all of them."""
-    near = np.abs(points @ planes[:, :2].T + planes[:, 2]) < 0.9
-    left, sides = np.ones(len(points), dtype=bool), 0
-    while sides < 8:
-        counts = (near & left[:, None]).sum(axis=0)
-        if counts.max() < shortest:
-            break
-        left &= ~near[:, counts.argmax()]
-        sides += 1
-    alone = sides == 1 and left.mean() > 0.2
-    return np.zeros_like(left) if alone else ~left
-
-
-def _on_circle(points: Float[np.ndarray, "n 2"], size: float) -> Bool[np.ndarray, "n"]:
-    """Rim points within two pixels of one large circle (algebraic fit of Kasa, points far from it left out in turn)."""
-    near = np.ones(len(points), dtype=bool)
-    for reach in (6.0, 4.0, 3.0, 2.0):
-        terms = np.concatenate([2 * points, np.ones((len(points), 1))], axis=1)
-        centre_and_rest = np.linalg.lstsq(terms[near], (points[near] ** 2).sum(1), rcond=None)[0]
-        centre = centre_and_rest[:2]
-        radius = np.sqrt(max(centre_and_rest[2] + centre @ centre, 0))
-        near = np.abs(np.linalg.norm(points - centre, axis=1) - radius) < reach
-        if near.sum() < 10 or not 0.3 * size < radius < 0.85 * size:
-            return np.zeros(len(points), dtype=bool)
-    return near
+    return (float(np.median(far)) - at_edge) / (abs(at_edge - float(np.median(values[~outline.inside]))) + 0.02)

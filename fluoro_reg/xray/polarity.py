@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from fluoro_reg.xray.coarse import CoarseImage
-from fluoro_reg.xray.field import Field, find_field, touching_border
+from fluoro_reg.xray.field import Field, as_painted, find_field, touching_border
 from fluoro_reg.xray.image import Intensity
 
 _WEIGHTS = {"collimator": 3.0, "fine": 2.0, "middle": 1.0, "coarse": 1.0, "air": 2.0, "surround": 4.0}
@@ -41,7 +41,8 @@ def judge_polarity(coarse: CoarseImage) -> Polarity:
     transmitted = score >= 0
     intensity = Intensity.TRANSMITTED if transmitted else Intensity.ATTENUATION
     confidence = float(1 / (1 + np.exp(-abs(score))))
-    return Polarity(intensity, confidence, dark_outside if transmitted else bright_outside)
+    field, other = (dark_outside, bright_outside) if transmitted else (bright_outside, dark_outside)
+    return Polarity(intensity, confidence, field or as_painted(other))
 
 
 def polarity_evidence(coarse: CoarseImage) -> tuple[dict[str, float], Field | None, Field | None]:

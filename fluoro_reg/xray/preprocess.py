@@ -16,7 +16,7 @@ from fluoro_reg.config import option
 from fluoro_reg.xray.attenuation import attenuation_from_transmitted, attenuation_scaled, usable_sample
 from fluoro_reg.xray.coarse import CoarseImage, coarse_image, enlarged
 from fluoro_reg.xray.defects import burnt_in_text, clipped_regions
-from fluoro_reg.xray.field import Field, find_field
+from fluoro_reg.xray.field import Field, find_opening
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.polarity import judge_polarity
 from fluoro_reg.xray.quality import rejection_of_frame
@@ -76,9 +76,13 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     if float(np.ptp(coarse.mean[coarse.usable])) == 0:
         return _rejected(image, judged, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}")
     intensity, confidence, field = _understood(image.intensity, coarse, options)
-    believed, seen = _believed(coarse, field, intensity, options)
+    margin = options.field_margin * max(coarse.mean.shape)
+    seen = _seen(coarse, field, margin)
+    if not seen.any():
+        return _rejected(image, judged, "no pixel of the image may be used")
+    doubted = _doubted(coarse, seen, intensity, options)
     reason = rejection_of_frame(coarse, seen, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
-    mask = _full_mask(image, coarse, field, believed, options)
+    mask = _full_mask(image, coarse, field, doubted, margin)
     usable_share = _share(mask)
     if reason is None and usable_share < max(options.minimum_usable, 1e-9):
         reason = f"only {usable_share:.1%} of the image may be used, less than {options.minimum_usable:.1%}"
@@ -98,42 +102,39 @@ def _understood(intensity: Intensity, coarse: CoarseImage, options: PreprocessOp
         return polarity.intensity, polarity.confidence, polarity.field if options.find_collimator else None
     if not options.find_collimator:
         return intensity, 1.0, None
-    return intensity, 1.0, find_field(coarse.mean, coarse.usable, inverted=intensity is Intensity.ATTENUATION)
+    return intensity, 1.0, find_opening(coarse, intensity)
 
 
-def _believed(
-    coarse: CoarseImage, field: Field | None, intensity: Intensity, options: PreprocessOptions
-) -> tuple[Bool[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"]]:
-    """Coarse blocks whose greys are believed; and the field that they lie in."""
-    seen = coarse.usable
-    if field is not None:
-        seen = seen & field.mask(*coarse.mean.shape, factor=1, margin=1)
-    believed = seen.copy()
+def _seen(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.ndarray, "rows columns"]:
+    """Coarse blocks well inside the field."""
+    if field is None:
+        return coarse.usable
+    return coarse.usable & field.mask(*coarse.mean.shape, factor=1, margin=margin + 1)
+
+
+def _doubted(
+    coarse: CoarseImage, seen: Bool[np.ndarray, "rows columns"], intensity: Intensity, options: PreprocessOptions
+) -> Bool[np.ndarray, "rows columns"]:
+    """Blocks in the field whose greys say nothing of the anatomy."""
+    doubted = np.zeros_like(seen)
     air_is_bright = intensity is Intensity.TRANSMITTED
     if options.mask_clipped in ("dense", "both"):
-        believed &= ~clipped_regions(coarse, seen, at_top=not air_is_bright)
+        doubted |= clipped_regions(coarse, seen, at_top=not air_is_bright)
     if options.mask_clipped in ("air", "both"):
-        believed &= ~clipped_regions(coarse, seen, at_top=air_is_bright)
+        doubted |= clipped_regions(coarse, seen, at_top=air_is_bright)
     if options.mask_text:
-        believed &= ~burnt_in_text(coarse, seen)
-    return believed, seen
+        doubted |= burnt_in_text(coarse, seen)
+    return doubted
 
 
 def _full_mask(
-    image: XrayImage,
-    coarse: CoarseImage,
-    field: Field | None,
-    believed: Bool[np.ndarray, "rows columns"],
-    options: PreprocessOptions,
+    image: XrayImage, coarse: CoarseImage, field: Field | None, doubted: Bool[np.ndarray, "rows columns"], margin: float
 ) -> Bool[Tensor, "height width"]:
+    """The field's edge is drawn finer than blocks; doubted blocks leave the mask whole."""
     height, width = image.pixels.shape
     mask = image.mask
     if field is not None:
-        margin = options.field_margin * max(believed.shape)
         mask = mask & torch.from_numpy(field.mask(height, width, coarse.factor, margin))
-    doubted = coarse.usable & ~believed
-    if field is not None:  # its edge is drawn above, finer than blocks
-        doubted &= field.mask(*believed.shape, factor=1, margin=1)
     if doubted.any():
         mask = mask & ~torch.from_numpy(enlarged(doubted, coarse.factor, height, width))
     return mask
