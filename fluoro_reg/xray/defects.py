@@ -14,9 +14,10 @@ from fluoro_reg.xray.coarse import CoarseImage
 
 _CLIPPED_WITHIN = 0.002  # of the range of greys: what counts as "at the end"
 _LEAST_CLIPPED = 0.002  # of the field: fewer pixels at the end are its natural extreme
+_TEXT_WITHIN = 0.02  # of the range of greys: glyphs are smoothed and compressed
 _TEXT_MARGIN = 0.22  # of the image's sides
 _TEXT_HEIGHT, _TEXT_WIDTH = 0.06, 0.3  # of the image's sides
-_TEXT_EDGE = 0.35  # of the range of greys, within one block
+_TEXT_EDGE = 0.2  # of the range of greys, within one block
 _TEXT_SHARE = 0.05  # of the image: more is no text
 
 
@@ -38,7 +39,7 @@ def burnt_in_text(coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"]) 
     """Blocks of small islands of pure white or pure black with hard edges, near the image's border."""
     low, high = float(coarse.low.min()), float(coarse.high.max())
     edges = coarse.high - coarse.low >= _TEXT_EDGE * (high - low)
-    within = _CLIPPED_WITHIN * (high - low)
+    within = _TEXT_WITHIN * (high - low)
     found = np.zeros_like(field)
     for extreme in (coarse.high >= high - within, coarse.low <= low + within):
         islands = _small_islands(extreme & field, edges)
@@ -57,5 +58,5 @@ def _small_islands(extreme: Bool[np.ndarray, "rows columns"], edges: np.ndarray)
             continue
         middle = ((box[0].start + box[0].stop) / 2 / rows, (box[1].start + box[1].stop) / 2 / columns)
         near_border = min(min(x, 1 - x) for x in middle) < _TEXT_MARGIN
-        chosen[number] = near_border and bool(edges[box][labels[box] == number].mean() > 0.7)
+        chosen[number] = near_border and bool(edges[box][labels[box] == number].mean() > 0.6)
     return chosen[labels]
