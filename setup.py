@@ -24,7 +24,7 @@ setup(
     maintainer_email="maintainers@fluoro-reg.example.org",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed"]},
+    package_data={PACKAGE: ["py.typed", "evaluation/templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -55,7 +55,7 @@ setup(
         (f"share/{PACKAGE}/launch", files("launch/*.py")),
         (f"share/{PACKAGE}/config", files("config/*")),
         (f"share/{PACKAGE}/config/methods", files("config/methods/*.yaml")),
-        (f"share/{PACKAGE}/dds", ["embedded_ros/fastdds_loopback.xml"]),
+        (f"share/{PACKAGE}/embedded_ros", ["embedded_ros/fastdds_loopback.xml"]),
     ],
     zip_safe=False,
     entry_points={

@@ -1,15 +1,19 @@
 """`ros2 launch fluoro_reg registration.launch.py ct:=... initial:=...`: the node, configured and active."""
 
+import os
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-SHARE = Path(__file__).resolve().parents[1]
+from launch import LaunchDescription
+
+OLD_FAST_DDS = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_FAST_DDS else "FASTDDS_DEFAULT_PROFILES_FILE"
+SHARE = Path(__file__).absolute().parents[1]
 
 # Arguments that, when given, win over the same parameter in the file.
 PARAMETER_OF = {
@@ -42,7 +46,11 @@ ARGUMENTS = [
     ("autostart", "true", "configure and activate at once; false: leave it to a lifecycle manager"),
     ("use_sim_time", "false", "take time from /clock, as for a bag that is played with --clock"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("dds_profile", "", "Fast DDS profile for large images, such as the package's share/fluoro_reg/dds/fastdds_loopback.xml"),
+    (
+        "dds_profile",
+        "",
+        "Fast DDS profile for large images, such as the package's share/fluoro_reg/embedded_ros/fastdds_loopback.xml",
+    ),
     ("rviz", "false", "start RViz as well"),
 ]
 
@@ -77,8 +85,8 @@ def nodes(context):
     )
     rviz = Node(package="rviz2", executable="rviz2", name="rviz2", condition=IfCondition(LaunchConfiguration("rviz")))
     profile = value("dds_profile")
-    variables = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE") if profile else ()
-    return [*(SetEnvironmentVariable(variable, profile) for variable in variables), registration, rviz]
+    settings = [SetEnvironmentVariable(PROFILE_VARIABLE, profile)] if profile else []
+    return [*settings, registration, rviz]
 
 
 def is_true(text):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -16,7 +15,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-HERE = Path(__file__).resolve().parent
+from launch import LaunchDescription
+
+HERE = Path(__file__).absolute().parent
 LAST_FRAME_S = 3.0  # the node may still be at the last frame when the bag has ended
 
 ARGUMENTS = [
@@ -25,7 +26,11 @@ ARGUMENTS = [
     ("wait", "120.0", "s until the node must have subscribed; loading a CT takes a while"),
     ("image", "/carm/image_raw", "topic of the images in the bag"),
     ("camera_info", "/carm/camera_info", "topic of the CameraInfo in the bag"),
-    ("dds_profile", str(HERE.parent / "dds" / "fastdds_loopback.xml"), "Fast DDS profile for large images; '' for none"),
+    (
+        "dds_profile",
+        str(HERE.parent / "embedded_ros" / "fastdds_loopback.xml"),
+        "Fast DDS profile for large images; '' for none",
+    ),
 ]
 
 

@@ -1,10 +1,10 @@
 """Between ROS messages and the core's types: the only home of metres, quaternions and ROS times.
 
-Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient, which is tf2's reading of "maps
-child coordinates to parent coordinates". Quaternions go through transforms3d, whose order is (w, x, y, z); ROS's is (x, y, z, w).
+Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient: tf2's transforms map coordinates of
+the child to the parent's. Quaternions go through transforms3d, whose order is (w, x, y, z); ROS's is (x, y, z, w).
 
-Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. Where an installed ROS brings cv_bridge, it takes the grey encodings,
-always as `passthrough`: its conversion of mono16 to mono8 throws eight bits away.
+Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. Where an installed ROS brings cv_bridge, it takes the grey
+encodings, always as `passthrough`: its conversion of mono16 to mono8 throws eight bits away.
 """
 
 import array
@@ -116,7 +116,7 @@ def image_message(pixels: UInt8[np.ndarray, "height width *channels"], stamp: in
     message = Image(header=header_message(stamp, frame_id), encoding="rgb8" if colour else "mono8")
     message.height, message.width = pixels.shape[:2]
     message.step = message.width * (3 if colour else 1)
-    message.data = byte_array(memoryview(np.ascontiguousarray(pixels)))
+    message.data = byte_array(np.ascontiguousarray(pixels))
     return message
 
 

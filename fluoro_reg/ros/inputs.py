@@ -54,8 +54,8 @@ class ImageInput:
             self._subscribe(image_type, image_topic, self._on_image),
             self._subscribe(CameraInfo, "camera_info", self._on_info),
         ]
-        topics = [subscription.topic_name for subscription in self._subscriptions]
-        self.monitor = InputMonitor(options.camera_info_timeout, *topics)
+        self.topics = [subscription.topic_name for subscription in self._subscriptions]
+        self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)
 
     def close(self) -> None:
         """Unsubscribes."""
@@ -64,13 +64,17 @@ class ImageInput:
         self._subscriptions = []
 
     def _subscribe(self, message_type: type, topic: str, callback: Callable) -> Subscription:
-        arguments = {"qos_overriding_options": QoSOverridingOptions.with_default_policies()}
-        profile = image_profile(self._options.qos.image)
-        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: self._on_incompatible(topic))
+        def subscribe(events: SubscriptionEventCallbacks | None) -> Subscription:
+            profile = image_profile(self._options.qos.image)
+            overrides = QoSOverridingOptions.with_default_policies()
+            return self._node.create_subscription(
+                message_type, topic, callback, profile, event_callbacks=events, qos_overriding_options=overrides
+            )
+
         try:
-            return self._node.create_subscription(message_type, topic, callback, profile, event_callbacks=events, **arguments)
+            return subscribe(SubscriptionEventCallbacks(incompatible_qos=lambda _: self._on_incompatible(topic)))
         except UnsupportedEventTypeError:  # a middleware without this event
-            return self._node.create_subscription(message_type, topic, callback, profile, **arguments)
+            return subscribe(None)
 
     def _on_image(self, image: Image | CompressedImage) -> None:
         self._statistics.count("images")
@@ -100,7 +104,7 @@ class ImageInput:
     def _on_incompatible(self, topic: str) -> None:
         self._statistics.count("incompatible publishers")
         self._node.get_logger().warning(
-            f"a publisher on {topic} offers a QoS that does not fit qos.image = {self._options.qos.image}: nothing of it arrives",
+            f"a publisher on {topic} offers a QoS unfit for qos.image = {self._options.qos.image}: nothing of it arrives",
             throttle_duration_sec=10.0,
         )
 

@@ -1,4 +1,4 @@
-"""`~/markers` for RViz: the box of the CT in the patient's frame, and the camera's pyramid from the focal spot to the detector."""
+"""`~/markers` for RViz: the CT's box in the patient's frame, and the camera's pyramid from the focal spot to the detector."""
 
 import itertools
 from collections.abc import Sequence
@@ -48,7 +48,11 @@ def _pyramid_corners(intrinsics: CameraIntrinsics) -> Float[Tensor, "5 3"]:
 
 
 def _lines(
-    name: str, frame_id: str, corners_mm: Float[Tensor, "n 3"], edges: Sequence[tuple[int, int]], colour: tuple[float, float, float]
+    name: str,
+    frame_id: str,
+    corners_mm: Float[Tensor, "n 3"],
+    edges: Sequence[tuple[int, int]],
+    colour: tuple[float, float, float],
 ) -> Marker:
     marker = Marker(header=Header(stamp=Time(), frame_id=frame_id), ns=name, type=Marker.LINE_LIST, action=Marker.ADD)
     marker.pose.orientation.w = 1.0

@@ -17,13 +17,13 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool, Trigger
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.registration import RegistrationOptions, Tracker
+from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.parameters import ParameterSet
 from fluoro_reg.ros.pipeline import Pipeline
-from fluoro_reg.ros.session import load_tracker
+from fluoro_reg.ros.session import Session, load_session
 
-TrackerLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], None]], Tracker]
+SessionLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], object]], Session]
 
 NAME = "registration_node"
 NOT_ACTIVE = "the node is not active"
@@ -31,12 +31,12 @@ SPIN_PERIOD_S = 0.2  # how long a signal may wait
 
 
 class RegistrationNode(LifecycleNode):
-    """The node; `load` is what configure calls to get its tracker."""
+    """The node; `load` is what configure calls to get its CT and tracker."""
 
-    def __init__(self, load: TrackerLoader = load_tracker, **arguments: Any) -> None:
+    def __init__(self, load: SessionLoader = load_session, **arguments: Any) -> None:
         super().__init__(NAME, automatically_declare_parameters_from_overrides=True, **arguments)
         self._load = load
-        self._parameters = ParameterSet(self, NodeOptions, RegistrationOptions)
+        self._parameter_set = ParameterSet(self, NodeOptions, RegistrationOptions)
         self._pipeline: Pipeline | None = None
         self._is_active = False
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -50,6 +50,10 @@ class RegistrationNode(LifecycleNode):
             return True
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def close(self) -> None:
+        """The orderly end, in whatever state the node is."""
+        self._guarded("shut down", self._release)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Parameters and CT."""
@@ -78,16 +82,17 @@ class RegistrationNode(LifecycleNode):
         return self._guarded("recover", self._release)
 
     def _configure(self) -> None:
-        options = self._parameters.read(NodeOptions)
-        registration = self._parameters.read(RegistrationOptions)
-        tracker = self._load(options, registration, self.get_logger().info)
-        self._pipeline = Pipeline(self, options, registration, tracker)
-        self._parameters.frozen = True
+        options = self._parameter_set.read(NodeOptions)
+        registration = self._parameter_set.read(RegistrationOptions)
+        session = self._load(options, registration, self.get_logger().info)
+        self._pipeline = Pipeline(self, options, registration, session)
+        self._parameter_set.frozen = True
 
     def _activate(self) -> None:
         assert self._pipeline is not None, "the state machine activates configured nodes only"
-        self._pipeline.start()
+        topics = self._pipeline.start()
         self._is_active = True
+        self.get_logger().info(f"active: waiting for images on {' and '.join(topics)}")
 
     def _deactivate(self) -> None:
         if self._pipeline is not None and self._is_active:
@@ -99,7 +104,7 @@ class RegistrationNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.close()
         self._pipeline = None
-        self._parameters.frozen = False
+        self._parameter_set.frozen = False
 
     def _guarded(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
         """rclpy swallows what a transition raises; here it reaches the log."""
@@ -164,11 +169,11 @@ class StopSignals:
         signal.signal(number, signal.SIG_DFL)
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, load: SessionLoader = load_session) -> int:
     """Runs until a signal; status 0, or 2 when an autostart found unusable input."""
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = StopSignals()
-    node = RegistrationNode()
+    node = RegistrationNode(load)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
@@ -176,12 +181,12 @@ def main(args: list[str] | None = None) -> int:
             return 2
         while rclpy.ok() and not stop.wanted:
             executor.spin_once(timeout_sec=SPIN_PERIOD_S)
-        node.trigger_shutdown()
         return 0
     finally:
+        node.close()
         executor.shutdown()
         node.destroy_node()
-        rclpy.shutdown()
+        rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class QosOptions:
 
     image: str = option(
         "sensor_data",
-        "of `image` and `camera_info`: sensor_data is best effort; a reliable subscriber hears reliable publishers only",
+        "of `image` and `camera_info`; sensor_data is best effort and hears everyone, reliable hears reliable publishers only",
         choices=("sensor_data", "reliable", "system_default"),
     )
 
@@ -64,17 +64,27 @@ class NodeOptions:
     initial: InitialOptions = section(InitialOptions)
     frames: FrameOptions = section(FrameOptions)
     intensity: str = option(
-        "auto", "what the pixels are: photons, line integrals, or judged", choices=("auto", "transmitted", "attenuation")
+        "auto",
+        "what the pixels are: photons (bone dark), line integrals (bone bright), or to be judged",
+        choices=("auto", "transmitted", "attenuation"),
     )
-    image_transport: str = option("raw", "`image`, or `image/compressed`", choices=("raw", "compressed"))
+    image_transport: str = option("raw", "listen to `image`, or to `image/compressed`", choices=("raw", "compressed"))
     image_time_offset: float = option(
         0.0, "added to the image's stamp, for a source that stamps late by a known time", unit="s", minimum=-10.0, maximum=10.0
     )
     maximum_image_age: float = option(
-        0.0, "older images are rejected; 0: any age, as bags need that play without a clock", unit="s", minimum=0.0, maximum=3600.0
+        0.0,
+        "older images are rejected; 0: any age, as bags need that play without a clock",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     )
     restart_after: float = option(
-        1.0, "stamps that stay further in the past than this begin anew, as in a bag that loops", unit="s", minimum=0.1, maximum=3600.0
+        1.0,
+        "stamps that stay further in the past than this begin anew, as in a bag that loops",
+        unit="s",
+        minimum=0.1,
+        maximum=3600.0,
     )
     camera_info_timeout: float = option(
         5.0, "warn when images find no CameraInfo of their stamp for this long", unit="s", minimum=0.1, maximum=3600.0

@@ -70,7 +70,7 @@ class ParameterSet:
 
     def _checked(self, info: OptionInfo, value: Any) -> Any:
         try:
-            config = from_mapping(self._class_of[info.name], {info.name: _plain(value)}, WHERE)
+            config: Any = from_mapping(self._class_of[info.name], {info.name: _plain(value)}, WHERE)
         except InputError as error:
             self._problems.append(str(error))
             return info.default

@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.registration import RegistrationOptions, Tracker
+from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.inputs import ImageInput
@@ -21,6 +21,7 @@ from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.pictures import Painter
 from fluoro_reg.ros.processor import Frame, FrameProcessor, Processed, Start
 from fluoro_reg.ros.reports import diagnostics_message
+from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampOrder, StampVerdict
 from fluoro_reg.ros.statistics import Statistics
 from fluoro_reg.ros.worker import LatestWorker
@@ -34,37 +35,36 @@ STOP_TIMEOUT_S = 30.0
 class Pipeline:
     """One configured node's work. `start` and `stop` may alternate, `close` ends it."""
 
-    def __init__(self, node: LifecycleNode, options: NodeOptions, registration: RegistrationOptions, tracker: Tracker) -> None:
+    def __init__(self, node: LifecycleNode, options: NodeOptions, registration: RegistrationOptions, session: Session) -> None:
         self._node = node
         self._log = node.get_logger()
         self._options = options
         self._setting = {
             "method": registration.method,
             "device": registration.device,
-            "ct fingerprint": tracker.registrar.volume.fingerprint,
+            "ct fingerprint": session.volume.fingerprint,
             "image_time_offset": options.image_time_offset,
         }
         self._statistics = Statistics()
         self._order = StampOrder(options.restart_after)
-        self._processor = FrameProcessor(tracker, registration.method, Intensity(options.intensity), self._log.error)
-        self._outputs = Outputs(node, options, Painter(tracker.registrar.volume, registration.device))
+        self._processor = FrameProcessor(session.tracker, registration.method, Intensity(options.intensity), self._log.error)
+        self._outputs = Outputs(node, options, Painter(session.volume, registration.device))
         self._worker: LatestWorker[Frame] = LatestWorker(self._work, "registration")
         self._input: ImageInput | None = None
         self._timers: list[Timer] = []
         self._enabled, self._once = True, False
         self._last: Processed | None = None
-        self._start_subscription = node.create_subscription(
-            PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, 1
-        )
+        self._start_subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, 1)
 
-    def start(self) -> None:
-        """Subscribes and works; the publishers must be enabled already."""
+    def start(self) -> list[str]:
+        """Subscribes and works; the publishers must be enabled already. Returns the topics it listens to."""
         self._outputs.valid(False)
         self._worker.start()
         self._input = ImageInput(self._node, self._options, self._order, self._statistics, self._on_frame)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stands still while a simulation or bag is paused
         for period, callback in ((WATCH_PERIOD_S, self._watch), (DIAGNOSTICS_PERIOD_S, self._diagnose)):
             self._timers.append(self._node.create_timer(period, callback, clock=steady))
+        return self._input.topics
 
     def stop(self) -> None:
         """Unsubscribes and waits for the frame in work.

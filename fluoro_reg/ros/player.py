@@ -52,7 +52,9 @@ class BagPlayer(Node):
             if message_type is None:
                 self.get_logger().warning(f"{connection.topic} is left out: {connection.msgtype} is not installed")
             elif connection.topic not in self._publishers_of:
-                self._publishers_of[connection.topic] = self.create_publisher(message_type, connection.topic, QoSProfile(depth=10))
+                self._publishers_of[connection.topic] = self.create_publisher(
+                    message_type, connection.topic, QoSProfile(depth=10)
+                )
 
     def wait_for_listeners(self, timeout_s: float, also: list[str]) -> None:
         """Returns when every topic of the bag has a subscriber, and every topic in `also` a publisher and a subscriber.
@@ -64,7 +66,9 @@ class BagPlayer(Node):
         end = time.monotonic() + timeout_s
         while lonely := self._without_listener(also):
             if time.monotonic() > end:
-                raise InputError(f"nobody listens to {', '.join(lonely)} after {timeout_s:g} s; start the others first, or remap")
+                raise InputError(
+                    f"nobody listens to {', '.join(lonely)} after {timeout_s:g} s; start the others first, or remap"
+                )
             time.sleep(DISCOVERY_POLL_S)
         time.sleep(SETTLE_S)
 
@@ -141,7 +145,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--topics", nargs="+", help="only these topics (default: all)")
     parser.add_argument("--wait", type=float, default=30.0, help="s to wait for subscribers (default: 30)")
     parser.add_argument(
-        "--await", dest="await_topics", nargs="+", default=[], help="wait for these topics too, e.g. /tf: a publisher and a subscriber"
+        "--await",
+        dest="await_topics",
+        nargs="+",
+        default=[],
+        help="wait for these topics too, e.g. /tf: a publisher and a subscriber",
     )
     parser.add_argument(
         "--answers",

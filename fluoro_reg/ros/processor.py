@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -23,6 +23,7 @@ from fluoro_reg.xray.image import Intensity, XrayImage
 RESET_MEANWHILE = "tracking was reset while this frame was registered"
 
 
+@runtime_checkable
 class FrameTracker(Protocol):
     """What is needed of `fluoro_reg.registration.Tracker`."""
 
@@ -70,7 +71,7 @@ class Start:
 class FrameProcessor:
     """Frames to answers, one at a time."""
 
-    def __init__(self, tracker: FrameTracker, method: str, intensity: Intensity, log: Callable[[str], None]) -> None:
+    def __init__(self, tracker: FrameTracker, method: str, intensity: Intensity, log: Callable[[str], object]) -> None:
         self._tracker = tracker
         self._method = method
         self._intensity = intensity
@@ -95,6 +96,8 @@ class FrameProcessor:
         begin = time.monotonic()
         xray, decode_s = None, 0.0
         try:
+            if not frame.frame_id:
+                raise InputError("the image has no frame_id; the driver must set it, or the parameter frames.camera")
             self._obey_requests(frame)
             xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity)
             decode_s = time.monotonic() - begin

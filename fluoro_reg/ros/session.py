@@ -2,15 +2,26 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry.files import read_pose
-from fluoro_reg.registration import RegistrationOptions, Registrar, Tracker
+from fluoro_reg.registration import Registrar, RegistrationOptions, Tracker
 from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.ros.processor import FrameTracker
 
 
-def load_tracker(options: NodeOptions, registration: RegistrationOptions, log: Callable[[str], None]) -> Tracker:
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A CT and what registers to it."""
+
+    volume: CTVolume
+    tracker: FrameTracker
+
+
+def load_session(options: NodeOptions, registration: RegistrationOptions, log: Callable[[str], object]) -> Session:
     """Reads everything from disk; what a registration needs afterwards is in memory.
 
     Raises:
@@ -26,4 +37,4 @@ def load_tracker(options: NodeOptions, registration: RegistrationOptions, log: C
     log(f"CT of {size} voxels, {spacing} mm, ready in {time.monotonic() - begin:.1f} s (fingerprint {volume.fingerprint[:12]})")
     for warning in volume.warnings:
         log(f"CT: {warning}")
-    return Tracker(registrar, start)
+    return Session(volume, Tracker(registrar, start))

@@ -52,8 +52,8 @@ class Statistics:
 class InputMonitor:
     """Notices images without CameraInfo and the reverse, and says what to do about it.
 
-    The first is the commonest mistake in setting up such a node, and the second is how DDS shows that it loses large images; both
-    are silent otherwise.
+    The first is the commonest mistake in setting up such a node, the second is how DDS shows that it loses large images, and
+    both are silent otherwise.
     """
 
     def __init__(self, timeout_s: float, image_topic: str, info_topic: str) -> None:
@@ -93,7 +93,7 @@ class InputMonitor:
             return f"{image_topic} has no CameraInfo on {info_topic} {seen}; publish it with the image's stamp, or remap camera_info"
         if not self._images:
             return (
-                f"CameraInfo arrives on {info_topic} but no image on {image_topic} {seen}; if images are published, they are lost: "
-                "use the Fast DDS profile of this package, or qos.image: reliable"
+                f"CameraInfo arrives on {info_topic} but no image on {image_topic} {seen}; if images are published, they are "
+                "lost on the way: use the Fast DDS profile of this package, or qos.image: reliable"
             )
         return f"images and CameraInfo never have the same stamp {seen}; the driver must give both the time of exposure"

@@ -1,6 +1,7 @@
 """`tf_listener`: prints one JSON line for each transform on /tf, with the image's stamp and the pose in the core's units.
 
-It is what another program sees of the node, made visible: `ros2 topic echo` for machines without ros2cli, and the demo's witness.
+It is what another program sees of the node, made visible: `ros2 topic echo` for machines without ros2cli, and the demo's
+witness.
 Transforms are those of the messages; nothing is interpolated.
 """
 

@@ -1,0 +1,51 @@
+"""ROS tests run in a domain of their own, on the loopback profile; they skip where no ROS 2 is installed."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="no ROS 2: scripts/bootstrap.sh installs it as wheels, or source one")
+
+from ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
+
+from fluoro_reg.ct.volume import CTVolume  # noqa: E402
+
+PROFILE = Path(__file__).resolve().parents[2] / "embedded_ros" / "fastdds_loopback.xml"
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+OLD_FAST_DDS = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_FAST_DDS else "FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Bench]]:
+    """Makes benches (arguments: ROS parameters by name) and takes them down."""
+    benches = []
+
+    def make(
+        tracker: FakeTracker | None = None, ct: CTVolume | None = None, arguments: list[str] | None = None, **parameters: Any
+    ) -> Bench:
+        given = [x for name, value in parameters.items() for x in ("-p", f"{name.replace('__', '.')}:={value}")]
+        benches.append(Bench(tracker or FakeTracker(), ct or empty_ct(), [*given, *(arguments or [])]))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.close()
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """An active node with a fake tracker and default parameters."""
+    result = make_bench()
+    result.activate()
+    return result
