@@ -2,7 +2,8 @@
 
 Any device, float32 or float64; autograd reaches the rays and the volume, twice where asked (learned similarities need that).
 It is the oracle of the fast backends, so nothing here is clever: all planes of the grid are sampled for every ray, and what
-lies outside is masked.
+lies outside is masked. Where a sample lies is float64 in any case: in float32 samples near a voxel's face would fall on its
+other side, where the derivative is another one.
 """
 
 import torch
@@ -34,16 +35,16 @@ class TorchRenderer(AbstractRenderer):
 
     def _render(self, rays: Rays, with_moments: bool) -> Tensor:
         padded = torch.nn.functional.pad(self.volume.attenuation.to(self.device, self.dtype), (1, 1) * 3)
-        pixels = homogeneous_pixels(rays.height, rays.width, self.dtype, self.device).reshape(-1, 3)
+        pixels = homogeneous_pixels(rays.height, rays.width, torch.float64, self.device).reshape(-1, 3)
         at_once = max(1, _SAMPLES_AT_ONCE // max(self.volume.shape_ijk))
         views = []
         for axis, source, matrix in zip(
             march_axes(rays, self.volume.shape_ijk), rays.source, rays.direction_from_pixel, strict=True
         ):
             march = _March(padded, self.volume, axis)
-            source, matrix = source.to(self.device, self.dtype), matrix.to(self.device, self.dtype)
+            source, matrix = source.to(self.device, torch.float64), matrix.to(self.device, torch.float64)
             chunks = [march.moments(source, p @ matrix.T, with_moments) for p in pixels.split(at_once)]
-            views.append(torch.cat(chunks).reshape(rays.height, rays.width, -1))
+            views.append(torch.cat(chunks).to(self.dtype).reshape(rays.height, rays.width, -1))
         return torch.stack(views)
 
 
@@ -56,7 +57,7 @@ class _March:
         self.shape = [volume.shape_ijk[i] for i in self.order]
         self.strides = [padded.stride(2 - i) for i in self.order]
         linear = volume.patient_from_voxel[:3, :3][:, self.order]
-        self.metric = (linear.T @ linear).to(padded)
+        self.metric = (linear.T @ linear).to(padded.device)
 
     def moments(
         self, source: Float[Tensor, "3"], directions: Float[Tensor, "rays 3"], with_moments: bool
@@ -95,7 +96,7 @@ class _March:
         """Bilinear samples and their derivatives along a and c; zero where not seen."""
         a, c = (torch.where(seen, x, torch.zeros_like(x)) for x in (a, c))
         ia, ic = a.detach().floor(), c.detach().floor()
-        fa, fc = a - ia, c - ic
+        fa, fc = (a - ia).to(self.voxels), (c - ic).to(self.voxels)
         stride_m, stride_a, stride_c = self.strides
         index = (plane + 1) * stride_m + (ia.long() + 1) * stride_a + (ic.long() + 1) * stride_c
         v00, v10, v01, v11 = (self.voxels[index + n] * seen for n in (0, stride_a, stride_c, stride_a + stride_c))
