@@ -5,8 +5,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "fluoro_reg"
+HERE = Path(__file__).resolve().parent  # colcon --symlink-install runs a link to this file, in its own build folder
 VERSION = {}
-exec(Path(__file__).with_name(PACKAGE).joinpath("__init__.py").read_text(encoding="utf-8"), VERSION)
+exec((HERE / PACKAGE / "__init__.py").read_text(encoding="utf-8"), VERSION)
 
 
 def files(*patterns: str) -> list[str]:
@@ -17,7 +18,7 @@ setup(
     name=PACKAGE,
     version=VERSION["__version__"],
     description="2-D/3-D registration of C-arm fluoroscopy to CT, as a ROS 2 node and a command line",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="fluoro_reg maintainers",
     maintainer="fluoro_reg maintainers",

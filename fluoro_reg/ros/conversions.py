@@ -1,7 +1,8 @@
 """Between ROS messages and the core's types: the only home of metres, quaternions and ROS times.
 
-Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient: tf2's transforms map coordinates of
-the child to the parent's. Quaternions go through transforms3d, whose order is (w, x, y, z); ROS's is (x, y, z, w).
+Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient: a transform on tf2 maps
+coordinates of the child to the parent's. Quaternions go through transforms3d, whose order is (w, x, y, z), while ROS's is
+(x, y, z, w).
 
 Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. Where an installed ROS brings cv_bridge, it takes the grey
 encodings, always as `passthrough`: its conversion of mono16 to mono8 throws eight bits away.

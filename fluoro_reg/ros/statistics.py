@@ -90,7 +90,8 @@ class InputMonitor:
         if self._pairs or not (self._images or self._infos):
             return ""
         if not self._infos:
-            return f"{image_topic} has no CameraInfo on {info_topic} {seen}; publish it with the image's stamp, or remap camera_info"
+            advice = "publish it with the image's stamp, or remap camera_info"
+            return f"{image_topic} has no CameraInfo on {info_topic} {seen}; {advice}"
         if not self._images:
             return (
                 f"CameraInfo arrives on {info_topic} but no image on {image_topic} {seen}; if images are published, they are "
