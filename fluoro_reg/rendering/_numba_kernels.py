@@ -63,21 +63,33 @@ class Views(NamedTuple):
 def march_rows(grid: Grid, views: Views, first_row: int, last_row: int, out: np.ndarray) -> None:
     """Rows (counted through all views) of integrals and their derivatives. out: (batch, 1 + parameters, height, width)."""
     parameters, height, width = out.shape[1] - 1, out.shape[2], out.shape[3]
+    moments = np.empty((6, _TILE))
     for left in range(0, width, _TILE):
+        right = min(left + _TILE, width)
         for row in range(first_row, last_row):
             n, v = row // height, row % height
-            place, s = views.place[n], (views.source[n, 0], views.source[n, 1], views.source[n, 2])
-            for u in range(left, min(left + _TILE, width)):
+            line, s = out[views.place[n], :, v], (views.source[n, 0], views.source[n, 1], views.source[n, 2])
+            for u in range(left, right):
                 d = _direction(views.direction[n], u, v)
                 if parameters == 0:
-                    out[place, 0, v, u] = _integral(grid, s, d)
+                    line[0, u] = _integral(grid, s, d)
                 else:
-                    integral, s0, s1, s2, d0, d1, d2 = _moments(grid, s, d)
-                    out[place, 0, v, u] = integral
-                    for p in range(parameters):
-                        ds, dd = views.by_source[n, p], _direction(views.by_direction[n, p], u, v)
-                        change = s0 * ds[0] + s1 * ds[1] + s2 * ds[2] + d0 * dd[0] + d1 * dd[1] + d2 * dd[2]
-                        out[place, 1 + p, v, u] = change
+                    line[0, u] = _moments(grid, s, d, moments[:, u - left])
+            for p in range(parameters):
+                _contract(moments, views.by_source[n, p], views.by_direction[n, p], left, right, v, line[1 + p])
+
+
+@_inlined
+@no_type_check
+def _contract(moments: np.ndarray, ds: np.ndarray, dm: np.ndarray, left: int, right: int, v: int, line: np.ndarray) -> None:
+    """The derivative of a tile's row of pixels to one parameter that moves the source by ds and the direction matrix by dm."""
+    s0, s1, s2, x0, x1, x2 = ds[0], ds[1], ds[2], dm[0, 0], dm[1, 0], dm[2, 0]
+    y0, y1, y2 = dm[0, 1] * v + dm[0, 2], dm[1, 1] * v + dm[1, 2], dm[2, 1] * v + dm[2, 2]
+    for u in range(left, right):
+        i = u - left
+        by_source = moments[0, i] * s0 + moments[1, i] * s1 + moments[2, i] * s2
+        by_direction = moments[3, i] * (x0 * u + y0) + moments[4, i] * (x1 * u + y1) + moments[5, i] * (x2 * u + y2)
+        line[u] = by_source + by_direction
 
 
 @_inlined
@@ -102,20 +114,22 @@ def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, 
 
 @_inlined
 @no_type_check
-def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float]) -> tuple[float, ...]:
-    """I, dI/ds and dI/dd."""
+def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float], out: np.ndarray) -> float:
+    """I; dI/ds and dI/dd into `out`."""
     first, count, ma, mc = _planes(grid.shape, s, d)
     if count <= 0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        out[:] = 0.0
+        return 0.0
     q = first - s[0]
     total, ga, gc, ja, jc = _sums(
         grid, first, count, np.float32(s[1] + q * ma), np.float32(s[2] + q * mc), np.float32(ma), np.float32(mc)
     )
     w, w_by_ma, w_by_mc = _step(grid.metric, ma, mc)
-    sa, sc = w * ga, w * gc
-    da = (w * (q * ga + ja) + w_by_ma * total) / d[0]
-    dc = (w * (q * gc + jc) + w_by_mc * total) / d[0]
-    return w * total, -ma * sa - mc * sc, sa, sc, -ma * da - mc * dc, da, dc
+    out[1], out[2] = w * ga, w * gc
+    out[4] = (w * (q * ga + ja) + w_by_ma * total) / d[0]
+    out[5] = (w * (q * gc + jc) + w_by_mc * total) / d[0]
+    out[0], out[3] = -ma * out[1] - mc * out[2], -ma * out[4] - mc * out[5]  # a move along the ray changes nothing
+    return w * total
 
 
 @_inlined
