@@ -70,6 +70,14 @@ class AbstractRenderer(ABC):
         columns = columns + torch.einsum("bhwi,bpij,hwj->bphw", moments[..., 4:7], direction, pixels)
         return torch.cat([moments[..., 0][:, None], columns], dim=1).movedim(1, -1)
 
+    def warm_up(self) -> None:
+        """Does now what the first image would wait for (compilation, copies of the volume), by one ray along the j axis."""
+        middle = [(n - 1) / 2 for n in self.volume.shape_ijk]
+        source = torch.tensor([[middle[0], -2.0 * self.volume.shape_ijk[1], middle[2]]], dtype=torch.float64)
+        along_j = torch.zeros(1, 3, 3, dtype=torch.float64)
+        along_j[0, 1, 2] = 1.0
+        self.jacobian(Rays(source, along_j, height=1, width=1), RayTangents(torch.zeros(1, 1, 3), torch.zeros(1, 1, 3, 3)))
+
 
 def homogeneous_pixels(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "height width 3"]:
     """(u, v, 1) of every pixel centre."""

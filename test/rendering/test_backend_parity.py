@@ -161,6 +161,13 @@ def test_the_kernel_is_compiled_for_one_signature_only(sheared_scene: Scene) -> 
     assert len(march_rows.signatures) == 1
 
 
+def test_a_warmed_up_renderer_renders_the_same(backend: type[AbstractRenderer], sheared_scene: Scene) -> None:
+    warm, cold = backend(sheared_scene.volume), backend(sheared_scene.volume)
+    warm.warm_up()
+    expected = project(cold, sheared_scene.camera_from_patient, CAMERA)
+    assert torch.equal(project(warm, sheared_scene.camera_from_patient, CAMERA), expected)
+
+
 def test_a_device_is_served_or_refused_with_a_sentence(sheared_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_renderer(sheared_scene.volume, "cpu"), NumbaRenderer)
     assert isinstance(make_renderer(sheared_scene.volume), NumbaRenderer)
