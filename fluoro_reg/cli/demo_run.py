@@ -23,6 +23,8 @@ from fluoro_reg.evaluation.demo import (
     shortcomings,
     summary,
 )
+from fluoro_reg.registration.methods import load_method
+from fluoro_reg.rendering import resolve_device
 
 READY_TIMEOUT_S = 240.0  # a cold machine compiles the renderer first
 SILENCE_TIMEOUT_S = 180.0
@@ -39,8 +41,7 @@ def run_demo(folder: Path, options: DemoOptions, screen: DemoScreen) -> Outcome:
         InputError: the folder holds something else, or a setting is unusable.
         RosProcessError: one of the ROS processes died or fell silent.
     """
-    if 0 in options.recording.blank:
-        raise InputError("recording.blank names frame 0, where the demo begins; leave it out")
+    check(options)
     prepare(folder, options)
     with screen.step("a pelvis CT, written as a DICOM series"):
         ct = make_phantom(folder, options)
@@ -61,6 +62,18 @@ def run_demo(folder: Path, options: DemoOptions, screen: DemoScreen) -> Outcome:
     with screen.step("the report"):
         write_report(folder, scene, watch.truth, outcome, TOPICS)
     return outcome
+
+
+def check(options: DemoOptions) -> None:
+    """What would otherwise come to light only after the work.
+
+    Raises:
+        InputError: no such method or device, or a recording that begins without the patient.
+    """
+    load_method(options.registration.method)
+    resolve_device(options.registration.device)
+    if 0 in options.recording.blank:
+        raise InputError("recording.blank names frame 0, where the demo begins; leave it out")
 
 
 def start_node_and_listener(processes: RosProcesses) -> None:

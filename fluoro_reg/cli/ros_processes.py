@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fluoro_reg.resources import dds_profile
 
@@ -109,7 +109,7 @@ class RosProcess:
         lines = "".join(f"\n  {line.rstrip()}" for line in self._said)
         return f"{sentence}; its last lines:{lines}" if lines else f"{sentence}, without a word"
 
-    def _read_events(self, stream: IO[str]) -> None:
+    def _read_events(self, stream: Iterable[str]) -> None:
         for line in stream:
             try:
                 self._events.put((self.name, json.loads(line)))
@@ -117,7 +117,7 @@ class RosProcess:
                 self._said.append(line)
         self._events.put((self.name, None))
 
-    def _read_log(self, stream: IO[str]) -> None:
+    def _read_log(self, stream: Iterable[str]) -> None:
         for line in stream:
             self._said.append(line)
             self._log.append(line)

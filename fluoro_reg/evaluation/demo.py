@@ -195,15 +195,15 @@ def shortcomings(records: Sequence[FrameRecord], heard: Sequence[Heard]) -> list
     errors = [record.errors.mtre_mm for record in accepted.values() if record.errors is not None]
     found = []
     if unanswered:
-        found.append(f"{unanswered} frames have no answer")
+        found.append(f"frames without an answer: {unanswered}")
     if blank:
-        found.append(f"{blank} blank frames were accepted")
+        found.append(f"blank frames accepted: {blank}")
     if not accepted:
         found.append("no frame was accepted")
     if set(accepted) - set(stamps):
-        found.append(f"{len(set(accepted) - set(stamps))} accepted frames were not heard on /tf")
+        found.append(f"accepted frames not heard on /tf: {len(set(accepted) - set(stamps))}")
     if set(stamps) - set(accepted):
-        found.append(f"{len(set(stamps) - set(accepted))} transforms on /tf belong to no accepted frame")
+        found.append(f"transforms on /tf that belong to no accepted frame: {len(set(stamps) - set(accepted))}")
     if any(later <= earlier for earlier, later in pairwise(stamps)):
         found.append("the stamps on /tf do not increase")
     if errors and np.median(errors) > MEDIAN_MTRE_MM:

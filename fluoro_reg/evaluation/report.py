@@ -52,7 +52,7 @@ def demo_html(report: DemoReport) -> str:
         strip="".join(_cell(record) for record in report.records),
         stills=_stills(report),
         landmarks=about.landmarks,
-        device=escape(f"on the {report.summary['device']}"),
+        device=escape(f"computed on the {report.summary['device'].upper()}"),
         error_plot=error_plot(report.records),
         latency_plot=latency_plot(report.records),
         frames=len(report.records),
@@ -134,11 +134,23 @@ def _frames_json(report: DemoReport) -> str:
             "edges": None if picture.edges is None else _uri(picture.edges),
             "verdict": _word(record),
             "reason": record.reason,
+            "published": _published(record),
             **_numbers(record),
         }
         for record, picture in pairs
     ]
     return json.dumps(frames).replace("<", "\\u003c")
+
+
+def _published(record: FrameRecord) -> str:
+    """The transform as it was heard, or that there is none."""
+    seconds, nanoseconds = divmod(record.stamp_ns, 1_000_000_000)
+    stamp = f"stamp {seconds}.{nanoseconds:09d}"
+    if record.camera_from_patient is None:
+        return f"{stamp}\nnothing was published"
+    rows = record.camera_from_patient.matrix()[:3].tolist()
+    matrix = "\n".join(" ".join(f"{value:8.4f}" for value in row[:3]) + f" {row[3]:9.2f}" for row in rows)
+    return f"{stamp}\ncamera_from_patient, mm\n{matrix}"
 
 
 def _numbers(record: FrameRecord) -> dict[str, str]:

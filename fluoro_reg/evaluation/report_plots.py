@@ -82,7 +82,8 @@ def stage_seconds(record: FrameRecord) -> dict[str, float]:
 
 def _style(name: str) -> AbstractContextManager[None]:
     """`name` makes the identifiers of a figure's parts its own, and the same every time."""
-    return matplotlib.rc_context({**_STYLE, "svg.hashsalt": name})
+    settings: Any = {**_STYLE, "svg.hashsalt": name}
+    return matplotlib.rc_context(settings)
 
 
 def _figure(records: Sequence[FrameRecord], label: str) -> tuple[Figure, Axes]:
@@ -95,7 +96,8 @@ def _figure(records: Sequence[FrameRecord], label: str) -> tuple[Figure, Axes]:
 
 def _bands(axes: Axes, records: Sequence[FrameRecord]) -> None:
     """Rejected frames; the y axis begins at zero."""
-    axes.set_ylim(0, 1.18 * axes.dataLim.ymax if axes.dataLim.ymax > 0 else 1)
+    highest = axes.dataLim.ymax
+    axes.set_ylim(0, 1.18 * highest if 0 < highest < np.inf else 1)
     for record in records:
         if not record.accepted:
             axes.axvspan(record.index - 0.42, record.index + 0.42, color=BAD, alpha=0.22, lw=0, zorder=0)

@@ -18,6 +18,7 @@ function show(index) {
   part("verdict").textContent = frame.verdict;
   part("verdict").className = `chip ${frame.verdict}`;
   part("reason").textContent = frame.reason;
+  part("published").textContent = frame.published;
   part("error").textContent = frame.error ? `${frame.error} mm` : "no transform";
   for (const [name, unit] of Object.entries(UNITS)) part(name).textContent = frame[name] ? `${frame[name]} ${unit}` : "";
   cells.forEach((cell, n) => cell.setAttribute("aria-current", String(n === current)));

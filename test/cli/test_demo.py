@@ -1,0 +1,91 @@
+"""The demo end to end, with a node, a player and a listener as real processes; and what it refuses."""
+
+import importlib.util
+import json
+
+import pytest
+import yaml
+
+SUMMARY = {
+    *("frames", "accepted", "rejected", "median_mtre_mm", "max_mtre_mm", "median_latency_s", "p99_latency_s"),
+    *("tf_received", "device"),
+}
+
+needs_ros = pytest.mark.skipif(
+    importlib.util.find_spec("rclpy") is None, reason="no ROS 2: scripts/bootstrap.sh installs it as wheels, or source one"
+)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@needs_ros
+def test_the_whole_chain(cli, tmp_path):
+    out = tmp_path / "demo"
+    run = cli("demo", "--out", out, "--frames", "6", "--json", "--set", "phantom.spacing_mm=[3.0,3.0,3.0]")
+    assert run.status == 0, run.err
+    content = run.json()
+    assert set(content) == SUMMARY
+    assert content == json.loads((out / "summary.json").read_text())
+    assert (content["frames"], content["accepted"], content["rejected"], content["tf_received"]) == (6, 3, 3, 3)
+    assert content["median_mtre_mm"] < 1
+    assert content["device"] == "cpu"
+    truth = json.loads((out / "recording" / "truth.json").read_text())["frames"]
+    frames = json.loads((out / "frames.json").read_text())["frames"]
+    assert [frame["stamp_ns"] for frame in frames] == [frame["stamp_ns"] for frame in truth]
+    for frame, true in zip(frames, truth, strict=True):
+        assert frame["accepted"] == (true["camera_from_patient"] is not None)
+        assert frame["reason"]
+    assert run.err.count("accepted") == 3 + 1  # a line a frame, and the summary
+    report = (out / "report.html").read_text()
+    assert "The patient is on tf2: 3 of 6 frames located, 3 blank ones turned away" in report
+    settings = yaml.safe_load((out / "configuration.yaml").read_text())
+    assert settings["recording"]["frames"] == 6
+    assert str(tmp_path) not in report + (out / "node.yaml").read_text() + (out / "demo.json").read_text()
+
+
+@needs_ros
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--set", "registration.method=best"], "no method is called 'best'"),
+        (["--set", "recording.blank=[0]"], "recording.blank names frame 0"),
+        (["--set", "registration.gate.minimum_similarty=0.2"], "did you mean"),
+        (["--frames", "3"], "--frames"),
+    ],
+)
+def test_unusable_settings_are_refused_before_the_work(cli, tmp_path, arguments, sentence):
+    run = cli("demo", "--out", tmp_path / "demo", *arguments)
+    assert (run.status, run.out) == (2, "")
+    assert sentence in run.err
+    assert not (tmp_path / "demo").exists()
+
+
+@needs_ros
+@pytest.mark.parametrize("name", ["thesis.txt", "report.html"])
+def test_a_folder_that_holds_something_else_is_left_alone(cli, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    run = cli("demo", "--out", tmp_path)
+    assert (run.status, run.out) == (2, "")
+    assert "holds something that is no demo's" in run.err
+    assert (tmp_path / name).read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_earlier_demo_is_replaced(tmp_path):
+    from fluoro_reg.cli.demo_files import prepare
+    from fluoro_reg.evaluation.demo import DemoOptions
+
+    prepare(tmp_path, DemoOptions())
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "slice_0001.dcm").write_bytes(b"old")
+    (tmp_path / "report.html").write_text("old")
+    prepare(tmp_path, DemoOptions())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["configuration.yaml", "demo.json"]
+
+
+def test_without_ros_it_says_how_to_get_it(cli, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "rclpy" else found(name, *rest))
+    run = cli("demo", "--out", tmp_path / "demo")
+    assert (run.status, run.out) == (2, "")
+    assert "this Python has no rclpy; run 'bash scripts/demo.sh'" in run.err
