@@ -24,6 +24,7 @@ ARGUMENTS = [
     ("bag", None, "the rosbag2 folder (sqlite3 or mcap)"),
     ("rate", "1.0", "speed relative to the recording"),
     ("wait", "120.0", "s until the node must have subscribed; loading a CT takes a while"),
+    ("every_frame", "true", "play an image only when the one before has its answer; false: as a live camera would"),
     ("image", "/carm/image_raw", "topic of the images in the bag"),
     ("camera_info", "/carm/camera_info", "topic of the CameraInfo in the bag"),
     (
@@ -52,6 +53,8 @@ def player(context):
     compressed = "/compressed" if value("image_transport") == "compressed" else ""
     topics = [value("image") + compressed, value("camera_info")]
     arguments = [value("bag"), "--rate", value("rate"), "--wait", value("wait"), "--topics", *topics]
+    if value("every_frame").strip().lower() in ("true", "1"):
+        arguments += ["--answers", "/".join(["", *filter(None, value("namespace").split("/")), value("name"), "result"])]
     play = Node(package="fluoro_reg", executable="bag_player", name="bag_player", output="screen", arguments=arguments)
     end = TimerAction(period=LAST_FRAME_S, actions=[Shutdown(reason="the bag has been played")])
     return [play, RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[end]))]

@@ -186,7 +186,8 @@ def main(args: list[str] | None = None, load: SessionLoader = load_session) -> i
         node.close()
         executor.shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
+        if rclpy.ok():
+            rclpy.shutdown()
 
 
 if __name__ == "__main__":

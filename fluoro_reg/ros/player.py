@@ -183,7 +183,8 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        rclpy.try_shutdown()
+        if rclpy.ok():  # a signal may have shut it down already
+            rclpy.shutdown()
 
 
 if __name__ == "__main__":

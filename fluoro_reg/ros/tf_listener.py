@@ -79,7 +79,8 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        rclpy.try_shutdown()
+        if rclpy.ok():  # a signal may have shut it down already
+            rclpy.shutdown()
     return 0
 
 

@@ -1,6 +1,8 @@
 """The node with real rclpy and a tracker whose answer is known."""
 
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage
 from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from fluoro_reg.geometry import CameraIntrinsics
@@ -419,6 +422,29 @@ def test_an_ambiguous_result_is_not_published(make_bench):
     bench.spin(0.2)
     assert not bench.transforms()
     assert not bench.heard["pose"]
+
+
+def test_an_installed_tf2_ros_broadcasts(make_bench, monkeypatch):
+    made = []
+
+    class TransformBroadcaster:
+        def __init__(self, node):
+            self.pub_tf = node.create_publisher(TFMessage, "/tf", 100)
+            made.append(self)
+
+        def sendTransform(self, transform):  # noqa: N802
+            self.pub_tf.publish(TFMessage(transforms=[transform]))
+
+    monkeypatch.setitem(sys.modules, "tf2_ros", SimpleNamespace(TransformBroadcaster=TransformBroadcaster))
+    bench = make_bench()
+    bench.activate()
+    bench.answered(FIRST_STAMP)
+    bench.until(lambda: len(bench.transforms()) == 1)
+    assert len(made) == 1
+    assert bench.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    bench.send(FIRST_STAMP + FRAME_NS)
+    bench.spin(0.3)
+    assert len(bench.transforms()) == 1
 
 
 def test_tf_can_be_switched_off(make_bench):

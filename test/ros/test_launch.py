@@ -1,0 +1,143 @@
+"""The launch files, read by stand-ins of launch and launch_ros, which are not among the ROS wheels.
+
+They show what is started with what; that launch takes these actions only the real packages can show.
+"""
+
+import importlib.util
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from ros_bench import PROJECT
+
+from fluoro_reg.config import walk_options
+from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.ros import player
+from fluoro_reg.ros.options import NodeOptions
+
+NAMES = {
+    "launch": ["LaunchDescription"],
+    "launch.actions": [
+        "DeclareLaunchArgument",
+        "IncludeLaunchDescription",
+        "OpaqueFunction",
+        "RegisterEventHandler",
+        "SetEnvironmentVariable",
+        "Shutdown",
+        "TimerAction",
+    ],
+    "launch.conditions": ["IfCondition"],
+    "launch.event_handlers": ["OnProcessExit"],
+    "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
+    "launch_ros": [],
+    "launch_ros.actions": ["LifecycleNode", "Node"],
+    "launch_ros.parameter_descriptions": ["ParameterValue"],
+}
+
+
+class LaunchConfiguration:
+    """Looks its value up in the context, a dictionary."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def perform(self, context):
+        return context[self.name]
+
+
+def recorder(kind):
+    """A class whose objects remember what they were made with."""
+
+    def make(*args, **kwargs):
+        return SimpleNamespace(kind=kind, args=args, **kwargs)
+
+    return make
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Runs a launch file with the stand-ins; gives its module, its declared arguments, and what is started for given ones."""
+    for name, members in NAMES.items():
+        module = ModuleType(name)
+        for member in members:
+            setattr(module, member, recorder(member))
+        monkeypatch.setitem(sys.modules, name, module)
+    substitutions = ModuleType("launch.substitutions")
+    substitutions.LaunchConfiguration = LaunchConfiguration
+    monkeypatch.setitem(sys.modules, "launch.substitutions", substitutions)
+
+    def run(file, /, base=None, **given):
+        spec = importlib.util.spec_from_file_location(file, PROJECT / "launch" / f"{file}.launch.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        entities = module.generate_launch_description().args[0]
+        declared = {e.args[0]: e for e in entities if e.kind == "DeclareLaunchArgument"}
+        function = next(e for e in entities if e.kind == "OpaqueFunction").function
+        defaults = {name: declaration.default_value for name, declaration in declared.items()}
+        started = function({**(base or {}), **defaults, **given})
+        return entities, declared, {e.kind: e for e in started}
+
+    return run
+
+
+def test_every_argument_is_described(load):
+    for name in ("registration", "replay"):
+        declared = load(name, base=defaults_of(load), bag="a_bag")[1]
+        assert all(argument.description for argument in declared.values())
+
+
+def defaults_of(load):
+    return {name: argument.default_value for name, argument in load("registration")[1].items()}
+
+
+def test_arguments_that_are_not_given_leave_the_parameter_to_the_file(load):
+    node = load("registration")[2]["LifecycleNode"]
+    file, given = node.parameters
+    assert file == str(PROJECT / "config" / "registration.yaml")
+    assert given == {"autostart": True, "use_sim_time": False}
+
+
+def test_arguments_that_are_given_become_parameters_that_the_node_has(load):
+    arguments = ("ct", "series", "initial", "method", "device", "intensity", "camera_frame", "patient_frame", "image_transport")
+    node = load("registration", **dict.fromkeys(arguments, "2"))[2]["LifecycleNode"]
+    given = {name: value for name, value in node.parameters[1].items() if name not in ("autostart", "use_sim_time")}
+    assert len(given) == len(arguments)
+    assert all(value.args == ("2",) and value.value_type is str for value in given.values())
+    known = {info.name for cls in (NodeOptions, RegistrationOptions) for info in walk_options(cls)}
+    assert set(given) <= known
+
+
+def test_topics_are_remapped_with_their_compressed_sibling(load):
+    node = load("registration", image="/carm/image_raw", camera_info="/carm/camera_info")[2]["LifecycleNode"]
+    assert dict(node.remappings) == {
+        "image": "/carm/image_raw",
+        "image/compressed": "/carm/image_raw/compressed",
+        "camera_info": "/carm/camera_info",
+    }
+
+
+def test_a_dds_profile_is_set_for_the_node(load):
+    assert "SetEnvironmentVariable" not in load("registration")[2]
+    variable = load("registration", dds_profile="profile.xml")[2]["SetEnvironmentVariable"]
+    assert variable.args[1] == "profile.xml"
+
+
+def test_the_replay_waits_for_answers_under_the_nodes_name_and_ends(load):
+    base = defaults_of(load)
+    _, declared, started = load("replay", base=base, bag="a_bag", name="reg", namespace="room/1")
+    assert declared["bag"].default_value is None  # must be given
+    assert (PROJECT / "embedded_ros" / "fastdds_loopback.xml").samefile(declared["dds_profile"].default_value)
+    options = player.parse(started["Node"].arguments)
+    assert options.bag.name == "a_bag"
+    assert options.topics == ["/carm/image_raw", "/carm/camera_info"]
+    assert options.answers == "/room/1/reg/result"
+    handler = started["RegisterEventHandler"].args[0]
+    assert handler.target_action is started["Node"]
+    assert handler.on_exit[0].actions[0].kind == "Shutdown"
+
+
+def test_a_replay_like_a_live_camera_waits_for_nothing(load):
+    _, _, started = load("replay", base=defaults_of(load), bag="a_bag", every_frame="false", image_transport="compressed")
+    options = player.parse(started["Node"].arguments)
+    assert options.answers is None
+    assert options.topics == ["/carm/image_raw/compressed", "/carm/camera_info"]
