@@ -83,7 +83,8 @@ class PoseObjective:
     def evaluate(self, poses: RigidTransform) -> Evaluation:
         """Renders the CT at each pose of a batch."""
         self.n_renders += poses.translation.shape[0]
-        integrals, jacobian = project_with_jacobian(self.scale.renderer, poses, self.scale.intrinsics, self.model.pivot)
+        rendered = project_with_jacobian(self.scale.renderer, poses, self.scale.intrinsics, self.model.pivot)
+        integrals, jacobian = (tensor.cpu() for tensor in rendered)
         near = near_object(integrals, self.model.roi, self.scale.margin_px)
         if self.model.saturation > 0:
             passed = torch.exp(-self.model.saturation * integrals)

@@ -27,6 +27,7 @@ from fluoro_reg.xray.preprocess import Preprocessed, preprocess
 
 METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
 SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
+WARM_UP_PIXEL_MM = 2.0
 MOSTLY_AIR = 0.15  # a CT of which less than this share is not air is one object and not a body
 
 
@@ -47,6 +48,7 @@ class Registrar:
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
         self.method = load_method(self.options.method)
         self.renderers = CoarseRenderers(self.volume, resolve_device(self.options.device))
+        self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self.corners_patient = box_corners(self.volume, Extent.of(self.volume))
         self.metric = PoseMetric(reference_points(self.corners_patient))
         self.model = object_model(self.volume, self.options, self.corners_patient.mean(0))
