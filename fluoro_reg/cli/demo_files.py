@@ -1,6 +1,7 @@
 """What the demo leaves in its folder besides the scene: enough to understand it and to run it again.
 
 demo.json (program, versions)  configuration.yaml  node.yaml  ct/  recording/  *.log  frames.json  summary.json  report.html
+    overlay.png (the first frame with the CT's bone edges: at the start, and at the pose found)
 """
 
 import dataclasses
@@ -20,13 +21,13 @@ from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.demo import DemoOptions, DemoScene, DemoTruth, FrameRecord
-from fluoro_reg.evaluation.demo_pictures import StartPose, paint
+from fluoro_reg.evaluation.demo_pictures import StartPose, before_and_after, paint
 from fluoro_reg.evaluation.report import Circumstances, DemoReport, demo_html
 
 MARK = "demo.json"
 SETTINGS = (MARK, "configuration.yaml", "node.yaml")
 LOGS = ("node.log", "listener.log", "player.log")
-ANSWERS = ("frames.json", "summary.json", "report.html")
+ANSWERS = ("frames.json", "summary.json", "report.html", "overlay.png")
 WRITTEN = (*SETTINGS, "ct", "recording", *LOGS, *ANSWERS)
 PACKAGES = ("torch", "numpy", "numba", "scipy", "pydicom", "rosbags", "ros-rclpy")
 
@@ -103,7 +104,7 @@ class Outcome:
 
 
 def write_report(folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outcome, topics: dict[str, str]) -> None:
-    """report.html."""
+    """report.html and overlay.png."""
     first = next(pose for pose in truth.poses.values() if pose is not None)
     start = StartPose.read(scene, first, truth.points_patient)
     pictures = paint(read_ct(scene.ct), scene, start, outcome.records)
@@ -111,6 +112,7 @@ def write_report(folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outc
     about = Circumstances(COMMANDS.format(**topics), configuration, versions(), len(truth.points_patient))
     report = DemoReport(outcome.records, outcome.summary, outcome.shortcomings, pictures, about)
     _write(folder / "report.html", demo_html(report))
+    before_and_after(pictures).save(folder / "overlay.png", optimize=True)
 
 
 def versions() -> dict[str, str]:

@@ -26,8 +26,9 @@ from fluoro_reg.rendering.overlay import OTHER_COLOUR, POSE_COLOUR, bone_volume,
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
 
-SIZE_PX = 512
+SIZE_PX = 448
 QUALITY = 80
+GAP_PX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,28 @@ def paint(volume: CTVolume, scene: DemoScene, start: StartPose, records: Sequenc
     return DemoPictures(frames, _edges(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.mtre_mm)
 
 
-def still(picture: FramePicture) -> Image.Image:
-    """Both layers as one image."""
-    xray = Image.open(io.BytesIO(picture.xray)).convert("RGBA")
-    if picture.edges is not None:
-        xray.alpha_composite(Image.open(io.BytesIO(picture.edges)).convert("RGBA"))
-    return xray.convert("RGB")
+def before_and_after(pictures: DemoPictures) -> Image.Image:
+    """The first frame with the edges at the start, and with those at the pose found; 256 colours keep the file small."""
+    first = pictures.frames[0]
+    halves = [_flat(first.xray, edges) for edges in (pictures.start_edges, first.edges)]
+    width, height = halves[0].size
+    pair = Image.new("RGB", (2 * width + GAP_PX, height), "white")
+    for n, half in enumerate(halves):
+        pair.paste(half, (n * (width + GAP_PX), 0))
+    return pair.quantize(256, dither=Image.Dither.NONE)
 
 
 def enlarged(camera: CameraIntrinsics) -> CameraIntrinsics:
     """The camera of the picture: the longer side has SIZE_PX pixels."""
     scale = SIZE_PX / max(camera.width, camera.height)
     return camera.resized(round(camera.width * scale), round(camera.height * scale))
+
+
+def _flat(xray: bytes, edges: bytes | None) -> Image.Image:
+    image = Image.open(io.BytesIO(xray)).convert("RGBA")
+    if edges is not None:
+        image.alpha_composite(Image.open(io.BytesIO(edges)).convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _frame(renderer: AbstractRenderer, image: Any, info: Any, pose: RigidTransform | None) -> FramePicture:
