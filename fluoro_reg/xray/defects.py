@@ -7,12 +7,11 @@ of one extreme grey with hard edges, near the image's border.
 """
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from fluoro_reg.xray.coarse import CoarseImage
 
-_CLIPPED_WITHIN = 0.002  # of the range of greys: what counts as "at the end"
 _LEAST_CLIPPED = 0.002  # of the field: fewer pixels at the end are its natural extreme
 _TEXT_WITHIN = 0.02  # of the range of greys: glyphs are smoothed and compressed
 _TEXT_MARGIN = 0.22  # of the image's sides
@@ -25,9 +24,7 @@ def clipped_regions(
     coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], at_top: bool
 ) -> Bool[np.ndarray, "rows columns"]:
     """Blocks that lie wholly at one end of the range of greys, where a region of them has its rim taken off."""
-    low, high = float(coarse.low[field].min()), float(coarse.high[field].max())
-    within = _CLIPPED_WITHIN * (high - low)
-    clipped = (coarse.low >= high - within) if at_top else (coarse.high <= low + within)
+    clipped = coarse.low >= coarse.high[field].max() if at_top else coarse.high <= coarse.low[field].min()
     clipped &= field
     if clipped.sum() < _LEAST_CLIPPED * field.sum():
         return np.zeros_like(clipped)
@@ -35,13 +32,24 @@ def clipped_regions(
     return ndimage.binary_erosion(clipped | ~field, np.ones((3, 3), dtype=bool), border_value=1) & field
 
 
-def burnt_in_text(coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
-    """Blocks of small islands of pure white or pure black with hard edges, near the image's border."""
+def burnt_in_text(
+    coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], ascending: Float[np.ndarray, "n"]
+) -> Bool[np.ndarray, "rows columns"]:
+    """Blocks of small islands of pure white or pure black with hard edges, near the image's border.
+
+    Ink is a grey of its own: `ascending` greys of the image must be fewer beside the extreme than at it, as noise's never are.
+    """
     low, high = float(coarse.low.min()), float(coarse.high.max())
     edges = coarse.high - coarse.low >= _TEXT_EDGE * (high - low)
     within = _TEXT_WITHIN * (high - low)
     found = np.zeros_like(field)
-    for extreme in (coarse.high >= high - within, coarse.low <= low + within):
+    places = np.searchsorted(ascending, [low + within, low + 3 * within, high - 3 * within, high - within])
+    black, beside_black, beside_white = places[0], places[1] - places[0], places[3] - places[2]
+    white = len(ascending) - places[3]
+    ends = ((coarse.high >= high - within, white, beside_white), (coarse.low <= low + within, black, beside_black))
+    for extreme, ink, beside in ends:
+        if ink <= beside:
+            continue
         islands = _small_islands(extreme & field, edges)
         if islands.sum() <= _TEXT_SHARE * field.size:
             found |= islands

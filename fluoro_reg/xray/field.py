@@ -80,7 +80,7 @@ def find_field(
 ) -> Field | None:
     """The collimator's opening in a coarse image, or None when nothing looks like one."""
     signed = -image if inverted else image
-    low, high = float(signed[usable].min()), float(np.quantile(signed[usable], 0.995))
+    low, high = float(signed[usable].min()), float(np.quantile(signed[usable], 0.99))
     if high <= low:
         return None
     linear = np.clip((signed - low) / (high - low), 0, 1)

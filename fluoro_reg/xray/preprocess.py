@@ -42,7 +42,7 @@ class PreprocessOptions:
         0.02, "reject a frame whose greys differ by less, after averaging", unit="of the greatest", minimum=0.0, maximum=1.0
     )
     minimum_structure: float = option(
-        0.6, "reject a frame whose neighbouring regions correlate by less: noise", minimum=0.0, maximum=1.0
+        0.3, "reject a frame whose near regions correlate by less: noise", minimum=0.0, maximum=1.0
     )
     maximum_clipped: float = option(
         0.9, "reject a frame with more of its field clipped at one end", unit="share", minimum=0.0, maximum=1.0
@@ -80,7 +80,7 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     seen = _seen(coarse, field, margin)
     if not seen.any():
         return _rejected(image, judged, "no pixel of the image may be used")
-    doubted = _doubted(coarse, seen, intensity, options)
+    doubted = _doubted(image, coarse, seen, intensity, options)
     reason = rejection_of_frame(coarse, seen, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
     mask = _full_mask(image, coarse, field, doubted, margin)
     usable_share = _share(mask)
@@ -113,7 +113,11 @@ def _seen(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.nd
 
 
 def _doubted(
-    coarse: CoarseImage, seen: Bool[np.ndarray, "rows columns"], intensity: Intensity, options: PreprocessOptions
+    image: XrayImage,
+    coarse: CoarseImage,
+    seen: Bool[np.ndarray, "rows columns"],
+    intensity: Intensity,
+    options: PreprocessOptions,
 ) -> Bool[np.ndarray, "rows columns"]:
     """Blocks in the field whose greys say nothing of the anatomy."""
     doubted = np.zeros_like(seen)
@@ -123,7 +127,7 @@ def _doubted(
     if options.mask_clipped in ("air", "both"):
         doubted |= clipped_regions(coarse, seen, at_top=air_is_bright)
     if options.mask_text:
-        doubted |= burnt_in_text(coarse, seen)
+        doubted |= burnt_in_text(coarse, seen, usable_sample(image.pixels, image.mask))
     return doubted
 
 

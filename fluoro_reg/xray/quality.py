@@ -28,12 +28,12 @@ def rejection_of_frame(
             return f"the image is clipped: {share:.0%} of its field has the {end} grey; check exposure and window"
     uneven = beyond_shading(coarse.mean, field)
     least, greatest = np.quantile(uneven[field], (0.01, 0.99))
-    spread = float(greatest - least) / max(abs(low), abs(high))
+    spread = float(greatest - least) / max(float(np.quantile(np.abs(coarse.mean[field]), 0.99)), 1e-30)
     if spread < minimum_contrast:
         return f"the image is blank: beyond smooth shading its greys differ by {spread:.1%}, less than {minimum_contrast:.1%}"
-    structure = correlation_of_neighbours(uneven, field)
+    structure = correlation_of_neighbours(uneven.clip(least, greatest), field)
     if structure < minimum_structure:
-        return f"the image holds noise and no structure: neighbouring regions correlate by {structure:.2f} only"
+        return f"the image holds noise and no structure: near regions correlate by {structure:.2f} only"
     return None
 
 
@@ -51,10 +51,10 @@ def beyond_shading(
 
 
 def correlation_of_neighbours(values: Float[np.ndarray, "rows columns"], field: Bool[np.ndarray, "rows columns"]) -> float:
-    """Correlation of blocks with the ones beside and below them: near 1 for anatomy, near 0 for noise."""
-    pairs = [(np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])]
-    left = np.concatenate([values[a][field[a] & field[b]] for a, b in pairs])
-    right = np.concatenate([values[b][field[a] & field[b]] for a, b in pairs])
+    """Correlation of blocks with those three beside and below, beyond a detector's blur: near 1 for anatomy, 0 for noise."""
+    beside, below = field[:, :-3] & field[:, 3:], field[:-3] & field[3:]
+    left = np.concatenate([values[:, :-3][beside], values[:-3][below]])
+    right = np.concatenate([values[:, 3:][beside], values[3:][below]])
     if left.size < 16:
         return 0.0
     left, right = left - left.mean(), right - right.mean()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Num
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray.image import Intensity
@@ -29,7 +30,8 @@ def read_png_or_tiff(path: Path, frame: int) -> StoredImage:
         check_frame(frame, getattr(picture, "n_frames", 1), path.name)
         picture.seek(frame)
         pixels = np.asarray(picture.convert("RGBA") if picture.mode in ("P", "PA") else picture)
-        white_is_zero = picture.format == "TIFF" and picture.mode.startswith("I;16") and picture.tag_v2.get(262) == 0
+        tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+        white_is_zero = picture.mode.startswith("I;16") and tags.get(262) == 0
     grey, mask = grey_and_mask(pixels, path.name)
     # Pillow inverts WhiteIsZero at 8 bits only
     return StoredImage(65535 - grey if white_is_zero else grey, mask, Intensity.AUTO, None, "pictures carry no geometry")

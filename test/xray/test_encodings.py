@@ -1,0 +1,174 @@
+"""Messages as ROS and rosbags deliver them: every encoding, padded rows, both byte orders, and what is refused."""
+
+import array
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
+
+GREY = {
+    "mono8": "u1",
+    "8UC1": "u1",
+    "8SC1": "i1",
+    "mono16": "u2",
+    "16UC1": "u2",
+    "16SC1": "i2",
+    "32SC1": "i4",
+    "32FC1": "f4",
+    "64FC1": "f8",
+}
+
+
+def message(pixels, encoding, padding=0, big=False, container="array"):
+    """An Image: `pixels` (height, width[, channels]) with `padding` bytes of rubbish after each row."""
+    rows = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).reshape(len(pixels), -1)
+    data = b"".join(row.tobytes() + b"\xa5" * padding for row in rows)
+    held = {"array": array.array("B", data), "ndarray": np.frombuffer(data, np.uint8), "bytes": data, "list": list(data)}
+    step = len(data) // len(pixels)
+    height, width = pixels.shape[:2]
+    return SimpleNamespace(
+        height=height, width=width, encoding=encoding, step=step, is_bigendian=int(big), data=held[container]
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    encoding=st.sampled_from(sorted(GREY)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    padding=st.integers(0, 7),
+    big=st.booleans(),
+    container=st.sampled_from(["array", "ndarray", "bytes", "list"]),
+    seed=st.integers(0, 1000),
+)
+def test_grey_pixels_come_back_as_they_were_sent(encoding, size, padding, big, container, seed):
+    kind = np.dtype(GREY[encoding])
+    values = np.random.default_rng(seed).integers(0, 120, size)
+    pixels = (values * (1.5 if kind.kind == "f" else 1)).astype(kind)
+    decoded = pixels_from_message(message(pixels, encoding, padding, big, container))
+    assert np.array_equal(decoded, pixels) and decoded.dtype.isnative
+
+
+def test_native_grey_is_not_copied():
+    sent = message(np.zeros((4, 6), dtype=np.uint16), "mono16", container="ndarray")
+    assert np.shares_memory(pixels_from_message(sent), sent.data)
+
+
+def test_twelve_bits_in_mono16_are_not_rescaled():
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    assert pixels_from_message(message(pixels, "mono16")).max() == 4095
+
+
+@pytest.mark.parametrize(
+    ("encoding", "order"), [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 3]), ("bgra8", [2, 1, 0, 3])]
+)
+def test_colour_with_equal_channels_is_that_grey_and_a_mark_its_luminance(encoding, order):
+    grey = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
+    colour = np.repeat(grey[..., None], 4, axis=2)
+    assert np.array_equal(pixels_from_message(message(colour[..., order], encoding, 3)), grey)
+    colour[2, 3, :3] = (200, 100, 50)  # red, green, blue
+    decoded = pixels_from_message(message(colour[..., order], encoding, 3))
+    assert decoded[2, 3] == pytest.approx(0.299 * 200 + 0.587 * 100 + 0.114 * 50, abs=1e-3)
+    assert decoded[0, 0] == pytest.approx(grey[0, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"encoding": "bayer_rggb8"}, "'bayer_rggb8' is not supported"),
+        ({"encoding": ""}, "is not supported"),
+        ({"step": 5}, "step is 5 bytes"),
+        ({"height": 5}, "were announced"),
+        ({"width": 0}, "is empty"),
+        ({"data": array.array("B")}, "holds 0 bytes"),
+    ],
+)
+def test_messages_that_contradict_themselves_are_refused(changes, complaint):
+    sent = message(np.zeros((4, 6), dtype=np.uint8), "mono8")
+    vars(sent).update(changes)
+    with pytest.raises(InputError, match=complaint):
+        pixels_from_message(sent)
+
+
+def test_the_last_row_needs_no_padding():
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    sent = message(pixels, "mono8", padding=5)
+    sent.data = sent.data[:-5]
+    assert np.array_equal(pixels_from_message(sent), pixels)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("PNG", np.uint8), ("PNG", np.uint16), ("TIFF", np.uint16)])
+def test_lossless_compression_keeps_every_bit(kind, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (12, 17)).astype(dtype)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    sent = SimpleNamespace(format="mono16; png compressed", data=array.array("B", stream.getvalue()))
+    assert np.array_equal(pixels_from_compressed(sent), pixels)
+
+
+def test_jpeg_colour_becomes_grey_nearly():
+    grey = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (64, 1))
+    stream = io.BytesIO()
+    Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(stream, "JPEG", quality=95)
+    decoded = pixels_from_compressed(SimpleNamespace(format="jpeg", data=stream.getvalue()))
+    assert np.abs(decoded.astype(float) - grey).max() < 6
+
+
+@given(data=st.binary(max_size=200))
+def test_garbage_that_claims_to_be_compressed_is_refused(data):
+    with pytest.raises(InputError, match="neither JPEG, PNG nor TIFF"):
+        pixels_from_compressed(SimpleNamespace(format="jpeg", data=data))
+
+
+def info(**changes):
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
+    plain = {"width": 64, "height": 48, "k": [200.0, 0, 31.5, 0, 210.0, 23.5, 0, 0, 1.0], "d": [], "roi": roi}
+    return SimpleNamespace(**{**plain, "binning_x": 0, "binning_y": 0, "distortion_model": "", **changes})
+
+
+def roi(x, y, width, height):
+    return SimpleNamespace(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
+
+
+def test_k_becomes_the_camera():
+    camera = intrinsics_from_message(info(k=np.array(info().k)), 1000.0)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (200.0, 210.0, 31.5, 23.5)
+    assert (camera.width, camera.height, camera.source_to_detector_mm) == (64, 48, 1000.0)
+
+
+def test_roi_then_binning_move_a_ray_to_the_pixel_that_shows_it():
+    camera = intrinsics_from_message(info(roi=roi(10, 6, 40, 30), binning_x=2, binning_y=3))
+    assert (camera.width, camera.height) == (20, 10)
+    u, v = 21.0, 18.0  # a pixel of the full image and its ray
+    x, y = (u - 31.5) / 200, (v - 23.5) / 210
+    # it lies 11 columns and 12 rows into the ROI; a binned pixel i is centred between full pixels 2i and 2i + 1
+    assert camera.fx * x + camera.cx == pytest.approx((11 - 0.5) / 2)
+    assert camera.fy * y + camera.cy == pytest.approx((12 - 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"k": [0.0] * 9}, "uncalibrated"),
+        ({"k": [float("nan"), 0, 1, 0, 1, 1, 0, 0, 1]}, "finite"),
+        ({"k": [-1.0, 0, 1, 0, 1, 1, 0, 0, 1]}, "positive focal"),
+        ({"d": [0.1, 0, 0, 0, 0]}, "rectify"),
+        ({"d": [float("nan")]}, "rectify"),
+        ({"width": 0}, "size must be positive"),
+        ({"roi": roi(60, 0, 10, 10)}, "ROI 10 x 10"),
+        ({"binning_x": 100}, "binning 100"),
+    ],
+)
+def test_camera_infos_that_cannot_be_used_are_refused(changes, complaint):
+    with pytest.raises(InputError, match=complaint):
+        intrinsics_from_message(info(**changes))
+
+
+def test_zero_distortion_of_any_length_is_no_distortion():
+    assert intrinsics_from_message(info(d=[0.0] * 5, distortion_model="plumb_bob")).fx == 200.0
