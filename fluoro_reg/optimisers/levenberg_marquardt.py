@@ -23,9 +23,14 @@ L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
 class Linearised(Protocol):
     """Cost, gradient and Gauss-Newton Hessian of a batch."""
 
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
+    @property
+    def cost(self) -> Float[Tensor, "batch"]: ...
+
+    @property
+    def gradient(self) -> Float[Tensor, "batch 6"]: ...
+
+    @property
+    def hessian(self) -> Float[Tensor, "batch 6 6"]: ...
 
 
 @runtime_checkable
@@ -64,7 +69,7 @@ class LevenbergMarquardt:
             if rows.numel() == 0:
                 break
             current = take(here, rows)
-            step = self._step(current, damping[rows])
+            step, solved = self._step(current, damping[rows])
             trial = problem.retract(take(at, rows), step)
             better = problem.cost(trial, current) < current.cost
             won = better.nonzero().squeeze(-1)
@@ -74,16 +79,20 @@ class LevenbergMarquardt:
                 here = put(here, rows[won], problem.linearise(gained))
             damping[rows] = torch.where(better, (damping[rows] / 5).clamp_min(1e-6), damping[rows] * 4)
             promise = -(step * current.gradient.double()).sum(-1)
-            converged[rows] = promise < self.tolerance * current.cost
+            converged[rows] = solved & (promise < self.tolerance * current.cost)
         return at, here, converged
 
-    def _step(self, here: Linearised, damping: Float[Tensor, "batch"]) -> Float[Tensor, "batch 6"]:
+    def _step(
+        self, here: Linearised, damping: Float[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
+        """The damped step, and whether its equations could be solved: no step (zero) for want of a solution is no convergence."""
         hessian, gradient = here.hessian.double(), here.gradient.double()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20
         damped = hessian + torch.diag_embed(damping[:, None] * diagonal + floor)
         step, info = torch.linalg.solve_ex(damped, -gradient[..., None])
-        step = torch.where((info == 0)[:, None], step.squeeze(-1), torch.zeros_like(gradient)).nan_to_num(0.0, 0.0, 0.0)
+        solved = (info == 0) & torch.isfinite(step).all(dim=(-2, -1))
+        step = torch.where(solved[:, None], step.squeeze(-1), torch.zeros_like(gradient))
         lengths = torch.stack([step[:, :3].norm(dim=-1), step[:, 3:].norm(dim=-1)], dim=-1)
         limit = torch.tensor(self.largest_step, dtype=torch.float64)
-        return step * (limit / lengths.clamp_min(1e-12)).amin(-1, keepdim=True).clamp_max(1.0)
+        return step * (limit / lengths.clamp_min(1e-12)).amin(-1, keepdim=True).clamp_max(1.0), solved

@@ -46,7 +46,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
-    """The outcome and its sentence; the first gate that fails decides."""
+    """The outcome and its sentence; the first gate that fails decides. NaN fails every one: hence `not ... >=`."""
     e = evidence
     near, far = gate.depth_range_mm
     if not near <= e.depth_mm <= far:
@@ -56,7 +56,7 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         )
     if e.pixels < gate.minimum_pixels:
         return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
-    if e.overlap < gate.minimum_overlap:
+    if not e.overlap >= gate.minimum_overlap:
         return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
     least, least_patch = gate.minimum_similarity, gate.minimum_patch_similarity
     if e.near_object:
@@ -66,7 +66,7 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
     if not e.patch_similarity >= least_patch:
         reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {least_patch}"
         return Outcome.REJECTED_POSE, reason
-    if e.rival_similarity is not None and e.similarity - e.rival_similarity < gate.minimum_margin:
+    if e.rival_similarity is not None and not e.similarity - e.rival_similarity >= gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
         return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"

@@ -43,7 +43,7 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
-        rival_similarity=max((float(similarity[k]) for k in rivals), default=None),
+        rival_similarity=float(similarity[rivals].max()) if rivals else None,
         pixels=int((weight[0] > 0).sum()),
         overlap=float(weight[0].sum() / at.near[0].sum().clamp_min(1.0)),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),

@@ -80,7 +80,7 @@ def _read(path: Path) -> Method:
         from_mapping(StageOptions, stage, f"{path.name}, stage {i}") for i, stage in enumerate(content.pop("stages"))
     )
     search = from_mapping(SearchOptions, content.pop("search", {}), f"{path.name}, search")
-    header = {"description": str(content.pop("description")), "needs": tuple(content.pop("needs", ("start",)))}
+    description, needs = str(content.pop("description")), tuple(content.pop("needs", ("start",)))
     if content:
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: description, needs, search, stages")
-    return Method(name=path.stem, search=search, stages=stages, **header)
+    return Method(path.stem, description, needs, search=search, stages=stages)

@@ -20,7 +20,6 @@ from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.solver import Refined, Solver
-from fluoro_reg.registration.support import Extent
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocess import Preprocessed, preprocess
@@ -49,7 +48,7 @@ class Registrar:
         self.method = load_method(self.options.method)
         self.renderers = CoarseRenderers(self.volume, resolve_device(self.options.device))
         self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
-        self.corners_patient = box_corners(self.volume, Extent.of(self.volume))
+        self.corners_patient = box_corners(self.volume, self.renderers.extent)
         self.metric = PoseMetric(reference_points(self.corners_patient))
         self.model = object_model(self.volume, self.options, self.corners_patient.mean(0))
 

@@ -29,14 +29,18 @@ class CoarseRenderers:
 
     volume: CTVolume
     device: str
+    extent: Extent = field(init=False)
     _made: dict[tuple[int, int, int], tuple[AbstractRenderer, Extent]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.extent = Extent.of(self.volume)
 
     def for_pixel(self, pixel_mm: float) -> tuple[AbstractRenderer, Extent]:
         """The renderer whose voxels are no larger than a pixel at the object, and no smaller than need be."""
         si, sj, sk = (max(1, int(pixel_mm / size)) for size in self.volume.voxel_size_mm)
         if (si, sj, sk) not in self._made:
             coarse = self.volume.downsampled((si, sj, sk))
-            self._made[si, sj, sk] = make_renderer(coarse, self.device), Extent.of(coarse)
+            self._made[si, sj, sk] = make_renderer(coarse, self.device), self.extent.coarsened((si, sj, sk))
         return self._made[si, sj, sk]
 
 
@@ -84,7 +88,7 @@ class ImageScales:
         low, high = projected_box(self.corners_patient, poses, camera)
         left, top = (max(0, math.floor(float(x) - margin_px)) for x in low)
         right, bottom = (math.ceil(float(x) + margin_px) for x in high)
-        left, top = min(left, camera.width - 8), min(top, camera.height - 8)
+        left, top = max(0, min(left, camera.width - 8)), max(0, min(top, camera.height - 8))
         right, bottom = min(max(right, left + 7), camera.width - 1), min(max(bottom, top + 7), camera.height - 1)
         return left, top, right - left + 1, bottom - top + 1
 

@@ -35,10 +35,11 @@ def search(objective: PoseObjective, start: RigidTransform, options: SearchOptio
     turned = turned_starts(start, pivot, options)
     scale = objective.scale
     depth = turned.apply(pivot[None])[:, 0, 2]
-    reach = max(1, math.ceil(options.shift_mm * scale.intrinsics.fx / float(depth.mean())))
+    focal = torch.tensor([scale.intrinsics.fx, scale.intrinsics.fy], dtype=torch.float64)
+    reach = max(1, math.ceil(options.shift_mm * float(focal.max()) / float(depth.mean())))
     moving, weight = _rendered_wide(objective, turned, reach)
     correlation, shift = best_shifts(scale.fixed, scale.usable, moving, weight, reach)
-    millimetres = shift.double() * (depth / scale.intrinsics.fx)[:, None]
+    millimetres = shift.double() * depth[:, None] / focal
     translation = torch.cat([turned.translation[:, :2] + millimetres, turned.translation[:, 2:]], dim=-1)
     return Candidates(RigidTransform(turned.rotation, translation), correlation.double())
 

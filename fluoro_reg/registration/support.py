@@ -48,6 +48,16 @@ class Extent:
             cut_low[axis], cut_high[axis] = (end > CUT_SHARE * body.max() for end in (body[0], body[-1]))
         return Extent(low, high, cut_low, cut_high)
 
+    def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":
+        """The same box in the voxels of `CTVolume.downsampled`.
+
+        The last block beyond a cut may be half air: it is neither the body that would show the cut nor a complete voxel.
+        """
+        factors = torch.tensor(factors_ijk, dtype=torch.float64)
+        last_complete = ((self.high + 1) / factors).floor() - 1
+        high = torch.where(self.cut_high, last_complete.clamp_min(0), (self.high / factors).floor())
+        return Extent((self.low / factors).floor(), high, self.cut_low, self.cut_high)
+
 
 def _occupied(filled: Bool[Tensor, "k j i"], dim: int) -> Tensor:
     others = tuple(d for d in range(3) if d != dim)
