@@ -30,7 +30,7 @@ class DemoScreen:
     def step(self, what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
         """A step that takes a while; gives a function (done, of) that moves the bar, and afterwards a line with the time."""
         begin = time.monotonic()
-        with self._bar() as bar:
+        with self._bar(counts=total is not None) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done, of: bar.update(task, completed=done, total=of)
         seconds = time.monotonic() - begin
@@ -40,7 +40,7 @@ class DemoScreen:
     def frames(self, total: int) -> Iterator[Callable[["FrameRecord"], None]]:
         """The table of frames; gives a function that adds a line."""
         self._console.print(Text(f"\n{HEAD}", style="bold"))
-        with self._bar() as bar:
+        with self._bar(counts=True) as bar:
             task = bar.add_task("registering", total=total)
 
             def show(record: "FrameRecord") -> None:
@@ -63,8 +63,8 @@ class DemoScreen:
         self._console.print(Panel(lines, title=title, border_style=style, expand=False, padding=(1, 3)))
         self._console.print(f"\nreport: {folder / 'report.html'}", soft_wrap=True)
 
-    def _bar(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    def _bar(self, counts: bool) -> Progress:
+        columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if counts else [])]
         return Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
 
 

@@ -87,7 +87,8 @@ class RosProcess:
         if status:
             for reader in self._readers:
                 reader.join(1)
-            raise RosProcessError(self._explained(f"{self.name} ended with status {status}"))
+            how = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
+            raise RosProcessError(self._explained(f"{self.name} {how}"))
 
     def end(self) -> None:
         """Asks it to end, ever less politely."""

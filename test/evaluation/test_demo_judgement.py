@@ -70,7 +70,7 @@ def test_a_rejected_frame_has_the_latency_of_its_rejection_and_no_error():
         (TRANSFORMS, (0, 1), "transforms on /tf that belong to no accepted frame: 1"),
         ([*TRANSFORMS[:2], heard(STAMPS[2]), TRANSFORMS[2]], (0, 1, 2, 3), "blank frames accepted: 1"),
         ([TRANSFORMS[1], TRANSFORMS[0], TRANSFORMS[2]], (0, 1, 3), "the stamps on /tf do not increase"),
-        ([], (), "no frame was accepted"),
+        (TRANSFORMS[:1], (0,), "only 1 of 3 X-rays of the patient were accepted"),
         ([heard(STAMPS[0], 6.0), *TRANSFORMS[1:]], (0, 1, 3), "an accepted pose is wrong by 6.0 mm, more than 5 mm"),
         ([heard(STAMPS[n], 2.0) for n in (0, 1, 3)], (0, 1, 3), "the median mTRE is 2.00 mm, more than 1 mm"),
     ],

@@ -20,6 +20,7 @@ function show(index) {
   part("reason").textContent = frame.reason;
   part("published").textContent = frame.published;
   part("error").textContent = frame.error ? `${frame.error} mm` : "no transform";
+  part("label").textContent = frame.error ? "true 3-D error (mTRE)" : "whoever looks finds nothing";
   for (const [name, unit] of Object.entries(UNITS)) part(name).textContent = frame[name] ? `${frame[name]} ${unit}` : "";
   cells.forEach((cell, n) => cell.setAttribute("aria-current", String(n === current)));
 }
