@@ -100,7 +100,7 @@ link_shares() {  # what an ament installation would hold and an editable pip ins
 }
 
 make_environment() {
-  local begin="$SECONDS" system=() limits=()
+  local begin="$SECONDS" extras=formats,decoders,test,dev system=() limits=()
   rm -rf "$venv"
   if installed_ros "$python"; then
     system=(--system-site-packages)
@@ -110,12 +110,13 @@ make_environment() {
   fi
   "$python" -m venv "${system[@]}" "$venv" || die "$python could not make an environment in $venv"
   : >"$setup_log"
-  if [ "${#system[@]}" -gt 0 ]; then  # compiled packages of ROS (cv_bridge) need the numpy they were built with
+  if [ "${#system[@]}" -gt 0 ]; then  # compiled packages of ROS (cv_bridge) need the numpy that they were built with
     "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$venv/limits.txt" 2>/dev/null && limits=(-c "$venv/limits.txt")
   fi
+  "$venv/bin/python" -c 'import cv2' >/dev/null 2>&1 || extras="$extras,opencv"  # an installed ROS may bring its own
   pip_install "torch" "${limits[@]}" ${FLUORO_REG_TORCH_INDEX:+--index-url "$FLUORO_REG_TORCH_INDEX"} \
     "${FLUORO_REG_TORCH:-torch==2.13.0}"
-  pip_install "fluoro_reg" "${limits[@]}" -e "$project[formats,decoders,opencv,test,dev]"
+  pip_install "fluoro_reg" "${limits[@]}" -e "$project[$extras]"
   [ "${#system[@]}" -gt 0 ] || install_ros_wheels
   link_shares
   say "ready in $((SECONDS - begin)) s"

@@ -28,6 +28,7 @@ try:
 except ImportError:  # Humble's name of the module
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+WAITING_INFOS = 10  # of images the last one counts; an info lost while an image is taken in would cost that image its frame
 COUNTED = {StampVerdict.DUPLICATE: "duplicate stamps", StampVerdict.LATE: "late stamps", StampVerdict.RESTARTED: "restarts"}
 
 
@@ -51,8 +52,8 @@ class ImageInput:
         compressed = options.image_transport == "compressed"
         image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._subscriptions = [
-            self._subscribe(image_type, image_topic, self._on_image),
-            self._subscribe(CameraInfo, "camera_info", self._on_info),
+            self._subscribe(image_type, image_topic, 1, self._on_image),
+            self._subscribe(CameraInfo, "camera_info", WAITING_INFOS, self._on_info),
         ]
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
         self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)
@@ -63,9 +64,9 @@ class ImageInput:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _subscribe(self, message_type: type, topic: str, callback: Callable) -> Subscription:
+    def _subscribe(self, message_type: type, topic: str, depth: int, callback: Callable) -> Subscription:
         def subscribe(events: SubscriptionEventCallbacks | None) -> Subscription:
-            profile = image_profile(self._options.qos.image)
+            profile = image_profile(self._options.qos.image, depth)
             overrides = QoSOverridingOptions.with_default_policies()
             return self._node.create_subscription(
                 message_type, topic, callback, profile, event_callbacks=events, qos_overriding_options=overrides
@@ -109,14 +110,14 @@ class ImageInput:
         )
 
 
-def image_profile(name: str) -> QoSProfile:
-    """The QoS of images by its name in the parameters, keep last 1: an older image is of no use."""
+def image_profile(name: str, depth: int) -> QoSProfile:
+    """The QoS of images and their CameraInfo by its name in the parameters."""
     if name == "reliable":
         return QoSProfile(
-            depth=1,
+            depth=depth,
             history=QoSHistoryPolicy.KEEP_LAST,
             reliability=QoSReliabilityPolicy.RELIABLE,
             durability=QoSDurabilityPolicy.VOLATILE,
         )
     base = qos_profile_sensor_data if name == "sensor_data" else qos_profile_system_default
-    return QoSProfile(depth=1, history=QoSHistoryPolicy.KEEP_LAST, reliability=base.reliability, durability=base.durability)
+    return QoSProfile(depth=depth, history=QoSHistoryPolicy.KEEP_LAST, reliability=base.reliability, durability=base.durability)

@@ -114,7 +114,7 @@ class Bench:
         self.until(lambda: self.images.get_subscription_count() > 0 and self.infos.get_subscription_count() > 0)
         self.until(lambda: len(self.heard["valid"]) > 0)
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Spins until the condition holds; fails when it does not in time."""
         end = time.monotonic() + timeout_s
         while not condition():

@@ -15,6 +15,9 @@ from ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, camera_info, image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from fluoro_reg.errors import InputError
+from fluoro_reg.ros.player import BagPlayer, opened
+
 pytestmark = pytest.mark.ros
 
 FRAMES = 8
@@ -86,8 +89,9 @@ def test_a_bag_goes_through_the_node_to_the_listener(start, tmp_path, plugin):
     assert node.wait(10) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("autostart", ["false", "true"])
+@pytest.mark.parametrize(
+    ("number", "autostart"), [(signal.SIGINT, "true"), (signal.SIGTERM, "true"), (signal.SIGTERM, "false")]
+)
 def test_a_signal_ends_the_node_in_order(start, number, autostart):
     probe = rclpy.create_node("probe")
     node = start([*FAKE_NODE, "--ros-args", "-p", f"autostart:={autostart}", "-r", "__node:=ends_in_order"])
@@ -102,41 +106,43 @@ def test_a_signal_ends_the_node_in_order(start, number, autostart):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize(
-    ("parameters", "sentence"),
-    [
-        (["-p", "ct.path:=/nowhere/ct"], "cannot configure: there is no CT at 'ct'"),
-        ([], "cannot configure: the parameter ct.path is empty"),
-        (["-p", "gate.minimum_similarty:=0.2"], "did you mean 'gate.minimum_similarity'?"),
-    ],
-)
-def test_an_autostart_with_unusable_input_ends_with_a_sentence(start, parameters, sentence):
-    node = start(ros_program("node", "--ros-args", "-p", "autostart:=true", *parameters))
-    _, errors = node.communicate(timeout=30)
+def test_an_autostart_with_unusable_input_ends_with_a_sentence(start):
+    node = start(ros_program("node", "--ros-args", "-p", "autostart:=true", "-p", "ct.path:=/nowhere/ct"))
+    _, errors = node.communicate(timeout=60)
     assert node.returncode == 2
-    assert sentence in errors
+    assert "cannot configure: there is no CT at 'ct'; check the path" in errors
     assert "Traceback" not in errors
 
 
 def test_a_player_without_a_bag_says_so(start, tmp_path):
     player = start(ros_program("player", str(tmp_path / "nothing")))
-    _, errors = player.communicate(timeout=30)
+    _, errors = player.communicate(timeout=60)
     assert player.returncode == 2
     assert "nothing is no rosbag2" in errors
     assert "Traceback" not in errors
 
 
-def test_a_player_whom_nobody_hears_says_so(start, tmp_path):
+@pytest.fixture
+def make_player(tmp_path):
+    """A player of a small bag, in this process."""
     write_bag(tmp_path / "bag", StoragePlugin.SQLITE3)
-    player = start(ros_program("player", str(tmp_path / "bag"), "--wait", "0.5", "--topics", "/carm/image_raw"))
-    _, errors = player.communicate(timeout=30)
-    assert player.returncode == 2
-    assert "nobody listens to /carm/image_raw after 0.5 s" in errors
+    players = []
+
+    def make(topics):
+        players.append(BagPlayer(reader, topics))
+        return players[-1]
+
+    with opened(tmp_path / "bag") as reader:
+        yield make
+    for player in players:
+        player.destroy_node()
 
 
-def test_a_topic_that_the_bag_lacks_is_named(start, tmp_path):
-    write_bag(tmp_path / "bag", StoragePlugin.SQLITE3)
-    player = start(ros_program("player", str(tmp_path / "bag"), "--topics", "/carm/images"))
-    _, errors = player.communicate(timeout=30)
-    assert player.returncode == 2
-    assert "the bag has no topic /carm/images; it has /carm/camera_info, /carm/image_raw" in errors
+def test_a_player_whom_nobody_hears_says_so(make_player):
+    with pytest.raises(InputError, match=r"nobody listens to /carm/image_raw, /tf after 0.2 s"):
+        make_player(["/carm/image_raw"]).wait_for_listeners(0.2, also=["/tf"])
+
+
+def test_a_topic_that_the_bag_lacks_is_named(make_player):
+    with pytest.raises(InputError, match="the bag has no topic /carm/images; it has /carm/camera_info, /carm/image_raw"):
+        make_player(["/carm/images"])
