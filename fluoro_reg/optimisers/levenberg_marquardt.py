@@ -85,7 +85,7 @@ class LevenbergMarquardt:
     def _step(
         self, here: Linearised, damping: Float[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
-        """The damped step, and whether its equations could be solved: no step (zero) for want of a solution is no convergence."""
+        """The damped step, and whether its equations have a solution: a zero step for want of one is no convergence."""
         hessian, gradient = here.hessian.double(), here.gradient.double()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20

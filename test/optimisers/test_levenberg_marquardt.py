@@ -101,6 +101,19 @@ def test_an_infinitely_bad_start_stays_where_it_is_and_breaks_nothing(problem):
     assert torch.isinf(system.cost).all()
 
 
+def test_a_start_whose_equations_have_no_solution_has_not_converged(problem):
+    class Broken(Curved):
+        def linearise(self, at: Point) -> System:
+            batch = at.x.shape[0]
+            hessian = torch.full((batch, 6, 6), torch.nan, dtype=torch.float64)
+            return System(torch.ones(batch, dtype=torch.float64), torch.ones(batch, 6), hessian)
+
+    start = torch.zeros(1, 6, dtype=torch.float64)
+    at, _, converged = LevenbergMarquardt().minimise(Broken(problem.minimum, problem.weight), Point(start))
+    torch.testing.assert_close(at.x, start)
+    assert not converged.any()
+
+
 def test_take_and_put_touch_only_their_rows():
     batch = System(torch.arange(4.0), torch.zeros(4, 6), torch.zeros(4, 6, 6))
     rows = torch.tensor([2, 0])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from fluoro_reg.ct.volume import CTVolume
@@ -54,6 +55,14 @@ def test_incomplete_rays_are_those_that_a_longer_ct_changes():
     assert complete.any()
     assert not (changed & complete).any()
     assert (~complete & ~changed).float().mean() < 0.1  # and hardly more than necessary
+
+
+@pytest.mark.parametrize("height", [60, 61, 62, 63])
+def test_a_cut_is_a_cut_at_every_coarseness(height):
+    """A last block that is mostly air beyond the CT neither hides the cut nor passes for a complete voxel."""
+    extent = Extent.of(_column(height)).coarsened((4, 4, 4))
+    assert extent.cut_high.tolist() == [False, False, True]
+    assert (extent.low.tolist(), extent.high.tolist()) == ([2.0, 2.0, 0.0], [12.0, 12.0, 14.0])
 
 
 def test_near_an_object_grows_its_support_by_the_margin():
