@@ -76,11 +76,12 @@ def load_method(name: str) -> Method:
 
 def _read(path: Path) -> Method:
     content: dict[str, Any] = load_yaml(path)
-    stages = tuple(
-        from_mapping(StageOptions, stage, f"{path.name}, stage {i}") for i, stage in enumerate(content.pop("stages"))
-    )
-    search = from_mapping(SearchOptions, content.pop("search", {}), f"{path.name}, search")
-    description, needs = str(content.pop("description")), tuple(content.pop("needs", ("start",)))
+    rows, searched = content.pop("stages", None), content.pop("search", {})
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in (*rows, searched)):
+        raise InputError(f"{path.name} needs 'stages', a list of one or more sections of settings; 'search' is one section")
+    stages = tuple(from_mapping(StageOptions, row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
+    search = from_mapping(SearchOptions, searched, f"{path.name}, search")
+    description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
     if content:
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: description, needs, search, stages")
     return Method(path.stem, description, needs, search=search, stages=stages)
