@@ -109,7 +109,8 @@ def write_report(folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outc
     start = StartPose.read(scene, first, truth.points_patient)
     pictures = paint(read_ct(scene.ct), scene, start, outcome.records)
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
-    about = Circumstances(COMMANDS.format(**topics), configuration, versions(), len(truth.points_patient))
+    seed = yaml.safe_load(configuration)["recording"]["seed"]
+    about = Circumstances(COMMANDS.format(**topics), configuration, versions(), len(truth.points_patient), seed)
     report = DemoReport(outcome.records, outcome.summary, outcome.shortcomings, pictures, about)
     _write(folder / "report.html", demo_html(report))
     before_and_after(pictures).save(folder / "overlay.png", optimize=True)

@@ -20,12 +20,13 @@ from fluoro_reg.evaluation.report_plots import error_plot, latency_plot
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What one needs to know to run it again: commands, the effective configuration (YAML), versions, the machine."""
+    """What one needs to know to run it again. `configuration` is YAML, `versions` includes the machine."""
 
     commands: str
     configuration: str
     versions: Mapping[str, str]
     landmarks: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def demo_html(report: DemoReport) -> str:
         strip="".join(_cell(record) for record in report.records),
         stills=_stills(report),
         landmarks=about.landmarks,
+        seed=about.seed,
         device=escape(f"computed on the {report.summary['device'].upper()}"),
         error_plot=error_plot(report.records),
         latency_plot=latency_plot(report.records),

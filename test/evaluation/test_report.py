@@ -46,7 +46,7 @@ def record(index):
 def report():
     records = [record(index) for index in range(8)]
     frames = [FramePicture(webp(), webp() if r.accepted else None) for r in records]
-    about = Circumstances("fluoro-reg demo --out <DIR>", "a: <b>", {"torch": "2.0 <x>"}, 19)
+    about = Circumstances("fluoro-reg demo --out <DIR>", "a: <b>", {"torch": "2.0 <x>"}, 19, 7)
     return DemoReport(records, summary(records, 6), [], DemoPictures(frames, webp(), 10.0), about)
 
 
@@ -115,6 +115,7 @@ def test_the_verdict_and_the_key_figures_are_on_the_page(page, report):
     assert f"<b>{median} <small>mm</small></b><span>median true 3-D error" in page
     assert "<b>2 <small>of 2</small></b><span>blank frames rejected" in page
     assert "not a medical device" in page
+    assert "its seed, 7." in page
     assert page.count('<td class="text"><span class="chip') == 8
 
 
