@@ -8,6 +8,7 @@ touches every pixel.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
@@ -16,7 +17,7 @@ COARSE_SIZE = 96
 
 @dataclass(frozen=True, slots=True)
 class CoarseImage:
-    """Blocks of `factor` x `factor` pixels: their mean, least and greatest value, and whether half of each may be used."""
+    """Blocks of `factor` x `factor` pixels: mean, least and greatest of the usable, and whether half of each is."""
 
     mean: Float[np.ndarray, "rows columns"]
     low: Float[np.ndarray, "rows columns"]
@@ -28,10 +29,27 @@ class CoarseImage:
 def coarse_image(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]) -> CoarseImage:
     """Blocks that make the longer side about `COARSE_SIZE`; incomplete blocks at the end are dropped."""
     factor = max(1, round(max(pixels.shape) / COARSE_SIZE))
-    blocks = _blocks(pixels, factor)
-    mean, low, high = blocks.mean(1).mean(-1), blocks.amin(1).amin(-1), blocks.amax(1).amax(-1)
-    usable = _blocks(mask, factor).sum(1).sum(-1) * 2 >= factor * factor
+    if bool(mask.all()):
+        blocks = _blocks(pixels, factor)
+        mean, low, high = blocks.mean(1).mean(-1), blocks.amin(1).amin(-1), blocks.amax(1).amax(-1)
+        usable = torch.ones(mean.shape, dtype=torch.bool)
+    else:
+        mean, low, high, usable = _of_usable(pixels, mask, factor)
     return CoarseImage(mean.numpy(), low.numpy(), high.numpy(), usable.numpy(), factor)
+
+
+def _of_usable(
+    pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"], factor: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Statistics of usable pixels alone; blocks without any take the least usable value, so that nothing masked is seen."""
+    least = pixels[mask].min() if bool(mask.any()) else pixels.new_zeros(())
+    counted = _blocks(mask, factor).sum(1).sum(-1)
+    some = counted > 0
+    total = _blocks(torch.where(mask, pixels, 0.0), factor).sum(1).sum(-1)
+    low = _blocks(torch.where(mask, pixels, torch.inf), factor).amin(1).amin(-1)
+    high = _blocks(torch.where(mask, pixels, -torch.inf), factor).amax(1).amax(-1)
+    mean, low, high = (torch.where(some, value, least) for value in (total / counted.clamp_min(1), low, high))
+    return mean, low, high, counted * 2 >= factor * factor
 
 
 def _blocks(image: Shaped[Tensor, "height width"], factor: int) -> Shaped[Tensor, "rows factor columns factor"]:

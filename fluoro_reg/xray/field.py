@@ -28,7 +28,7 @@ _LEAST_QUALITY = 0.7
 _LEAST_CONTRAST = 0.15
 _GREATEST_GRADIENT = 0.6
 _GREATEST_UNEVENNESS = 0.2  # of the range, standard deviation outside
-_PAINTED_QUALITY, _PAINTED_CONTRAST, _PAINTED_GRADIENT = 0.85, 0.3, 0.2
+_PAINTED_QUALITY, _PAINTED_CONTRAST, _PAINTED_GRADIENT, _PAINTED_VARIATION = 0.85, 0.3, 0.2, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class Field:
     """A convex opening in coarse pixels: `planes` (a, b, c) with a row + b column + c <= 0 inside.
 
     `quality` 0 to 1 is how much it looks like a collimator; `contrast` 0 to 1 how much brighter its inside is; `gradient` how
-    far brightness goes on rising inside, which an edge of air does and an edge of lead does not.
+    far brightness goes on rising inside, which an edge of air does and an edge of lead does not; `variation` how much the
+    brightness inside changes along the edge, relative to itself.
     """
 
     planes: Float[np.ndarray, "n 3"]
     quality: float
     contrast: float
     gradient: float
+    variation: float
 
     def mask(self, height: int, width: int, factor: int, margin: float) -> Bool[np.ndarray, "height width"]:
         """The opening in full pixels, `margin` coarse pixels inside its edge."""
@@ -60,19 +62,24 @@ class Field:
 
 
 def find_opening(coarse: CoarseImage, intensity: Intensity) -> Field | None:
-    """A collimator's opening, in dark for photons and in bright for attenuation, or that of a shutter painted otherwise."""
-    bright = intensity is Intensity.ATTENUATION
-    field = find_field(coarse.mean, coarse.usable, inverted=bright)
-    if field is not None or not _painted_corner(coarse, bright):
+    """A collimator's opening, in dark for photons, in bright for attenuation, or in black painted over attenuation."""
+    if intensity is Intensity.TRANSMITTED:
+        return find_field(coarse.mean, coarse.usable)
+    field = find_field(coarse.mean, coarse.usable, inverted=True)
+    if field is not None or not _painted_corners(coarse):
         return field
-    return as_painted(find_field(coarse.mean, coarse.usable, inverted=not bright))
+    return as_painted(find_field(coarse.mean, coarse.usable), coarse)
 
 
-def as_painted(field: Field | None) -> Field | None:
-    """A field in the wrong surround, if it is as sharp as only a painted shutter is: else it may be a body in air."""
-    if field is None or field.quality < _PAINTED_QUALITY or field.contrast < _PAINTED_CONTRAST:
+def as_painted(field: Field | None, coarse: CoarseImage) -> Field | None:
+    """A field of attenuation in a black surround, if that can only be painted: else it is a body in air.
+
+    Painted black is one grey to the corners; its edge is sharp; and what it cuts through is anatomy of changing density.
+    """
+    if field is None or not _painted_corners(coarse) or field.gradient > _PAINTED_GRADIENT:
         return None
-    return field if field.gradient <= _PAINTED_GRADIENT else None
+    believable = field.quality >= _PAINTED_QUALITY and field.contrast >= _PAINTED_CONTRAST
+    return field if believable and field.variation >= _PAINTED_VARIATION else None
 
 
 def find_field(
@@ -95,12 +102,10 @@ def find_field(
     return best
 
 
-def _painted_corner(coarse: CoarseImage, dark: bool) -> bool:
-    """Whether a corner of the image is of one grey, the least (or the greatest) of all."""
+def _painted_corners(coarse: CoarseImage) -> bool:
+    """Whether all four corners are of one grey, the least of all: a CT that ends in view has two of air."""
     corners = (np.array([0, 0, -1, -1]), np.array([0, -1, 0, -1]))
-    low, high = coarse.low[corners], coarse.high[corners]
-    extreme = coarse.low.min() if dark else coarse.high.max()
-    return bool(((low == high) & (low == extreme)).any())
+    return bool((coarse.high[corners] <= coarse.low.min()).all())
 
 
 def _opened(linear: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows columns"]:
@@ -152,7 +157,14 @@ def _examined(outside: Bool[np.ndarray, "rows columns"], linear: np.ndarray, ope
     quality *= float((steps > 0.02).mean()) * outline.regularity()
     if quality < _LEAST_QUALITY or contrast < _LEAST_CONTRAST or gradient > _GREATEST_GRADIENT:
         return None
-    return Field(outline.sharpened(opened), quality, contrast, max(gradient, _rise_inside(linear, outline)))
+    gradient, variation = max(gradient, _rise_inside(linear, outline)), _variation(linear[outline.inward(beyond, 4)])
+    return Field(outline.sharpened(opened), quality, contrast, gradient, variation)
+
+
+def _variation(values: Float[np.ndarray, "n"]) -> float:
+    """The middle half's span relative to the median."""
+    lower, middle, upper = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((upper - lower) / max(middle, 1e-9))
 
 
 def _largest(region: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:

@@ -41,8 +41,8 @@ def judge_polarity(coarse: CoarseImage) -> Polarity:
     transmitted = score >= 0
     intensity = Intensity.TRANSMITTED if transmitted else Intensity.ATTENUATION
     confidence = float(1 / (1 + np.exp(-abs(score))))
-    field, other = (dark_outside, bright_outside) if transmitted else (bright_outside, dark_outside)
-    return Polarity(intensity, confidence, field or as_painted(other))
+    field = dark_outside if transmitted else bright_outside or as_painted(dark_outside, coarse)
+    return Polarity(intensity, confidence, field)
 
 
 def polarity_evidence(coarse: CoarseImage) -> tuple[dict[str, float], Field | None, Field | None]:

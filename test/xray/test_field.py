@@ -70,6 +70,12 @@ def test_a_body_in_air_is_no_collimated_field(seed):
         assert mask_of(pixels, intensity).all()
 
 
+def test_a_box_in_air_is_no_painted_shutter():
+    box = np.where(rectangle(SIZE, 0.2, 0.25, 0.75, 0.8), np.linspace(2.0, 2.02, SIZE), 0.0)
+    assert mask_of(box, Intensity.ATTENUATION).all()
+    assert mask_of(np.exp(-box), Intensity.TRANSMITTED).all()
+
+
 def test_a_shutter_painted_black_over_bright_bones_is_found():
     integrals = line_integrals(SIZE)
     field = FIELDS["rectangle"]
