@@ -42,7 +42,8 @@ def attempts(
     points = case.landmarks_patient
     far = perturb_to_mtre(case.truth, points, 100.0, points.mean(0), generator)
     from_far = own.register(image, far)
-    error = target_registration_errors(from_far.camera_from_patient, case.truth, points).mtre_mm
+    pose = from_far.camera_from_patient
+    error = GROSS_MM if pose is None else target_registration_errors(pose, case.truth, points).mtre_mm
     return [
         ("another CT", other.register(image, same_place(case.initial, own, other)), False),
         ("mirrored left-right", own.register(mirrored(image, 1), case.initial), False),
@@ -62,16 +63,18 @@ def main() -> None:
     for k, group in enumerate(cases):
         for case in group:
             rows += [(case.name, *row) for row in attempts(case, registrars[k], registrars[1 - k], generator)]
-    print("| attempt | n | accepted | accepted and wrong | highest similarity of a wrong one | its patch similarity |")
+    print(
+        "| attempt | n | accepted | accepted and wrong | highest similarity of a wrong one | highest patch similarity of one |"
+    )
     print("|---|--:|--:|--:|--:|--:|")
     for name in dict.fromkeys(row[1] for row in rows):
         mine = [row for row in rows if row[1] == name]
         wrong = [result for _, _, result, right in mine if not right]
-        worst = max(wrong, key=lambda result: result.similarity or -1.0)
+        scores = [[r.scores.get(s, -1.0) for r in wrong] for s in ("similarity", "patch_similarity")]
         accepted = sum(result.accepted for _, _, result, _ in mine)
         bad = sum(result.accepted for result in wrong)
-        patch = worst.scores.get("patch_similarity", float("nan"))
-        print(f"| {name} | {len(mine)} | {accepted} | {bad} | {worst.similarity:.2f} | {patch:.2f} |")
+        similarity, patch = (max(values, default=-1.0) for values in scores)
+        print(f"| {name} | {len(mine)} | {accepted} | {bad} | {similarity:.2f} | {patch:.2f} |")
     for case_name, name, result, right in rows:
         if result.accepted and not right:
             print(f"ACCEPTED AND WRONG: {case_name}, {name}: {result.reason}; {result.scores}")

@@ -49,7 +49,7 @@ def _read_nifti(path: Path) -> CTVolume:
         check_size(shape, where)
         if np.dtype(image.get_data_dtype()).kind not in "iuf":
             raise InputError(f"{where} holds colours or complex numbers; a CT has one HU a voxel")
-        warnings = _nifti_orientation_warnings(image.header)
+        warnings = _nifti_orientation_warnings(image.header, where)
         patient_from_voxel = _LPS_FROM_RAS @ image.affine
         patient_from_voxel[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
         check_affine(patient_from_voxel, where)
@@ -61,11 +61,11 @@ def _read_nifti(path: Path) -> CTVolume:
     return volume_from_hu(_own(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
 
 
-def _nifti_orientation_warnings(header: Any) -> list[str]:
-    """A NIfTI states its geometry twice, or not at all; either deserves a word."""
+def _nifti_orientation_warnings(header: Any, where: str) -> list[str]:
+    """A NIfTI states its geometry twice, or not at all: then left and right would be a guess, and that is no start."""
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[0] is None and qform[0] is None:
-        return ["the NIfTI states no orientation (sform and qform codes are 0): left and right are a guess"]
+        raise InputError(f"{where} states no orientation (sform and qform codes are 0); write it again with its affine")
     if sform[0] is not None and qform[0] is not None and not np.allclose(sform[0], qform[0], atol=0.05):
         return ["the NIfTI's sform and qform disagree: the sform is used"]
     return []

@@ -18,8 +18,10 @@ from fluoro_reg.registration.result import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for the best pose. `rival_similarity` is the best among distinct poses, `depth_sd_mm` the predicted standard
-    deviation along the optical axis; both None when there is none. `near_object`: residuals are not of the whole image."""
+    """What speaks for the best pose. `rival_similarity` is the best among distinct poses; `depth_sd_mm` and `turn_sd_deg` are
+    predicted standard deviations, along the optical axis and about the axis that is known worst; None when there is none.
+    `near_object`: residuals are not of the whole image.
+    """
 
     similarity: float
     patch_similarity: float
@@ -28,6 +30,7 @@ class Evidence:
     overlap: float
     depth_mm: float
     depth_sd_mm: float | None
+    turn_sd_deg: float | None
     converged: bool
     near_object: bool
 
@@ -41,6 +44,7 @@ class Evidence:
             "overlap": self.overlap,
             "depth_mm": self.depth_mm,
             "depth_sd_mm": self.depth_sd_mm,
+            "turn_sd_deg": self.turn_sd_deg,
         }
         return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
 
@@ -70,6 +74,8 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
         return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
+    if e.turn_sd_deg is None or not e.turn_sd_deg <= gate.maximum_turn_sd_deg:
+        return Outcome.NOT_CONVERGED, "the image leaves a turn undetermined, as of an object that is round about an axis"
     if not e.converged:
         return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out"
     return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"

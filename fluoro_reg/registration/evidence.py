@@ -1,5 +1,6 @@
 """Weighing the refined hypotheses: scores at the finest scale, rivals, covariance, and the verdict of the gates."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,15 +40,16 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
     patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
     rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
-    covariance, depth_sd_mm = _covariance(refined)
+    covariance, depth_sd_mm, turn_sd_deg = _covariance(refined)
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
         rival_similarity=float(similarity[rivals].max()) if rivals else None,
         pixels=int((weight[0] > 0).sum()),
-        overlap=float(weight[0].sum() / at.near[0].sum().clamp_min(1.0)),
+        overlap=float(weight[0].sum() / _to_compare(refined)),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
         depth_sd_mm=depth_sd_mm,
+        turn_sd_deg=turn_sd_deg,
         converged=bool(refined.converged[0]),
         near_object=objective.model.roi != "full",
     )
@@ -64,12 +66,23 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
     return 1 - torch.nn.functional.max_pool2d(air[:, None], OUTLINE_PX, stride=1, padding=OUTLINE_PX // 2)[:, 0]
 
 
-def _covariance(refined: Refined) -> tuple[Tensor | None, float | None]:
+def _to_compare(refined: Refined) -> float:
+    """Pixels that the first pose would like to compare: the image's, or all those near an object, beyond the detector too."""
+    objective, near = refined.objective, refined.at.near[:1]
+    if objective.model.roi != "full":
+        margin = max(near.shape[1:]) // 2
+        near = objective.widened(margin).evaluate(refined.poses[:1]).near
+    return float(near.sum().clamp_min(1.0))
+
+
+def _covariance(refined: Refined) -> tuple[Tensor | None, float | None, float | None]:
     pose, pivot = refined.poses[0], refined.objective.model.pivot
     here = refined.linearised
     pixels = float(effective_pixels(here.weight[:1])[0])
     twist = twist_covariance(here.hessian[0], float(here.cost[0]), pixels, pose.rotation)
     if twist is None:
-        return None, None
+        return None, None, None
     depth_axis = pose.rotation[2]
-    return ros_covariance(twist, pose, pivot), float(torch.sqrt(depth_axis @ twist[:3, :3] @ depth_axis))
+    depth_sd_mm = float(torch.sqrt(depth_axis @ twist[:3, :3] @ depth_axis))
+    turn_sd_deg = math.degrees(float(torch.linalg.eigvalsh(twist[3:, 3:])[-1].sqrt()))
+    return ros_covariance(twist, pose, pivot), depth_sd_mm, turn_sd_deg

@@ -39,6 +39,7 @@ class Solver:
     model: ObjectModel
     metric: PoseMetric
     prior: PosePrior | None
+    distinct_mm: float  # hypotheses closer than this are one, so that every place kept is a possible rival
     n_renders: int = 0
 
     def starts(self, start: RigidTransform, options: SearchOptions | None) -> RigidTransform:
@@ -71,5 +72,5 @@ class Solver:
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         order = linearised.cost.argsort()
-        rows = torch.tensor(self.metric.distinct(at.poses, order, pixel_mm / 2, stage.keep))
+        rows = torch.tensor(self.metric.distinct(at.poses, order, max(pixel_mm / 2, self.distinct_mm), stage.keep))
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])

@@ -95,12 +95,13 @@ class ImageInput:
         self.monitor.pair()
         image, info = pair
         stamp = conversions.stamp_ns(image.header.stamp)
+        if stamp > 0:
+            stamp = max(stamp + round(self._options.image_time_offset * conversions.NS_PER_S), 0)
         verdict = self._order.judge(stamp)
         if verdict in COUNTED:
             self._statistics.count(COUNTED[verdict])
-        stamp += round(self._options.image_time_offset * conversions.NS_PER_S) if stamp > 0 else 0
         frame_id = self._options.frames.camera or image.header.frame_id
-        self._on_frame(Frame(max(stamp, 0), frame_id, image, info, time.monotonic()), verdict)
+        self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic()), verdict)
 
     def _on_incompatible(self, topic: str) -> None:
         self._statistics.count("incompatible publishers")

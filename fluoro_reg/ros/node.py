@@ -113,8 +113,9 @@ class RegistrationNode(LifecycleNode):
         except InputError as error:
             self.get_logger().error(f"cannot {name}: {error}")
             return TransitionCallbackReturn.FAILURE
-        except Exception:
-            self.get_logger().fatal(f"cannot {name}: {traceback.format_exc()}")
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote a path or a header
+            self.get_logger().fatal(f"cannot {name}: {type(error).__name__}\n{where}")
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 

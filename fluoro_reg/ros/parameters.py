@@ -37,7 +37,7 @@ class ParameterSet:
         self._class_of = {info.name: cls for cls in classes for info in walk_options(cls)}
         self._options = {info.name: info for cls in classes for info in walk_options(cls)}
         self._unknown = [name for name in node.get_parameters_by_prefix("") if not self._is_known(name)]
-        self._problems: list[str] = []
+        self._problems: dict[str, str] = {}
         self.frozen = False
         for info in self._options.values():
             self._declare(info)
@@ -54,7 +54,7 @@ class ParameterSet:
             hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` names those there are"
             raise InputError(f"{WHERE}: '{name}' is no parameter of this node; {hint}")
         if self._problems:
-            raise InputError(self._problems[0])
+            raise InputError(next(iter(self._problems.values())))
         return self._built(cls, {})
 
     def _is_known(self, name: str) -> bool:
@@ -72,7 +72,7 @@ class ParameterSet:
         try:
             config: Any = from_mapping(self._class_of[info.name], {info.name: _plain(value)}, WHERE)
         except InputError as error:
-            self._problems.append(str(error))
+            self._problems[info.name] = str(error)
             return info.default
         return functools.reduce(getattr, info.name.split("."), config)
 
@@ -91,6 +91,8 @@ class ParameterSet:
                 self._built(cls, changes)
         except InputError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        for name in changes:
+            self._problems.pop(name, None)
         return SetParametersResult(successful=True)
 
 

@@ -4,7 +4,9 @@ Executor's thread: `_on_frame` (order the stamps, fill the mailbox), the timers,
 `_work` (register, publish). They share the mailbox, the counters, and the requests that wait in the processor.
 """
 
+import threading
 import traceback
+from dataclasses import replace
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.clock import Clock, ClockType
@@ -12,14 +14,14 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.inputs import ImageInput
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.pictures import Painter
-from fluoro_reg.ros.processor import Frame, FrameProcessor, Processed, Start
+from fluoro_reg.ros.processor import RESET_MEANWHILE, Frame, FrameProcessor, Processed, Start
 from fluoro_reg.ros.reports import diagnostics_message
 from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampOrder, StampVerdict
@@ -49,7 +51,9 @@ class Pipeline:
         self._order = StampOrder(options.restart_after)
         self._processor = FrameProcessor(session.tracker, registration.method, Intensity(options.intensity), self._log.error)
         self._outputs = Outputs(node, options, Painter(session.volume, registration.device))
-        self._worker: LatestWorker[Frame] = LatestWorker(self._work, "registration")
+        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._work, "registration")
+        self._answering = threading.Lock()
+        self._epoch = 0  # counted up by whatever makes the frames before it worthless
         self._input: ImageInput | None = None
         self._timers: list[Timer] = []
         self._enabled, self._once = True, False
@@ -78,10 +82,10 @@ class Pipeline:
         if self._input is not None:
             self._input.close()
             self._input = None
+        self.reset()
+        self._processor.discard_start()
         if not self._worker.stop(STOP_TIMEOUT_S):
             raise RuntimeError(f"the frame in work did not end within {STOP_TIMEOUT_S:.0f} s")
-        self._processor.request_reset()
-        self._outputs.valid(False)
 
     def close(self) -> None:
         """Removes everything from the ROS graph."""
@@ -89,9 +93,12 @@ class Pipeline:
         self._outputs.close()
 
     def reset(self) -> None:
-        """Forgets the last pose."""
-        self._processor.request_reset()
-        self._outputs.valid(False)
+        """Forgets the last pose; frames that wait or are in work are not accepted any more."""
+        with self._answering:
+            self._epoch += 1
+            self._worker.clear()
+            self._processor.request_reset()
+            self._outputs.valid(False)
 
     def register_once(self) -> None:
         """The next frame is registered afresh, in a disabled node too."""
@@ -122,21 +129,27 @@ class Pipeline:
                 self._log.warning(verdict.value)
                 self.reset()
             self._once = False
-            self._worker.put(frame)
+            self._worker.put((self._epoch, frame))
             self._statistics.counts["dropped"] = self._worker.dropped
         else:
             self._outputs.result_only(Processed(frame, self._processor.rejection(verdict.value)))
 
-    def _work(self, frame: Frame) -> None:
+    def _work(self, waiting: tuple[int, Frame]) -> None:
+        epoch, frame = waiting
         try:
             processed = self._too_old(self._processor.process(frame))
-            self._statistics.answered(processed.result, processed.latency_s)
-            self._last = processed
-            self._outputs.answer(processed)
+            with self._answering:
+                if epoch != self._epoch and processed.result.accepted:
+                    rejection = self._processor.rejection(RESET_MEANWHILE, Outcome.REJECTED_POSE)
+                    processed = replace(processed, result=rejection)
+                self._statistics.answered(processed.result, processed.latency_s)
+                self._last = processed
+                self._outputs.answer(processed)
             self._outputs.pictures(processed)
-        except Exception:
+        except Exception as error:
             # Nobody above could catch it, and the thread must live: the next frame may be well.
-            self._log.error(f"an answer could not be published: {traceback.format_exc()}", throttle_duration_sec=10.0)
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._log.error(f"an answer was not published: {type(error).__name__}\n{where}", throttle_duration_sec=10.0)
 
     def _too_old(self, processed: Processed) -> Processed:
         limit = self._options.maximum_image_age

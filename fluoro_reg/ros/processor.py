@@ -91,6 +91,11 @@ class FrameProcessor:
         with self._lock:
             self._start_wanted, self._reset_wanted = start, True
 
+    def discard_start(self) -> None:
+        """A start that no frame has used yet is not kept for another day."""
+        with self._lock:
+            self._start_wanted = None
+
     def process(self, frame: Frame) -> Processed:
         """Never raises."""
         begin = time.monotonic()
@@ -133,5 +138,6 @@ class FrameProcessor:
         kind = f"{type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}"
         if kind not in self._kinds_logged:
             self._kinds_logged.add(kind)
-            self._log(f"a frame was rejected because of a defect, reported once: {traceback.format_exc()}")
+            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote a path or a header
+            self._log(f"a frame was rejected because of a defect ({kind}), reported once:\n{where}")
         return self.rejection(f"internal error ({kind}); the node's log has the details", Outcome.NOT_CONVERGED)

@@ -35,6 +35,12 @@ class LatestWorker(Generic[Item]):
             self._item = item
             self._changed.notify()
 
+    def clear(self) -> None:
+        """Empties the mailbox; what waited is counted as dropped."""
+        with self._changed:
+            self.dropped += self._item is not None
+            self._item = None
+
     def stop(self, timeout_s: float) -> bool:
         """Empties the mailbox and waits for the item in work; False when that does not end in time."""
         if self._thread is None:

@@ -99,12 +99,13 @@ def test_a_stated_unit_of_metres_becomes_millimetres(tmp_path, body):
     assert read_ct(tmp_path / "ct.nii").voxel_size_mm == pytest.approx((1.3, 0.7, 2.5), rel=1e-5)
 
 
-def test_a_nifti_without_orientation_or_with_two_is_read_aloud(tmp_path, body):
+def test_a_nifti_without_orientation_is_refused_and_with_two_read_aloud(tmp_path, body):
     image = nibabel.Nifti1Image(body.transpose(2, 1, 0).astype(np.int16), ras_affine())
     image.set_sform(None, 0)
     image.set_qform(None, 0)
     nibabel.save(image, tmp_path / "none.nii")
-    assert any("left and right are a guess" in warning for warning in read_ct(tmp_path / "none.nii").warnings)
+    with pytest.raises(InputError, match="states no orientation"):
+        read_ct(tmp_path / "none.nii")
     image.set_sform(ras_affine(), 1)
     image.set_qform(np.diag([1.3, 0.7, 2.5, 1]), 1)
     nibabel.save(image, tmp_path / "two.nii")

@@ -16,6 +16,7 @@ GOOD = Evidence(
     overlap=0.9,
     depth_mm=700.0,
     depth_sd_mm=2.0,
+    turn_sd_deg=0.3,
     converged=True,
     near_object=False,
 )
@@ -43,6 +44,9 @@ def test_good_evidence_passes():
         ({"depth_sd_mm": None}, Outcome.NOT_CONVERGED, "undetermined"),
         ({"depth_sd_mm": 80.0}, Outcome.NOT_CONVERGED, "undetermined"),
         ({"depth_sd_mm": float("nan")}, Outcome.NOT_CONVERGED, "undetermined"),
+        ({"turn_sd_deg": None}, Outcome.NOT_CONVERGED, "a turn undetermined"),
+        ({"turn_sd_deg": 9.0}, Outcome.NOT_CONVERGED, "a turn undetermined"),
+        ({"turn_sd_deg": float("nan")}, Outcome.NOT_CONVERGED, "a turn undetermined"),
         ({"converged": False}, Outcome.NOT_CONVERGED, "still moving"),
     ],
 )
