@@ -321,6 +321,23 @@ def test_a_disabled_node_answers_nothing_but_registers_once_when_asked(bench):
     assert bench.answered(FIRST_STAMP + 3 * FRAME_NS).level == DiagnosticStatus.OK
 
 
+def test_disabling_interrupts_the_frame_in_work_and_the_one_that_waits(make_bench):
+    tracker, may_go_on = FakeTracker(), threading.Event()
+    tracker.before_answer = lambda: may_go_on.wait(5)
+    bench = make_bench(tracker)
+    bench.activate()
+    bench.send(FIRST_STAMP)
+    bench.until(lambda: len(tracker.images) == 1)
+    bench.send(FIRST_STAMP + FRAME_NS)
+    bench.spin(0.2)
+    assert call(bench, SetBool, "enable", SetBool.Request(data=False)).success
+    may_go_on.set()
+    bench.spin(0.5)
+    assert not bench.transforms()
+    assert not any(message.data for message in bench.heard["valid"])
+    assert len(tracker.images) == 1
+
+
 def test_services_of_an_inactive_node_refuse_with_a_sentence(make_bench):
     answer = call(make_bench(), Trigger, "register_once")
     assert (answer.success, answer.message) == (False, "the node is not active")
