@@ -13,6 +13,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.so3 import hat
 
 INFLATION = 3.0  # of standard deviations, in the plane
+LEAST_COST = 0.1  # of standardised residuals: no model of an X-ray is better, however well one image happens to fit
 DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
 
 
@@ -24,7 +25,7 @@ def twist_covariance(
     correlation = scale[:, None] * hessian * scale
     if not torch.isfinite(correlation).all() or float(torch.linalg.eigvalsh(correlation)[0]) < 1e-7:
         return None
-    covariance = cost / n_effective * scale[:, None] * torch.linalg.inv(correlation) * scale
+    covariance = max(cost, LEAST_COST) / n_effective * scale[:, None] * torch.linalg.inv(correlation) * scale
     return _inflated(covariance, rotation)
 
 

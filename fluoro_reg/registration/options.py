@@ -29,7 +29,7 @@ class GateOptions:
     distinct_mm: float = option(4.0, "poses whose CT points lie further apart are distinct", unit="mm", minimum=0.5, maximum=50)
     maximum_sd_mm: float = option(15.0, "predicted standard deviation of a point's depth", unit="mm", minimum=0.1, maximum=200)
     maximum_turn_sd_deg: float = option(
-        3.0, "predicted standard deviation of the turn that is known worst", unit="deg", minimum=0.05, maximum=90
+        1.5, "predicted standard deviation of the turn that is known worst", unit="deg", minimum=0.05, maximum=90
     )
     depth_range_mm: tuple[float, float] = option(
         (100.0, 3000.0), "distance of the CT's centre from the source", unit="mm", minimum=1.0, maximum=20_000.0

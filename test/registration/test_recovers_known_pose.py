@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from registration_world import World
 
 from fluoro_reg.config import from_mapping
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
+from fluoro_reg.geometry import retract
+from fluoro_reg.geometry.pose_sampling import perturb_to_mtre, view_pose
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, load_methods
 from fluoro_reg.registration.objective import PosePrior
 
@@ -44,6 +47,21 @@ def test_every_named_method_refines_a_near_start(world, method):
 def test_the_same_start_gives_the_same_pose(world, registrar):
     first, second = (registrar.register(world.xray(), _start(world, 12.0)) for _ in range(2))
     assert torch.equal(first.camera_from_patient.matrix(), second.camera_from_patient.matrix())
+
+
+def test_an_object_that_is_round_about_an_axis_is_not_accepted(world):
+    """Its turn about that axis is nowhere in the image, however well everything else fits."""
+    k, j, i = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (70, 50, 50)), indexing="ij")
+    cone = (i.square() + j.square()).sqrt() < 12 - k / 5
+    attenuation = torch.nn.functional.pad(0.05 * cone.float(), (10,) * 6)
+    patient_from_voxel = torch.eye(4, dtype=torch.float64)
+    volume = CTVolume(attenuation, patient_from_voxel)
+    truth = view_pose(volume.centre_patient, 30.0, 10.0, 0.0, 700.0)
+    image = World(volume, world.camera, truth, world.landmarks_patient).xray()
+    start = retract(truth, torch.tensor([3.0, -2.0, 1.0, 0.02, 0.01, 0.3], dtype=torch.float64), volume.centre_patient)
+    result = Registrar(volume, RegistrationOptions()).register(image, start)
+    assert not result.accepted
+    assert result.similarity > 0.8
 
 
 def test_without_a_start_there_is_no_pose(world, registrar):
