@@ -60,15 +60,17 @@ def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
     """The grey pixels of a sensor_msgs/CompressedImage (JPEG, PNG, TIFF); 16 bits stay 16 bits.
 
     Raises:
-        InputError: the data are no picture.
+        InputError: the data are no picture, or its numbers are no greys (a palette, CMYK).
     """
     data = _buffer(message.data)
     # compressed_depth_image_transport and jpeg of cv_bridge name their format loosely: the content decides
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as picture:
-            pixels = np.asarray(picture)
+            mode, pixels = picture.mode, np.asarray(picture)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("the compressed image is neither JPEG, PNG nor TIFF, or it is damaged; check the publisher") from error
+    if mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1"):
+        raise InputError(f"the compressed image is of mode {mode}, whose numbers are no greys; publish grey or RGB")
     if pixels.ndim == 3:
         return _luminance(pixels[..., :3]) if pixels.shape[2] >= 3 else pixels[..., 0]
     return pixels

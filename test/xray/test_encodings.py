@@ -172,3 +172,11 @@ def test_camera_infos_that_cannot_be_used_are_refused(changes, complaint):
 
 def test_zero_distortion_of_any_length_is_no_distortion():
     assert intrinsics_from_message(info(d=[0.0] * 5, distortion_model="plumb_bob")).fx == 200.0
+
+
+@pytest.mark.parametrize(("mode", "file_format"), [("P", "PNG"), ("CMYK", "JPEG")])
+def test_a_compressed_picture_whose_numbers_are_no_greys_is_refused(mode, file_format):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 90)).convert(mode).save(stream, file_format)
+    with pytest.raises(InputError, match=f"mode {mode}"):
+        pixels_from_compressed(SimpleNamespace(format=file_format, data=stream.getvalue()))
