@@ -7,8 +7,13 @@ in-plane gradients (ga, gc) and their first moments in the plane number; the res
 Source: P. M. Joseph, IEEE Trans. Med. Imaging 1(3), 1982.
 
 Everything arrives in the order (m, a, c), m contiguous in memory, padded by one voxel of air before the grid and by two after
-it, so that a sample at the far face (rounding included) needs no bounds check. Where a ray is and enters is float64; only the
-sums are float32, and count planes from the ray's first one, or a source a metre away would cost their digits.
+it, so that a sample at the far face (rounding included) needs no bounds check. Where a ray is counts in fixed point, 32 bits
+for the voxel and 32 for the fraction within it: float32 would put a sample in a hundred thousand on the other side of a voxel's
+face, where the derivative is another one, and an addition a step costs no more. Only values and sums are float32; moments count
+planes from the ray's first one, or a source a metre away would cost their digits.
+
+A ray leaves out the planes where it runs through blocks of air only, in runs: a block knows whether anything is in reach of a
+ray that passes it half-way.
 
 Plain functions that release the GIL, not numba's `parallel`: its threading layers die in forked children and when two Python
 threads enter (`fluoro_reg.rendering._threads` shares the rows out instead).
@@ -24,6 +29,8 @@ from numba import njit, uint32
 from fluoro_reg.rendering.rays import STEEPEST
 
 PAD_BEFORE, PAD_AFTER = 1, 2
+BLOCK_PLANES, BLOCK_ACROSS = 16, 8  # a block of the volume, along m and along a and c; powers of two
+SKIPPED_SLOPE = 1.0
 
 # Without "nnan" and "ninf": slopes of rays along a plane may be infinite, and comparisons with them must hold.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
@@ -31,6 +38,9 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {
 _inlined: Any = njit(inline="always", **_OPTIONS)
 _TILE = 16  # columns of pixels: the rays of a tile share their voxels' cache lines
 _POSITIVE = uint32(0x7FFFFFFF)  # tells LLVM that an index has no sign bit, so that it gathers by 32-bit indices
+_ONE = 2.0**32  # a voxel in fixed point
+_FRACTION = np.int64(2**32 - 1)
+_HALF_UNIT = np.float32(2.0**-31)  # of a fraction without its last bit, as a signed number: what CPUs convert fast
 
 
 def _compiled(function: Callable) -> Any:
@@ -41,11 +51,13 @@ def _compiled(function: Callable) -> Any:
 
 
 class Grid(NamedTuple):
-    """Padded voxels as [c, a, m], flat; how many along (m, a, c); the metric of a step, mm^2."""
+    """Padded voxels as [c, a, m], flat; how many along (m, a, c); the metric of a step, mm^2; the blocks [c, a, m] that are not
+    air for a ray whose slopes are at most `SKIPPED_SLOPE` (empty: none is left out)."""
 
     voxels: np.ndarray
     shape: tuple[int, int, int]
     metric: np.ndarray
+    filled: np.ndarray
 
 
 class Views(NamedTuple):
@@ -108,7 +120,7 @@ def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, 
     if count <= 0:
         return 0.0
     q = first - s[0]
-    total = _sum(grid, first, count, np.float32(s[1] + q * ma), np.float32(s[2] + q * mc), np.float32(ma), np.float32(mc))
+    total = _sum(grid, first, count, (_fixed(s[1] + q * ma), _fixed(s[2] + q * mc), _fixed(ma), _fixed(mc)))
     return total * _step(grid.metric, ma, mc)[0]
 
 
@@ -121,9 +133,8 @@ def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, f
         out[:] = 0.0
         return 0.0
     q = first - s[0]
-    total, ga, gc, ja, jc = _sums(
-        grid, first, count, np.float32(s[1] + q * ma), np.float32(s[2] + q * mc), np.float32(ma), np.float32(mc)
-    )
+    ray = (_fixed(s[1] + q * ma), _fixed(s[2] + q * mc), _fixed(ma), _fixed(mc))
+    total, ga, gc, ja, jc = _sums(grid, first, count, ray)
     w, w_by_ma, w_by_mc = _step(grid.metric, ma, mc)
     out[1], out[2] = w * ga, w * gc
     out[4] = (w * (q * ga + ja) + w_by_ma * total) / d[0]
@@ -171,43 +182,82 @@ def _planes(shape: tuple[int, int, int], s: tuple[float, float, float], d: tuple
 
 @_inlined
 @no_type_check
-def _sum(grid: Grid, first: int, count: int, a: float, c: float, ma: float, mc: float) -> float:
-    """Sum of the samples of a ray that is at (a, c) in its first plane."""
-    volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
-    total = np.float32(0)
-    for step in range(count):
-        j = np.float32(step)
-        x, y = a + j * ma, c + j * mc
-        ix, iy = np.int32(x), np.int32(y)
-        fx, fy = x - np.float32(ix), y - np.float32(iy)
-        i = uint32(uint32(ix) * stride_a + uint32(iy) * stride_c + uint32(first + step))
-        v00, v10 = volume[uint32(i & _POSITIVE)], volume[uint32((i + stride_a) & _POSITIVE)]
-        v01, v11 = volume[uint32((i + stride_c) & _POSITIVE)], volume[uint32((i + stride_a + stride_c) & _POSITIVE)]
-        near, far = v00 + fx * (v10 - v00), v01 + fx * (v11 - v01)
-        total += near + fy * (far - near)
-    return total
+def _fixed(x: float) -> int:
+    return np.int64(x * _ONE)
 
 
 @_inlined
 @no_type_check
-def _sums(grid: Grid, first: int, count: int, a: float, c: float, ma: float, mc: float) -> tuple[float, ...]:
+def _next_run(grid: Grid, first: int, plane: int, end: int, ray: tuple[int, int, int, int]) -> tuple[int, int]:
+    """The next planes [start, stop) from `plane` on that are not air; start == end where none is left."""
+    start, stop = end, plane
+    if grid.filled.size == 0 or max(abs(ray[2]), abs(ray[3])) > np.int64(SKIPPED_SLOPE * _ONE):
+        return plane, end
+    while stop < end:
+        begin, stop = stop, min((stop // BLOCK_PLANES + 1) * BLOCK_PLANES, end)
+        half_way = (begin + stop) // 2 - first
+        a, c = (ray[0] + half_way * ray[2]) >> 32, (ray[1] + half_way * ray[3]) >> 32
+        if grid.filled[c // BLOCK_ACROSS, a // BLOCK_ACROSS, begin // BLOCK_PLANES]:
+            start = min(start, begin)
+        elif start < end:
+            return start, begin
+    return start, stop
+
+
+@_compiled
+@no_type_check
+def _sum(grid: Grid, first: int, count: int, ray: tuple[int, int, int, int]) -> float:
+    """Sum of the samples of a ray: (a, c) in its first plane and their slopes, in fixed point."""
+    volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
+    total, end = np.float32(0), first + count
+    start, stop = _next_run(grid, first, first, end, ray)
+    while start < end:
+        x, y = ray[0] + (start - first) * ray[2], ray[1] + (start - first) * ray[3]
+        for plane in range(start, stop):
+            fx, fy = _within_voxel(x), _within_voxel(y)
+            i = uint32(uint32(x >> 32) * stride_a + uint32(y >> 32) * stride_c + uint32(plane))
+            v00, v10 = volume[uint32(i & _POSITIVE)], volume[uint32((i + stride_a) & _POSITIVE)]
+            v01, v11 = volume[uint32((i + stride_c) & _POSITIVE)], volume[uint32((i + stride_a + stride_c) & _POSITIVE)]
+            near, far = v00 + fx * (v10 - v00), v01 + fx * (v11 - v01)
+            total += near + fy * (far - near)
+            x += ray[2]
+            y += ray[3]
+        start, stop = _next_run(grid, first, stop, end, ray)
+    return total
+
+
+@_compiled
+@no_type_check
+def _sums(grid: Grid, first: int, count: int, ray: tuple[int, int, int, int]) -> tuple[float, ...]:
     """As `_sum`, with the sums of the samples' gradients along a and c, and of those times the number of steps."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
     total, ga, gc, ja, jc = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    for step in range(count):
-        j = np.float32(step)
-        x, y = a + j * ma, c + j * mc
-        ix, iy = np.int32(x), np.int32(y)
-        fx, fy = x - np.float32(ix), y - np.float32(iy)
-        i = uint32(uint32(ix) * stride_a + uint32(iy) * stride_c + uint32(first + step))
-        v00, v10 = volume[uint32(i & _POSITIVE)], volume[uint32((i + stride_a) & _POSITIVE)]
-        v01, v11 = volume[uint32((i + stride_c) & _POSITIVE)], volume[uint32((i + stride_a + stride_c) & _POSITIVE)]
-        near_a, far_a = v10 - v00, v11 - v01
-        near, far = v00 + fx * near_a, v01 + fx * far_a
-        along_a, along_c = near_a + fy * (far_a - near_a), far - near
-        total += near + fy * along_c
-        ga += along_a
-        gc += along_c
-        ja += j * along_a
-        jc += j * along_c
+    end = first + count
+    start, stop = _next_run(grid, first, first, end, ray)
+    while start < end:
+        x, y = ray[0] + (start - first) * ray[2], ray[1] + (start - first) * ray[3]
+        for plane in range(start, stop):
+            j = np.float32(plane - first)
+            fx, fy = _within_voxel(x), _within_voxel(y)
+            i = uint32(uint32(x >> 32) * stride_a + uint32(y >> 32) * stride_c + uint32(plane))
+            v00, v10 = volume[uint32(i & _POSITIVE)], volume[uint32((i + stride_a) & _POSITIVE)]
+            v01, v11 = volume[uint32((i + stride_c) & _POSITIVE)], volume[uint32((i + stride_a + stride_c) & _POSITIVE)]
+            near_a, far_a = v10 - v00, v11 - v01
+            near, far = v00 + fx * near_a, v01 + fx * far_a
+            along_a, along_c = near_a + fy * (far_a - near_a), far - near
+            total += near + fy * along_c
+            ga += along_a
+            gc += along_c
+            ja += j * along_a
+            jc += j * along_c
+            x += ray[2]
+            y += ray[3]
+        start, stop = _next_run(grid, first, stop, end, ray)
     return total, ga, gc, ja, jc
+
+
+@_inlined
+@no_type_check
+def _within_voxel(x: int) -> float:
+    """The fraction of a fixed-point position."""
+    return np.float32(np.int32((x & _FRACTION) >> 1)) * _HALF_UNIT

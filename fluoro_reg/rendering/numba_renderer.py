@@ -5,17 +5,31 @@ more on bone. In a copy whose memory runs along the march axis the samples of a 
 use.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import max_pool3d
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.rendering._numba_kernels import PAD_AFTER, PAD_BEFORE, Grid, Views, march_rows
+from fluoro_reg.rendering._numba_kernels import (
+    BLOCK_ACROSS,
+    BLOCK_PLANES,
+    PAD_AFTER,
+    PAD_BEFORE,
+    SKIPPED_SLOPE,
+    Grid,
+    Views,
+    march_rows,
+)
 from fluoro_reg.rendering._threads import share_out
 from fluoro_reg.rendering.rays import march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
+
+_MOSTLY_FILLED = 0.75
 
 
 class NumbaRenderer(AbstractRenderer):
@@ -78,7 +92,7 @@ class NumbaRenderer(AbstractRenderer):
         padded = torch.nn.functional.pad(turned, (PAD_BEFORE, PAD_AFTER) * 3).contiguous()
         linear = _array(self.volume.patient_from_voxel[:3, :3]).take(order, axis=1)
         c, a, m = padded.shape
-        return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear)
+        return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear, _filled_blocks(padded))
 
 
 def _refuse_volume_gradient(volume: CTVolume) -> None:
@@ -100,6 +114,19 @@ def _support(attenuation: Tensor) -> tuple[np.ndarray, np.ndarray]:
         if len(hit):
             low[axis], high[axis] = int(hit[0]), int(hit[-1]) + 1
     return low, high
+
+
+def _filled_blocks(padded: Float[Tensor, "c a m"]) -> np.ndarray:
+    """Per block of a grid, whether a ray that passes it half-way, with no slope over `SKIPPED_SLOPE`, can meet anything there.
+
+    Nothing at all where most blocks are filled: looking then costs more than it saves.
+    """
+    reach = math.ceil(SKIPPED_SLOPE * BLOCK_PLANES / 2) + 1  # the other voxel of a bilinear sample
+    across = BLOCK_ACROSS + 2 * reach
+    filled = max_pool3d((padded != 0).float()[None], (1, 1, BLOCK_PLANES), ceil_mode=True)
+    filled = max_pool3d(filled, (1, across, 1), (1, BLOCK_ACROSS, 1), (0, reach, 0), ceil_mode=True)
+    filled = max_pool3d(filled, (across, 1, 1), (BLOCK_ACROSS, 1, 1), (reach, 0, 0), ceil_mode=True)
+    return filled[0].numpy() > 0 if float(filled.mean()) < _MOSTLY_FILLED else np.zeros((0, 0, 0), dtype=bool)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
@@ -27,6 +27,16 @@ class Rays:
     direction_from_pixel: Float[Tensor, "batch 3 3"]
     height: int
     width: int
+
+    def patches(self, corners: Int[Tensor, "batch n 2"], height: int, width: int) -> "Rays":
+        """The rays of n patches of each view, whose first pixels are at `corners` (u, v), as a batch of batch * n views.
+
+        Patch p of view b is image b * n + p. A patch of the image is the image of the patch: the quadrature knows no crop.
+        """
+        shift = torch.eye(3, dtype=self.direction_from_pixel.dtype).repeat(*corners.shape[:2], 1, 1)
+        shift[..., :2, 2] = corners.to(shift)
+        direction = (self.direction_from_pixel[:, None] @ shift).flatten(0, 1)
+        return Rays(self.source.repeat_interleave(corners.shape[1], dim=0), direction, height, width)
 
 
 @dataclass(frozen=True, slots=True)

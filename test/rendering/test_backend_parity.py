@@ -84,6 +84,19 @@ def test_an_image_of_a_crop_is_the_crop_of_the_image(backend: type[AbstractRende
     assert worst(part_jacobian, jacobian[3:12, 12:19].double()) < 1e-3
 
 
+@pytest.mark.parametrize("view", ["along k", "along j", "along i"])
+def test_patches_of_rays_are_crops_of_the_images(backend: type[AbstractRenderer], view: str) -> None:
+    volume = lumpy(*grid(GRIDS["anisotropic"]))
+    poses = RigidTransform.stack([looking(volume, VIEWS[view]), looking(volume, VIEWS["diagonal"])])
+    rays = rays_of_views(volume, poses, CAMERA)
+    corners = torch.tensor([[[0, 0], [7, 3], [15, 12]], [[2, 11], [3, 1], [13, 5]]])
+    patches = backend(volume).moments(rays.patches(corners, height=5, width=6))
+    whole = TorchRenderer(volume, dtype=torch.float64).moments(rays)
+    assert patches.shape == (6, 5, 6, 7)
+    for n, (u, v) in enumerate(corners.reshape(-1, 2).tolist()):
+        assert worst(patches[n], whole[n // 3, v : v + 5, u : u + 6]) < 1e-4
+
+
 def test_a_batch_is_its_views_one_by_one(backend: type[AbstractRenderer]) -> None:
     volume = lumpy(*grid(GRIDS["anisotropic"]))
     renderer, poses = backend(volume), [looking(volume, rotation) for rotation in VIEWS.values()]
