@@ -1,16 +1,22 @@
-"""Target errors against numbers worked out by hand."""
+"""Errors of poses against numbers worked out by hand, and against a second implementation in matrices, pixels and lines."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.spatial.transform import Rotation
 
-from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry import RigidTransform, so3
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.metrics import double_geodesic_mm, projection_errors, target_registration_errors
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3, so3
 from fluoro_reg.geometry.pose_sampling import view_pose
 
 CENTRE = torch.tensor([5.0, -3.0, -400.0], dtype=torch.float64)
 TRUTH = view_pose(CENTRE, 30.0, 10.0, 5.0, 700.0)
+CAMERA = CameraIntrinsics(1536, 1536, 1000 / 0.194, 1000 / 0.25, 700.0, 800.0, source_to_detector_mm=1000.0)
 
 
 def shifted(x: float, y: float, z: float) -> RigidTransform:
@@ -59,3 +65,113 @@ def test_the_mean_is_over_points_and_not_of_the_mean_point() -> None:
     assert errors.mtre_mm == pytest.approx((20 + 60) * math.sin(0.05) / 2)
     assert errors.in_plane_mm == pytest.approx(errors.mtre_mm)
     assert errors.depth_mm == pytest.approx(0, abs=1e-9)
+
+
+def test_a_shift_in_the_plane_on_the_detector() -> None:
+    """At 700 of 1000 mm a shift of 5 mm is magnified by 10/7; a ray of slope (20, 0, 700) leaves a point at its side."""
+    errors = projection_errors(shifted(3, -4, 0), TRUTH, points((-3, 4, 0)), CAMERA)
+    assert errors.mpd_mm == pytest.approx(5 / 0.7)
+    assert errors.mrpd_mm == pytest.approx(5)  # the estimated ray is the axis itself
+    errors = projection_errors(shifted(20, 0, 0), TRUTH, points((0, 0, 0)), CAMERA)
+    assert errors.mrpd_mm == pytest.approx(20 * 700 / math.hypot(20, 700))
+
+
+def test_depth_on_the_axis_is_seen_by_no_projection() -> None:
+    errors = projection_errors(shifted(0, 0, 30), TRUTH, points((0, 0, 0)), CAMERA)
+    assert errors.mpd_mm == pytest.approx(0, abs=1e-9)
+    assert errors.mrpd_mm == pytest.approx(0, abs=1e-9)
+    assert errors.mrpe_mm == pytest.approx(30)
+
+
+def test_a_turn_about_the_target_counts_by_the_way_to_the_detector() -> None:
+    """The target stays, and so does its projection; but the detector, 300 mm behind it, swings by a chord."""
+    turned = se3.retract(TRUTH, torch.tensor([0, 0, 0, *(0.1 * TRUTH.rotation[0]).tolist()], dtype=torch.float64), CENTRE)
+    errors = projection_errors(turned, TRUTH, points((0, 0, 0)), CAMERA)
+    assert errors.mpd_mm == pytest.approx(0, abs=1e-9)
+    assert errors.mrpe_mm == pytest.approx(2 * 300 * math.sin(0.05))
+
+
+def test_what_diffpose_prints_as_mtre_is_no_distance() -> None:
+    """A lateral error of 8 mm is printed as 0.194 (s / z - 1) times that: 0.194-fold halfway to the detector, less beyond. It
+    is no error on the detector either: depth on the axis, which no detector sees, counts 0.194-fold. So a pose 5 mm off,
+    whichever way, passes there as "sub-millimetre".
+    """
+    halfway, near_detector = points((0, 0, -200)), points((0, 0, 100))
+    for at, share in ((halfway, 0.194), (near_detector, 0.194 * (1000 / 800 - 1))):
+        assert target_registration_errors(shifted(8, 0, 0), TRUTH, at).mtre_mm == pytest.approx(8)
+        assert projection_errors(shifted(8, 0, 0), TRUTH, at, CAMERA).diffpose_scaled_mrpe == pytest.approx(share * 8)
+    deep = projection_errors(shifted(0, 0, 5), TRUTH, halfway, CAMERA)
+    assert deep.diffpose_scaled_mrpe == pytest.approx(0.97) and deep.mpd_mm == pytest.approx(0, abs=1e-9)
+
+
+def test_a_turn_about_the_source() -> None:
+    """Every projection moves by the angle; put back into the patient, the point is on its old ray, only further along."""
+    turn = RigidTransform(so3.exp(torch.tensor([0.1, 0, 0], dtype=torch.float64)), torch.zeros(3).double())
+    errors = projection_errors(turn @ TRUTH, TRUTH, points((0, 0, 0)), CAMERA)
+    assert errors.mpd_mm == pytest.approx(1000 * math.tan(0.1))
+    assert errors.mrpd_mm == pytest.approx(700 * math.sin(0.1))
+    assert errors.mrpe_mm == pytest.approx(1000 * (1 / math.cos(0.1) - 1))
+
+
+def test_a_pose_that_looks_away_has_no_projection() -> None:
+    errors = projection_errors(shifted(0, 0, -700.5), TRUTH, points((0, 0, 0), (0, 0, 10)), CAMERA)
+    assert dataclasses.astuple(errors) == (math.inf,) * 4
+    assert target_registration_errors(shifted(0, 0, -700.5), TRUTH, points((0, 0, 0))).mtre_mm == pytest.approx(700.5)
+
+
+def test_errors_on_a_detector_at_an_unknown_distance_are_refused() -> None:
+    with pytest.raises(InputError, match="source_to_detector_mm"):
+        projection_errors(TRUTH, TRUTH, points((0, 0, 0)), dataclasses.replace(CAMERA, source_to_detector_mm=None))
+
+
+def test_the_double_geodesic_of_a_turn_and_a_shift() -> None:
+    """0.02 rad at 500 mm is an arc of 10 mm; about the centre, so that the centre stays; and 24 mm of shift: 26."""
+    turned = se3.retract(TRUTH, torch.tensor([0, 0, 0, 0, 0.02, 0], dtype=torch.float64), CENTRE)
+    assert double_geodesic_mm(turned, TRUTH, CENTRE, 1000.0) == pytest.approx(10)
+    both = RigidTransform(turned.rotation, turned.translation + torch.tensor([0, 24.0, 0], dtype=torch.float64))
+    assert double_geodesic_mm(both, TRUTH, CENTRE, 1000.0) == pytest.approx(26)
+    assert double_geodesic_mm(both, TRUTH, CENTRE, 500.0) == pytest.approx(math.hypot(5, 24))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_second_implementation_agrees(seed: int) -> None:
+    """Homogeneous matrices, pixels through K and back, the ray's nearest point by a search, the angle by scipy's rotations."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = 60 * torch.randn(14, 3, generator=generator, dtype=torch.float64)
+    twist = torch.randn(6, generator=generator, dtype=torch.float64) * torch.tensor([10, 10, 10, 0.1, 0.1, 0.1])
+    estimated, at = se3.retract(TRUTH, twist, CENTRE), points(*offsets.tolist())
+    target = target_registration_errors(estimated, TRUTH, at)
+    projected = projection_errors(estimated, TRUTH, at, CAMERA)
+
+    e, t, x = estimated.matrix().numpy(), TRUTH.matrix().numpy(), np.c_[at.numpy(), np.ones(14)]
+    k, pixel_mm = CAMERA.matrix().numpy(), np.array([0.194, 0.25])
+    here, there = (x @ pose.T for pose in (e, t))
+    assert target.mtre_mm == pytest.approx(np.mean(np.sqrt(((here - there) ** 2).sum(1))))
+    assert target.in_plane_mm == pytest.approx(np.mean(np.hypot(*(here - there)[:, :2].T)))
+    assert target.rotation_deg == pytest.approx(np.degrees(Rotation.from_matrix(e[:3, :3] @ t[:3, :3].T).magnitude()))
+
+    pixels = [(view[:, :3] @ k.T)[:, :2] / view[:, 2:3] for view in (here, there)]
+    assert projected.mpd_mm == pytest.approx(np.mean(np.linalg.norm((pixels[0] - pixels[1]) * pixel_mm, axis=1)))
+    rays = np.c_[pixels[0], np.ones(14)] @ np.linalg.inv(k).T
+
+    def off_ray(n: int) -> float:
+        return minimize_scalar(
+            lambda depth: np.linalg.norm(depth * rays[n] - there[n, :3]), bounds=(1, 2000), method="bounded"
+        ).fun
+
+    assert projected.mrpd_mm == pytest.approx(np.mean([off_ray(n) for n in range(14)]), abs=1e-4)
+    placed = []
+    for pose, image in ((e, pixels[0]), (t, pixels[1])):
+        on_detector = 1000 * np.c_[image, np.ones(14)] @ np.linalg.inv(k).T
+        placed.append(np.c_[on_detector, np.ones(14)] @ np.linalg.inv(pose).T)
+    mrpe = np.mean(np.linalg.norm(placed[0] - placed[1], axis=1))
+    assert projected.mrpe_mm == pytest.approx(mrpe)
+    assert projected.diffpose_scaled_mrpe == pytest.approx(0.194 * mrpe)
+
+    centred = np.eye(4)
+    centred[:3, 3] = CENTRE
+    camera_to_world = [np.linalg.inv(pose @ centred) for pose in (e, t)]  # DiffDRR's poses, the CT's centre at its origin
+    shift = [np.linalg.inv(pose)[:3, 3] for pose in camera_to_world]
+    angle = Rotation.from_matrix(camera_to_world[0][:3, :3].T @ camera_to_world[1][:3, :3]).magnitude()
+    expected = math.sqrt((500 * angle) ** 2 + np.sum((shift[0] - shift[1]) ** 2))
+    assert double_geodesic_mm(estimated, TRUTH, CENTRE, 1000.0) == pytest.approx(expected)
