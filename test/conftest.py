@@ -1,10 +1,13 @@
-"""Shared fixtures: the folder of real data, seeds."""
+"""Shared fixtures: the folder of real data, seeds; Triton's interpreter where there is no GPU."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels then run here, as Python
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,25 @@ from fluoro_reg.rendering.numba_renderer import NumbaRenderer
 from fluoro_reg.rendering.projection import project, project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
 from fluoro_reg.rendering.torch_renderer import TorchRenderer
+from fluoro_reg.rendering.triton_renderer import TritonRenderer
 
-RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch": TorchRenderer}
+RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch": TorchRenderer, "triton": TritonRenderer}
 
 
-def make_renderer(volume: CTVolume, device: str = "auto") -> AbstractRenderer:
-    """The fastest backend for a device: numba on `cpu`, on `cuda` the torch reference (right, but no fast kernel yet).
+def make_renderer(
+    volume: CTVolume, device: str = "auto", *, volume_gradient: bool = False, double_backward: bool = False
+) -> AbstractRenderer:
+    """The fastest backend of a device that can do what is asked: numba or Triton, or the reference where they cannot.
 
     Raises:
-        InputError: an unknown device, or `cuda` where there is none.
+        InputError: an unknown device, `cuda` where there is none, or no Triton.
     """
-    return NumbaRenderer(volume) if resolve_device(device) == "cpu" else TorchRenderer(volume, device="cuda")
+    device = resolve_device(device)
+    fastest = NumbaRenderer if device == "cpu" else TritonRenderer
+    able = fastest.capabilities
+    if volume_gradient > able.volume_gradient or double_backward > able.double_backward:
+        return TorchRenderer(volume, device)
+    return fastest(volume)
 
 
 def resolve_device(device: str) -> str:
@@ -44,6 +52,7 @@ __all__ = [
     "RayTangents",
     "Rays",
     "TorchRenderer",
+    "TritonRenderer",
     "make_renderer",
     "project",
     "project_with_jacobian",

@@ -26,6 +26,8 @@ from fluoro_reg.rendering._numba_kernels import (
     march_rows,
 )
 from fluoro_reg.rendering._threads import share_out
+from fluoro_reg.rendering.autograd import differentiable_integrals, needs_gradient
+from fluoro_reg.rendering.fast_volume import air_box, refuse_volume_gradient
 from fluoro_reg.rendering.rays import march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
 
@@ -35,33 +37,30 @@ _MOSTLY_FILLED = 0.75
 class NumbaRenderer(AbstractRenderer):
     """Line integrals and their derivatives on the CPU: float32 volume and sums, float64 geometry."""
 
-    capabilities = Capabilities(devices=("cpu",), volume_gradient=False, double_backward=False)
+    capabilities = Capabilities(("cpu",), jacobian_in_kernel=True, volume_gradient=False, double_backward=False)
 
     def __init__(self, volume: CTVolume) -> None:
-        _refuse_volume_gradient(volume)
+        refuse_volume_gradient(volume, "numba")
         self.volume = volume
-        self._low, self._high = _support(volume.attenuation)
+        self._low, self._high = (np.array(corner) for corner in air_box(volume.attenuation))
         if np.prod(self._high - self._low + PAD_BEFORE + PAD_AFTER) >= 2**31:
             raise InputError("the CT has 2^31 voxels or more; downsample or crop it")
         self._grids: dict[int, Grid] = {}
 
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
-        batch = len(rays.source)
-        return self._march(rays, RayTangents(torch.zeros(batch, 0, 3), torch.zeros(batch, 0, 3, 3)))[:, 0]
+        if needs_gradient(rays):
+            return differentiable_integrals(self, rays)
+        return self._march(rays, RayTangents.none(len(rays.source)))[:, 0]
 
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
-        batch, unit = len(rays.source), torch.eye(6, dtype=torch.float64).reshape(6, 2, 3)
-        direction = torch.zeros(6, 3, 3, dtype=torch.float64)
-        direction[..., 2] = unit[:, 1]  # d = M (u, v, 1): the third column moves all directions alike
-        tangents = RayTangents(unit[:, 0].expand(batch, 6, 3), direction.expand(batch, 6, 3, 3))
-        return self._march(rays, tangents).movedim(1, -1)
+        return self._march(rays, RayTangents.unit(len(rays.source))).movedim(1, -1)
 
     def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
         return self._march(rays, tangents).movedim(1, -1)
 
     def _march(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch channels height width"]:
         """All rows of all views on all threads, the views of one march axis at a time."""
-        _refuse_volume_gradient(self.volume)
+        refuse_volume_gradient(self.volume, "numba")
         source, direction = _array(rays.source), _array(rays.direction_from_pixel)
         by_source, by_direction = _array(tangents.source), _array(tangents.direction_from_pixel)
         out = np.empty((len(source), 1 + by_source.shape[1], rays.height, rays.width), np.float32)
@@ -95,25 +94,9 @@ class NumbaRenderer(AbstractRenderer):
         return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear, _filled_blocks(padded))
 
 
-def _refuse_volume_gradient(volume: CTVolume) -> None:
-    if volume.attenuation.requires_grad:
-        raise InputError("the numba renderer has no gradient to the volume; detach the volume or use the torch renderer")
-
-
 def _order(axis: int) -> list[int]:
     """The axes (m, a, c) of a march, in terms of (i, j, k)."""
     return [axis, (axis + 1) % 3, (axis + 2) % 3]
-
-
-def _support(attenuation: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The tight box of voxels that are not air, [low, high) along (i, j, k); of a volume of air, its first voxel."""
-    low, high = np.zeros(3, int), np.ones(3, int)
-    filled = attenuation.detach().cpu() != 0
-    for axis, (first, second) in enumerate(((0, 1), (0, 2), (1, 2))):
-        hit = filled.any(dim=second).any(dim=first).nonzero()
-        if len(hit):
-            low[axis], high[axis] = int(hit[0]), int(hit[-1]) + 1
-    return low, high
 
 
 def _filled_blocks(padded: Float[Tensor, "c a m"]) -> np.ndarray:

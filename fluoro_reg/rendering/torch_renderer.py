@@ -20,7 +20,7 @@ _SAMPLES_AT_ONCE = 1 << 22
 class TorchRenderer(AbstractRenderer):
     """Line integrals with a graph, and their moments in closed form."""
 
-    capabilities = Capabilities(devices=("cpu", "cuda"), volume_gradient=True, double_backward=True)
+    capabilities = Capabilities(("cpu", "cuda"), jacobian_in_kernel=False, volume_gradient=True, double_backward=True)
 
     def __init__(self, volume: CTVolume, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.volume = volume

@@ -1,10 +1,13 @@
 """Every entry of RENDERERS against the float64 reference, and the reference's Jacobian against finite differences."""
 
+from typing import Any
+
 import pytest
 import torch
 from rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
 from torch import Tensor
 
+from fluoro_reg import rendering
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.rendering import (
@@ -12,9 +15,8 @@ from fluoro_reg.rendering import (
     AbstractRenderer,
     NumbaRenderer,
     TorchRenderer,
+    TritonRenderer,
     make_renderer,
-    project,
-    project_with_jacobian,
 )
 from fluoro_reg.rendering._numba_kernels import march_rows
 from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
@@ -22,7 +24,18 @@ from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
 
 @pytest.fixture(params=RENDERERS.values(), ids=RENDERERS.keys())
 def backend(request: pytest.FixtureRequest) -> type[AbstractRenderer]:
+    if request.param is TritonRenderer:
+        pytest.importorskip("triton")
     return request.param
+
+
+def project(renderer: AbstractRenderer, *view: Any) -> Tensor:
+    return rendering.project(renderer, *view).cpu()
+
+
+def project_with_jacobian(renderer: AbstractRenderer, *view: Any) -> tuple[Tensor, Tensor]:
+    image, jacobian = rendering.project_with_jacobian(renderer, *view)
+    return image.cpu(), jacobian.cpu()
 
 
 def worst(actual: Tensor, expected: Tensor) -> float:
@@ -38,13 +51,13 @@ def test_image_and_jacobian_equal_the_float64_reference(backend: type[AbstractRe
     assert image.dtype == jacobian.dtype == torch.float32
     assert expected[0].max() > 0.2
     assert worst(image[..., None], expected[0][..., None]) < 1e-5
-    assert worst(jacobian, expected[1]) < 1e-3
+    assert worst(jacobian, expected[1]) < 1e-4
     torch.testing.assert_close(project(backend(scene.volume), scene.camera_from_patient, CAMERA), image, rtol=0, atol=1e-6)
 
 
 def test_moments_equal_the_float64_reference(backend: type[AbstractRenderer], scene: Scene) -> None:
     rays = rays_of_views(scene.volume, scene.camera_from_patient, CAMERA)
-    moments = backend(scene.volume).moments(rays)
+    moments = backend(scene.volume).moments(rays).cpu()
     assert worst(moments, TorchRenderer(scene.volume, dtype=torch.float64).moments(rays)) < 1e-3
 
 
@@ -52,8 +65,8 @@ def test_the_jacobian_in_the_kernel_is_the_one_from_moments(backend: type[Abstra
     rays = rays_of_views(scene.volume, scene.camera_from_patient, CAMERA)
     tangents = twist_tangents(scene.volume, scene.camera_from_patient, CAMERA, scene.pivot)
     renderer = backend(scene.volume)
-    direct = renderer.jacobian(rays, tangents)
-    assert worst(direct, AbstractRenderer.jacobian(renderer, rays, tangents).double()) < 1e-4
+    direct = renderer.jacobian(rays, tangents).cpu()
+    assert worst(direct, AbstractRenderer.jacobian(renderer, rays, tangents).cpu().double()) < 1e-4
 
 
 def test_the_reference_jacobian_equals_finite_differences(scene: Scene) -> None:
@@ -90,7 +103,7 @@ def test_patches_of_rays_are_crops_of_the_images(backend: type[AbstractRenderer]
     poses = RigidTransform.stack([looking(volume, VIEWS[view]), looking(volume, VIEWS["diagonal"])])
     rays = rays_of_views(volume, poses, CAMERA)
     corners = torch.tensor([[[0, 0], [7, 3], [15, 12]], [[2, 11], [3, 1], [13, 5]]])
-    patches = backend(volume).moments(rays.patches(corners, height=5, width=6))
+    patches = backend(volume).moments(rays.patches(corners, height=5, width=6)).cpu()
     whole = TorchRenderer(volume, dtype=torch.float64).moments(rays)
     assert patches.shape == (6, 5, 6, 7)
     for n, (u, v) in enumerate(corners.reshape(-1, 2).tolist()):
