@@ -1,13 +1,13 @@
 """Named methods are data: stages with their similarity and optimiser settings, one YAML file each in `config/methods/`."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
 from fluoro_reg.resources import config_folder
-from fluoro_reg.similarity import SIMILARITIES, AbstractResidualSimilarity, GradientNCC, PatchNCC
+from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, AbstractResidualSimilarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +17,19 @@ class StageOptions:
     object_px: int = option(
         64, "pixels across the CT's projection (or the image, if smaller) at this scale", minimum=8, maximum=4096
     )
-    similarity: str = option("gradient-ncc", "what is maximised", choices=tuple(SIMILARITIES))
+    similarity: str = option(
+        "gradient-ncc", "what is maximised; Levenberg-Marquardt needs residuals", choices=tuple(RESIDUAL_SIMILARITIES)
+    )
     robust_scale: float = option(4.0, "Geman-McClure's c; a large number is plain least squares", minimum=1e-3, maximum=1e12)
     patch: int = option(16, "patch-ncc: side of a patch", unit="px", minimum=4, maximum=1024)
     iterations: int = option(20, "at most this many steps", minimum=1, maximum=1000)
     keep: int = option(1, "hypotheses that go on to the next stage", minimum=1, maximum=64)
 
     def build_similarity(self) -> AbstractResidualSimilarity:
-        """The similarity with this stage's settings."""
-        if self.similarity == "patch-ncc":
-            return PatchNCC(patch=self.patch, robust_scale=self.robust_scale)
-        return GradientNCC(robust_scale=self.robust_scale)
+        """The similarity with those of this stage's settings that it knows."""
+        kind = RESIDUAL_SIMILARITIES[self.similarity]
+        known = {setting.name for setting in fields(kind)} & {"robust_scale", "patch"}
+        return kind(**{name: getattr(self, name) for name in known})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.config import option
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
-    Image,
-    Images,
     Jacobian,
     NormalEquations,
     gauss_newton,
@@ -23,17 +22,18 @@ from fluoro_reg.similarity.residual import (
     standardised,
     standardised_jacobian,
 )
+from fluoro_reg.similarity.similarity import Image, Images
 
 
 @dataclass(frozen=True, slots=True)
 class GradientNCC(AbstractResidualSimilarity):
-    """`robust_scale` is Geman-McClure's c in squared z-scores (inf: plain). Gradients of the fixed image are cut off at their
-    quantile `clip`: the edges of a tool or a collimator would otherwise set the scale for everything else.
+    """Gradients of the fixed image are cut off at their quantile `clip`: the edges of a tool or a collimator would otherwise
+    set the scale for everything else. Robust weights shape the cost; the score is the plain correlation that users see.
     """
 
-    robust_scale: float = 4.0
-    clip: float = 0.98
-    floor: float = 1e-6
+    robust_scale: float = option(4.0, "Geman-McClure's c in squared z-scores; inf is plain least squares", minimum=1e-3)
+    clip: float = option(0.98, "quantile at which gradients of the X-ray are cut off", minimum=0.5, maximum=1.0)
+    floor: float = option(1e-6, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         channels = torch.cat([moving[..., None], jacobian], dim=-1)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.config import option
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
-    Image,
-    Images,
     Jacobian,
     NormalEquations,
     normalised,
@@ -18,17 +17,17 @@ from fluoro_reg.similarity.residual import (
     standardised,
     standardised_jacobian,
 )
+from fluoro_reg.similarity.similarity import Image, Images
 
 
 @dataclass(frozen=True, slots=True)
 class PatchNCC(AbstractResidualSimilarity):
-    """`patch` in pixels (0: the whole image is one); `robust_scale` is Geman-McClure's c on a patch's 2 (1 - NCC);
-    patches with less than `least_share` of their pixels usable do not count."""
+    """Patches lie side by side; those with too few usable pixels do not count."""
 
-    patch: int = 16
-    robust_scale: float = 0.5
-    least_share: float = 0.3
-    floor: float = 1e-4
+    patch: int = option(16, "side of a patch; 0 makes one patch of the whole image", unit="px", minimum=0, maximum=4096)
+    robust_scale: float = option(0.5, "Geman-McClure's c on a patch's 2 (1 - NCC); inf is plain least squares", minimum=1e-3)
+    least_share: float = option(0.3, "share of a patch's pixels that must be usable", minimum=0.0, maximum=1.0)
+    floor: float = option(1e-4, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         z, sd, zf, w, share = self._standardise(moving, fixed, weight)

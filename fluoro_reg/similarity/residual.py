@@ -6,15 +6,15 @@ form: `dz = (J - mean(J) - z mean(z J)) / sd`. Robust weights (Geman-McClure) ke
 pulling the pose: rho(r) = r^2 c / (r^2 + c), reweighted by (c / (r^2 + c))^2.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Image = Float[Tensor, "#batch height width"]
-Images = Float[Tensor, "batch height width"]
+from fluoro_reg.similarity.similarity import AbstractSimilarity, Image, Images
+
 Jacobian = Float[Tensor, "batch height width 6"]
 
 
@@ -27,11 +27,8 @@ class NormalEquations:
     hessian: Float[Tensor, "batch 6 6"]
 
 
-class AbstractResidualSimilarity(ABC):
-    """Images in; a cost (0 is perfect) with its normal equations, and a score (1 is perfect) out.
-
-    `weight` (>= 0) says how much a pixel of each pose counts; where it is zero a pixel has no influence at all.
-    """
+class AbstractResidualSimilarity(AbstractSimilarity):
+    """A similarity that is also a sum of squares: a cost (0 is perfect) with its normal equations, besides the score."""
 
     @abstractmethod
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
@@ -40,10 +37,6 @@ class AbstractResidualSimilarity(ABC):
     @abstractmethod
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         """The cost alone, the same number as in `normal_equations`."""
-
-    @abstractmethod
-    def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
-        """The correlation that users see: 1 is perfect, 0 unrelated."""
 
 
 def normalised(weight: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:

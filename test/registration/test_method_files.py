@@ -15,6 +15,7 @@ from fluoro_reg.registration import methods
         ("stages: [{object_px: 64}]\nsearch: 3", "needs 'stages'"),
         ("stages: [{object: 64}]", "stage 0: unknown key 'object'"),
         ("stages: [{object_px: 64}]\nstage: 1", "unknown key 'stage'"),
+        ("stages: [{similarity: mutual-information}]", "stage 0: 'similarity' must be one of .*, got 'mutual-information'"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypatch, content, sentence):

@@ -1,0 +1,114 @@
+"""What every residual similarity of the table promises Levenberg-Marquardt."""
+
+import pytest
+import torch
+
+from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SSD, GradientNCC, PatchNCC
+
+VARIANTS = {
+    "gradient-ncc": GradientNCC(),
+    "gradient-ncc plain": GradientNCC(robust_scale=float("inf"), clip=1.0),
+    "patch-ncc": PatchNCC(patch=8),
+    "global ncc": PatchNCC(patch=0, robust_scale=float("inf")),
+    "ssd": SSD(),
+    "ssd plain": SSD(robust_scale=float("inf")),
+}
+PLAIN = [name for name, similarity in VARIANTS.items() if similarity.robust_scale == float("inf")]
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def similarity(request):
+    return VARIANTS[request.param]
+
+
+@pytest.fixture
+def images():
+    """Smooth random images in float64: two moving, their Jacobian, one fixed, and weights with holes."""
+    g = torch.Generator().manual_seed(3)
+    noise = torch.randn(9, 1, 24, 32, generator=g, dtype=torch.float64)
+    smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)[:, 0]
+    jacobian = torch.stack([smooth[3:9], smooth[3:9].flip(0)]).movedim(1, -1)
+    weight = (torch.rand(2, 24, 32, generator=g) > 0.2).double()
+    return smooth[:2], jacobian, smooth[2:3], weight
+
+
+def test_every_entry_of_the_table_is_tested():
+    assert set(RESIDUAL_SIMILARITIES.values()) == {type(s) for s in VARIANTS.values()}
+
+
+def test_equal_images_cost_nothing_whatever_their_brightness_and_contrast(similarity, images):
+    moving, _, _, weight = images
+    assert similarity.cost(3 * moving + 5, moving[:1], weight)[0] == pytest.approx(0.0, abs=0.02)
+    assert similarity.cost(moving, moving[:1], weight)[1] > 0.1
+
+
+def test_the_cost_is_the_same_with_and_without_the_jacobian(similarity, images):
+    moving, jacobian, fixed, weight = images
+    system = similarity.normal_equations(moving, jacobian, fixed, weight)
+    torch.testing.assert_close(system.cost, similarity.cost(moving, fixed, weight))
+
+
+def test_the_gradient_is_half_the_derivative_of_the_cost(similarity, images):
+    moving, jacobian, fixed, weight = images
+    system = similarity.normal_equations(moving, jacobian, fixed, weight)
+    for k in range(6):
+        h = 1e-5
+        up = similarity.cost(moving + h * jacobian[..., k], fixed, weight)
+        down = similarity.cost(moving - h * jacobian[..., k], fixed, weight)
+        torch.testing.assert_close(2 * system.gradient[:, k], (up - down) / (2 * h), atol=1e-7, rtol=1e-4)
+
+
+def test_without_robust_weights_the_hessian_is_that_of_the_residuals(images):
+    moving, jacobian, _, weight = images
+    for similarity in (VARIANTS[name] for name in PLAIN):
+        at_itself = similarity.normal_equations(moving[:1], jacobian[:1], moving[:1], weight[:1])  # residuals vanish: exact
+        h = 1e-3
+        for k in range(6):
+            moved = moving[:1] + h * jacobian[:1, ..., k]
+            curvature = similarity.cost(moved, moving[:1], weight[:1]) / h**2
+            torch.testing.assert_close(at_itself.hessian[:, k, k], curvature, rtol=2e-2, atol=1e-9)
+
+
+def test_a_batch_is_the_same_as_a_loop(similarity, images):
+    moving, jacobian, fixed, weight = images
+    weight = weight[:1].expand(2, -1, -1)
+    together = similarity.normal_equations(moving, jacobian, fixed, weight)
+    for b in range(2):
+        alone = similarity.normal_equations(moving[b : b + 1], jacobian[b : b + 1], fixed, weight[b : b + 1])
+        torch.testing.assert_close(together.hessian[b], alone.hessian[0])
+        torch.testing.assert_close(together.gradient[b], alone.gradient[0])
+
+
+def test_what_has_no_weight_has_no_influence(images):
+    moving, _, fixed, weight = images
+    weight = weight.clone()
+    weight[:, :8] = 0
+    clutter = fixed.clone()
+    clutter[:, :6] += 100 * torch.rand(6, 32, dtype=torch.float64)  # the gradient reads one pixel further
+    for similarity in VARIANTS.values():
+        torch.testing.assert_close(similarity.cost(moving, clutter, weight), similarity.cost(moving, fixed, weight))
+
+
+def test_flat_images_and_empty_weights_give_finite_numbers(similarity, images):
+    moving, jacobian, fixed, weight = images
+    for m, f, w in (
+        (torch.zeros_like(moving), fixed, weight),
+        (moving, torch.ones_like(fixed), weight),
+        (moving, fixed, 0 * weight),
+    ):
+        system = similarity.normal_equations(m, jacobian, f, w)
+        assert all(torch.isfinite(x).all() for x in (system.cost, system.gradient, system.hessian))
+
+
+def test_robust_weights_ignore_a_tool_that_plain_ones_follow(images):
+    moving, _, _, weight = images
+    fixed = moving[:1].clone()
+    fixed[:, 10:12, 8:12] += 8.0  # 2 % of the gradients, a hundred times the others
+    shifted = torch.roll(moving[:1], 1, dims=2)
+    robust, plain = VARIANTS["gradient-ncc"], VARIANTS["gradient-ncc plain"]
+
+    def contrast(s):
+        right, wrong = s.cost(moving[:1], fixed, weight[:1]), s.cost(shifted, fixed, weight[:1])
+        return float(wrong / right)
+
+    assert contrast(robust) - 1 > 10 * (contrast(plain) - 1)
