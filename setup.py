@@ -32,6 +32,8 @@ setup(
         "numpy>=1.26",
         "numba>=0.60",
         "scipy>=1.11",
+        "cma>=4",
+        "nlopt>=2.7",
         "pydicom>=3.0.2",
         "transforms3d>=0.4.2",
         "PyYAML>=6",

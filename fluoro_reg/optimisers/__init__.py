@@ -1,5 +1,35 @@
 """Optimisers that know no image and no pose: what each needs of a problem is a type."""
 
-from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem, LevenbergMarquardt, Linearised
+from typing import Any
 
-__all__ = ["LeastSquaresProblem", "LevenbergMarquardt", "Linearised"]
+from fluoro_reg.optimisers.boxed import BOBYQA, Powell
+from fluoro_reg.optimisers.cma_es import CMAES
+from fluoro_reg.optimisers.descent import Adam, GradientDescent, Schedule
+from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem, LevenbergMarquardt, Linearised
+from fluoro_reg.optimisers.problem import AbstractOptimiser, ByAutograd, GradientProblem, Minima, ValueProblem
+
+OPTIMISERS: dict[str, type[AbstractOptimiser[Any]]] = {
+    "adam": Adam,
+    "bobyqa": BOBYQA,
+    "cma-es": CMAES,
+    "gradient-descent": GradientDescent,
+    "powell": Powell,
+}
+
+__all__ = [
+    "BOBYQA",
+    "CMAES",
+    "OPTIMISERS",
+    "AbstractOptimiser",
+    "Adam",
+    "ByAutograd",
+    "GradientDescent",
+    "GradientProblem",
+    "LeastSquaresProblem",
+    "LevenbergMarquardt",
+    "Linearised",
+    "Minima",
+    "Powell",
+    "Schedule",
+    "ValueProblem",
+]

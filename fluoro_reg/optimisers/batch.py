@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 B = TypeVar("B")
@@ -17,6 +18,18 @@ def take(batch: B, rows: Int[Tensor, "m"]) -> B:
 def put(batch: B, rows: Int[Tensor, "m"], new: B) -> B:
     """`batch` with the elements `rows` replaced by those of `new`."""
     return _map(lambda tensor, fresh: tensor.index_copy(0, rows.to(tensor.device), fresh), batch, new)
+
+
+def size(batch: Any) -> int:
+    """How many elements `batch` has."""
+    while not isinstance(batch, Tensor):
+        batch = getattr(batch, dataclasses.fields(batch)[0].name)
+    return batch.shape[0]
+
+
+def where(mask: Bool[Tensor, "batch"], new: B, old: B) -> B:
+    """Every element of `new` where the mask holds, else of `old`."""
+    return _map(lambda fresh, tensor: torch.where(mask.reshape(-1, *[1] * (tensor.dim() - 1)), fresh, tensor), new, old)
 
 
 def _map(function: Any, *batches: Any) -> Any:

@@ -2,8 +2,9 @@
 
 Windows count by the variance of the X-ray's gradient in them, so that what has edges outweighs what is smooth.
 Source: Grupp et al., "Automatic annotation of hip anatomy in fluoroscopy for robust and efficient 2D/3D registration", IJCARS
-15, 2020, as xReg computes it (windows of 11 and 21 pixels at an eighth and a quarter of the detector's resolution, Gaussian
-smoothing of 2 pixels before the differences); with even weights and no smoothing it is xvr's gradient NCC (arXiv 2503.16309).
+15, 2020, and its code xReg: windows of 11 and 21 pixels at an eighth and a quarter of the detector's resolution, smoothed by a
+Gaussian of 1.1 pixels; weights by variance are a choice there, even ones the default. Even and unsmoothed, it is xvr's
+gradient NCC (arXiv 2503.16309).
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class PatchGradientNCC(AbstractSimilarity):
     """The mean over both directions of the mean over windows."""
 
     patch: int = option(11, "side of a window", unit="px", minimum=2, maximum=4096)
-    smoothing_px: float = option(2.0, "Gaussian smoothing beforehand; 0 is none", unit="px", minimum=0.0, maximum=50.0)
+    smoothing_px: float = option(1.1, "Gaussian smoothing beforehand; 0 is none", unit="px", minimum=0.0, maximum=50.0)
     variance_weights: bool = option(True, "windows count by the variance of the X-ray's gradient in them; else evenly")
     least_share: float = option(0.3, "share of a window's pixels that must be usable", minimum=0.0, maximum=1.0)
     floor: float = option(1e-4, "variance that counts as flat, as a share of the whole image's", minimum=0.0)
