@@ -49,6 +49,7 @@ setup(
         "opencv": ["opencv-python-headless>=4.8"],
         "formats": ["nibabel>=5", "SimpleITK>=2.3"],
         "decoders": ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pyjpegls>=1.4"],
+        "datasets": ["h5py>=3.8", "nibabel>=5"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "hypothesis>=6"],
         "dev": ["ruff", "mypy", "types-PyYAML", "pre-commit"],
     },

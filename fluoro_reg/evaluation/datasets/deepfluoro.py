@@ -1,0 +1,152 @@
+"""DeepFluoro: 366 fluoroscopic images of six cadaveric pelves with CTs and true poses, as cases.
+
+R. B. Grupp et al., "Automatic annotation of hip anatomy in fluoroscopy for robust and efficient 2D/3D registration", IJCARS 15
+(2020) 759; data doi:10.7281/T1/IFSXNV, the full-resolution file `ipcai_2020_full_res_data.h5`, whose layout its authors
+document (hdf5_layouts/Readme.md of rg2/DeepFluoroLabeling-IPCAI2020).
+
+A point in CT coordinates (LPS, mm) reaches its pixel by K E inv(C): C is `cam-to-pelvis-vol` of the view; what it calls camera
+is a world frame, which E, `extrinsic`, takes to the X-ray source. Every view is checked for it: the CT's landmarks must fall on
+the file's `gt-landmarks`. Images are transmitted intensities; they are turned by 180 degrees where `rot-180-for-up` says so,
+lose the collimator's border, and come out mirrored (`projective`).
+
+True poses are of the pelvis. The femurs, in the same CT, have moved since: `femurs = False` puts muscle in their place.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from fluoro_reg.config import option, section
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.datasets.export import ExportedCT, Progress, StartOptions, new_folder, write_ct, write_view
+from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
+from fluoro_reg.evaluation.datasets.projective import View, optical_view, pixels_of
+from fluoro_reg.xray.image import Intensity
+
+SPECIMENS = ("17-1882", "18-1109", "18-0725", "18-2799", "18-2800", "17-1905")  # 1 to 6 in papers
+DOUBTFUL_VIEWS = {"17-1882": ("003", "050"), "18-2799": ("002", "004")}  # true poses that xvr's evaluation came to leave out
+_FEMURS, _MUSCLE_HU = (5, 6), 50.0
+_LANDMARKS_AGREE_PX = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeepFluoroOptions:
+    """What to export, and how."""
+
+    specimens: tuple[str, ...] = option(SPECIMENS, "specimens, by the file's names", choices=SPECIMENS)
+    doubtful: bool = option(True, "keep the four views whose true pose has been doubted; say so where results are quoted")
+    femurs: bool = option(True, "leave the femurs in the CT, where they lay during the CT")
+    border_px: int = option(50, "what to cut off at each edge, where the collimator shows", unit="px", minimum=0)
+    start: StartOptions = section(StartOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Camera:
+    """What all views share; `camera_from_world` is the file's extrinsic, spacing is (column, row)."""
+
+    intrinsic: Float[np.ndarray, "3 3"]
+    camera_from_world: Float[np.ndarray, "4 4"]
+    size: tuple[int, int]
+    spacing_mm: tuple[float, float]
+
+
+def cases_from_deepfluoro(
+    file: Path | str, out_folder: Path | str, options: DeepFluoroOptions | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Writes `<specimen>_<view>` case folders and a `ct_<specimen>.nii` each into a new folder, and returns the cases.
+
+    `progress` is called with (done, of).
+
+    Raises:
+        InputError: a file that is not the full-resolution one or not whole, in a sentence that names what is missing; an extra
+            that is not installed; a folder that holds something already.
+    """
+    options = options or DeepFluoroOptions()
+    written: list[Path] = []
+    with hdf5_file(file) as data:
+        camera = _camera(data)
+        views = {name: _view_names(data, name, options.doubtful) for name in options.specimens}
+        folder, total = new_folder(out_folder), sum(map(len, views.values()))
+        for specimen, names in views.items():
+            group = read_group(data, specimen)
+            landmarks = _landmarks(group)
+            ct = _write_ct(group, folder / f"ct_{specimen}.nii", options.femurs)
+            for name in names:
+                view = _view(read_group(group, f"projections/{name}"), camera, landmarks, f"view {specimen}/{name}")
+                points = np.stack(list(landmarks.values()))
+                case, cut = folder / f"{specimen}_{name}", view.without_border(options.border_px)
+                written.append(write_view(case, cut, Intensity.TRANSMITTED, ct, points, options.start))
+                if progress is not None:
+                    progress(len(written), total)
+    return written
+
+
+def _camera(data: Any) -> _Camera:
+    group = read_group(data, "proj-params")
+    rows, columns = (int(read_array(group, name, ())) for name in ("num-rows", "num-cols"))
+    across, down = (float(read_array(group, f"pixel-{name}-spacing", ())) for name in ("col", "row"))
+    return _Camera(
+        read_array(group, "intrinsic", (3, 3)), read_array(group, "extrinsic", (4, 4)), (rows, columns), (across, down)
+    )
+
+
+def _view_names(data: Any, specimen: str, doubtful: bool) -> list[str]:
+    left_out = () if doubtful else DOUBTFUL_VIEWS.get(specimen, ())
+    return [name for name in sorted(read_group(data, f"{specimen}/projections")) if name not in left_out]
+
+
+def _landmarks(specimen: Any) -> dict[str, Float[np.ndarray, "3"]]:
+    """The CT's named landmarks, LPS mm."""
+    group = read_group(specimen, "vol-landmarks")
+    if not len(group):
+        raise InputError(f"{group.name} in the data set holds no landmark, so no error can be told; download the file again")
+    return {name: read_array(group, name, (3,)) for name in sorted(group)}
+
+
+def _write_ct(specimen: Any, path: Path, femurs: bool) -> ExportedCT:
+    group = read_group(specimen, "vol")
+    hu = read_array(group, "pixels", (None, None, None), np.float32)
+    if not femurs:
+        labels = read_array(specimen, "vol-seg/image/pixels", hu.shape, np.uint8)
+        hu[np.isin(labels, _FEMURS)] = _MUSCLE_HU
+    patient_from_voxel = np.eye(4)
+    patient_from_voxel[:3, :3] = read_array(group, "dir-mat", (3, 3)) * read_array(group, "spacing", (3,))
+    patient_from_voxel[:3, 3] = read_array(group, "origin", (3,))
+    return write_ct(path, hu.transpose(2, 1, 0), patient_from_voxel)
+
+
+def _view(group: Any, camera: _Camera, landmarks: dict[str, Float[np.ndarray, "3"]], where: str) -> View:
+    patient_from_world = read_array(group, "gt-poses/cam-to-pelvis-vol", (4, 4))
+    camera_from_patient = camera.camera_from_world @ np.linalg.inv(patient_from_world)
+    _check_landmarks(read_group(group, "gt-landmarks"), camera, camera_from_patient, landmarks, where)
+    return optical_view(
+        read_array(group, "image/pixels", camera.size, np.float32),
+        camera.intrinsic,
+        camera_from_patient,
+        camera.spacing_mm,
+        where,
+        upside_down=bool(read_array(group, "rot-180-for-up", ())),
+    )
+
+
+def _check_landmarks(
+    group: Any,
+    camera: _Camera,
+    camera_from_patient: Float[np.ndarray, "4 4"],
+    landmarks: dict[str, Float[np.ndarray, "3"]],
+    where: str,
+) -> None:
+    """Half of the landmarks or more must fall on their marks: were poses or axes other than thought, hardly one would."""
+    both = [name for name in landmarks if name in group]
+    if not both:
+        raise InputError(f"{where} has no mark of any of the CT's landmarks, so its pose cannot be checked; is the file whole?")
+    marks = np.stack([read_array(group, name, (2,)) for name in both])
+    pixels = pixels_of(np.stack([landmarks[name] for name in both]), camera.intrinsic, camera_from_patient)
+    off_px = float(np.median(np.linalg.norm(pixels - marks, axis=1)))
+    if off_px > _LANDMARKS_AGREE_PX:
+        raise InputError(
+            f"the CT's landmarks fall {off_px:.0f} px beside those of {where}: its poses are not those of the published file"
+        )
