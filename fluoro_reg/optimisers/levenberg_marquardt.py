@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fluoro_reg.optimisers.batch import put, take
+from fluoro_reg.optimisers.batch import put, take, where
 
 E = TypeVar("E")  # an evaluation of a batch: the points and whatever was computed there
 L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
@@ -77,10 +77,32 @@ class LevenbergMarquardt:
                 gained = take(trial, won)
                 at = put(at, rows[won], gained)
                 here = put(here, rows[won], problem.linearise(gained))
-            damping[rows] = torch.where(better, (damping[rows] / 5).clamp_min(1e-6), damping[rows] * 4)
+            damping[rows] = self._redamped(damping[rows], better)
             promise = -(step * current.gradient.double()).sum(-1)
             converged[rows] = solved & (promise < self.tolerance * current.cost)
         return at, here, converged
+
+    def rounds(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
+        """`minimise` as a fixed sequence of tensor operations: all rounds, for all starts, no decision of Python's.
+
+        It evaluates what `minimise` leaves out, and is what a CUDA graph can hold; the answer is the same.
+        """
+        at, here = start, problem.linearise(start)
+        damping = torch.full_like(here.cost, self.damping, dtype=torch.float64)
+        converged = torch.zeros_like(here.cost, dtype=torch.bool)
+        for _ in range(self.iterations):
+            step, solved = self._step(here, damping)
+            trial = problem.retract(at, step)
+            better = problem.cost(trial, here) < here.cost
+            promise = -(step * here.gradient.double()).sum(-1)
+            done = converged | (solved & (promise < self.tolerance * here.cost))
+            won = better & ~converged
+            at, here = where(won, trial, at), where(won, problem.linearise(trial), here)
+            damping, converged = self._redamped(damping, better), done
+        return at, here, converged
+
+    def _redamped(self, damping: Float[Tensor, "batch"], better: Bool[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        return torch.where(better, (damping / 5).clamp_min(1e-6), damping * 4)
 
     def _step(
         self, here: Linearised, damping: Float[Tensor, "batch"]
@@ -90,9 +112,23 @@ class LevenbergMarquardt:
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20
         damped = hessian + torch.diag_embed(damping[:, None] * diagonal + floor)
-        step, info = torch.linalg.solve_ex(damped, -gradient[..., None])
-        solved = (info == 0) & torch.isfinite(step).all(dim=(-2, -1))
-        step = torch.where(solved[:, None], step.squeeze(-1), torch.zeros_like(gradient))
-        lengths = torch.stack([step[:, :3].norm(dim=-1), step[:, 3:].norm(dim=-1)], dim=-1)
-        limit = torch.tensor(self.largest_step, dtype=torch.float64)
-        return step * (limit / lengths.clamp_min(1e-12)).amin(-1, keepdim=True).clamp_max(1.0), solved
+        step = eliminated(damped, -gradient)
+        solved = torch.isfinite(step).all(dim=-1)
+        step = torch.where(solved[:, None], step, torch.zeros_like(gradient))
+        furthest_mm, furthest_rad = self.largest_step
+        excess = torch.maximum(step[:, :3].norm(dim=-1) / furthest_mm, step[:, 3:].norm(dim=-1) / furthest_rad)
+        return step / excess.clamp_min(1.0)[:, None], solved
+
+
+def eliminated(matrix: Float[Tensor, "batch n n"], right: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+    """The solution of small symmetric positive definite systems, by Gauss-Jordan elimination, which needs no pivots there.
+
+    NaN or infinite where there is none. Only element-wise operations: LAPACK's solvers on a GPU wait for it, and that no CUDA
+    graph can hold.
+    """
+    rows = torch.cat([matrix, right[..., None]], dim=-1)
+    identity = torch.eye(right.shape[-1], dtype=rows.dtype, device=rows.device)
+    for k in range(right.shape[-1]):
+        pivot_row = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
+        rows = rows - (rows[:, :, k : k + 1] - identity[:, k : k + 1]) * pivot_row
+    return rows[..., -1]

@@ -110,9 +110,9 @@ def _moments(
     low_c, high_c = _crossed(at_zero_c.to(tl.float32), slope_c.to(tl.float32), shape_c)
     low, high = tl.maximum(low_a, low_c), tl.minimum(high_a, high_c)
     marches = marches & (low <= high + 2)
-    begin = tl.maximum(tl.min(tl.where(marches, low, _FAR), axis=0).to(tl.int32) - 1, 1)
-    end = tl.minimum(tl.max(tl.where(marches, high, -_FAR), axis=0).to(tl.int32) + 2, shape_m - 1)
-    begin = tl.minimum(begin, end)
+    begin = tl.min(tl.where(marches, low, _FAR), axis=0).to(tl.int32) - 1
+    end = tl.max(tl.where(marches, high, -_FAR), axis=0).to(tl.int32) + 2
+    begin, end = tl.minimum(tl.maximum(begin, 1), shape_m - 1), tl.minimum(tl.maximum(end, 1), shape_m - 1)
     ahead, behind = tl.maximum(ahead, begin), tl.where(marches, tl.minimum(behind, end - 1), -1)
     total, ga, gc, ja, jc = _sums(
         voxels + tl.load(layout), tl.load(layout + 1), tl.load(layout + 2), shape_a, shape_c, begin, end, ahead,

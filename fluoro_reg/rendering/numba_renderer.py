@@ -38,6 +38,7 @@ class NumbaRenderer(AbstractRenderer):
     """Line integrals and their derivatives on the CPU: float32 volume and sums, float64 geometry."""
 
     capabilities = Capabilities(("cpu",), jacobian_in_kernel=True, volume_gradient=False, double_backward=False)
+    device = torch.device("cpu")
 
     def __init__(self, volume: CTVolume) -> None:
         refuse_volume_gradient(volume, "numba")

@@ -81,6 +81,7 @@ class AbstractRenderer(ABC):
 
     capabilities: Capabilities
     volume: CTVolume
+    device: torch.device  # where images come out
 
     @abstractmethod
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:

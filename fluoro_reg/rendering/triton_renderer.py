@@ -58,7 +58,7 @@ class TritonRenderer(AbstractRenderer):
         if needs_gradient(rays):
             return self._ops.project(*self._grid, *views, rays.height, rays.width)[0]
         nothing = RayTangents.none(len(rays.source), self.device)
-        return self._ops.march(*self._grid, *views, *_moved(nothing), rays.height, rays.width)[:, 0]
+        return self._ops.march(*self._grid, *views, *_moved(nothing, self.device), rays.height, rays.width)[:, 0]
 
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
         return self.jacobian(rays, RayTangents.unit(len(rays.source), self.device))
@@ -96,7 +96,7 @@ def _import_ops():  # type: ignore[no-untyped-def]  # a module
     return triton_ops
 
 
-def _moved(tangents: RayTangents, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def _moved(tangents: RayTangents, device: torch.device) -> tuple[Tensor, Tensor]:
     source, direction = (moved.to(device, torch.float32) for moved in (tangents.source, tangents.direction_from_pixel))
     return source.contiguous(), direction.contiguous()
 

@@ -4,6 +4,7 @@ from fluoro_reg.similarity.gmncc import GMNCC
 from fluoro_reg.similarity.gradient_ncc import GradientNCC
 from fluoro_reg.similarity.multiscale_ncc import MultiscaleNCC
 from fluoro_reg.similarity.mutual_information import MutualInformation
+from fluoro_reg.similarity.ncc import NCC
 from fluoro_reg.similarity.patch_gradient_ncc import PatchGradientNCC
 from fluoro_reg.similarity.patch_ncc import PatchNCC
 from fluoro_reg.similarity.residual import AbstractResidualSimilarity, NormalEquations
@@ -15,6 +16,7 @@ SIMILARITIES: dict[str, type[AbstractSimilarity]] = {
     "gradient-ncc": GradientNCC,
     "multiscale-ncc": MultiscaleNCC,
     "mutual-information": MutualInformation,
+    "ncc": NCC,
     "patch-gradient-ncc": PatchGradientNCC,
     "patch-ncc": PatchNCC,
     "ssd": SSD,
@@ -26,6 +28,7 @@ RESIDUAL_SIMILARITIES: dict[str, type[AbstractResidualSimilarity]] = {
 
 __all__ = [
     "GMNCC",
+    "NCC",
     "RESIDUAL_SIMILARITIES",
     "SIMILARITIES",
     "SSD",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.optimisers.batch import put, take
+from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +124,27 @@ def test_take_and_put_touch_only_their_rows():
     assert changed.cost.tolist() == [10.0, 1.0, 20.0, 3.0]
     assert batch.cost.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert changed.hessian[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e6, 1e12])
+def test_elimination_solves_what_lapack_solves(condition: float) -> None:
+    turn = torch.linalg.qr(torch.randn(4, 6, 6, dtype=torch.float64)).Q
+    spread = torch.logspace(0, -torch.log10(torch.tensor(condition)).item(), 6, dtype=torch.float64)
+    matrix, right = (turn * spread) @ turn.mT, torch.randn(4, 6, dtype=torch.float64)
+    expected = torch.linalg.solve(matrix, right)
+    error = (eliminated(matrix, right) - expected).norm(dim=-1) / expected.norm(dim=-1)
+    assert float(error.max()) < 1e-15 * condition * 1e2
+
+
+def test_elimination_of_nothing_is_no_number() -> None:
+    assert not torch.isfinite(eliminated(torch.zeros(1, 6, 6), torch.ones(1, 6))).any()
+
+
+def test_a_fixed_number_of_rounds_ends_where_stopping_early_ends(problem):
+    starts = Point(problem.minimum + torch.randn(5, 6, dtype=torch.float64) * torch.tensor([8, 8, 8, 0.2, 0.2, 0.2]))
+    optimiser = LevenbergMarquardt(iterations=60, tolerance=1e-10)
+    at, system, converged = optimiser.minimise(problem, starts)
+    fixed_at, fixed_system, fixed_converged = optimiser.rounds(problem, starts)
+    torch.testing.assert_close(fixed_at.x, at.x)
+    torch.testing.assert_close(fixed_system.cost, system.cost)
+    assert fixed_converged.tolist() == converged.tolist()

@@ -1,5 +1,6 @@
 """Every entry of RENDERERS against the float64 reference, and the reference's Jacobian against finite differences."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +85,35 @@ def test_the_reference_jacobian_equals_finite_differences(scene: Scene) -> None:
         assert smooth.double().mean() > 0.97
         error = (jacobian[..., parameter] - (forward + backward) / 2).abs()[smooth].max()
         assert error < 1e-5 * scale
+
+
+@pytest.mark.parametrize("view", ["along k", "diagonal"])
+def test_sums_of_products_are_those_of_the_reference_images(backend: type[AbstractRenderer], view: str) -> None:
+    volume = lumpy(*grid(GRIDS["sheared"]))
+    poses = RigidTransform.stack([looking(volume, VIEWS[view]), looking(volume, VIEWS["along i"])])
+    rays, tangents = rays_of_views(volume, poses, CAMERA), twist_tangents(volume, poses, CAMERA, volume.centre_patient)
+    noise = torch.rand(3, 17, 21, generator=torch.Generator().manual_seed(2))
+    fixed, weight = noise[:1], (noise[1:] - 0.3).clamp_min(0)
+    gram = backend(volume).gram(rays, tangents, fixed, weight).cpu()
+    reference = TorchRenderer(volume, dtype=torch.float64).jacobian(rays, tangents)
+    ones = torch.ones(2, 17, 21, 1, dtype=torch.float64)
+    x = torch.cat([ones, fixed.double()[..., None] * ones, reference], dim=-1)
+    expected = torch.einsum("bhw,bhwi,bhwj->bij", weight.double(), x, x)
+    assert gram.shape == (2, 9, 9)
+    scale = expected.diagonal(dim1=-2, dim2=-1).sqrt()
+    assert float(((gram - expected).abs() / (scale[:, :, None] * scale[:, None, :])).max()) < 1e-4
+
+
+def test_views_keep_the_march_axes_that_they_name(backend: type[AbstractRenderer]) -> None:
+    volume = lumpy(*grid(GRIDS["cubic"]))
+    rays = rays_of_views(volume, looking(volume, VIEWS["at the change of axis"]), CAMERA)
+    reference, renderer = TorchRenderer(volume, dtype=torch.float64), backend(volume)
+    images = []
+    for axis in (1, 2):
+        named = replace(rays, axes=torch.tensor([axis]))
+        images.append(renderer.integrals(named).cpu())
+        assert worst(images[-1][..., None], reference.integrals(named)[..., None]) < 1e-5
+    assert worst(images[0][..., None], images[1].double()[..., None]) > 1e-3
 
 
 @pytest.mark.parametrize("view", VIEWS)

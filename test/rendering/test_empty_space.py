@@ -1,4 +1,4 @@
-"""Empty space is left out without a trace: sparse volumes from every side against the float64 reference, which looks everywhere."""
+"""Empty space is left out without a trace: sparse volumes from every side against the reference, which looks everywhere."""
 
 import pytest
 import torch

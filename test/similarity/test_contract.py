@@ -22,6 +22,7 @@ PROMISES = {
     "gradient-ncc": Promise(perfect=0.95, reach=1),  # edges of the X-ray are cut off, those of the CT are not
     "multiscale-ncc": Promise(),
     "mutual-information": Promise(perfect=0.5, signed=False),
+    "ncc": Promise(),
     "patch-gradient-ncc": Promise(),
     "patch-ncc": Promise(),
     "ssd": Promise(),

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SSD, GradientNCC, PatchNCC
+from fluoro_reg.similarity import NCC, RESIDUAL_SIMILARITIES, SSD, GradientNCC, PatchNCC
 
 VARIANTS = {
     "gradient-ncc": GradientNCC(),
     "gradient-ncc plain": GradientNCC(robust_scale=float("inf"), clip=1.0),
     "patch-ncc": PatchNCC(patch=8),
-    "global ncc": PatchNCC(patch=0, robust_scale=float("inf")),
+    "ncc": NCC(),
+    "one patch": PatchNCC(patch=0, robust_scale=float("inf")),
     "ssd": SSD(),
     "ssd plain": SSD(robust_scale=float("inf")),
 }
-PLAIN = [name for name, similarity in VARIANTS.items() if similarity.robust_scale == float("inf")]
+PLAIN = ["gradient-ncc plain", "ncc", "one patch", "ssd plain"]
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
@@ -112,3 +113,18 @@ def test_robust_weights_ignore_a_tool_that_plain_ones_follow(images):
         return float(wrong / right)
 
     assert contrast(robust) - 1 > 10 * (contrast(plain) - 1)
+
+
+def test_the_sums_of_products_give_the_system_of_the_images(images):
+    moving, jacobian, fixed, weight = images
+    x = torch.cat([torch.ones_like(moving)[..., None], fixed.expand_as(moving)[..., None], moving[..., None], jacobian], dim=-1)
+    gram = torch.einsum("bhw,bhwi,bhwj->bij", weight, x, x)
+    expected, system = NCC().normal_equations(moving, jacobian, fixed, weight), NCC().of_gram(gram)
+    torch.testing.assert_close(system.cost, expected.cost)
+    torch.testing.assert_close(system.gradient, expected.gradient)
+    torch.testing.assert_close(system.hessian, expected.hessian)
+
+
+def test_sums_over_nothing_make_no_nan():
+    system = NCC().of_gram(torch.zeros(1, 9, 9, dtype=torch.float64))
+    assert all(torch.isfinite(part).all() for part in (system.cost, system.gradient, system.hessian))

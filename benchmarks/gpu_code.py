@@ -1,0 +1,106 @@
+"""What the Triton kernels become on a GPU, without one: registers, local memory, instructions a sample of the inner loop.
+
+    python benchmarks/gpu_code.py [--capability 80 --capability 90] [--json]
+
+Triton compiles for a named target and brings NVIDIA's assembler and disassembler, so this runs on any Linux machine. From the
+instructions a sample follows a bound on time: samples / 32 * instructions / (multiprocessors * 4 schedulers * clock).
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)  # before Triton is imported
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fluoro_reg.rendering import _triton_kernels as kernels
+
+TILE_V, TILE_U = 8, 16
+VARIANTS = [  # kernel, derivatives, lanes that share a ray, voxels
+    (kernels.march_kernel, 0, 1, "fp32"),
+    (kernels.march_kernel, 6, 1, "fp32"),
+    (kernels.march_kernel, 6, 4, "fp32"),
+    (kernels.march_kernel, 6, 1, "fp16"),
+    (kernels.gram_kernel, 6, 1, "fp32"),
+    (kernels.gram_kernel, 6, 4, "fp32"),
+]
+ARGUMENTS = {
+    "layout": "*i32", "metric": "*fp32", "unit": "fp32", "source": "*fp64", "direction": "*fp64", "by_source": "*fp32",
+    "by_direction": "*fp32", "axes": "*i32", "fixed": "*fp32", "weight": "*fp32", "out": "*fp32", "height": "i32",
+    "width": "i32",
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capability", type=int, action="append", help="compute capability times ten; may be repeated")
+    parser.add_argument("--json", action="store_true", help="one object instead of a table")
+    options = parser.parse_args()
+    variants = [compiled(*variant, capability) for capability in options.capability or [90] for variant in VARIANTS]
+    if options.json:
+        print(json.dumps({"triton": triton.__version__, "variants": variants}, indent=1))
+        return
+    columns = list(variants[0])
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for variant in variants:
+        print("| " + " | ".join(str(variant[column]) for column in columns) + " |")
+
+
+def compiled(kernel: Any, parameters: int, split: int, voxels: str, capability: int) -> dict[str, Any]:
+    """One kernel, compiled for one target."""
+    constants = {"PARAMETERS": parameters, "SPLIT": split, "TILE_V": TILE_V, "TILE_U": TILE_U}
+    types = {"voxels": f"*{voxels}", **ARGUMENTS}
+    signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
+    source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()})
+    binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": TILE_V * TILE_U * split // 32}).asm[
+        "cubin"
+    ]
+    usage, code = disassembled(binary, "-res-usage"), disassembled(binary, "-sass")
+    return {
+        "kernel": kernel.fn.__name__,
+        "derivatives": parameters,
+        "split": split,
+        "voxels": voxels,
+        "capability": capability,
+        "registers": int(re.search(r"REG:(\d+)", usage)[1]),
+        "local_bytes": int(re.search(r"STACK:(\d+)", usage)[1]) + int(re.search(r"LOCAL:(\d+)", usage)[1]),
+        "instructions_a_sample": march_length(code),
+    }
+
+
+def disassembled(binary: bytes, what: str) -> str:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        return subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
+
+
+def march_length(code: str) -> int:
+    """Instructions in the loop that holds the four loads of a sample: from the target of a backward branch to the branch.
+
+    An unrolled loop counts by its samples.
+    """
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]+);", code)
+    loops = []
+    for end, (address, text) in enumerate(lines):
+        branch = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
+        if branch and int(branch[1], 16) < int(address, 16):
+            begin = next(i for i, (where, _) in enumerate(lines) if int(where, 16) >= int(branch[1], 16))
+            loads = sum("LDG" in instruction for _, instruction in lines[begin : end + 1])
+            if loads and loads % 4 == 0:
+                loops.append((end + 1 - begin) // (loads // 4))
+    return min(loops)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Global NCC: one correlation over the image. The classic, and the cheapest there is: its Gauss-Newton system follows from the
+weighted sums of products of [1, F, I, dI/dtwist], 44 numbers and the sum of the weights, which a renderer can add up while it
+renders (`AbstractRenderer.gram`). No image and no Jacobian need ever be stored.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.similarity.residual import (
+    AbstractResidualSimilarity,
+    Image,
+    Images,
+    Jacobian,
+    NormalEquations,
+    gauss_newton,
+    normalised,
+    standardised,
+    standardised_jacobian,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NCC(AbstractResidualSimilarity):
+    """`floor` is a variance that keeps flat images harmless."""
+
+    floor: float = 1e-6
+
+    def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
+        z, sd, zf, w = self._standardise(moving, fixed, weight)
+        residual = z - zf
+        jz = standardised_jacobian(jacobian.flatten(1, 2), z, sd, w)
+        gradient, hessian = gauss_newton(jz, residual, w)
+        return NormalEquations((w * residual.square()).sum(-1), gradient, hessian)
+
+    def of_gram(self, gram: Float[Tensor, "batch 9 9"]) -> NormalEquations:
+        """The same system from the sums of `weight x x^T` over the image, x = [1, F, I, dI/dtwist].
+
+        With C the covariance of x, a = C_IJ / sd(I) and b = C_FJ / sd(F), all means over the image that the residual
+        z(I) - z(F) and dz = (J - mean(J) - z a) / sd(I) need are products of these.
+        """
+        n = gram[:, :1, :1].clamp_min(1e-12)
+        mean = gram[:, :1] / n
+        covariance = gram / n - mean.mT * mean
+        sd_f, sd_i = (covariance[:, 1:3, 1:3].diagonal(dim1=-2, dim2=-1) + self.floor).sqrt().unbind(-1)
+        ff, ii = covariance[:, 1, 1] / sd_f**2, covariance[:, 2, 2] / sd_i**2
+        fi = covariance[:, 1, 2] / (sd_f * sd_i)
+        a, b = covariance[:, 2, 3:] / sd_i[:, None], covariance[:, 1, 3:] / sd_f[:, None]
+        gradient = (a - b - a * (ii - fi)[:, None]) / sd_i[:, None]
+        hessian = covariance[:, 3:, 3:] - (2 - ii)[:, None, None] * a[:, :, None] * a[:, None, :]
+        return NormalEquations(ff + ii - 2 * fi, gradient, hessian / (sd_i**2)[:, None, None])
+
+    def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        z, _, zf, w = self._standardise(moving, fixed, weight)
+        return (w * (z - zf).square()).sum(-1)
+
+    def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        z, _, zf, w = self._standardise(moving, fixed, weight)
+        return (w * z * zf).sum(-1)
+
+    def _standardise(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        w = normalised(weight.flatten(1))
+        z, sd = standardised(moving.flatten(1), w, self.floor)
+        zf, _ = standardised(fixed.flatten(1).expand_as(w), w, self.floor)
+        return z, sd, zf, w
