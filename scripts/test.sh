@@ -4,6 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh
 
+# The GPU kernels are tested in Triton's interpreter where there is no GPU; CUDA builds of torch bring their own Triton.
+python -c 'import triton' 2>/dev/null || pip_install "Triton, for its interpreter" "$project[interpreter]"
+
 ruff check .
 ruff format --check .
 mypy
