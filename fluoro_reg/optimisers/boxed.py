@@ -92,11 +92,9 @@ class BOBYQA(AbstractOptimiser[ValueProblem]):
         except nlopt.RoundoffLimited:
             return False, "rounding errors hide any further progress"
         ended = search.last_optimize_result()
-        ends = {
-            nlopt.XTOL_REACHED: "steps are smaller than their tolerance",
-            nlopt.MAXEVAL_REACHED: "all evaluations are spent",
-        }
-        return ended == nlopt.XTOL_REACHED, ends.get(ended, f"NLopt stopped with code {ended}")
+        small = "the radius is smaller than its tolerance"
+        ends = {nlopt.SUCCESS: small, nlopt.XTOL_REACHED: small, nlopt.MAXEVAL_REACHED: "all evaluations are spent"}
+        return ended in (nlopt.SUCCESS, nlopt.XTOL_REACHED), ends.get(ended, f"NLopt stopped with code {ended}")
 
 
 def _one_by_one(problem: ValueProblem, starts: Any, box: SixNumbers, search: Callable[[Probe], tuple[bool, str]]) -> Minima:

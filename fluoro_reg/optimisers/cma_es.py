@@ -31,8 +31,8 @@ class CMAES(AbstractOptimiser[ValueProblem]):
     )
     population: int = option(50, "points a generation", minimum=4, maximum=100_000)
     generations: int = option(100, "at most so many", minimum=1, maximum=100_000)
-    step_tolerance: float = option(1e-3, "size of the cloud at which to stop, as a share of sigma", minimum=0.0)
-    value_tolerance: float = option(1e-6, "difference of values at which to stop", minimum=0.0)
+    step_tolerance: float = option(5e-3, "size of the cloud at which to stop, as a share of sigma", minimum=0.0)
+    value_tolerance: float = option(1e-5, "difference of values at which to stop", minimum=0.0)
     seed: int = option(0, "of the random numbers", minimum=0)
 
     def minimise(self, problem: ValueProblem, starts: Any) -> Minima:

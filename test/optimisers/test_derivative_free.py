@@ -97,6 +97,18 @@ def test_bobyqa_needs_few_evaluations_on_a_bowl():
     assert problem.batches == [1] * int(found.evaluations)
 
 
+def test_values_with_rounding_errors_are_no_obstacle():
+    class Rounded(Bowl):
+        def function(self, u):
+            return 0.5 + (super().function(u) * 1e6).round() / 1e6
+
+    problem, at = Rounded(), starts(2)
+    for optimiser in (BOBYQA(box=BOX), Powell(box=BOX), CMAES(sigma=BOX)):
+        found = optimiser.minimise(problem, at)
+        assert found.converged.all()
+        assert problem.missed(at, found.twists).max() < 0.05
+
+
 def test_an_error_of_the_problem_comes_through():
     class Broken(Bowl):
         def function(self, u):

@@ -23,7 +23,7 @@ PATIENT = Schedule(steps=2000, progress=1e-9, patience=30)
 TUNED = {
     "adam": Adam(rates=(1.0, 0.01), schedule=PATIENT),
     "bobyqa": BOBYQA(box=BOX, step_tolerance=1e-6),
-    "cma-es": CMAES(sigma=BOX, population=20, generations=300, value_tolerance=1e-12),
+    "cma-es": CMAES(sigma=BOX, population=20, generations=300, step_tolerance=1e-3, value_tolerance=1e-12),
     "gradient-descent": GradientDescent(rates=(2.0, 2e-4), momentum=0.9, schedule=PATIENT),
     "powell": Powell(box=BOX, evaluations=3000, step_tolerance=1e-6, value_tolerance=1e-12),
 }
@@ -131,7 +131,7 @@ def test_a_millimetre_and_a_radian_are_worth_what_the_settings_say(name):
     rescaled = {
         "adam": Adam(rates=(1e-3, 1e-3), schedule=PATIENT),
         "bobyqa": BOBYQA(box=box, step_tolerance=1e-6),
-        "cma-es": CMAES(sigma=box, population=20, generations=300, value_tolerance=1e-12),
+        "cma-es": CMAES(sigma=box, population=20, generations=300, step_tolerance=1e-3, value_tolerance=1e-12),
         "gradient-descent": GradientDescent(rates=(2e-6, 2e-6), momentum=0.9, schedule=PATIENT),
         "powell": Powell(box=box, evaluations=3000, step_tolerance=1e-6, value_tolerance=1e-12),
     }
