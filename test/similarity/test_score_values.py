@@ -154,7 +154,7 @@ def test_sums_of_neighbours_are_convolutions_with_ones(size):
 def test_mutual_information_of_gaussians_has_its_closed_form():
     rng = np.random.default_rng(2)
     for rho in (0.0, 0.5, 0.8, -0.8):
-        x = rng.normal(size=(400, 400))
+        x = rng.normal(size=(250, 250))
         y = rho * x + math.sqrt(1 - rho**2) * rng.normal(size=x.shape)
         bins = 32
         nats = scored(MutualInformation(bins=bins), y, x, np.ones_like(x)) * math.log(bins)
