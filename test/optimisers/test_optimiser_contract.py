@@ -19,7 +19,7 @@ from fluoro_reg.optimisers import (
 )
 
 BOX = tuple(UNITS.tolist())
-PATIENT = Schedule(steps=2000, progress=1e-8, patience=15)
+PATIENT = Schedule(steps=2000, progress=1e-9, patience=30)
 TUNED = {
     "adam": Adam(rates=(1.0, 0.01), schedule=PATIENT),
     "bobyqa": BOBYQA(box=BOX, step_tolerance=1e-6),
