@@ -224,6 +224,14 @@ def test_a_warmed_up_renderer_renders_the_same(backend: type[AbstractRenderer], 
     assert torch.equal(project(warm, sheared_scene.camera_from_patient, CAMERA), expected)
 
 
+def test_a_method_gets_the_fastest_renderer_that_can_do_what_it_asks(sheared_scene: Scene) -> None:
+    assert isinstance(make_renderer(sheared_scene.volume, "cpu", double_backward=True), TorchRenderer)
+    assert isinstance(make_renderer(sheared_scene.volume, "cpu", volume_gradient=True), TorchRenderer)
+    for kind in RENDERERS.values():
+        assert set(kind.capabilities.devices) <= {"cpu", "cuda"}
+        assert kind.capabilities.jacobian_in_kernel != kind.capabilities.double_backward
+
+
 def test_a_device_is_served_or_refused_with_a_sentence(sheared_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_renderer(sheared_scene.volume, "cpu"), NumbaRenderer)
     assert isinstance(make_renderer(sheared_scene.volume), NumbaRenderer)
