@@ -3,18 +3,18 @@
 `torch.library` tells autograd, `torch.compile` and CUDA graphs what they are: functions of tensors alone, with known shapes.
 """
 
+import os
 from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
-from triton import knobs
 
 from fluoro_reg.rendering._triton_kernels import gram_kernel, march_kernel
 from fluoro_reg.rendering.autograd import ray_gradients
 from fluoro_reg.rendering.renderer import RayTangents
 
-INTERPRETED = knobs.runtime.interpret
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 TILE = (8, 16)  # rows and columns of pixels that a program marches together
 _RAYS_FOR_A_GPU = 1 << 17  # fewer leave a large GPU idle, so the planes of a ray are shared among lanes

@@ -64,7 +64,6 @@ class TritonRenderer(AbstractRenderer):
         return self.jacobian(rays, RayTangents.unit(len(rays.source), self.device))
 
     def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
-        refuse_volume_gradient(self.volume, "triton")
         moved = _moved(tangents, self.device)
         return self._ops.march(*self._grid, *self._views(rays), *moved, rays.height, rays.width).movedim(1, -1)
 
@@ -82,6 +81,7 @@ class TritonRenderer(AbstractRenderer):
 
     def _views(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
         """Source in the cropped grid, direction matrix, march axis."""
+        refuse_volume_gradient(self.volume, "triton")
         axes = rays.axes if rays.axes is not None else torch.tensor(march_axes(rays, self.volume.shape_ijk))
         source = rays.source.to(self.device, torch.float64) - self._shift
         direction = rays.direction_from_pixel.to(self.device, torch.float64)

@@ -1,7 +1,9 @@
-"""Scenes: every awkward grid from every side."""
+"""Scenes: every awkward grid from every side; every backend."""
 
 import pytest
 from rendering_scenes import GRIDS, VIEWS, Scene, grid, looking, lumpy
+
+from fluoro_reg.rendering import RENDERERS, AbstractRenderer, TritonRenderer
 
 
 @pytest.fixture(params=[(g, v) for g in GRIDS for v in VIEWS], ids=lambda p: f"{p[0]}, {p[1]}")
@@ -15,3 +17,14 @@ def scene(request: pytest.FixtureRequest) -> Scene:
 def sheared_scene() -> Scene:
     volume = lumpy(*grid(GRIDS["sheared"]))
     return Scene(volume, looking(volume, VIEWS["diagonal"]))
+
+
+@pytest.fixture(params=RENDERERS.values(), ids=RENDERERS.keys())
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[AbstractRenderer]:
+    if request.param is TritonRenderer:
+        pytest.importorskip("triton")
+        from fluoro_reg.rendering import triton_ops
+
+        if triton_ops.INTERPRETED:  # which takes as long for a large tile as for a small one
+            monkeypatch.setattr(triton_ops, "TILE", (16, 32))
+    return request.param

@@ -16,18 +16,10 @@ from fluoro_reg.rendering import (
     AbstractRenderer,
     NumbaRenderer,
     TorchRenderer,
-    TritonRenderer,
     make_renderer,
 )
 from fluoro_reg.rendering._numba_kernels import march_rows
 from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
-
-
-@pytest.fixture(params=RENDERERS.values(), ids=RENDERERS.keys())
-def backend(request: pytest.FixtureRequest) -> type[AbstractRenderer]:
-    if request.param is TritonRenderer:
-        pytest.importorskip("triton")
-    return request.param
 
 
 def project(renderer: AbstractRenderer, *view: Any) -> Tensor:
