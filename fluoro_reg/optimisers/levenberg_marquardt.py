@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fluoro_reg.config import option
 from fluoro_reg.optimisers.batch import put, take, where
 
 E = TypeVar("E")  # an evaluation of a batch: the points and whatever was computed there
@@ -53,10 +54,10 @@ class LevenbergMarquardt:
     less than the share `tolerance`: a number that needs no unit, and that a direction which the data leave open cannot hold up.
     """
 
-    iterations: int = 20
-    damping: float = 1e-2
-    largest_step: tuple[float, float] = (12.0, 0.14)
-    tolerance: float = 2e-5
+    iterations: int = option(20, "at most this many steps", minimum=1, maximum=1000)
+    damping: float = option(1e-2, "damping of the first step", minimum=0.0)
+    largest_step: tuple[float, float] = option((12.0, 0.14), "longest step: mm, rad", minimum=1e-9)
+    tolerance: float = option(2e-5, "share of its cost by which a step must promise to lower it", minimum=0.0)
 
     def minimise(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
         """The best points found, their linearisations, and which of them met the tolerance."""

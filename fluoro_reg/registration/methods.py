@@ -1,35 +1,54 @@
-"""Named methods are data: stages with their similarity and optimiser settings, one YAML file each in `config/methods/`."""
+"""Named methods are data: stages with their similarity and optimiser, one YAML file each in `config/methods/`.
 
-from dataclasses import dataclass, field, fields, replace
+A similarity and an optimiser are entries of their tables, and their settings are the fields of those classes: this file knows
+neither a default of theirs nor a bound.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
+from fluoro_reg.optimisers import OPTIMISERS, AbstractOptimiser, LevenbergMarquardt
+from fluoro_reg.optimisers.problem import SixNumbers
 from fluoro_reg.resources import config_folder
-from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, AbstractResidualSimilarity
+from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SIMILARITIES, AbstractSimilarity, GradientNCC
+
+Optimiser = LevenbergMarquardt | AbstractOptimiser[Any]
+STAGE_OPTIMISERS: dict[str, type[Optimiser]] = {**OPTIMISERS, "lm": LevenbergMarquardt}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SparsePatches:
+    """Instead of the whole image, patches about the edges of the CT's projection; each is compared on its own."""
+
+    count: int = option(0, "patches, drawn once a stage; 0 takes the whole image", minimum=0, maximum=100_000)
+    side: int = option(13, "side of a patch", unit="px", minimum=4, maximum=4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Restraint:
+    """A Gaussian about the stage's start: its negative logarithm is mixed with what the image says."""
+
+    share: float = option(0.0, "weight of the Gaussian; the image has the rest", minimum=0.0, maximum=0.99)
+    sigma: SixNumbers = option((30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "deviations: three mm, three rad", minimum=1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """One scale: Levenberg-Marquardt from every hypothesis still alive, then the best distinct `keep` go on."""
+    """One scale: the optimiser goes from every hypothesis still alive, then the best distinct `keep` go on."""
 
     object_px: int = option(
         64, "pixels across the CT's projection (or the image, if smaller) at this scale", minimum=8, maximum=4096
     )
-    similarity: str = option(
-        "gradient-ncc", "what is maximised; Levenberg-Marquardt needs residuals", choices=tuple(RESIDUAL_SIMILARITIES)
-    )
-    robust_scale: float = option(4.0, "Geman-McClure's c; a large number is plain least squares", minimum=1e-3, maximum=1e12)
-    patch: int = option(16, "patch-ncc: side of a patch", unit="px", minimum=4, maximum=1024)
-    iterations: int = option(20, "at most this many steps", minimum=1, maximum=1000)
+    similarity: AbstractSimilarity = field(default_factory=GradientNCC)
+    optimiser: Optimiser = field(default_factory=LevenbergMarquardt)
+    sparse: SparsePatches = section(SparsePatches)
+    restraint: Restraint = section(Restraint)
     keep: int = option(1, "hypotheses that go on to the next stage", minimum=1, maximum=64)
-
-    def build_similarity(self) -> AbstractResidualSimilarity:
-        """The similarity with those of this stage's settings that it knows."""
-        kind = RESIDUAL_SIMILARITIES[self.similarity]
-        known = {setting.name for setting in fields(kind)} & {"robust_scale", "patch"}
-        return kind(**{name: getattr(self, name) for name in known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +100,31 @@ def _read(path: Path) -> Method:
     rows, searched = content.pop("stages", None), content.pop("search", {})
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in (*rows, searched)):
         raise InputError(f"{path.name} needs 'stages', a list of one or more sections of settings; 'search' is one section")
-    stages = tuple(from_mapping(StageOptions, row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
+    stages = tuple(_stage(row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
     description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
     if content:
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: description, needs, search, stages")
     return Method(path.stem, description, needs, search=search, stages=stages)
+
+
+def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
+    plain = {key: value for key, value in row.items() if key not in ("similarity", "optimiser")}
+    similarity = _entry(SIMILARITIES, row.get("similarity", "gradient-ncc"), f"{where}: 'similarity'")
+    optimiser = _entry(STAGE_OPTIMISERS, row.get("optimiser", "lm"), f"{where}: 'optimiser'")
+    stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
+    if isinstance(optimiser, LevenbergMarquardt):
+        if not isinstance(similarity, tuple(RESIDUAL_SIMILARITIES.values())):
+            raise InputError(f"{where}: lm needs a similarity of residuals, one of {', '.join(RESIDUAL_SIMILARITIES)}")
+        if stage.sparse.count or stage.restraint.share:
+            raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm; leave them out or choose another optimiser")
+    return stage
+
+
+def _entry(table: Mapping[str, type[T]], given: Any, where: str) -> T:
+    """The entry that a section names, with the section's other settings; a name alone is an entry with its defaults."""
+    settings = dict(given) if isinstance(given, Mapping) else {"name": given}
+    name = settings.pop("name", None)
+    if name not in table:
+        raise InputError(f"{where} must be one of {', '.join(table)}, got {name!r}")
+    return from_mapping(table[name], settings, where)

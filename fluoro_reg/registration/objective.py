@@ -31,6 +31,10 @@ class Scale:
     extent: Extent
     margin_px: float
 
+    def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
+        """Which pixels count at each pose, of those that are `near` the object."""
+        return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectModel:
@@ -127,8 +131,7 @@ class PoseObjective:
 
     def weight(self, at: Evaluation) -> Float[Tensor, "batch height width"]:
         """Which pixels count at each pose."""
-        scale = self.scale
-        return scale.usable * at.near * complete_rays(scale.renderer.volume, scale.extent, at.poses, scale.intrinsics)
+        return self.scale.weight(at.poses, at.near)
 
 
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:

@@ -80,7 +80,7 @@ class Registrar:
                 f"the start puts the CT {scales.depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
             )
             return self._answer(Outcome.REJECTED_POSE, reason, job)
-        solver = Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm)
+        solver = Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed)
         poses = solver.starts(start, None if tracking else self.method.search)
         clock.lap("search")
         refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)

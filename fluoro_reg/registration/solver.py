@@ -1,20 +1,28 @@
-"""From starts to refined hypotheses: the search, then Levenberg-Marquardt scale by scale, fewer hypotheses each time."""
+"""From starts to refined hypotheses: the search, then an optimiser scale by scale, fewer hypotheses each time.
 
-from dataclasses import dataclass
+Levenberg-Marquardt leaves behind what the gates ask for: residuals and a Hessian. Where another optimiser ends, both are made
+there by gradient NCC at the scale for which the gates' thresholds were measured: every method is judged alike.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.registration.hypotheses import PoseMetric
 from fluoro_reg.registration.methods import SearchOptions, StageOptions
-from fluoro_reg.registration.objective import Evaluation, Linearisation, ObjectModel, PoseObjective, PosePrior
+from fluoro_reg.registration.objective import Evaluation, Linearisation, ObjectModel, PoseObjective, PosePrior, Scale
+from fluoro_reg.registration.pose_values import PoseValues, moved
 from fluoro_reg.registration.scales import ImageScales
 from fluoro_reg.registration.search import search
-from fluoro_reg.similarity import GradientNCC
+from fluoro_reg.similarity import AbstractResidualSimilarity, GradientNCC
+
+JUDGED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class Solver:
     metric: PoseMetric
     prior: PosePrior | None
     distinct_mm: float  # hypotheses closer than this are one, so that every place kept is a possible rival
+    seed: int = 0
     n_renders: int = 0
 
     def starts(self, start: RigidTransform, options: SearchOptions | None) -> RigidTransform:
@@ -57,6 +66,10 @@ class Solver:
         best = found.poses[torch.tensor(rows)]
         return RigidTransform(torch.cat([alone.rotation, best.rotation]), torch.cat([alone.translation, best.translation]))
 
+    def objective(self, object_px: int, poses: RigidTransform) -> PoseObjective:
+        """Gradient NCC at a scale, about some poses: at `JUDGED_PX` it judges poses, whatever their method maximised."""
+        return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
+
     def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
         """Every stage in turn."""
         for stage in stages:
@@ -65,12 +78,34 @@ class Solver:
         return refined
 
     def _refine(self, poses: RigidTransform, stage: StageOptions) -> Refined:
-        scale = self.scales.scale(stage.object_px, poses)
-        pixel_mm = self.scales.pixel_mm(scale.intrinsics)
-        objective = PoseObjective(scale, self.model, stage.build_similarity(), self.prior)
-        optimiser = LevenbergMarquardt(iterations=stage.iterations)
+        if isinstance(stage.optimiser, LevenbergMarquardt):
+            return self._by_residuals(poses, stage, stage.optimiser)
+        return self._by_values(poses, stage, stage.optimiser)
+
+    def _by_residuals(self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt) -> Refined:
+        similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
+        objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
-        order = linearised.cost.argsort()
-        rows = torch.tensor(self.metric.distinct(at.poses, order, max(pixel_mm / 2, self.distinct_mm), stage.keep))
+        rows = self._best(at.poses, linearised.cost, objective.scale, stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
+
+    def _by_values(self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any]) -> Refined:
+        scale = self.scales.scale(stage.object_px, None)
+        values = PoseValues(scale, self.model, stage.similarity, self.prior, stage.restraint)
+        values.prepare(poses, stage.sparse, self.seed)
+        if isinstance(optimiser, CMAES):
+            optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
+        problem: Any = ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
+        minima = optimiser.minimise(problem, poses)
+        found = moved(poses, minima.twists, self.model.pivot)
+        rows = self._best(found, minima.values, scale, stage.keep)
+        judged = self.objective(JUDGED_PX, found[rows])
+        at = judged.evaluate(found[rows])
+        self.n_renders += values.n_renders + judged.n_renders
+        return Refined(judged, at, judged.linearise(at), minima.converged[rows])
+
+    def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
+        """Which of the poses go on: the best ones that are distinct."""
+        apart_mm = max(self.scales.pixel_mm(scale.intrinsics) / 2, self.distinct_mm)
+        return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))

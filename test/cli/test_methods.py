@@ -1,5 +1,8 @@
 """`fluoro-reg methods` against the files in config/methods."""
 
+import re
+from pathlib import Path
+
 import yaml
 
 from fluoro_reg.resources import config_folder
@@ -13,6 +16,12 @@ def test_every_installed_method_is_listed_with_what_its_file_says(cli):
         assert method["description"] == files[method["name"]]["description"]
         assert method["needs"] == files[method["name"]]["needs"]
         assert set(method["devices"]) <= {"cpu", "cuda"}
+
+
+def test_the_page_of_methods_tells_of_every_method():
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
+    assert described == {path.stem for path in (config_folder() / "methods").glob("*.yaml")}
 
 
 def test_people_get_a_table(cli):

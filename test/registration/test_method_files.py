@@ -3,7 +3,9 @@
 import pytest
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.optimisers import Adam, LevenbergMarquardt, Schedule
 from fluoro_reg.registration import methods
+from fluoro_reg.similarity import GMNCC, NCC
 
 
 @pytest.mark.parametrize(
@@ -15,7 +17,20 @@ from fluoro_reg.registration import methods
         ("stages: [{object_px: 64}]\nsearch: 3", "needs 'stages'"),
         ("stages: [{object: 64}]", "stage 0: unknown key 'object'"),
         ("stages: [{object_px: 64}]\nstage: 1", "unknown key 'stage'"),
-        ("stages: [{similarity: mutual-information}]", "stage 0: 'similarity' must be one of .*, got 'mutual-information'"),
+        ("stages: [{similarity: best}]", "stage 0: 'similarity' must be one of gmncc, .*, got 'best'"),
+        ("stages: [{similarity: {patch: 9}}]", "stage 0: 'similarity' must be one of gmncc, .*, got None"),
+        (
+            "stages: [{similarity: {name: patch-ncc, pach: 9}}]",
+            "'similarity': unknown key 'pach'; did you mean 'patch'",
+        ),
+        ("stages: [{optimiser: newton}]", "stage 0: 'optimiser' must be one of adam, .*, lm, got 'newton'"),
+        ("stages: [{optimiser: {name: lm, iterations: 0}}]", "stage 0: 'optimiser': 'iterations' must lie in 1 to 1000, got 0"),
+        (
+            "stages: [{optimiser: lm}, {similarity: gmncc}]",
+            "mine.yaml, stage 1: lm needs a similarity of residuals, one",
+        ),
+        ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' are not for lm; leave them out"),
+        ("stages: [{restraint: {share: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm; leave them out"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypatch, content, sentence):
@@ -24,3 +39,18 @@ def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypat
     monkeypatch.setattr(methods, "config_folder", lambda: tmp_path)
     with pytest.raises(InputError, match=sentence):
         methods.load_method("mine")
+
+
+def test_settings_reach_the_similarity_and_the_optimiser(tmp_path, monkeypatch):
+    (tmp_path / "methods").mkdir()
+    stage = "{object_px: 50, similarity: {name: gmncc, grey: 0.3}, optimiser: {name: adam, schedule: {steps: 7}}, keep: 2}"
+    (tmp_path / "methods" / "mine.yaml").write_text(f"stages: [{stage}, {{similarity: ncc}}]")
+    monkeypatch.setattr(methods, "config_folder", lambda: tmp_path)
+    first, second = methods.load_method("mine").stages
+    assert (first.object_px, first.keep, first.similarity, first.optimiser) == (
+        50,
+        2,
+        GMNCC(grey=0.3),
+        Adam(schedule=Schedule(steps=7)),
+    )
+    assert (second.similarity, second.optimiser) == (NCC(), LevenbergMarquardt())

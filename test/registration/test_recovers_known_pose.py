@@ -35,7 +35,10 @@ def test_starts_20_mm_away_come_home(world, registrar, seed):
     assert errors.mtre_mm < 2.0
 
 
-@pytest.mark.parametrize("method", sorted(load_methods()))
+SLOW = ("xreg",)
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in load_methods()])
 def test_every_named_method_refines_a_near_start(world, method):
     registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"method": method}))
     result = registrar.register(world.xray(), _start(world, 5.0))
@@ -89,9 +92,34 @@ def test_noise_is_rejected(world, registrar):
     assert not registrar.register(replace(image, pixels=noise), world.truth).accepted
 
 
-def test_another_patient_is_rejected(world, registrar):
+@pytest.mark.parametrize("method", ["lm-gradient-ncc", "adam-diffpose"])
+def test_another_patient_is_rejected(world, method):
     other = replace(world.volume, attenuation=world.volume.attenuation.flip(0).flip(2).contiguous())
+    registrar = Registrar(world.volume, RegistrationOptions(method=method))
     assert not registrar.register(world.xray(other), world.truth).accepted
+
+
+def test_a_walk_whose_steps_ran_out_is_not_accepted(world):
+    registrar = Registrar(world.volume, RegistrationOptions(method="adam-diffpose"))
+    stage = registrar.method.stages[0]
+    hasty = replace(stage.optimiser, schedule=replace(stage.optimiser.schedule, steps=3))
+    registrar.method = replace(registrar.method, stages=(replace(stage, optimiser=hasty),))
+    result = registrar.register(world.xray(), world.truth)
+    assert (result.outcome, result.n_renders) == (Outcome.NOT_CONVERGED, 5)  # a look at the start, three steps, the judgement
+    assert "still moving" in result.reason
+
+
+def test_the_seed_reaches_cma_es(world):
+    stage = load_methods()["cma-es-lm"].stages[0]
+
+    def registered(seed):
+        registrar = Registrar(world.volume, RegistrationOptions(method="cma-es-lm", seed=seed))
+        brief = replace(stage, optimiser=replace(stage.optimiser, generations=3))
+        registrar.method = replace(registrar.method, stages=(brief,))
+        return registrar.register(world.xray(), _start(world, 5.0)).camera_from_patient.matrix()
+
+    assert torch.equal(registered(1), registered(1))
+    assert not torch.equal(registered(1), registered(2))
 
 
 def test_a_start_behind_the_source_is_rejected(world, registrar):
@@ -106,7 +134,9 @@ def test_a_start_beside_the_image_is_rejected_not_perfect(world, registrar):
     assert not registrar.register(world.xray(), aside).accepted
 
 
-def test_a_tight_prior_holds_the_pose(world, registrar):
+@pytest.mark.parametrize("method", ["lm-gradient-ncc", "adam-diffpose"])
+def test_a_tight_prior_holds_the_pose(world, method):
+    registrar = Registrar(world.volume, RegistrationOptions(method=method))
     start = _start(world, 4.0)
     free = registrar.register(world.xray(), start, tracking=True)
     held = registrar.register(world.xray(), start, PosePrior(start, torch.eye(6, dtype=torch.float64) * 1e8), tracking=True)
@@ -130,7 +160,7 @@ def test_a_ct_of_air_is_refused(world):
 
 
 def test_an_unknown_method_is_refused_with_the_list(world):
-    with pytest.raises(InputError, match="no method is called 'lm'; choose one of lm-gradient-ncc"):
+    with pytest.raises(InputError, match=r"no method is called 'lm'; choose one of adam-diffpose, .*lm-gradient-ncc"):
         Registrar(world.volume, RegistrationOptions(method="lm"))
 
 
