@@ -1,4 +1,4 @@
-"""Batches as plain frozen dataclasses of tensors (nested freely): pick some elements, replace some elements."""
+"""Batches as plain frozen dataclasses and tuples of tensors (nested freely): pick some elements, replace some elements."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -35,5 +35,7 @@ def where(mask: Bool[Tensor, "batch"], new: B, old: B) -> B:
 def _map(function: Any, *batches: Any) -> Any:
     if isinstance(batches[0], Tensor):
         return function(*batches)
+    if isinstance(batches[0], tuple):
+        return tuple(_map(function, *parts) for parts in zip(*batches, strict=True))
     names = [field.name for field in dataclasses.fields(batches[0])]
     return type(batches[0])(*(_map(function, *(getattr(batch, name) for batch in batches)) for name in names))

@@ -21,12 +21,23 @@ def twist_covariance(
     hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "6 6"] | None:
     """Covariance of the twist about the pivot (patient axes, mm and rad); None where the image leaves a direction free."""
-    scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
-    correlation = scale[:, None] * hessian * scale
+    return covariance_of_information(twist_information(hessian, cost, n_effective, rotation))
+
+
+def twist_information(
+    hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
+) -> Float[Tensor, "6 6"]:
+    """The inverse of `twist_covariance`, which exists in any case; those of several views of one patient add up."""
+    return _deflated(n_effective / max(cost, LEAST_COST) * hessian, rotation)
+
+
+def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:
+    """The inverse; None where a direction is free."""
+    scale = information.diagonal().clamp_min(1e-30).rsqrt()
+    correlation = scale[:, None] * information * scale
     if not torch.isfinite(correlation).all() or float(torch.linalg.eigvalsh(correlation)[0]) < 1e-7:
         return None
-    covariance = max(cost, LEAST_COST) / n_effective * scale[:, None] * torch.linalg.inv(correlation) * scale
-    return _inflated(covariance, rotation)
+    return scale[:, None] * torch.linalg.inv(correlation) * scale
 
 
 def ros_covariance(
@@ -56,10 +67,9 @@ def position_covariance(
     return jacobian @ covariance @ jacobian.T
 
 
-def _inflated(covariance: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
+def _deflated(information: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
+    """What is left of information once standard deviations are inflated, along the camera's axes."""
     to_camera = torch.block_diag(rotation, rotation)
-    widen = torch.diag(
-        torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
-    )
-    transform = to_camera.T @ widen @ to_camera
-    return transform @ covariance @ transform.T
+    widen = torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
+    transform = to_camera.T @ torch.diag(1 / widen) @ to_camera
+    return transform @ information @ transform.T

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.acceptance import Evidence, judge
-from fluoro_reg.registration.covariance import ros_covariance, twist_covariance
+from fluoro_reg.registration.covariance import covariance_of_information, ros_covariance, twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
 from fluoro_reg.registration.objective import effective_pixels
 from fluoro_reg.registration.options import GateOptions
@@ -31,8 +32,21 @@ class Verdict:
     covariance: Float[Tensor, "6 6"] | None
 
 
-def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
-    """Scores every hypothesis by the same two similarities, whatever the method maximised, and judges the first."""
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Covariance of a pose as ROS has it, and its standard deviations along the optical axis and about the axis known worst.
+    None where the image leaves a direction free."""
+
+    covariance: Float[Tensor, "6 6"] | None
+    depth_sd_mm: float | None
+    turn_sd_deg: float | None
+
+
+def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt | None = None) -> Verdict:
+    """Scores every hypothesis by the same two similarities, whatever the method maximised, and judges the first.
+
+    `doubt` is given where more than this image speaks of it.
+    """
     at, objective = refined.at, refined.objective
     fixed, weight = objective.scale.fixed, refined.linearised.weight
     similarity = GradientNCC().score(at.moving, fixed, weight).double()
@@ -40,7 +54,8 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
     patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
     rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
-    covariance, depth_sd_mm, turn_sd_deg = _covariance(refined)
+    if doubt is None:
+        doubt = doubt_of(covariance_of_information(information_of(refined)), at.poses[0], objective.model.pivot)
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
@@ -48,14 +63,14 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions) -> Verdict:
         pixels=int((weight[0] > 0).sum()),
         overlap=float(weight[0].sum() / _to_compare(refined)),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
-        depth_sd_mm=depth_sd_mm,
-        turn_sd_deg=turn_sd_deg,
+        depth_sd_mm=doubt.depth_sd_mm,
+        turn_sd_deg=doubt.turn_sd_deg,
         converged=bool(refined.converged[0]),
         near_object=objective.model.roi != "full",
     )
     outcome, reason = judge(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)
-    return Verdict(outcome, reason, evidence, alternatives, covariance)
+    return Verdict(outcome, reason, evidence, alternatives, doubt.covariance)
 
 
 def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
@@ -75,14 +90,22 @@ def _to_compare(refined: Refined) -> float:
     return float(near.sum().clamp_min(1.0))
 
 
-def _covariance(refined: Refined) -> tuple[Tensor | None, float | None, float | None]:
-    pose, pivot = refined.poses[0], refined.objective.model.pivot
+def information_of(refined: Refined) -> Float[Tensor, "6 6"]:
+    """What the first hypothesis' image says of the twist about the pivot."""
     here = refined.linearised
     pixels = float(effective_pixels(here.weight[:1])[0])
-    twist = twist_covariance(here.hessian[0], float(here.cost[0]), pixels, pose.rotation)
-    if twist is None:
-        return None, None, None
-    depth_axis = pose.rotation[2]
-    depth_sd_mm = float(torch.sqrt(depth_axis @ twist[:3, :3] @ depth_axis))
-    turn_sd_deg = math.degrees(float(torch.linalg.eigvalsh(twist[3:, 3:])[-1].sqrt()))
-    return ros_covariance(twist, pose, pivot), depth_sd_mm, turn_sd_deg
+    return twist_information(here.hessian[0], float(here.cost[0]), pixels, refined.poses[0].rotation)
+
+
+def doubt_of(
+    twist_covariance: Float[Tensor, "6 6"] | None, camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]
+) -> Doubt:
+    """The doubt in a pose, from the covariance of its twist about the pivot."""
+    if twist_covariance is None:
+        return Doubt(None, None, None)
+    depth_axis = camera_from_patient.rotation[2]
+    return Doubt(
+        covariance=ros_covariance(twist_covariance, camera_from_patient, pivot),
+        depth_sd_mm=float(torch.sqrt(depth_axis @ twist_covariance[:3, :3] @ depth_axis)),
+        turn_sd_deg=math.degrees(float(torch.linalg.eigvalsh(twist_covariance[3:, 3:])[-1].sqrt())),
+    )

@@ -1,7 +1,7 @@
 """`Registrar.register`: one image and a start to one judged pose. The whole story is in that one method."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.evidence import weigh
+from fluoro_reg.registration.evidence import Verdict, weigh
 from fluoro_reg.registration.hypotheses import PoseMetric, reference_points
 from fluoro_reg.registration.methods import Method, load_method
-from fluoro_reg.registration.objective import ObjectModel, PosePrior
+from fluoro_reg.registration.multi_view import JointObjective, View, refine_together, weigh_together
+from fluoro_reg.registration.objective import ObjectModel, PoseObjective, PosePrior
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
@@ -62,6 +63,50 @@ class Registrar:
         with _one_torch_thread():
             return self._register(image, start, prior, tracking)
 
+    def register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
+        """The pose `reference_from_patient` that suits several X-rays of known relative geometry, judged in each of them.
+
+        Each view is searched and refined alone from the common start; what they find is refined together. Times, intensity and
+        scores are those of the view that the reason names.
+
+        Raises:
+            InputError: no view.
+        """
+        if not views:
+            raise InputError("a registration of several views needs at least one")
+        with _one_torch_thread():
+            return self._register_views(views, start)
+
+    def _register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
+        clock, found, solvers = _Clock(), [], []
+        for number, view in enumerate(views, 1):
+            prepared = preprocess(view.image, self.options.preprocess)
+            job = _Job(prepared, start, clock)
+            if prepared.rejection is not None:
+                return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {prepared.rejection}", job)
+            alone = view.camera_from_reference @ start
+            scales = ImageScales(prepared.image, alone, self.renderers, self.corners_patient, self.model.pivot)
+            if (reason := self._out_of_range(scales.depth_mm)) is not None:
+                return self._answer(Outcome.REJECTED_POSE, f"view {number}: {reason}", job)
+            solvers.append(self._solver(scales, None))
+            refined = solvers[-1].run(solvers[-1].starts(alone, self.method.search), self.method.stages)
+            found.append(view.camera_from_reference.inverse() @ refined.poses)
+        clock.lap("refine")
+        candidates = RigidTransform(torch.cat([f.rotation for f in found]), torch.cat([f.translation for f in found]))
+        objectives: list[PoseObjective] = []
+
+        def joint_objective(object_px: int, poses: RigidTransform) -> JointObjective:
+            cameras = tuple(view.camera_from_reference for view in views)
+            seen = [solver.objective(object_px, camera @ poses) for solver, camera in zip(solvers, cameras, strict=True)]
+            objectives.extend(seen)
+            return JointObjective(tuple(seen), cameras)
+
+        joint = refine_together(joint_objective, candidates, self.metric, self.options.gate.distinct_mm)
+        clock.lap("refine together")
+        verdict, number = weigh_together(joint, self.metric, self.options.gate)
+        n_renders = sum(solver.n_renders for solver in solvers) + sum(objective.n_renders for objective in objectives)
+        return self._judgement(verdict, f"view {number + 1}: {verdict.reason}", joint.poses[0], n_renders, job)
+
     def _register(
         self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None, tracking: bool
     ) -> RegistrationResult:
@@ -74,25 +119,35 @@ class Registrar:
         if start is None:
             return self._answer(Outcome.NO_START, "no start pose is known: give one", job)
         scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
-        near, far = self.options.gate.depth_range_mm
-        if not near <= scales.depth_mm <= far:
-            reason = (
-                f"the start puts the CT {scales.depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
-            )
+        if (reason := self._out_of_range(scales.depth_mm)) is not None:
             return self._answer(Outcome.REJECTED_POSE, reason, job)
-        solver = Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed)
+        solver = self._solver(scales, prior)
         poses = solver.starts(start, None if tracking else self.method.search)
         clock.lap("search")
         refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)
         clock.lap("refine")
         return self._judged(refined, solver.n_renders, job)
 
+    def _out_of_range(self, depth_mm: float) -> str | None:
+        near, far = self.options.gate.depth_range_mm
+        if near <= depth_mm <= far:
+            return None
+        return f"the start puts the CT {depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
+
+    def _solver(self, scales: ImageScales, prior: PosePrior | None) -> Solver:
+        return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed)
+
     def _judged(self, refined: Refined, n_renders: int, job: "_Job") -> RegistrationResult:
         verdict = weigh(refined, self.metric, self.options.gate)
+        return self._judgement(verdict, verdict.reason, refined.poses[0], n_renders, job)
+
+    def _judgement(
+        self, verdict: Verdict, reason: str, pose: RigidTransform, n_renders: int, job: "_Job"
+    ) -> RegistrationResult:
         job.clock.lap("judge")
         return replace(
-            self._answer(verdict.outcome, verdict.reason, job),
-            camera_from_patient=refined.poses[0],
+            self._answer(verdict.outcome, reason, job),
+            camera_from_patient=pose,
             similarity=verdict.evidence.similarity,
             alternatives=verdict.alternatives,
             covariance=verdict.covariance,

@@ -1,0 +1,107 @@
+"""Several X-rays, one pose: what one view cannot see the other one sees, and none is overruled."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from registration_world import World
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
+from fluoro_reg.geometry import RigidTransform, se3
+from fluoro_reg.geometry.pose_sampling import perturb_to_mtre, view_pose
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.registration.covariance import position_covariance
+from fluoro_reg.registration.multi_view import View
+
+
+@pytest.fixture(scope="module")
+def registrar(world: World) -> Registrar:
+    return Registrar(world.volume, RegistrationOptions())
+
+
+@pytest.fixture(scope="module")
+def side(world: World) -> RigidTransform:
+    """The C-arm turned by 60 degrees: its `camera_from_patient`."""
+    return view_pose(world.volume.centre_patient, 60.0, 0.0, 0.0, 700.0)
+
+
+@pytest.fixture(scope="module")
+def views(world: World, side: RigidTransform) -> list[View]:
+    identity = RigidTransform.identity()
+    return [View(world.xray(), identity), View(world.xray(pose=side), side @ world.truth.inverse())]
+
+
+def start(world: World, seed: int) -> RigidTransform:
+    generator = torch.Generator().manual_seed(seed)
+    return perturb_to_mtre(world.truth, world.landmarks_patient, 15.0, world.volume.centre_patient, generator)
+
+
+def errors(result: RegistrationResult, world: World) -> TargetErrors:
+    assert result.accepted, result.reason
+    return target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
+
+
+def test_a_second_view_from_the_side_tells_the_depth(world: World, registrar: Registrar, views: list[View]) -> None:
+    depth_alone, depth_together = 0.0, 0.0
+    for seed in range(3):
+        alone = registrar.register(views[0].image, start(world, seed))
+        together = registrar.register_views(views, start(world, seed))
+        depth_alone += errors(alone, world).depth_mm
+        depth_together += errors(together, world).depth_mm
+        assert errors(together, world).mtre_mm < 0.5
+        doubt = [
+            float(position_covariance(r.covariance, r.camera_from_patient, world.volume.centre_patient)[2, 2].sqrt())
+            for r in (alone, together)
+        ]
+        assert doubt[1] < doubt[0] / 2
+    assert depth_together < depth_alone / 2
+
+
+def test_one_view_alone_is_a_registration_of_that_view(world: World, registrar: Registrar, views: list[View]) -> None:
+    alone = registrar.register(views[0].image, start(world, 0))
+    result = registrar.register_views(views[:1], start(world, 0))
+    apart = target_registration_errors(result.camera_from_patient, alone.camera_from_patient, world.landmarks_patient)
+    assert apart.in_plane_mm < 0.05
+    assert apart.depth_mm < 0.5
+    assert result.outcome is alone.outcome
+
+
+def test_the_reference_may_be_any_frame(world: World, registrar: Registrar, views: list[View]) -> None:
+    tracker_from_camera = view_pose(torch.tensor([100.0, -300.0, 50.0], dtype=torch.float64), -20.0, 35.0, 5.0, 900.0)
+    moved = [replace(v, camera_from_reference=v.camera_from_reference @ tracker_from_camera.inverse()) for v in views]
+    result = registrar.register_views(moved, tracker_from_camera @ start(world, 1))
+    assert result.accepted, result.reason
+    back = tracker_from_camera.inverse() @ result.camera_from_patient
+    assert target_registration_errors(back, world.truth, world.landmarks_patient).mtre_mm < 0.5
+
+
+def test_a_view_that_contradicts_the_others_stops_them(world: World, registrar: Registrar, views: list[View]) -> None:
+    slipped = torch.tensor(
+        [0.0, 14.0, 0.0, 0.08, 0.0, 0.0], dtype=torch.float64
+    )  # the second camera is not where it is said to be
+    wrong = [views[0], replace(views[1], camera_from_reference=se3.exp(slipped) @ views[1].camera_from_reference)]
+    result = registrar.register_views(wrong, start(world, 0))
+    assert not result.accepted
+    assert result.reason.startswith("view ")
+
+
+def test_an_unusable_view_is_named(world: World, registrar: Registrar, views: list[View]) -> None:
+    blank = replace(views[1].image, pixels=torch.full_like(views[1].image.pixels, 100.0))
+    result = registrar.register_views([views[0], replace(views[1], image=blank)], start(world, 0))
+    assert result.outcome is Outcome.REJECTED_IMAGE
+    assert result.reason.startswith("view 2: ")
+
+
+def test_a_start_beyond_reason_is_refused_for_the_view_that_it_is_beyond_in(
+    world: World, registrar: Registrar, views: list[View]
+) -> None:
+    far = RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([0.0, 0.0, 5000.0], dtype=torch.float64))
+    result = registrar.register_views(views, far)
+    assert result.outcome is Outcome.REJECTED_POSE
+    assert "view 1: the start puts the CT" in result.reason
+
+
+def test_no_view_is_no_registration(world: World, registrar: Registrar) -> None:
+    with pytest.raises(InputError, match="needs at least one"):
+        registrar.register_views([], start(world, 0))
