@@ -46,6 +46,7 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
+        "training": ["monai>=1.5"],
         "opencv": ["opencv-python-headless>=4.8"],
         "formats": ["nibabel>=5", "SimpleITK>=2.3"],
         "decoders": ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pyjpegls>=1.4"],

@@ -1,0 +1,34 @@
+"""What the network sees of an image: attenuation about its median, in units of its spread, cut at `LIMIT` of them.
+
+Gain and offset of an X-ray say nothing of the pose, and neither does a tool that is ten times as dense as bone, which would
+squeeze all else into nothing if mean and standard deviation were taken: hence quantiles. Rendered and real images pass through
+this one function, so that they look alike to the network. What may not be used is 0, the median.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+LIMIT = 3.0
+_LOW, _MIDDLE, _HIGH = 0.1, 0.5, 0.9
+_SPREAD_IN_SD = 2.563  # from one to the other in a normal distribution
+_STRIDE = 5  # every fifth pixel is enough
+
+
+def network_input(
+    attenuation: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, "batch 1 height width"]:
+    """Standardised over the usable pixels."""
+    low, middle, high = _quantiles(attenuation, mask)
+    scale = _SPREAD_IN_SD / (high - low).clamp_min(1e-6)
+    x = (torch.where(mask, attenuation, middle[:, None, None]) - middle[:, None, None]) * scale[:, None, None]
+    return x.clamp(-LIMIT, LIMIT)[:, None]
+
+
+def _quantiles(x: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]) -> list[Tensor]:
+    """Of the usable pixels of each image; zeros where there is none."""
+    pixels, usable = x.flatten(1)[:, ::_STRIDE], mask.flatten(1)[:, ::_STRIDE]
+    ascending = torch.where(usable, pixels, torch.inf).sort(-1).values
+    last = (usable.sum(-1, keepdim=True) - 1).clamp_min(0)
+    found = [ascending.gather(1, (share * last).long())[:, 0] for share in (_LOW, _MIDDLE, _HIGH)]
+    return [value.nan_to_num(posinf=0.0) for value in found]

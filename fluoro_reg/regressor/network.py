@@ -1,0 +1,91 @@
+"""`PoseRegressor`: backbone, pose and how much it is to be believed.
+
+The doubt is a Gaussian of the error twist, by a Cholesky factor of its inverse covariance. It reads the backbone's features but
+sends no gradient there: a network that may trade error against doubt learns to doubt instead of to look (A. Stirn et al.,
+"Faithful heteroscedastic regression with neural networks", AISTATS 2023). The twist is told in camera axes, where depth, which
+an X-ray hardly shows, is an axis of its own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fluoro_reg.config import option
+from fluoro_reg.geometry import RigidTransform, se3
+from fluoro_reg.regressor.backbones import BACKBONES
+from fluoro_reg.regressor.heads import HEADS, ReferenceView
+
+_FACTOR_SIZE = 21
+_FIRST_SD_SHARE, _FIRST_SD_RAD = 0.25, 0.2  # the doubt of an untrained network: of the half field; of turns
+
+
+@dataclass(frozen=True, slots=True)
+class RegressorOptions:
+    """The network."""
+
+    backbone: str = option("small", "from image to features; monai-... need the extra 'training'", choices=tuple(BACKBONES))
+    head: str = option(
+        "rotation-6d", "from features to a pose; se3-log is for less than a half turn", choices=tuple(sorted(HEADS))
+    )
+    image_px: int = option(64, "width and height of the images it sees", unit="px", minimum=32, maximum=512)
+
+
+@dataclass(frozen=True, slots=True)
+class PoseEstimate:
+    """Poses, and lower triangular L with L L^T the inverse covariance of `camera_twist` (mm, rad) from them to the truth."""
+
+    camera_from_patient: RigidTransform
+    factor: Float[Tensor, "batch 6 6"]
+
+
+class PoseRegressor(nn.Module):
+    """Images that `network_input` made, seen through `reference.intrinsics`, to poses."""
+
+    def __init__(self, options: RegressorOptions, reference: ReferenceView) -> None:
+        super().__init__()
+        self.options, self.reference = options, reference
+        self.backbone, features = BACKBONES[options.backbone]()
+        self.head = HEADS[options.head]()
+        self.pose_numbers = nn.Linear(features, self.head.size)
+        self.factor_numbers = nn.Linear(features, _FACTOR_SIZE)
+        for layer in (self.pose_numbers, self.factor_numbers):
+            nn.init.normal_(layer.weight, std=0.1 * features**-0.5)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Float[Tensor, "batch 1 height width"]) -> PoseEstimate:
+        features = self.backbone(images).float()
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits do not hold a pose
+            pose = self.head.pose(self.pose_numbers(features), self.reference)
+            return PoseEstimate(pose, self._factor(self.factor_numbers(features.detach())))
+
+    def _factor(self, numbers: Float[Tensor, "batch 21"]) -> Float[Tensor, "batch 6 6"]:
+        row, column = torch.tril_indices(6, 6)
+        lower = numbers.new_zeros(len(numbers), 6, 6)
+        lower[:, row, column] = numbers
+        diagonal = lower.diagonal(dim1=-2, dim2=-1)
+        lower = lower.tril(-1) + torch.diag_embed(torch.exp(diagonal.clamp(-8, 8)))
+        sd_mm = _FIRST_SD_SHARE * self.reference.half_field_mm
+        return lower / numbers.new_tensor([sd_mm] * 3 + [_FIRST_SD_RAD] * 3)[:, None]
+
+
+def camera_twist(estimated: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "*batch 6"]:
+    """The twist about `pivot` from an estimate to the truth [mm, rad], in the estimate's camera axes."""
+    return turned_twist(estimated.rotation, se3.local(estimated, truth, pivot))
+
+
+def turned_twist(rotation: Float[Tensor, "*#batch 3 3"], twist: Float[Tensor, "*#batch 6"]) -> Float[Tensor, "*batch 6"]:
+    """A twist in other axes of the same origin."""
+    return (rotation @ twist.unflatten(-1, (2, 3)).mT).mT.flatten(-2)
+
+
+def patient_covariance(estimate: PoseEstimate) -> Float[Tensor, "batch 6 6"]:
+    """The covariance of the twist in patient axes, about the pivot: what `retract` takes; float64."""
+    rotation = estimate.camera_from_patient.rotation.double()
+    camera_from_patient = torch.zeros(*rotation.shape[:-2], 6, 6, dtype=torch.float64, device=rotation.device)
+    camera_from_patient[..., :3, :3] = camera_from_patient[..., 3:, 3:] = rotation
+    identity = torch.eye(6, dtype=torch.float64, device=rotation.device)
+    root = torch.linalg.solve_triangular(estimate.factor.double().mT, identity, upper=True)
+    patient_root = camera_from_patient.mT @ root
+    return patient_root @ patient_root.mT

@@ -1,0 +1,105 @@
+"""`PosePredictor`: an X-ray of any camera to a pose, its covariance, and the poses that are worth trying.
+
+The network knows one camera. An image of another is resampled to it by `K_image K_train^-1`: both see along the same rays from
+the same source, so nothing is approximated, whatever the crop, the pixels' shape or the principal point. What the image does
+not show is masked, as collimated parts were in training.
+
+From the front and from the back a body casts nearly mirrored shadows, so the pose turned by half a turn about the patient's
+long axis is always worth a try; that is where single-view methods fail without a word.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform, retract, so3
+from fluoro_reg.regressor.checkpoint import load_regressor
+from fluoro_reg.regressor.image_input import network_input
+from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
+from fluoro_reg.xray.image import Intensity, XrayImage
+from fluoro_reg.xray.resample import resample
+
+LEAST_SEEN = 0.1  # share of the network's image that the X-ray must show
+
+
+@dataclass(frozen=True, slots=True)
+class PosePrediction:
+    """A pose, float64, and the covariance of its twist [mm, rad] about `pivot` (patient mm), as `retract` takes it."""
+
+    camera_from_patient: RigidTransform
+    covariance: Float[Tensor, "6 6"]
+    pivot: Float[Tensor, "3"]
+
+    def starts(self, spread: float = 1.0, flipped: bool = True) -> RigidTransform:
+        """The pose, one on either side along the three widest axes of its covariance, and all of them seen from behind.
+
+        `spread` is in standard deviations. 7 poses, or 14 with the flipped ones.
+        """
+        values, axes = torch.linalg.eigh(self._scaled_covariance())
+        steps = (axes * values.clamp_min(0).sqrt())[:, -3:].T * self._units()
+        twists = torch.cat([torch.zeros(1, 6, dtype=torch.float64), spread * steps, -spread * steps])
+        poses = retract(self.camera_from_patient, twists, self.pivot)
+        if not flipped:
+            return poses
+        behind = turned_about_long_axis(poses, self.pivot)
+        return RigidTransform(torch.cat([poses.rotation, behind.rotation]), torch.cat([poses.translation, behind.translation]))
+
+    def _scaled_covariance(self) -> Float[Tensor, "6 6"]:
+        """Turns counted by what they move 100 mm from the pivot, so that axes of mm and rad can be ranked."""
+        units = self._units()
+        return self.covariance / (units[:, None] * units)
+
+    def _units(self) -> Float[Tensor, "6"]:
+        return torch.tensor([1.0, 1.0, 1.0, 0.01, 0.01, 0.01], dtype=torch.float64)
+
+
+@dataclass(slots=True)
+class PosePredictor:
+    """A trained network in use. Not for use from two threads at once."""
+
+    network: PoseRegressor
+    device: torch.device
+
+    @staticmethod
+    def load(path: Path | str, volume: CTVolume, device: str = "cpu") -> "PosePredictor":
+        """`device` is `cpu` or `cuda`, as `resolve_device` gives it.
+
+        Raises:
+            InputError: as `load_regressor`.
+        """
+        network = load_regressor(path, volume)
+        return PosePredictor(network.to(device), torch.device(device))
+
+    @torch.inference_mode()
+    def predict(self, image: XrayImage) -> PosePrediction:
+        """The pose of one preprocessed X-ray.
+
+        Raises:
+            InputError: the image is not attenuation, or shows next to nothing of what the network sees.
+        """
+        if image.intensity is not Intensity.ATTENUATION:
+            raise ValueError("the network sees attenuation; preprocess the image first")
+        reference = self.network.reference
+        seen = resample(image, reference.intrinsics)
+        if float(seen.mask.float().mean()) < LEAST_SEEN:
+            raise InputError("the image shows hardly anything of what the network was trained to see; give a start instead")
+        estimate = self.network(network_input(seen.pixels[None].float(), seen.mask[None]).to(self.device))
+        pose = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64)[0])
+        return PosePrediction(pose, patient_covariance(estimate)[0].cpu(), reference.pivot)
+
+
+def turned_about_long_axis(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
+    """The views from the other side: the patient turned by half a turn about its long axis through `pivot`."""
+    half_turn = so3.exp(torch.tensor([0.0, 0.0, torch.pi], dtype=torch.float64))
+    return camera_from_patient @ RigidTransform(half_turn, pivot - half_turn @ pivot)
+
+
+def _orthonormal(transform: RigidTransform) -> RigidTransform:
+    """float32 rotations are off by 1e-7, which a product of many in float64 would keep."""
+    u, _, vh = torch.linalg.svd(transform.rotation)
+    return RigidTransform(u @ vh, transform.translation)

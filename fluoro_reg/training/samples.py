@@ -1,0 +1,112 @@
+"""Training samples: poses of the range, the CT's X-rays there, and what a detector made of them.
+
+Soft tissue and what bone adds to it are rendered apart, so that every image has a contrast of its own at the price of a sum.
+Views that show next to no bone are drawn again: nothing could be learned from them, and no surgeon would keep them.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.regressor.image_input import network_input
+from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
+from fluoro_reg.training.carm_range import CarmRange
+from fluoro_reg.training.degradations import DegradationOptions, degrade
+from fluoro_reg.training.draws import Draws, seeded_generator
+
+BONE_HU = 250.0
+LEAST_BONE_MM = 2.0  # a ray that crosses less shows none
+LEAST_BONE_SHARE = 0.05
+_MOST_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A batch: the network's input, the true poses (float64), the clean line integrals and the factor of bone in them."""
+
+    inputs: Float[Tensor, "batch 1 height width"]
+    camera_from_patient: RigidTransform
+    integrals: Float[Tensor, "batch height width"]
+    bone_contrast: Float[Tensor, "batch"]
+
+
+@dataclass(slots=True)
+class SampleMaker:
+    """Batches of one CT by number: the same number, seed and device give the same batch."""
+
+    volume: CTVolume
+    carm: CarmRange
+    reference: ReferenceView
+    degradations: DegradationOptions
+    device: str = "cpu"
+    _soft: AbstractRenderer = field(init=False)
+    _bone: AbstractRenderer = field(init=False)
+
+    def __post_init__(self) -> None:
+        soft, bone = soft_and_bone(self.volume)
+        pixel_mm = self.reference.depth_mm / self.intrinsics.fx
+        i, j, k = (max(1, round(pixel_mm / size)) for size in self.volume.voxel_size_mm)
+        self._soft, self._bone = (make_renderer(part.downsampled((i, j, k)), self.device) for part in (soft, bone))
+
+    @property
+    def intrinsics(self) -> CameraIntrinsics:
+        return self.reference.intrinsics
+
+    def batch(self, count: int, seed: int, number: int) -> Samples:
+        """Batch `number` of a seed.
+
+        Raises:
+            InputError: hardly any view of the range shows bone.
+        """
+        poses, soft, bone = self._seen(count, seeded_generator(seed, number))
+        draws = Draws.seeded(count, seed, number, soft.device)
+        contrast = draws.log_even(*self.degradations.bone_contrast)
+        integrals = soft + contrast[:, None, None] * bone
+        pixels, mask = degrade(integrals, self.degradations, draws)
+        return Samples(network_input(pixels, mask), poses, integrals, contrast)
+
+    def project(
+        self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Clean line integrals at other poses, differentiable to them."""
+        soft, bone = (project(part, camera_from_patient, self.intrinsics) for part in (self._soft, self._bone))
+        return soft + bone_contrast[:, None, None] * bone
+
+    @torch.no_grad()
+    def _seen(self, count: int, generator: torch.Generator) -> tuple[RigidTransform, Tensor, Tensor]:
+        kept: list[tuple[Tensor, ...]] = []
+        for _ in range(_MOST_TRIES):
+            poses = self.carm.sample(self.reference.pivot, count, generator)
+            bone = project(self._bone, poses, self.intrinsics)
+            shown = enough_bone(bone)
+            if shown.any():
+                poses = poses[shown.cpu()]
+                soft = project(self._soft, poses, self.intrinsics)
+                kept.append((poses.rotation, poses.translation, soft, bone[shown]))
+            if sum(len(part[0]) for part in kept) >= count:
+                rotation, translation, soft, bone = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
+                return RigidTransform(rotation, translation), soft, bone
+        raise InputError(
+            "hardly any view of the C-arm's range shows bone; mend the range, or give a CT of the region of interest"
+        )
+
+
+def enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
+    """Whether enough rays cross enough bone; the integrals hold what bone adds to soft tissue."""
+    threshold = LEAST_BONE_MM * float(attenuation_from_hu(np.array([BONE_HU], np.float32))[0]) / 2
+    return (bone_integrals > threshold).float().mean((1, 2)) >= LEAST_BONE_SHARE
+
+
+def soft_and_bone(volume: CTVolume) -> tuple[CTVolume, CTVolume]:
+    """Two volumes that add up to the CT: attenuation up to bone, and what lies above; no voxel jumps from one to the other."""
+    limit = float(attenuation_from_hu(np.array([BONE_HU], np.float32))[0])
+    soft = volume.attenuation.clamp_max(limit)
+    return replace(volume, attenuation=soft), replace(volume, attenuation=volume.attenuation - soft)

@@ -1,0 +1,71 @@
+"""Errors over held-back views: poses of the same range, with degradations of their own, that no training step sees."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import RigidTransform, so3
+from fluoro_reg.regressor import PoseRegressor
+from fluoro_reg.regressor.network import camera_twist
+from fluoro_reg.training.losses import shown
+from fluoro_reg.training.samples import SampleMaker, Samples
+
+CAPTURED_MM = 20.0  # a registration's search finds its way from here
+_CHUNK = 64
+_HELD_BACK = 2**32  # seeds from here on are validation's; users' seeds end below
+_INSIDE_95 = 12.592  # the 95 % quantile of chi-squared with 6 degrees of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationErrors:
+    """Medians over the held-back views: mTRE of bone that the view shows, its part in the image plane, the turn; and shares:
+    views whose mTRE is below `CAPTURED_MM`, and errors inside the predicted 95 % ellipsoid."""
+
+    mtre_mm: float
+    in_plane_mm: float
+    rotation_deg: float
+    captured: float
+    inside_95: float
+
+
+class HeldBack:
+    """The held-back views of a training, made once."""
+
+    def __init__(self, maker: SampleMaker, points_patient: Float[Tensor, "n 3"], count: int, seed: int) -> None:
+        sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
+        self.chunks = [maker.batch(size, _HELD_BACK + seed, number) for number, size in enumerate(sizes)]
+        self._maker, self._points = maker, points_patient
+
+    @torch.no_grad()
+    def errors(self, network: PoseRegressor) -> ValidationErrors:
+        """Of a network in the mode it is in."""
+        rows = torch.cat([self._of_chunk(network, chunk) for chunk in self.chunks])
+        mtre, in_plane, turn, inside = rows.unbind(-1)
+        return ValidationErrors(
+            float(mtre.median()),
+            float(in_plane.median()),
+            float(turn.median().rad2deg()),
+            float((mtre < CAPTURED_MM).double().mean()),
+            float(inside.mean()),
+        )
+
+    def _of_chunk(self, network: PoseRegressor, chunk: Samples) -> Float[Tensor, "batch 4"]:
+        estimate = network(chunk.inputs)
+        found, true = estimate.camera_from_patient.to("cpu", torch.float64), chunk.camera_from_patient
+        mtre, in_plane = target_errors(found, true, self._points, self._maker)
+        twist = camera_twist(found, true, self._maker.reference.pivot)
+        whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]
+        inside = (whitened.square().sum((-2, -1)) < _INSIDE_95).double()
+        return torch.stack([mtre, in_plane, so3.angle(found.rotation.mT @ true.rotation), inside], dim=-1)
+
+
+def target_errors(
+    found: RigidTransform, true: RigidTransform, points_patient: Float[Tensor, "n 3"], maker: SampleMaker
+) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+    """mTRE and its part in the image plane, mm, per pose over the points that the true view shows."""
+    difference, at = found.apply(points_patient) - true.apply(points_patient), true.apply(points_patient)
+    weight = shown(maker.intrinsics.project(at), maker.intrinsics).double()
+    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
+    return tuple((weight * torch.linalg.vector_norm(part, dim=-1)).sum(-1) for part in (difference, difference[..., :2]))

@@ -1,0 +1,80 @@
+"""The predictor: other cameras see the same, the flip is a flip, and starts go where the covariance says."""
+
+import pytest
+import torch
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics, retract, se3
+from fluoro_reg.geometry.pose_sampling import view_pose
+from fluoro_reg.regressor import PosePrediction, PosePredictor
+from fluoro_reg.regressor.predictor import turned_about_long_axis
+from fluoro_reg.rendering import make_renderer, project
+from fluoro_reg.xray.image import Intensity, XrayImage
+
+
+def xray(volume, pose, camera: CameraIntrinsics) -> XrayImage:
+    pixels = project(make_renderer(volume, "cpu"), pose, camera)
+    return XrayImage(pixels, camera, Intensity.ATTENUATION, torch.ones_like(pixels, dtype=torch.bool))
+
+
+@pytest.fixture
+def predictor(network) -> PosePredictor:
+    return PosePredictor(network, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        CameraIntrinsics(128, 128, 435.2, 435.2, 63.5, 63.5),  # finer
+        CameraIntrinsics(150, 90, 500.0, 300.0, 70.0, 50.0),  # pixels not square, off-centre
+        CameraIntrinsics(200, 200, 435.2, 435.2, 120.0, 80.0),  # a larger detector
+    ],
+)
+def test_the_same_view_through_another_camera_looks_the_same_to_the_network(volume, reference, predictor, monkeypatch, camera):
+    """Images are compared, not poses: an untrained network makes much of little."""
+    seen: list[torch.Tensor] = []
+    forward = predictor.network.forward
+    monkeypatch.setattr(predictor.network, "forward", lambda images: (seen.append(images), forward(images))[1])
+    pose = view_pose(volume.centre_patient, 10.0, 5.0, 0.0, 700.0)
+    shifted = view_pose(volume.centre_patient + torch.tensor([30.0, 0, 30.0]), 10.0, 5.0, 0.0, 700.0)
+    for view, through in ((pose, reference.intrinsics), (pose, camera), (shifted, camera)):
+        predictor.predict(xray(volume, view, through))
+    same, other = (float(torch.corrcoef(torch.stack([seen[0].flatten(), image.flatten()]))[0, 1]) for image in seen[1:])
+    assert same > 0.98 and other < 0.9
+
+
+def test_the_prediction_is_rigid_and_in_double_precision(volume, reference, predictor):
+    found = predictor.predict(xray(volume, reference.camera_from_patient, reference.intrinsics))
+    rotation = found.camera_from_patient.rotation
+    assert rotation.dtype == torch.float64
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert (torch.linalg.eigvalsh(found.covariance) > 0).all()
+
+
+def test_an_image_beside_what_the_network_sees_is_refused(volume, reference, predictor):
+    beside = CameraIntrinsics(128, 128, 435.2, 435.2, -150.0, 63.5)
+    with pytest.raises(InputError, match="hardly anything"):
+        predictor.predict(xray(volume, reference.camera_from_patient, beside))
+
+
+def test_seen_from_behind(reference):
+    """PA for AP: the source on the other side of the pivot, which stays where it is in the image, the head still up."""
+    back = turned_about_long_axis(reference.camera_from_patient, reference.pivot)
+    expected = view_pose(reference.pivot, 180.0, 0.0, 0.0, 700.0)
+    torch.testing.assert_close(back.matrix(), expected.matrix(), atol=1e-9, rtol=0)
+
+
+def test_starts_lie_along_the_widest_axes_of_the_covariance(reference):
+    sd = torch.tensor([2.0, 30.0, 3.0, 0.20, 0.01, 0.10], dtype=torch.float64)  # 20, 1 and 10 mm at 100 mm from the pivot
+    prediction = PosePrediction(reference.camera_from_patient, torch.diag(sd.square()), reference.pivot)
+    starts = prediction.starts(spread=1.5, flipped=False)
+    twists = se3.local(reference.camera_from_patient, starts, reference.pivot)
+    assert len(twists) == 7 and float(twists[0].abs().max()) < 1e-9
+    for axis in (1, 3, 5):
+        expected = torch.zeros(6, dtype=torch.float64)
+        expected[axis] = 1.5 * sd[axis]
+        reached = [min(float((twist - sign * expected).abs().max()) for twist in twists) for sign in (1, -1)]
+        assert max(reached) < 1e-6
+    assert len(prediction.starts().translation) == 14
+    behind = retract(prediction.starts()[7], torch.zeros(6, dtype=torch.float64), reference.pivot)
+    torch.testing.assert_close(behind.matrix(), turned_about_long_axis(reference.camera_from_patient, reference.pivot).matrix())

@@ -1,0 +1,63 @@
+"""Samples: the pose belongs to the image, the parts add up to the CT, views of nothing are thrown out."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.rendering import make_renderer, project
+from fluoro_reg.training.degradations import DegradationOptions
+from fluoro_reg.training.samples import SampleMaker, enough_bone, soft_and_bone
+
+PLAIN = DegradationOptions(bone_contrast=(1, 1))
+
+
+def maker_of(volume, carm, options=PLAIN, size=32) -> SampleMaker:
+    aim = volume.centre_patient
+    return SampleMaker(volume, carm, ReferenceView(carm.middle(aim), aim, carm.camera(size)), options)
+
+
+def test_soft_tissue_and_bone_add_up(volume):
+    soft, bone = soft_and_bone(volume)
+    torch.testing.assert_close(soft.attenuation + bone.attenuation, volume.attenuation)
+    assert float(bone.attenuation.max()) > 0 and float(soft.attenuation.max()) < float(volume.attenuation.max())
+
+
+def test_the_pose_is_that_of_the_image(volume, carm):
+    maker = maker_of(volume, carm)
+    samples = maker.batch(4, seed=1, number=0)
+    expected = project(make_renderer(volume, "cpu"), samples.camera_from_patient, maker.intrinsics)
+    torch.testing.assert_close(samples.integrals, expected, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(maker.project(samples.camera_from_patient, samples.bone_contrast), samples.integrals)
+
+
+def test_a_batch_is_made_again_from_its_number(volume, carm):
+    first, again, other = (maker_of(volume, carm, DegradationOptions()).batch(3, 5, number) for number in (8, 8, 9))
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.camera_from_patient.rotation, again.camera_from_patient.rotation)
+    assert not torch.equal(first.inputs, other.inputs)
+
+
+def test_bone_has_a_contrast_of_its_own_in_every_image(volume, carm):
+    maker = maker_of(volume, carm, DegradationOptions(bone_contrast=(0.5, 2)))
+    contrast = maker.batch(32, 0, 0).bone_contrast
+    assert 0.5 <= float(contrast.min()) < 0.7 and 1.4 < float(contrast.max()) <= 2
+
+
+def test_every_sample_shows_bone_though_the_range_reaches_past_it(volume, carm):
+    wide = dataclasses.replace(carm, left_mm=(-250, 250))
+    maker = maker_of(volume, wide)
+    samples = maker.batch(24, 0, 0)
+    _, bone = soft_and_bone(volume)
+    shown = enough_bone(project(make_renderer(bone, "cpu"), samples.camera_from_patient, maker.intrinsics))
+    assert shown.all()
+    drawn: RigidTransform = wide.sample(volume.centre_patient, 200, torch.Generator().manual_seed(0))
+    assert not enough_bone(project(make_renderer(bone, "cpu"), drawn, maker.intrinsics)).all()
+
+
+def test_a_range_that_misses_the_patient_is_refused(volume, carm):
+    with pytest.raises(InputError, match="hardly any view"):
+        maker_of(volume, dataclasses.replace(carm, left_mm=(900, 950))).batch(4, 0, 0)

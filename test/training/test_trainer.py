@@ -1,0 +1,114 @@
+"""The trainer: an error that falls, weights that a seed makes again, and an interruption that leaves no trace."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.regressor import RegressorOptions, load_regressor
+from fluoro_reg.training.options import TrainingOptions
+from fluoro_reg.training.trainer import RegressorTraining, rate, resume_file
+
+SHORT = TrainingOptions(
+    steps=8,
+    budget_s=0,
+    batch=8,
+    validations=4,
+    validation_images=8,
+    patience=100,
+    average=0.9,
+    network=RegressorOptions(image_px=32),
+)
+
+
+class InterruptedTrainingError(Exception):
+    """Stands for Ctrl-C."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(volume, carm, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "w.safetensors"
+    return RegressorTraining(volume, carm, SHORT).run(out), load_file(out)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, uninterrupted, tmp_path):
+    out = tmp_path / "w.safetensors"
+
+    def interrupt(progress):
+        if progress.step == 5:
+            raise InterruptedTrainingError
+
+    with pytest.raises(InterruptedTrainingError):
+        RegressorTraining(volume, carm, SHORT).run(out, tell=interrupt)
+    assert not out.exists() and resume_file(out).exists()
+    steps: list[int] = []
+    best = RegressorTraining(volume, carm, SHORT).run(out, resume=True, tell=lambda progress: steps.append(progress.step))
+    assert steps == [5, 6, 7, 8]  # the last validation was after step 4
+    whole, weights = uninterrupted
+    assert best.mtre_mm == whole.mtre_mm
+    again = load_file(out)
+    assert again.keys() == weights.keys()
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    assert not resume_file(out).exists()
+
+
+def test_another_seed_makes_other_weights(volume, carm, uninterrupted, tmp_path):
+    RegressorTraining(volume, carm, dataclasses.replace(SHORT, seed=1)).run(tmp_path / "w.safetensors")
+    other, weights = load_file(tmp_path / "w.safetensors"), uninterrupted[1]
+    assert any(not torch.equal(other[name], weights[name]) for name in weights)
+
+
+def test_resuming_with_other_settings_is_refused(volume, carm, tmp_path):
+    out = tmp_path / "w.safetensors"
+
+    def interrupt(progress):
+        if progress.step == 3:
+            raise InterruptedTrainingError
+
+    with pytest.raises(InterruptedTrainingError):
+        RegressorTraining(volume, carm, SHORT).run(out, tell=interrupt)
+    with pytest.raises(InputError, match="other settings"):
+        RegressorTraining(volume, carm, dataclasses.replace(SHORT, batch=4)).run(out, resume=True)
+    with pytest.raises(InputError, match=r"there is no x\.resume\.safetensors"):
+        RegressorTraining(volume, carm, SHORT).run(tmp_path / "x.safetensors", resume=True)
+
+
+def test_training_lowers_the_error_on_held_back_views(volume, carm, tmp_path):
+    options = dataclasses.replace(SHORT, steps=120, batch=16, validation_images=32, validations=6)
+    training = RegressorTraining(volume, carm, options)
+    best = training.run(tmp_path / "w.safetensors")
+    first = training.state.history[0]
+    assert best.in_plane_mm < 0.6 * first.in_plane_mm and best.mtre_mm < first.mtre_mm
+    assert load_regressor(tmp_path / "w.safetensors", volume).options == options.network
+
+
+def test_every_loss_can_be_trained_with(volume, carm, tmp_path):
+    weights = dataclasses.replace(SHORT.losses, image=1.0, log_geodesic=0.01)
+    best = RegressorTraining(volume, carm, dataclasses.replace(SHORT, steps=3, losses=weights)).run(tmp_path / "w.safetensors")
+    assert math.isfinite(best.mtre_mm)
+
+
+def test_a_training_that_gets_no_better_stops(volume, carm, tmp_path):
+    options = dataclasses.replace(SHORT, learning_rate=1e-7, steps=40, validations=40, patience=2, average=0.0)
+    training = RegressorTraining(volume, carm, options)
+    training.run(tmp_path / "w.safetensors")
+    assert training.state.step < 40
+
+
+def test_a_budget_of_time_is_kept(volume, carm, tmp_path):
+    options = dataclasses.replace(SHORT, steps=0, budget_s=2.0)
+    training = RegressorTraining(volume, carm, options)
+    training.run(tmp_path / "w.safetensors")
+    assert 2 <= training.state.elapsed_s < 4
+    with pytest.raises(InputError, match="needs an end"):
+        dataclasses.replace(SHORT, steps=0)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    assert rate(0.05, 0.1) == pytest.approx(0.5)
+    assert rate(0.1, 0.1) == pytest.approx(1)
+    assert rate(0.55, 0.1) == pytest.approx(0.5)
+    assert rate(1.0, 0.1) == pytest.approx(0, abs=1e-12)
