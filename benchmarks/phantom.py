@@ -1,0 +1,16 @@
+"""Writes the demo's phantom as a DICOM series, for the benchmarks to simulate X-rays of.
+
+    python benchmarks/phantom.py PHANTOM
+    fluoro-reg simulate --ct PHANTOM --out CASES
+"""
+
+import sys
+from pathlib import Path
+
+from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
+from fluoro_reg.ct.phantom_dicom import write_dicom_series
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python benchmarks/phantom.py FOLDER")
+    write_dicom_series(Path(sys.argv[1]), *phantom_hu(PhantomOptions()))
