@@ -11,12 +11,12 @@ import typer
 
 from fluoro_reg.cli.options import IntensityChoice
 from fluoro_reg.cli.output import Output
-from fluoro_reg.cli.weights import refuse_weights
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.registration import RegistrationOptions
     from fluoro_reg.xray.image import XrayImage
 
 SERIES_HELP = "Which DICOM series, when the folder holds several: its number in the list that the refusal prints, or its UID."
@@ -61,7 +61,10 @@ class StartOptions:
     ] = None
     model: Annotated[
         Path | None,
-        typer.Option(metavar="W.safetensors", help="Weights of a learned method. No method of this version uses any: refused."),
+        typer.Option(
+            metavar="W.safetensors",
+            help="Weights that 'train regressor' made for this CT: they find the start, so that --initial may be left out.",
+        ),
     ] = None
 
 
@@ -86,14 +89,20 @@ def read_image(options: XrayOptions) -> "XrayImage":
     return read_xray(options.image, camera, Intensity(options.intensity.value), options.frame)
 
 
-def read_start(options: StartOptions, method: str) -> "RigidTransform":
-    """The start pose that every method of this version needs."""
+def read_start(options: StartOptions, registration: "RegistrationOptions") -> "RigidTransform | None":
+    """The given start; None where weights will find one. That the weights can be read is found out here, before the CT is."""
     from fluoro_reg.geometry.files import read_pose
     from fluoro_reg.registration.methods import load_method
+    from fluoro_reg.regressor.checkpoint import check_weights
 
-    load_method(method)
-    if options.model is not None:
-        refuse_weights(options.model)
-    if options.initial is None:
-        raise InputError(f"the method {method} needs a start pose; give one by --initial P.json")
-    return read_pose(options.initial)
+    needs = load_method(registration.method).needs
+    if registration.model:
+        check_weights(registration.model)
+    elif "weights" in needs:
+        raise InputError(f"the method {registration.method} needs weights; give them by --model W.safetensors")
+    elif options.initial is None:
+        raise InputError(
+            f"the method {registration.method} needs a start pose; give one by --initial P.json, or weights that find one by "
+            "--model W.safetensors"
+        )
+    return None if options.initial is None else read_pose(options.initial)

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,9 +45,10 @@ class RecipeOptions:
         ),
     ] = None
 
-    def settings(self, common: Common) -> "RegistrationOptions":
-        """All settings of a registration, layered."""
+    def settings(self, common: Common, model: Path | None = None) -> "RegistrationOptions":
+        """All settings of a registration, layered; `model` is what --model names."""
         from fluoro_reg.registration import RegistrationOptions
 
-        typed = {"method": self.method, "roi": self.roi, "saturation": self.saturation}
+        named = None if model is None else str(model)
+        typed = {"method": self.method, "roi": self.roi, "saturation": self.saturation, "model": named}
         return common.settings(RegistrationOptions, {**typed, "device": common.device, "seed": common.seed})

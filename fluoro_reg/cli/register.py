@@ -56,10 +56,10 @@ def command(
     from fluoro_reg.registration import Registrar
 
     output = Output(common.json)
-    options = recipe.settings(common)
+    options = recipe.settings(common, start.model)
     if overlay is not None:
         check_writable(overlay, (".png",))
-    initial = read_start(start, options.method)
+    initial = read_start(start, options)
     image = read_image(xray)
     volume = read_volume(ct, output)
     with output.doing("registering"):
@@ -68,13 +68,13 @@ def command(
         if result.camera_from_patient is None:
             output.warn(f"{overlay.name} is not written: there is no pose to show")
         else:
-            pictured = _overlay(image, volume, result.camera_from_patient, initial)
+            pictured = _overlay(image, volume, result.camera_from_patient, result.initial_camera_from_patient)
             write_file(overlay, pictured.save)
     output.show(result.to_json(), _verdict(result, volume.centre_patient))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 
 
-def _overlay(image: "XrayImage", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform") -> "Image":
+def _overlay(image: "XrayImage", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None") -> "Image":
     from PIL.Image import fromarray
 
     from fluoro_reg.rendering import make_renderer

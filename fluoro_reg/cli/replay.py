@@ -59,8 +59,8 @@ def command(bag: BagOptions, ct: CTOptions, start: StartOptions, recipe: RecipeO
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
-    options = recipe.settings(common)
-    initial = read_start(start, options.method)
+    options = recipe.settings(common, start.model)
+    initial = read_start(start, options)
     messages = _read_messages(bag)
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)

@@ -63,6 +63,14 @@ class SearchOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionOptions:
+    """What is tried besides the pose that a network predicts, where there are weights."""
+
+    spread: float = option(0.0, "poses so many predicted standard deviations to either side; 0: none", minimum=0.0, maximum=5.0)
+    flipped: bool = option(False, "the same seen from behind: front and back cast nearly mirrored shadows")
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """A named way from an image and a start to a pose."""
 
@@ -71,6 +79,7 @@ class Method:
     needs: tuple[str, ...] = ("start",)
     devices: tuple[str, ...] = ("cpu", "cuda")
     search: SearchOptions = section(SearchOptions)
+    prediction: PredictionOptions = section(PredictionOptions)
     stages: tuple[StageOptions, ...] = field(default=(StageOptions(),))
 
     def tracking_stages(self) -> tuple[StageOptions, ...]:
@@ -97,15 +106,19 @@ def load_method(name: str) -> Method:
 
 def _read(path: Path) -> Method:
     content: dict[str, Any] = load_yaml(path)
-    rows, searched = content.pop("stages", None), content.pop("search", {})
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in (*rows, searched)):
-        raise InputError(f"{path.name} needs 'stages', a list of one or more sections of settings; 'search' is one section")
+    rows, searched, predicted = content.pop("stages", None), content.pop("search", {}), content.pop("prediction", {})
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in (*rows, searched, predicted)):
+        raise InputError(
+            f"{path.name} needs 'stages', a list of one or more sections of settings; 'search' and 'prediction' are one each"
+        )
     stages = tuple(_stage(row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
+    prediction = from_mapping(PredictionOptions, predicted, f"{path.name}, prediction")
     description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
     if content:
-        raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: description, needs, search, stages")
-    return Method(path.stem, description, needs, search=search, stages=stages)
+        known = "description, needs, search, prediction, stages"
+        raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: {known}")
+    return Method(path.stem, description, needs, search=search, prediction=prediction, stages=stages)
 
 
 def _stage(row: Mapping[str, Any], where: str) -> StageOptions:

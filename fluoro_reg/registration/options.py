@@ -44,6 +44,7 @@ class RegistrationOptions:
     """Everything that decides how an image is registered."""
 
     method: str = option("lm-gradient-ncc", "named method; `fluoro-reg methods` lists them")
+    model: str = option("", "weights of a pose regressor trained on this CT, which then finds starts; empty: none")
     device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
     roi: str = option(
         "auto",

@@ -13,14 +13,15 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.evidence import Verdict, weigh
-from fluoro_reg.registration.hypotheses import PoseMetric, reference_points
-from fluoro_reg.registration.methods import Method, load_method
+from fluoro_reg.registration.hypotheses import PoseMetric, joined, reference_points
+from fluoro_reg.registration.methods import Method, PredictionOptions, load_method
 from fluoro_reg.registration.multi_view import JointObjective, View, refine_together, weigh_together
 from fluoro_reg.registration.objective import ObjectModel, PoseObjective, PosePrior
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.solver import Refined, Solver
+from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocess import Preprocessed, preprocess
@@ -38,6 +39,7 @@ class Registrar:
     volume: CTVolume
     options: RegistrationOptions
     method: Method = field(init=False)
+    predictor: PosePredictor | None = field(init=False)
     renderers: CoarseRenderers = field(init=False)
     model: ObjectModel = field(init=False)
     metric: PoseMetric = field(init=False)
@@ -47,6 +49,7 @@ class Registrar:
         if not (self.volume.attenuation > 0).any():
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
         self.method = load_method(self.options.method)
+        self.predictor = _predictor(self.volume, self.method, self.options)
         self.renderers = CoarseRenderers(self.volume, resolve_device(self.options.device))
         self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self.corners_patient = box_corners(self.volume, self.renderers.extent)
@@ -58,6 +61,7 @@ class Registrar:
     ) -> RegistrationResult:
         """The pose of the CT in `image`, judged. `tracking` says that `start` is the last frame's pose: no search is made.
 
+        With weights, `start` may be None: the network's poses are searched and refined, beside the given one if there is one.
         Bad images and starts come back as a rejected result, never as an exception.
         """
         with _one_torch_thread():
@@ -78,10 +82,10 @@ class Registrar:
             return self._register_views(views, start)
 
     def _register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
-        clock, found, solvers = _Clock(), [], []
+        clock, found, solvers, jobs = _Clock(), [], [], []
         for number, view in enumerate(views, 1):
             prepared = preprocess(view.image, self.options.preprocess)
-            job = _Job(prepared, start, clock)
+            jobs.append(job := _Job(prepared, start, clock))
             if prepared.rejection is not None:
                 return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {prepared.rejection}", job)
             alone = view.camera_from_reference @ start
@@ -105,7 +109,7 @@ class Registrar:
         clock.lap("refine together")
         verdict, number = weigh_together(joint, self.metric, self.options.gate)
         n_renders = sum(solver.n_renders for solver in solvers) + sum(objective.n_renders for objective in objectives)
-        return self._judgement(verdict, f"view {number + 1}: {verdict.reason}", joint.poses[0], n_renders, job)
+        return self._judgement(verdict, f"view {number + 1}: {verdict.reason}", joint.poses[0], n_renders, jobs[number])
 
     def _register(
         self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None, tracking: bool
@@ -116,13 +120,20 @@ class Registrar:
         job = _Job(prepared, start, clock)
         if prepared.rejection is not None:
             return self._answer(Outcome.REJECTED_IMAGE, prepared.rejection, job)
-        if start is None:
-            return self._answer(Outcome.NO_START, "no start pose is known: give one", job)
+        starts = _Starts([] if start is None else [start])
+        if self.predictor is not None and not tracking:
+            starts = starts.and_predicted(self.predictor, prepared.image, self.method.prediction)
+            clock.lap("predict")
+        if not starts.searched:
+            return self._answer(Outcome.NO_START, starts.reason, job)
+        start = starts.searched[0]
+        job = replace(job, start=start)
         scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
         if (reason := self._out_of_range(scales.depth_mm)) is not None:
             return self._answer(Outcome.REJECTED_POSE, reason, job)
         solver = self._solver(scales, prior)
-        poses = solver.starts(start, None if tracking else self.method.search)
+        search = None if tracking else self.method.search
+        poses = joined([*(solver.starts(pose, search) for pose in starts.searched), *starts.refined])
         clock.lap("search")
         refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)
         clock.lap("refine")
@@ -183,6 +194,16 @@ def object_model(volume: CTVolume, options: RegistrationOptions, pivot: Float[Te
     return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
 
 
+def _predictor(volume: CTVolume, method: Method, options: RegistrationOptions) -> PosePredictor | None:
+    if options.model:
+        return PosePredictor.load(options.model, volume, resolve_device(options.device))
+    if "weights" in method.needs:
+        raise InputError(
+            f"the method {method.name} needs weights; give them by --model; 'fluoro-reg train regressor' makes them"
+        )
+    return None
+
+
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
     """torch's own threads wait for each other at every small operation: on a machine that does anything else besides, images of
@@ -209,6 +230,25 @@ class _Clock:
 
     def total(self) -> float:
         return time.perf_counter() - self._begin
+
+
+@dataclass(frozen=True, slots=True)
+class _Starts:
+    """Poses to search around, batches to refine as they are, and why there is none where there is none."""
+
+    searched: list[RigidTransform]
+    refined: list[RigidTransform] = field(default_factory=list)
+    reason: str = "no start pose is known: give one"
+
+    def and_predicted(self, predictor: PosePredictor, image: XrayImage, options: PredictionOptions) -> "_Starts":
+        """With what the network says of the image, after what was given."""
+        try:
+            prediction = predictor.predict(image)
+        except InputError as error:
+            return replace(self, reason=str(error))
+        likely = prediction.likely(options.flipped)
+        around = [prediction.neighbours(options.spread, options.flipped)] if options.spread > 0 else []
+        return _Starts([*self.searched, *(likely[n] for n in range(len(likely.translation)))], around)
 
 
 @dataclass(frozen=True, slots=True)

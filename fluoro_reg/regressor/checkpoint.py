@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
@@ -46,12 +47,7 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
         InputError: an unreadable or foreign file, a later version's, another CT's weights, or damaged ones.
     """
     name = Path(path).name
-    tensors, header = read_tensors(path, KIND)
-    if header.get("version") != VERSION:
-        raise InputError(
-            f"{name} has format version {header.get('version')}, this program reads {VERSION}; train again or use the matching "
-            "version of fluoro_reg"
-        )
+    tensors, header = _read(path)
     if header.get("ct_fingerprint") != volume.fingerprint:
         raise InputError(
             f"{name} was trained on another CT; give that CT, or train on this one by 'fluoro-reg train regressor'"
@@ -66,6 +62,25 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise InputError(f"{name} holds weights that are NaN or infinite; train again")
     return network.eval()
+
+
+def check_weights(path: Path | str) -> None:
+    """Refuses what is wrong with weights whatever the CT is.
+
+    Raises:
+        InputError: an unreadable or foreign file, or a later version's.
+    """
+    _read(path)
+
+
+def _read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, header = read_tensors(path, KIND)
+    if header.get("version") != VERSION:
+        raise InputError(
+            f"{Path(path).name} has format version {header.get('version')}, this program reads {VERSION}; train again, or use "
+            "the matching version of fluoro_reg"
+        )
+    return tensors, header
 
 
 def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:

@@ -35,19 +35,25 @@ class PosePrediction:
     covariance: Float[Tensor, "6 6"]
     pivot: Float[Tensor, "3"]
 
-    def starts(self, spread: float = 1.0, flipped: bool = True) -> RigidTransform:
-        """The pose, one on either side along the three widest axes of its covariance, and all of them seen from behind.
+    def likely(self, flipped: bool) -> RigidTransform:
+        """The pose and, with `flipped`, the same seen from behind; a batch."""
+        return self._with_flipped(self.camera_from_patient[None], flipped)
 
-        `spread` is in standard deviations. 7 poses, or 14 with the flipped ones.
+    def neighbours(self, spread: float, flipped: bool) -> RigidTransform:
+        """Six poses, `spread` standard deviations to either side along the widest three axes of the covariance.
+
+        With `flipped` twelve: those seen from behind as well.
         """
         values, axes = torch.linalg.eigh(self._scaled_covariance())
-        steps = (axes * values.clamp_min(0).sqrt())[:, -3:].T * self._units()
-        twists = torch.cat([torch.zeros(1, 6, dtype=torch.float64), spread * steps, -spread * steps])
-        poses = retract(self.camera_from_patient, twists, self.pivot)
+        steps = spread * (axes * values.clamp_min(0).sqrt())[:, -3:].T * self._units()
+        return self._with_flipped(retract(self.camera_from_patient, torch.cat([steps, -steps]), self.pivot), flipped)
+
+    def _with_flipped(self, poses: RigidTransform, flipped: bool) -> RigidTransform:
         if not flipped:
             return poses
         behind = turned_about_long_axis(poses, self.pivot)
-        return RigidTransform(torch.cat([poses.rotation, behind.rotation]), torch.cat([poses.translation, behind.translation]))
+        rotation = torch.cat([poses.rotation, behind.rotation])
+        return RigidTransform(rotation, torch.cat([poses.translation, behind.translation]))
 
     def _scaled_covariance(self) -> Float[Tensor, "6 6"]:
         """Turns counted by what they move 100 mm from the pivot, so that axes of mm and rad can be ranked."""

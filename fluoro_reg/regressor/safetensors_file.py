@@ -12,6 +12,7 @@ from torch import Tensor
 from fluoro_reg.errors import InputError
 
 _PICKLE = (b"\x80", b"PK\x03\x04")  # a pickle's protocol mark; torch.save's zip archive around one
+_JSON_BEGINS = b"{"  # after eight bytes of its length, which may be any, a pickle's mark too
 _HEADER = "fluoro_reg"
 
 
@@ -34,8 +35,8 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[s
         raise InputError(f"{path.name} is a folder; give one safetensors file")
     try:
         with path.open("rb") as file:
-            head = file.read(4)
-        if head.startswith(_PICKLE):
+            head = file.read(9)
+        if head.startswith(_PICKLE) and head[8:] != _JSON_BEGINS:
             raise InputError(f"{path.name} is a pickle, which can run any code when read; give weights as safetensors")
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata())

@@ -88,13 +88,22 @@ class RegressorTraining:
             read_state(resume_file(out), self.state, self._settings())
         with _one_core_for_rendering(self.device), self._batches() as batches:
             self._train(batches, out, tell)
-        best = min(self.state.history, key=lambda record: record.mtre_mm)
-        if self._team.leads:
-            self.state.average.load_state_dict(self.state.best)
-            notes = {"validation": asdict(best), "training": self._settings()["training"], "range": to_mapping(self.carm)}
+        self.state.average.load_state_dict(self.state.best)
+        if self.leads:
+            notes = {"validation": asdict(self.best), "training": self._settings()["training"], "range": to_mapping(self.carm)}
             save_regressor(out, self.state.average, self.volume.fingerprint, notes)
             resume_file(out).unlink(missing_ok=True)
-        return best
+        return self.best
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process, of several that train together, is the one that writes."""
+        return self._team.leads
+
+    @property
+    def best(self) -> Record:
+        """The validation of the weights that are kept."""
+        return min(self.state.history, key=lambda record: record.mtre_mm)
 
     def _train(self, batches: Iterator[Samples], out: Path, tell: Callable[[Progress], None]) -> None:
         state, options = self.state, self.options
@@ -110,7 +119,7 @@ class RegressorTraining:
             if math.floor(share * options.validations) > math.floor(before * options.validations):
                 self._validate(float(torch.stack(seen).mean()))
                 seen.clear()
-                if self._team.leads:
+                if self.leads:
                     write_state(resume_file(out), state, self._settings())
             tell(Progress(share, state.step, float(loss), state.history[-1] if state.history else None))
 

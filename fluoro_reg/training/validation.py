@@ -12,7 +12,7 @@ from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
 from fluoro_reg.training.samples import SampleMaker, Samples
 
-CAPTURED_MM = 20.0  # a registration's search finds its way from here
+CAPTURED_MM = 25.0  # a registration's search finds its way from here
 _CHUNK = 64
 _HELD_BACK = 2**32  # seeds from here on are validation's; users' seeds end below
 _INSIDE_95 = 12.592  # the 95 % quantile of chi-squared with 6 degrees of freedom
@@ -54,18 +54,20 @@ class HeldBack:
     def _of_chunk(self, network: PoseRegressor, chunk: Samples) -> Float[Tensor, "batch 4"]:
         estimate = network(chunk.inputs)
         found, true = estimate.camera_from_patient.to("cpu", torch.float64), chunk.camera_from_patient
-        mtre, in_plane = target_errors(found, true, self._points, self._maker)
+        mtre, in_plane = self.target_errors(found, true)
         twist = camera_twist(found, true, self._maker.reference.pivot)
         whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]
         inside = (whitened.square().sum((-2, -1)) < _INSIDE_95).double()
         return torch.stack([mtre, in_plane, so3.angle(found.rotation.mT @ true.rotation), inside], dim=-1)
 
-
-def target_errors(
-    found: RigidTransform, true: RigidTransform, points_patient: Float[Tensor, "n 3"], maker: SampleMaker
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-    """mTRE and its part in the image plane, mm, per pose over the points that the true view shows."""
-    difference, at = found.apply(points_patient) - true.apply(points_patient), true.apply(points_patient)
-    weight = shown(maker.intrinsics.project(at), maker.intrinsics).double()
-    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
-    return tuple((weight * torch.linalg.vector_norm(part, dim=-1)).sum(-1) for part in (difference, difference[..., :2]))
+    def target_errors(
+        self, found: RigidTransform, true: RigidTransform
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+        """mTRE and its part in the image plane, mm, per pose over the bone that the true view shows."""
+        found, camera = found.to("cpu", torch.float64), self._maker.intrinsics
+        at = true.apply(self._points)
+        difference = found.apply(self._points) - at
+        weight = shown(camera.project(at), camera).double()
+        weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
+        mtre, in_plane = ((weight * part.norm(dim=-1)).sum(-1) for part in (difference, difference[..., :2]))
+        return mtre, in_plane

@@ -188,6 +188,10 @@ def test_no_start_at_all(refused, view):
     assert "--initial" in refused("register", *view.arguments(initial=None))
 
 
+def test_a_method_of_weights_without_any(refused, view):
+    assert "--model W.safetensors" in refused("register", *view.arguments(), "--method", "regressor-lm")
+
+
 def plain_pickle(path):
     path.write_bytes(pickle.dumps({"weight": [1.0]}))
 
@@ -214,7 +218,7 @@ def sound_weights(path):
         (lambda path: path.write_text("weights"), "not a complete safetensors file"),
         (lambda path: None, "cannot read"),
         (lambda path: path.mkdir(), "folder"),
-        (sound_weights, "no method of this version uses weights"),
+        (sound_weights, "was not written by this program"),
     ],
 )
 def test_weights_that_cannot_be_used(refused, view, tmp_path, make, said):

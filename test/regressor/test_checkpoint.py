@@ -79,6 +79,18 @@ def test_truncated_foreign_missing_and_pickled_files_are_refused(volume, weights
         assert str(tmp_path) not in str(refusal.value)
 
 
+def test_a_file_whose_length_looks_like_a_pickle_is_none(volume, weights, tmp_path):
+    """The first bytes are the length of the header: 128 more or less than a multiple of 256 begins as pickles do."""
+    path = tmp_path / "unlucky.safetensors"
+    for padding in range(0, 256, 8):
+        write_tensors(path, load_file(weights), header_of(weights) | {"notes": {"text": "x" * padding}})
+        if path.read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no header of an unlucky length was made")
+    load_regressor(path, volume)
+
+
 def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(volume, weights, tmp_path):
     tensors = load_file(weights)
     fewer = dict(list(tensors.items())[1:])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import CameraIntrinsics, retract, se3
+from fluoro_reg.geometry import CameraIntrinsics, se3
 from fluoro_reg.geometry.pose_sampling import view_pose
 from fluoro_reg.regressor import PosePrediction, PosePredictor
 from fluoro_reg.regressor.predictor import turned_about_long_axis
@@ -64,17 +64,17 @@ def test_seen_from_behind(reference):
     torch.testing.assert_close(back.matrix(), expected.matrix(), atol=1e-9, rtol=0)
 
 
-def test_starts_lie_along_the_widest_axes_of_the_covariance(reference):
+def test_neighbours_lie_along_the_widest_axes_of_the_covariance(reference):
     sd = torch.tensor([2.0, 30.0, 3.0, 0.20, 0.01, 0.10], dtype=torch.float64)  # 20, 1 and 10 mm at 100 mm from the pivot
     prediction = PosePrediction(reference.camera_from_patient, torch.diag(sd.square()), reference.pivot)
-    starts = prediction.starts(spread=1.5, flipped=False)
-    twists = se3.local(reference.camera_from_patient, starts, reference.pivot)
-    assert len(twists) == 7 and float(twists[0].abs().max()) < 1e-9
+    twists = se3.local(reference.camera_from_patient, prediction.neighbours(1.5, flipped=False), reference.pivot)
+    assert len(twists) == 6
     for axis in (1, 3, 5):
         expected = torch.zeros(6, dtype=torch.float64)
         expected[axis] = 1.5 * sd[axis]
         reached = [min(float((twist - sign * expected).abs().max()) for twist in twists) for sign in (1, -1)]
         assert max(reached) < 1e-6
-    assert len(prediction.starts().translation) == 14
-    behind = retract(prediction.starts()[7], torch.zeros(6, dtype=torch.float64), reference.pivot)
-    torch.testing.assert_close(behind.matrix(), turned_about_long_axis(reference.camera_from_patient, reference.pivot).matrix())
+    behind = turned_about_long_axis(reference.camera_from_patient, reference.pivot)
+    torch.testing.assert_close(prediction.likely(flipped=True)[1].matrix(), behind.matrix())
+    assert len(prediction.likely(flipped=False).translation) == 1
+    assert len(prediction.neighbours(1.0, flipped=True).translation) == 12

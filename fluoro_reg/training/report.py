@@ -1,0 +1,60 @@
+"""The picture of a training: its curves, and held-back views beside what the CT looks like at the poses that were found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fluoro_reg.training.state import Record
+from fluoro_reg.training.trainer import RegressorTraining
+
+_EXAMPLES = 6
+
+
+def write_report(path: Path, training: RegressorTraining) -> None:
+    """A PNG; the views are the first that were held back, not the best.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    curves, views = figure.subfigures(2, 1, height_ratios=(2, 3))
+    _curves(curves.subplots(1, 3), training.state.history)
+    _views(views.subplots(2, _EXAMPLES), training)
+    figure.savefig(path, dpi=100)
+
+
+def _curves(axes: Sequence[Axes], history: Sequence[Record]) -> None:
+    steps = [record.step for record in history]
+    lines = (
+        ("loss", {"training": [record.loss for record in history]}),
+        (
+            "median error of held-back views, mm",
+            {"3-D (mTRE)": [r.mtre_mm for r in history], "in the image plane": [r.in_plane_mm for r in history]},
+        ),
+        ("median turn of held-back views, deg", {"rotation": [record.rotation_deg for record in history]}),
+    )
+    for ax, (label, curves) in zip(axes, lines, strict=True):
+        for name, values in curves.items():
+            ax.plot(steps, values, "o-", ms=3, label=name)
+        ax.set(xlabel="step", ylabel=label)
+        ax.set_ylim(bottom=min(0, np.nanmin([min(values) for values in curves.values()])))
+        ax.legend(frameon=False)
+
+
+@torch.no_grad()
+def _views(axes: np.ndarray, training: RegressorTraining) -> None:
+    samples = training.held_back.chunks[0]
+    found = training.state.average(samples.inputs).camera_from_patient
+    errors, _ = training.held_back.target_errors(found, samples.camera_from_patient)
+    rendered = training.maker.project(found.to("cpu", torch.float64), samples.bone_contrast)
+    for n, (above, below) in enumerate(axes.T):
+        above.imshow(samples.inputs[n, 0].cpu(), cmap="gray_r")
+        below.imshow(rendered[n].cpu(), cmap="gray_r")
+        above.set_title("what the network sees" if n == 0 else "")
+        below.set_title(f"the CT at its pose, {errors[n]:.0f} mm off", fontsize=9)
+        for ax in (above, below):
+            ax.set_axis_off()

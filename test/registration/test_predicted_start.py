@@ -1,0 +1,108 @@
+"""Registrations without a start: from what a network predicts, right, from behind or not at all. The network is an oracle."""
+
+import pytest
+import torch
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, ReferenceView, RegressorOptions, save_regressor
+from fluoro_reg.regressor.predictor import turned_about_long_axis
+
+OFF = torch.tensor([12.0, 45.0, -10.0, 0.06, -0.05, 0.10], dtype=torch.float64)  # y is depth in this view
+
+
+class Oracle(PosePredictor):
+    """Says what it is told to say; counts how often it is asked."""
+
+    def __init__(self, prediction: PosePrediction | None) -> None:
+        self.prediction, self.asked = prediction, 0
+
+    def predict(self, image):
+        self.asked += 1
+        if self.prediction is None:
+            raise InputError("the image shows nothing that the network knows")
+        return self.prediction
+
+
+@pytest.fixture(scope="session")
+def weights(world, tmp_path_factory):
+    """Untrained, so that the file can be read: the oracle takes its place."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    network = PoseRegressor(
+        RegressorOptions(image_px=32), ReferenceView(world.truth, world.volume.centre_patient, world.camera)
+    )
+    save_regressor(path, network, world.volume.fingerprint, {})
+    return path
+
+
+def predicting(world, pose: RigidTransform) -> Oracle:
+    sd = torch.tensor([10.0, 45.0, 10.0, 0.05, 0.05, 0.1], dtype=torch.float64)
+    return Oracle(PosePrediction(pose, torch.diag(sd.square()), world.volume.centre_patient))
+
+
+def registrar_of(world, weights, method: str, oracle: Oracle) -> Registrar:
+    registrar = Registrar(world.volume, RegistrationOptions(method=method, model=str(weights)))
+    registrar.predictor = oracle
+    return registrar
+
+
+def mtre_mm(world, pose: RigidTransform) -> float:
+    points = world.landmarks_patient
+    return float((pose.apply(points) - world.truth.apply(points)).norm(dim=-1).mean())
+
+
+@pytest.mark.parametrize("method", ["regressor-lm", "lm-gradient-ncc"])
+def test_the_pose_is_found_without_a_start(world, weights, method):
+    oracle = predicting(world, retract(world.truth, OFF, world.volume.centre_patient))
+    result = registrar_of(world, weights, method, oracle).register(world.xray(), None)
+    assert result.accepted, result.reason
+    assert mtre_mm(world, result.camera_from_patient) < 2 < 45 < mtre_mm(world, result.initial_camera_from_patient)
+    assert "predict" in result.seconds
+
+
+def test_a_prediction_from_behind_is_turned_about(world, weights):
+    behind = turned_about_long_axis(world.truth, world.volume.centre_patient)
+    oracle = predicting(world, retract(behind, 0.5 * OFF, world.volume.centre_patient))
+    result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), None)
+    assert result.accepted, result.reason
+    assert mtre_mm(world, result.camera_from_patient) < 2
+
+
+def test_diffpose_refines_what_its_network_says(world, weights):
+    oracle = predicting(world, retract(world.truth, 0.1 * OFF, world.volume.centre_patient))
+    result = registrar_of(world, weights, "diffpose", oracle).register(world.xray(), None)
+    assert oracle.asked == 1
+    assert mtre_mm(world, result.camera_from_patient) < 0.5 * mtre_mm(world, result.initial_camera_from_patient)
+
+
+def test_a_given_start_is_tried_beside_a_wrong_prediction(world, weights):
+    lost = retract(world.truth, torch.tensor([0, 0, 0, 1.2, 0.9, 1.5], dtype=torch.float64), world.volume.centre_patient)
+    registrar = registrar_of(world, weights, "regressor-lm", predicting(world, lost))
+    result = registrar.register(world.xray(), retract(world.truth, 0.2 * OFF, world.volume.centre_patient))
+    assert result.accepted, result.reason
+    assert mtre_mm(world, result.camera_from_patient) < 2
+
+
+def test_an_image_that_says_nothing_to_the_network_has_no_start(world, weights):
+    result = registrar_of(world, weights, "regressor-lm", Oracle(None)).register(world.xray(), None)
+    assert (result.outcome, result.accepted, result.camera_from_patient) == (Outcome.NO_START, False, None)
+    assert "nothing that the network knows" in result.reason
+
+
+def test_tracking_asks_no_network(world, weights):
+    oracle = predicting(world, world.truth)
+    result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), world.truth, tracking=True)
+    assert result.accepted and not oracle.asked
+
+
+def test_a_method_that_needs_weights_says_so(world):
+    with pytest.raises(InputError, match="regressor-lm needs weights; give them by --model"):
+        Registrar(world.volume, RegistrationOptions(method="regressor-lm"))
+
+
+def test_weights_of_another_ct_are_refused(world, weights):
+    other = world.volume.downsampled((2, 2, 2))
+    object.__setattr__(other, "fingerprint", "another")
+    with pytest.raises(InputError, match="trained on another CT"):
+        Registrar(other, RegistrationOptions(method="regressor-lm", model=str(weights)))
