@@ -77,5 +77,5 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
     if e.turn_sd_deg is None or not e.turn_sd_deg <= gate.maximum_turn_sd_deg:
         return Outcome.NOT_CONVERGED, "the image leaves a turn undetermined, as of an object that is round about an axis"
     if not e.converged:
-        return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out"
+        return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out, or stopped beside the optimum"
     return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"

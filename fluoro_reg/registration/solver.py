@@ -1,7 +1,8 @@
 """From starts to refined hypotheses: the search, then an optimiser scale by scale, fewer hypotheses each time.
 
 Levenberg-Marquardt leaves behind what the gates ask for: residuals and a Hessian. Where another optimiser ends, both are made
-there by gradient NCC at the scale for which the gates' thresholds were measured: every method is judged alike.
+there by gradient NCC at the scale for which the gates' thresholds were measured: every method is judged alike. It has converged
+when it says so and gradient NCC agrees within the covariance to be reported.
 """
 
 from dataclasses import dataclass, replace
@@ -14,15 +15,26 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
+from fluoro_reg.optimisers.levenberg_marquardt import eliminated
+from fluoro_reg.registration.covariance import twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
 from fluoro_reg.registration.methods import SearchOptions, StageOptions
-from fluoro_reg.registration.objective import Evaluation, Linearisation, ObjectModel, PoseObjective, PosePrior, Scale
+from fluoro_reg.registration.objective import (
+    Evaluation,
+    Linearisation,
+    ObjectModel,
+    PoseObjective,
+    PosePrior,
+    Scale,
+    effective_pixels,
+)
 from fluoro_reg.registration.pose_values import PoseValues, moved
 from fluoro_reg.registration.scales import ImageScales
 from fluoro_reg.registration.search import search
 from fluoro_reg.similarity import AbstractResidualSimilarity, GradientNCC
 
 JUDGED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
+FURTHEST_SD = 3.0  # from a pose to where a Gauss-Newton step would lead, in reported standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +115,23 @@ class Solver:
         judged = self.objective(JUDGED_PX, found[rows])
         at = judged.evaluate(found[rows])
         self.n_renders += values.n_renders + judged.n_renders
-        return Refined(judged, at, judged.linearise(at), minima.converged[rows])
+        linearised = judged.linearise(at)
+        return Refined(judged, at, linearised, minima.converged[rows] & beside_optimum(linearised, at.poses))
 
     def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
         """Which of the poses go on: the best ones that are distinct."""
         apart_mm = max(self.scales.pixel_mm(scale.intrinsics) / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
+
+
+def beside_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "batch"]:
+    """Whether a Gauss-Newton step from each pose stays within the covariance that would be reported for it.
+
+    What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
+    covariance would be a lie.
+    """
+    step = eliminated(here.hessian, -here.gradient)
+    pixels = effective_pixels(here.weight).tolist()
+    rows = zip(here.hessian, here.cost.tolist(), pixels, poses.rotation, strict=True)
+    information = torch.stack([twist_information(*row) for row in rows])
+    return (step * (information @ step[..., None]).squeeze(-1)).sum(-1) <= FURTHEST_SD**2
