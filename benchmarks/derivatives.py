@@ -106,9 +106,10 @@ def compare(volume: CTVolume, view: View, camera: CameraIntrinsics) -> list[Row]
     differences, smooth = finite_differences(reference, pose, camera, jacobian)
     axis = "ijk"[march_axes(rays_of_views(volume, pose, camera), volume.shape_ijk)[0]]
     rows: list[Row] = []
-    for name, backend in {"float64": None, **RENDERERS}.items():
+    usable = {n: b for n, b in RENDERERS.items() if "cpu" in b.capabilities.devices or torch.cuda.is_available()}
+    for name, backend in {"float64": None, **usable}.items():
         renderer = reference if backend is None else backend(volume)
-        its_image, its_jacobian = (x.double() for x in project_with_jacobian(renderer, pose, camera, pivot))
+        its_image, its_jacobian = (x.cpu().double() for x in project_with_jacobian(renderer, pose, camera, pivot))
         row: Row = {"view": view.name, "axis": axis, "backend": name}
         if backend is not None:
             image_error, error = relative(its_image - image, image[..., None]), relative(its_jacobian - jacobian, jacobian)

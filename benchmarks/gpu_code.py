@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)  # before Triton is imported
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fluoro_reg.rendering import _triton_kernels as kernels
+from fluoro_reg.rendering.triton_ops import TILE
 
-TILE_V, TILE_U = 8, 16
+TILE_V, TILE_U = TILE
 VARIANTS = [  # kernel, derivatives, lanes that share a ray, voxels
     (kernels.march_kernel, 0, 1, "fp32"),
     (kernels.march_kernel, 6, 1, "fp32"),
+    (kernels.march_kernel, 6, 2, "fp32"),
     (kernels.march_kernel, 6, 4, "fp32"),
     (kernels.march_kernel, 6, 1, "fp16"),
     (kernels.gram_kernel, 6, 1, "fp32"),

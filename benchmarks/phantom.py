@@ -1,7 +1,7 @@
 """Writes the demo's phantom as a DICOM series, for the benchmarks to simulate X-rays of.
 
-    python benchmarks/phantom.py PHANTOM
-    fluoro-reg simulate --ct PHANTOM --out CASES
+python benchmarks/phantom.py PHANTOM
+fluoro-reg simulate --ct PHANTOM --out CASES
 """
 
 import sys

@@ -90,7 +90,8 @@ class WatchedObjective(GramObjective):
 
     def evaluate(self, poses: RigidTransform) -> GramEvaluation:
         self.track.renders += 1
-        return super().evaluate(poses)
+        seen = super().evaluate(poses)
+        return GramEvaluation(poses, seen.gram.cpu())
 
     def linearise(self, at: GramEvaluation) -> NormalEquations:
         self.track.note(at.poses[0])  # asked only of poses that are better than the last
@@ -109,7 +110,7 @@ class AutogradNCC:
         poses = retract(starts, twists, self.level.scene.pivot)
         self.track.note(poses[0].to(torch.float64))
         moving = project(self.level.renderer, poses, self.level.scene.camera)
-        return 1 - NCC().score(moving, self.level.fixed[None], torch.ones_like(moving))
+        return 1 - NCC().score(moving, self.level.fixed[None], torch.ones_like(moving)).cpu()
 
 
 def levels(scene: Scene, fixed: Tensor, device: str) -> list[Level]:

@@ -77,6 +77,8 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians and means over the cases that both accept, and how they compare."""
     both = [record for record in records if record["one"]["accepted"] and record["two"]["accepted"]]
     figures: dict[str, Any] = {"cases": len(records), "accepted by both": len(both)}
+    if not both:
+        return figures
     for way in ("one", "two"):
         figures[f"{way}: accepted"] = sum(record[way]["accepted"] for record in records)
         figures[f"{way}: median seconds"] = statistics.median(record[way]["seconds"] for record in records)

@@ -80,7 +80,7 @@ class LevenbergMarquardt:
                 here = put(here, rows[won], problem.linearise(gained))
             damping[rows] = self._redamped(damping[rows], better)
             promise = -(step * current.gradient.double()).sum(-1)
-            converged[rows] = solved & (promise < self.tolerance * current.cost)
+            converged[rows] = solved & torch.isfinite(current.cost) & (promise <= self.tolerance * current.cost)
         return at, here, converged
 
     def rounds(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
@@ -96,7 +96,7 @@ class LevenbergMarquardt:
             trial = problem.retract(at, step)
             better = problem.cost(trial, here) < here.cost
             promise = -(step * here.gradient.double()).sum(-1)
-            done = converged | (solved & (promise < self.tolerance * here.cost))
+            done = converged | (solved & torch.isfinite(here.cost) & (promise <= self.tolerance * here.cost))
             won = better & ~converged
             at, here = where(won, trial, at), where(won, problem.linearise(trial), here)
             damping, converged = self._redamped(damping, better), done

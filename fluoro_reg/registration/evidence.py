@@ -49,7 +49,7 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
     """
     at, objective = refined.at, refined.objective
     fixed, weight = objective.scale.fixed, refined.linearised.weight
-    similarity = GradientNCC().score(at.moving, fixed, weight).double()
+    similarity = similarities(refined)
     inner = weight if objective.model.roi != "full" else weight * inside_body(at.moving)
     patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
@@ -71,6 +71,11 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
     outcome, reason = judge(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)
     return Verdict(outcome, reason, evidence, alternatives, doubt.covariance)
+
+
+def similarities(refined: Refined) -> Float[Tensor, "batch"]:
+    """The similarity of every hypothesis that gates and users see."""
+    return GradientNCC().score(refined.at.moving, refined.objective.scale.fixed, refined.linearised.weight).double()
 
 
 def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:

@@ -2,24 +2,25 @@
 
 What one view sees worst, depth, another one from the side sees best. A twist of the patient is the same in every camera, so the
 views' normal equations add up, each by the pixels it compares; nothing else changes. Every view must pass the gates at the
-common pose; a rival counts only if no view tells it apart.
+common pose, and another pose is a rival unless one view tells the two apart.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers.batch import take
 from fluoro_reg.registration.covariance import covariance_of_information
-from fluoro_reg.registration.evidence import Verdict, doubt_of, information_of, weigh
+from fluoro_reg.registration.evidence import Verdict, doubt_of, information_of, similarities, weigh
 from fluoro_reg.registration.hypotheses import PoseMetric
 from fluoro_reg.registration.objective import Evaluation, Linearisation, PoseObjective, effective_pixels
 from fluoro_reg.registration.options import GateOptions
-from fluoro_reg.registration.result import Outcome
+from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.solver import JUDGED_PX, Refined
 from fluoro_reg.xray.image import XrayImage
 
@@ -107,7 +108,7 @@ def refine_together(
     for object_px in (JUDGED_PX, FINE_PX):
         objective = objectives(object_px, starts)
         at, here, converged = LevenbergMarquardt().minimise(objective, objective.evaluate(starts))
-        rows = torch.tensor(metric.distinct(at.poses, here.cost.argsort(), distinct_mm, len(converged)))
+        rows = torch.tensor(_distinct(at, here.cost.argsort(), metric, distinct_mm))
         starts, converged = at.poses[rows], converged[rows]
     judging = objectives(JUDGED_PX, starts)
     at = judging.evaluate(starts)
@@ -117,20 +118,36 @@ def refine_together(
 
 def weigh_together(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Verdict, int]:
     """The verdict on the first pose, with covariance and alternatives of `reference_from_patient`; and whose it is: that of the
-    first view that refuses, else of the first that accepts.
+    first view that refuses, else of the first.
+
+    Every view judges the first pose alone. Every other pose, distinct in some view as it is, is a rival unless one view tells
+    it apart.
     """
     pivot = joint.views[0].objective.model.pivot
     twist = covariance_of_information(torch.stack([information_of(view) for view in joint.views]).sum(0))
-    verdicts = [weigh(view, metric, gate, doubt_of(twist, view.poses[0], pivot)) for view in joint.views]
-    told_apart = any(verdict.outcome is not Outcome.AMBIGUOUS for verdict in verdicts)
-    harmless = (Outcome.CONVERGED, Outcome.AMBIGUOUS) if told_apart else (Outcome.CONVERGED,)
-    refusing = [n for n, verdict in enumerate(verdicts) if verdict.outcome not in harmless]
-    accepting = [n for n, verdict in enumerate(verdicts) if verdict.outcome is Outcome.CONVERGED]
-    number = (refusing + accepting)[0]
-    camera = joint.views[number].poses[0]  # camera_from_patient
-    reference_from_camera = joint.poses[0] @ camera.inverse()
-    alternatives = (
-        replace(h, camera_from_patient=reference_from_camera @ h.camera_from_patient) for h in verdicts[number].alternatives
-    )
-    doubt = doubt_of(twist, joint.poses[0], pivot)
-    return replace(verdicts[number], covariance=doubt.covariance, alternatives=tuple(alternatives)), number
+    alone = [_first(view) for view in joint.views]
+    verdicts = [weigh(view, metric, gate, doubt_of(twist, view.poses[0], pivot)) for view in alone]
+    scores = torch.stack([similarities(view) for view in joint.views])  # views, poses
+    lead = (scores[:, :1] - scores[:, 1:]).amax(0)
+    alternatives = tuple(Hypothesis(joint.poses[k + 1], float(scores[:, k + 1].min())) for k in range(lead.numel()))
+    number = next((n for n, verdict in enumerate(verdicts) if verdict.outcome is not Outcome.CONVERGED), 0)
+    verdict = replace(verdicts[number], covariance=doubt_of(twist, joint.poses[0], pivot).covariance, alternatives=alternatives)
+    if verdict.outcome is Outcome.CONVERGED and not bool((lead >= gate.minimum_margin).all()):
+        reason = f"another pose explains every view as well: similarity {float(scores[number, 1:].max()):.3f}"
+        verdict = replace(verdict, outcome=Outcome.AMBIGUOUS, reason=reason)
+    return verdict, number
+
+
+def _distinct(at: JointEvaluation, order: Int[Tensor, "batch"], metric: PoseMetric, apart_mm: float) -> list[int]:
+    """Those of `order` that lie further than `apart_mm`, in some view, from every one chosen before."""
+    chosen: list[int] = []
+    for row in order.tolist():
+        apart = [max(float(metric.distances(v.poses[row : row + 1], v.poses[other])[0]) for v in at.views) for other in chosen]
+        if all(distance > apart_mm for distance in apart):
+            chosen.append(row)
+    return chosen
+
+
+def _first(refined: Refined) -> Refined:
+    first = torch.tensor([0])
+    return Refined(refined.objective, take(refined.at, first), take(refined.linearised, first), refined.converged[:1])

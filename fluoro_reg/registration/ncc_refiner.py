@@ -1,15 +1,15 @@
 """`NCCRefiner`: Levenberg-Marquardt on global NCC with nothing but small matrices in memory, and on a GPU as one CUDA graph.
 
 The renderer adds up the 44 sums that the Gauss-Newton system of NCC needs while it renders, so a round of Levenberg-Marquardt
-is one launch of the renderer and a few dozen operations on 9 x 9 matrices. From Python each of those costs as much as the
-rendering; captured, all rounds are one launch. What is captured is `LevenbergMarquardt.rounds`: the march axis of each view is
-chosen at the start, and kept.
+is one launch of the renderer and some three hundred tiny operations on matrices of 9 x 9 and less. From Python those cost many
+times the rendering; captured, all rounds are one launch. What is captured is `LevenbergMarquardt.rounds`: the march axis of
+each view is chosen at the start, and kept.
 
 For images whose grey values the CT explains: simulations, and tracking from frame to frame. Real X-rays want gradient NCC, as
 in the methods of the registrar.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -55,10 +55,14 @@ class GramObjective:
         return self.evaluate(retract(at.poses, step, self.pivot))
 
     def linearise(self, at: GramEvaluation) -> NormalEquations:
-        return self.similarity.of_gram(at.gram)
+        """A pose that leaves nothing to compare, no weight or a flat image, is infinitely bad, not half good."""
+        system = self.similarity.of_gram(at.gram)
+        n, sums, squares = at.gram[:, 0, 0], at.gram[:, 0, 2], at.gram[:, 2, 2]
+        flat = n * squares - sums * sums <= self.similarity.floor * n * n
+        return replace(system, cost=torch.where(flat, torch.inf, system.cost))
 
     def cost(self, trial: GramEvaluation, reference: NormalEquations) -> Float[Tensor, "batch"]:
-        return self.similarity.of_gram(trial.gram).cost
+        return self.linearise(trial).cost
 
 
 @dataclass(slots=True)
@@ -76,8 +80,8 @@ class NCCRefiner:
     optimiser: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(iterations=8))
     _start: RigidTransform = field(init=False)  # with the objective's tensors, the memory that a captured graph reads
     _objective: GramObjective = field(init=False)
-    _graph: Any = None
-    _outputs: tuple[RigidTransform, Tensor, Tensor] | None = None
+    _graph: Any = field(init=False, default=None)
+    _outputs: tuple[RigidTransform, Tensor, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         device, shape = self.renderer.device, (self.intrinsics.height, self.intrinsics.width)
@@ -98,7 +102,8 @@ class NCCRefiner:
         """The refined poses, their costs 2 (1 - NCC), and whether each met the optimiser's tolerance."""
         rays = ViewGeometry.of(self.renderer.volume, self.intrinsics).rays(poses.to("cpu", torch.float64))
         self._objective.axes.copy_(torch.tensor(march_axes(rays, self.renderer.volume.shape_ijk)))
-        self._objective.fixed.copy_(fixed)
+        centre = (weight * fixed).sum() / weight.sum().clamp_min(1e-12)
+        self._objective.fixed.copy_(fixed - centre)  # NCC does not mind, and float32 sums keep their digits
         self._objective.weight.copy_(weight)
         self._start.rotation.copy_(poses.rotation)
         self._start.translation.copy_(poses.translation)

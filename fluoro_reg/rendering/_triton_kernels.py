@@ -33,14 +33,14 @@ def march_kernel(
     voxels, layout, metric, unit, source, direction, by_source, by_direction, axes, out, height, width,
     PARAMETERS: tl.constexpr, SPLIT: tl.constexpr, TILE_V: tl.constexpr, TILE_U: tl.constexpr,
 ):  # fmt: skip
-    """Integrals and their derivatives to parameters. out: [batch, 1 + PARAMETERS, height, width]; grid: (tiles, batch)."""
-    view, axis = tl.program_id(1), tl.load(axes + tl.program_id(1))
-    u, v, inside = _pixels(height, width, TILE_V, TILE_U)
+    """Integrals and their derivatives to parameters. out: [batch, 1 + PARAMETERS, height, width]; grid: (batch * tiles,)."""
+    view, _, u, v, inside = _pixels(height, width, TILE_V, TILE_U)
+    axis = tl.load(axes + view)
     image, a0, a1, a2, b0, b1, b2 = _moments(
         voxels, layout + LAYOUT_SIZE * axis, metric + 6 * axis, unit, source + 3 * view, direction + 9 * view, axis, u, v,
         inside, PARAMETERS > 0, SPLIT,
     )  # fmt: skip
-    place = out + view * (1 + PARAMETERS) * height * width + v * width + u
+    place = out + view.to(tl.int64) * (1 + PARAMETERS) * height * width + v * width + u
     tl.store(place, image, mask=inside)
     for p in tl.static_range(PARAMETERS):
         moved = view * PARAMETERS + p
@@ -54,17 +54,17 @@ def gram_kernel(
     voxels, layout, metric, unit, source, direction, by_source, by_direction, axes, fixed, weight, out, height, width,
     PARAMETERS: tl.constexpr, SPLIT: tl.constexpr, TILE_V: tl.constexpr, TILE_U: tl.constexpr,
 ):  # fmt: skip
-    """Sums of weighted products of [1, F, I, dI/dparameter ...] over a tile. out: [batch, tiles, 16, 16]; grid: (tiles, batch).
+    """Sums of weighted products of [1, F, I, dI/dparameter ...] by tile. out: [batch, tiles, 16, 16]; grid: (batch * tiles,)
 
     `fixed` (F) and `weight` are [batch, height, width]. Nothing else leaves the kernel: no image, no Jacobian.
     """
-    view, axis = tl.program_id(1), tl.load(axes + tl.program_id(1))
-    u, v, inside = _pixels(height, width, TILE_V, TILE_U)
+    view, tile, u, v, inside = _pixels(height, width, TILE_V, TILE_U)
+    axis = tl.load(axes + view)
     image, a0, a1, a2, b0, b1, b2 = _moments(
         voxels, layout + LAYOUT_SIZE * axis, metric + 6 * axis, unit, source + 3 * view, direction + 9 * view, axis, u, v,
         inside, PARAMETERS > 0, SPLIT,
     )  # fmt: skip
-    pixel = view * height * width + v * width + u
+    pixel = view.to(tl.int64) * height * width + v * width + u
     row = tl.arange(0, 16)[:, None]
     x = tl.where(row == 0, 1.0, 0.0) + tl.where(row == 1, tl.load(fixed + pixel, mask=inside, other=0.0)[None, :], 0.0)
     x = tl.where(row == 2, image[None, :], x)
@@ -74,18 +74,21 @@ def gram_kernel(
         x = tl.where(row == 3 + p, column[None, :], x)
     w = tl.load(weight + pixel, mask=inside, other=0.0)
     products = tl.dot(x * w[None, :], tl.trans(x), input_precision="ieee")
-    tile = view * tl.num_programs(0) + tl.program_id(0)
-    tl.store(out + tile * 256 + row * 16 + tl.arange(0, 16)[None, :], products)
+    place = out + (view.to(tl.int64) * tl.cdiv(height, TILE_V) * tl.cdiv(width, TILE_U) + tile) * 256
+    tl.store(place + row * 16 + tl.arange(0, 16)[None, :], products)
 
 
 @triton.jit
 @no_type_check
 def _pixels(height, width, TILE_V: tl.constexpr, TILE_U: tl.constexpr):
+    """View and tile of this program, and the tile's pixels."""
     across = tl.cdiv(width, TILE_U)
+    tiles = across * tl.cdiv(height, TILE_V)
+    view, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     lane = tl.arange(0, TILE_V * TILE_U)
-    v = tl.program_id(0) // across * TILE_V + lane // TILE_U
-    u = tl.program_id(0) % across * TILE_U + lane % TILE_U
-    return u, v, (v < height) & (u < width)
+    v = tile // across * TILE_V + lane // TILE_U
+    u = tile % across * TILE_U + lane % TILE_U
+    return view, tile, u, v, (v < height) & (u < width)
 
 
 @triton.jit

@@ -35,7 +35,7 @@ _MOSTLY_FILLED = 0.75
 
 
 class NumbaRenderer(AbstractRenderer):
-    """Line integrals and their derivatives on the CPU: float32 volume and sums, float64 geometry."""
+    """Line integrals and their derivatives on the CPU: float32 volume and sums, fixed-point positions."""
 
     capabilities = Capabilities(("cpu",), jacobian_in_kernel=True, volume_gradient=False, double_backward=False)
     device = torch.device("cpu")

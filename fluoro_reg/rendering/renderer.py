@@ -35,9 +35,10 @@ class Rays:
     def patches(self, corners: Int[Tensor, "batch n 2"], height: int, width: int) -> "Rays":
         """The rays of n patches of each view, whose first pixels are at `corners` (u, v), as a batch of batch * n views.
 
-        Patch p of view b is image b * n + p. A patch of the image is the image of the patch: the quadrature knows no crop.
+        Patch p of view b is image b * n + p. A patch of the image is the image of the patch, since the march axis is the same
+        (it may differ for a source within the volume).
         """
-        shift = torch.eye(3, dtype=self.direction_from_pixel.dtype).repeat(*corners.shape[:2], 1, 1)
+        shift = torch.eye(3).to(self.direction_from_pixel).repeat(*corners.shape[:2], 1, 1)
         shift[..., :2, 2] = corners.to(shift)
         direction = (self.direction_from_pixel[:, None] @ shift).flatten(0, 1)
         n = corners.shape[1]

@@ -18,7 +18,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 TILE = (8, 16)  # rows and columns of pixels that a program marches together
 _RAYS_FOR_A_GPU = 1 << 17  # fewer leave a large GPU idle, so the planes of a ray are shared among lanes
-_MOST_SHARED = 8
+_MOST_SHARED = 4  # 512 threads a program leave 128 registers each
 
 
 class Grid(NamedTuple):
@@ -37,10 +37,10 @@ def march(
 ) -> Tensor:  # fmt: skip
     """Integrals and their derivatives to parameters: [batch, 1 + parameters, height, width], float32."""
     batch, parameters = by_source.shape[:2]
-    out = torch.empty(batch, 1 + parameters, height, width, device=voxels.device)
-    march_kernel[_programs(batch, height, width)](
+    out = torch.empty(batch, 1 + parameters, height, width, device=voxels.device, dtype=torch.float32)
+    march_kernel[(batch * _tiles(height, width),)](
         voxels, layout, metric, unit, source, direction, by_source, by_direction, axes, out, height, width,
-        PARAMETERS=parameters, **_shape_of_a_program(batch * height * width),
+        PARAMETERS=parameters, **shape_of_a_program(batch * height * width),
     )  # fmt: skip
     return out
 
@@ -90,11 +90,10 @@ def gram(
 ) -> Tensor:  # fmt: skip
     """Sums over the image of products of [1, fixed, integral, derivatives ...], weighted: [batch, 16, 16], float64."""
     batch, height, width = weight.shape
-    programs = _programs(batch, height, width)
-    tiles = torch.empty(batch, programs[0], 16, 16, device=voxels.device)
-    gram_kernel[programs](
+    tiles = torch.empty(batch, _tiles(height, width), 16, 16, device=voxels.device, dtype=torch.float32)
+    gram_kernel[(tiles.shape[0] * tiles.shape[1],)](
         voxels, layout, metric, unit, source, direction, by_source, by_direction, axes, fixed, weight, tiles, height, width,
-        PARAMETERS=by_source.shape[1], **_shape_of_a_program(batch * height * width),
+        PARAMETERS=by_source.shape[1], **shape_of_a_program(batch * height * width),
     )  # fmt: skip
     return tiles.sum(1, dtype=torch.float64)
 
@@ -104,11 +103,11 @@ def _(voxels, layout, metric, unit, source, direction, axes, by_source, by_direc
     return voxels.new_empty(len(source), 16, 16, dtype=torch.float64)
 
 
-def _programs(batch: int, height: int, width: int) -> tuple[int, int]:
-    return triton.cdiv(height, TILE[0]) * triton.cdiv(width, TILE[1]), batch
+def _tiles(height: int, width: int) -> int:
+    return triton.cdiv(height, TILE[0]) * triton.cdiv(width, TILE[1])
 
 
-def _shape_of_a_program(rays: int) -> dict[str, int]:
+def shape_of_a_program(rays: int) -> dict[str, int]:
     split = 1
     while split < _MOST_SHARED and rays * split < _RAYS_FOR_A_GPU:
         split *= 2

@@ -28,7 +28,7 @@ class TritonRenderer(AbstractRenderer):
     `device` None is the GPU, or the CPU under Triton's interpreter.
 
     Raises:
-        InputError: no Triton, a volume that requires a gradient, or one of 2^31 voxels or more.
+        InputError: no Triton, no CUDA device, a volume that requires a gradient, or one of 2^30 voxels or more.
     """
 
     capabilities = Capabilities(("cuda",), jacobian_in_kernel=True, volume_gradient=False, double_backward=False)
@@ -38,6 +38,8 @@ class TritonRenderer(AbstractRenderer):
         self._ops = _import_ops()
         self.volume = volume
         self.device = torch.device(device or ("cpu" if self._ops.INTERPRETED else "cuda"))
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError("the triton renderer needs a CUDA device, and none was found; use the numba renderer")
         attenuation = volume.attenuation.detach().to(self.device, torch.float32)
         low, high = air_box(attenuation)
         cropped = attenuation[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))]

@@ -49,7 +49,7 @@ class NCC(AbstractResidualSimilarity):
         a, b = covariance[:, 2, 3:] / sd_i[:, None], covariance[:, 1, 3:] / sd_f[:, None]
         gradient = (a - b - a * (ii - fi)[:, None]) / sd_i[:, None]
         hessian = covariance[:, 3:, 3:] - (2 - ii)[:, None, None] * a[:, :, None] * a[:, None, :]
-        return NormalEquations(ff + ii - 2 * fi, gradient, hessian / (sd_i**2)[:, None, None])
+        return NormalEquations((ff + ii - 2 * fi).clamp_min(0), gradient, hessian / (sd_i**2)[:, None, None])
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         z, _, zf, w = self._standardise(moving, fixed, weight)

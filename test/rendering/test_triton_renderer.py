@@ -99,6 +99,12 @@ def test_without_triton_the_sentence_says_what_to_install(volume: CTVolume, monk
         TritonRenderer(volume)
 
 
+def test_without_a_gpu_the_sentence_names_the_other_renderer(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="needs a CUDA device, and none was found; use the numba renderer"):
+        TritonRenderer(volume, device="cuda")
+
+
 def test_the_kernels_compile_for_gpus_without_spilling(tmp_path) -> None:
     """Without a GPU this is as far as the compiled code can be followed: registers and local memory, as ptxas counts them."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
