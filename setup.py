@@ -51,6 +51,7 @@ setup(
         "formats": ["nibabel>=5", "SimpleITK>=2.3"],
         "decoders": ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pyjpegls>=1.4"],
         "datasets": ["h5py>=3.8", "nibabel>=5"],
+        "ray": ["ray>=2.9"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "hypothesis>=6"],
         "interpreter": ["triton>=3.3; platform_system == 'Linux' and platform_machine == 'x86_64'"],
         "dev": ["ruff", "mypy", "types-PyYAML", "pre-commit"],

@@ -6,22 +6,19 @@ demo.json (program, versions)  configuration.yaml  node.yaml  ct/  recording/  *
 
 import dataclasses
 import json
-import os
-import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import fluoro_reg
 from fluoro_reg.cli.output import json_line
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.demo import DemoOptions, DemoScene, DemoTruth, FrameRecord
 from fluoro_reg.evaluation.demo_pictures import StartPose, before_and_after, paint
+from fluoro_reg.evaluation.environment import versions
 from fluoro_reg.evaluation.report import Circumstances, DemoReport, demo_html
 
 MARK = "demo.json"
@@ -63,7 +60,7 @@ def prepare(folder: Path, options: DemoOptions) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    _write(folder / MARK, json.dumps({"program": "fluoro-reg demo", "versions": versions()}, indent=2) + "\n")
+    _write(folder / MARK, json.dumps({"program": "fluoro-reg demo", "versions": versions(PACKAGES)}, indent=2) + "\n")
     _write(folder / "configuration.yaml", _yaml(to_mapping(options)))
 
 
@@ -110,21 +107,10 @@ def write_report(folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outc
     pictures = paint(read_ct(scene.ct), scene, start, outcome.records)
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
     seed = yaml.safe_load(configuration)["recording"]["seed"]
-    about = Circumstances(COMMANDS.format(**topics), configuration, versions(), len(truth.points_patient), seed)
+    about = Circumstances(COMMANDS.format(**topics), configuration, versions(PACKAGES), len(truth.points_patient), seed)
     report = DemoReport(outcome.records, outcome.summary, outcome.shortcomings, pictures, about)
     _write(folder / "report.html", demo_html(report))
     before_and_after(pictures).save(folder / "overlay.png", optimize=True)
-
-
-def versions() -> dict[str, str]:
-    """Of what computes; nothing that identifies the machine."""
-    found = {"fluoro_reg": fluoro_reg.__version__, "Python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an installed ROS 2 has no Python metadata of this name
-            found[name] = f"of ROS 2 {os.environ.get('ROS_DISTRO', '')}".strip()
-    return {**found, "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} logical cores"}
 
 
 def _yaml(content: dict[str, Any]) -> str:

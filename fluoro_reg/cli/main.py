@@ -14,7 +14,7 @@ from typing import Annotated, cast
 import typer
 
 import fluoro_reg
-from fluoro_reg.cli import ct_info, demo, methods, register, render, replay, simulate
+from fluoro_reg.cli import ct_info, demo, evaluate, export_dataset, methods, register, render, replay, simulate, train
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.options import grouped, paragraphs
 from fluoro_reg.errors import InputError
@@ -29,8 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
 )
-for module in (ct_info, render, register, replay, simulate, demo, methods):
+for module in (ct_info, render, register, replay, simulate, export_dataset, evaluate, demo, methods):
     app.command(module.NAME, help=paragraphs(module.command), epilog=module.EXAMPLES)(grouped(module.command))
+app.add_typer(train.app)
 
 
 def _show_version(wanted: bool) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAME = "simulate"
 EXAMPLES = (
     "Example:\n\n$ fluoro-reg simulate --ct ct_folder --out cases --cases 30 --size 256 --start-mm 10 25\n\n"
+    "$ fluoro-reg simulate --ct ct_folder --out cases --cases 60 --set start_mm=[[5,10],[10,25],[25,60]] "
+    "--set variants=[standard,noisy,mismatch,collimated,truncated,instruments]\n\n"
     "$ fluoro-reg simulate --ct ct_folder --out recording --bag --frames 40 --set motion_mm=12 --set storage=mcap"
 )
 
@@ -32,7 +34,9 @@ class KindOptions:
     start_mm: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            metavar="LOW HIGH", help="Cases: the start's error is drawn evenly from this band of mTRE, mm. Default: 10 25."
+            metavar="LOW HIGH",
+            help="Cases: the start's error is drawn evenly from this band of mTRE, mm; several bands, taken in turn, by "
+            "--set start_mm=[[LOW,HIGH],...]. Default: 10 25.",
         ),
     ] = None
     landmarks: Annotated[
@@ -54,7 +58,8 @@ class KindOptions:
         if not self.bag:
             if self.frames is not None:
                 raise InputError("--frames belongs to a bag; add --bag, or use --cases N")
-            return common.settings(CaseOptions, {**typed, "count": self.cases, "start_mm": self.start_mm})
+            bands = None if self.start_mm is None else [self.start_mm]
+            return common.settings(CaseOptions, {**typed, "count": self.cases, "start_mm": bands})
         if self.cases is not None or self.start_mm is not None:
             raise InputError("--cases and --start-mm belong to case folders; for a bag use --frames N and --set start_mm=MM")
         return common.settings(BagOptions, {**typed, "frames": self.frames})

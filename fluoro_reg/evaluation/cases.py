@@ -3,6 +3,8 @@
     case/ ct/ (or a path in case.json)  image.npy|png|dcm  camera.json  initial.json  truth.json  landmarks.json  case.json
 
 The case names its CT and image by paths and does not read them: the readers of `ct` and `xray` do, with the options of a run.
+What a case is an example of (whose CT, which band of starts, which variant) may stand in case.json, and is what reports group
+by.
 """
 
 import os
@@ -24,7 +26,11 @@ from fluoro_reg.xray.image import Intensity
 
 @dataclass(frozen=True, slots=True)
 class RegistrationCase:
-    """One case. `initial` is None when the folder has no initial.json (methods that find their own start)."""
+    """One case. `initial` is None when the folder has no initial.json (methods that find their own start).
+
+    `ct_name` tells CTs apart for readers (without one: the CT's file name), `variant` what is particular about the image, and
+    `start_band_mm` the band of mTRE (low, high) from which the start was drawn.
+    """
 
     folder: Path
     ct: Path
@@ -34,6 +40,9 @@ class RegistrationCase:
     initial: RigidTransform | None
     truth: RigidTransform
     landmarks_patient: Float[Tensor, "n 3"]
+    ct_name: str = ""
+    variant: str = ""
+    start_band_mm: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -42,7 +51,7 @@ class RegistrationCase:
 
 
 def find_cases(root: Path | str) -> list[Path]:
-    """The case folders (those with a case.json) in `root`, sorted by name; `root` may be a case itself.
+    """The case folders (those with a case.json) in `root` at any depth, sorted by path; `root` may be a case itself.
 
     Raises:
         InputError: there is none.
@@ -50,10 +59,16 @@ def find_cases(root: Path | str) -> list[Path]:
     root = Path(root)
     if (root / "case.json").is_file():
         return [root]
-    folders = sorted(path.parent for path in root.glob("*/case.json"))
+    folders = sorted(path.parent for path in root.rglob("case.json"))
     if not folders:
         raise InputError(f"no case folder in {root.name}: none has a case.json; make some with 'fluoro-reg simulate'")
     return folders
+
+
+def name_of_ct(path: Path | str) -> str:
+    """What to call a CT that nobody has named: its folder, or its file without the suffix."""
+    path = Path(path).resolve()
+    return path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
 
 
 def read_case(folder: Path | str) -> RegistrationCase:
@@ -74,6 +89,9 @@ def read_case(folder: Path | str) -> RegistrationCase:
         initial=read_pose(initial) if initial.exists() else None,
         truth=read_pose(folder / "truth.json"),
         landmarks_patient=read_landmarks(folder / "landmarks.json"),
+        ct_name=_word(content, "ct_name"),
+        variant=_word(content, "variant"),
+        start_band_mm=_band(content),
     )
 
 
@@ -88,7 +106,9 @@ def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"
     write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
     relative = (os.path.relpath(path.resolve(), case.folder.resolve()) for path in (case.ct, case.image))
     ct, image = (Path(path).as_posix() for path in relative)
-    write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value})
+    said = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm}
+    known = {key: value for key, value in said.items() if value}
+    write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value, **known})
 
 
 def read_landmarks(path: Path | str) -> Float[Tensor, "n 3"]:
@@ -131,3 +151,20 @@ def _intensity(value: Any) -> Intensity:
     except ValueError as error:
         known = ", ".join(intensity.value for intensity in Intensity)
         raise InputError(f"case.json: 'intensity' must be one of {known}, got {value!r}") from error
+
+
+def _word(content: dict[str, Any], key: str) -> str:
+    value = content.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"case.json: '{key}' must be a text, got {value!r}")
+    return value
+
+
+def _band(content: dict[str, Any]) -> tuple[float, float] | None:
+    band = content.get("start_band_mm")
+    if band is None:
+        return None
+    if not isinstance(band, list) or len(band) != 2 or not all(type(value) in (int, float) for value in band):
+        raise InputError(f"case.json: 'start_band_mm' must be [low, high] in mm, got {band!r}")
+    low, high = map(float, band)
+    return low, high

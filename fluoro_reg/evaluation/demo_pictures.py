@@ -1,8 +1,4 @@
-"""The pictures of the demo's report: X-rays and, as layers of their own, the CT's bone edges at the poses heard on /tf.
-
-Layers let a reader take the edges away and judge by eye. WebP keeps forty frames at a megabyte or two; images are enlarged by
-cubic interpolation so that the lines are as fine as the pose is exact.
-"""
+"""The pictures of the demo's report: X-rays and, as layers of their own, the CT's bone edges at the poses heard on /tf."""
 
 import io
 from collections.abc import Sequence
@@ -19,15 +15,14 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.bag import read_frames
 from fluoro_reg.evaluation.demo import DemoScene, FrameRecord
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.evaluation.pictures import edges_picture, xray_picture
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.files import read_pose
 from fluoro_reg.rendering import make_renderer
-from fluoro_reg.rendering.overlay import OTHER_COLOUR, POSE_COLOUR, bone_volume, grey_levels, pose_lines
+from fluoro_reg.rendering.overlay import OTHER_COLOUR, POSE_COLOUR, bone_volume
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
 
-SIZE_PX = 448
-QUALITY = 80
 GAP_PX = 8
 
 
@@ -72,8 +67,8 @@ def paint(volume: CTVolume, scene: DemoScene, start: StartPose, records: Sequenc
             for (image, info), record in zip(messages, records, strict=True)
         ]
         frames = [job.result() for job in jobs]
-    camera = enlarged(intrinsics_from_message(messages[0][1]))
-    return DemoPictures(frames, _edges(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.mtre_mm)
+    camera = intrinsics_from_message(messages[0][1])
+    return DemoPictures(frames, edges_picture(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.mtre_mm)
 
 
 def before_and_after(pictures: DemoPictures) -> Image.Image:
@@ -87,12 +82,6 @@ def before_and_after(pictures: DemoPictures) -> Image.Image:
     return pair.quantize(256, dither=Image.Dither.NONE)
 
 
-def enlarged(camera: CameraIntrinsics) -> CameraIntrinsics:
-    """The camera of the picture: the longer side has SIZE_PX pixels."""
-    scale = SIZE_PX / max(camera.width, camera.height)
-    return camera.resized(round(camera.width * scale), round(camera.height * scale))
-
-
 def _flat(xray: bytes, edges: bytes | None) -> Image.Image:
     image = Image.open(io.BytesIO(xray)).convert("RGBA")
     if edges is not None:
@@ -101,22 +90,6 @@ def _flat(xray: bytes, edges: bytes | None) -> Image.Image:
 
 
 def _frame(renderer: AbstractRenderer, image: Any, info: Any, pose: RigidTransform | None) -> FramePicture:
-    camera = enlarged(intrinsics_from_message(info))
-    pixels = torch.tensor(pixels_from_message(image).astype(np.float32))[None, None]
-    size = (camera.height, camera.width)
-    large = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", align_corners=False)[0, 0]
-    xray = _webp(Image.fromarray(grey_levels(large.numpy()).round().astype(np.uint8)), quality=QUALITY)
-    return FramePicture(xray, None if pose is None else _edges(renderer, pose, camera, POSE_COLOUR))
-
-
-def _edges(renderer: AbstractRenderer, pose: RigidTransform, camera: CameraIntrinsics, colour: tuple[int, int, int]) -> bytes:
-    coverage = (255 * pose_lines(renderer, pose, camera)).round().astype(np.uint8)
-    layer = np.empty((*coverage.shape, 4), np.uint8)
-    layer[..., :3], layer[..., 3] = colour, coverage
-    return _webp(Image.fromarray(layer), lossless=True)
-
-
-def _webp(image: Image.Image, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format="WEBP", method=2, **options)
-    return file.getvalue()
+    camera = intrinsics_from_message(info)
+    xray = xray_picture(torch.tensor(pixels_from_message(image).astype(np.float32)), camera)
+    return FramePicture(xray, None if pose is None else edges_picture(renderer, pose, camera, POSE_COLOUR))

@@ -1,20 +1,15 @@
-"""The demo's report: one HTML file that needs nothing else, no network and no viewer, and looks right in light and in dark.
+"""The demo's report: pure functions from records to the page whose words are in `templates/report.html`."""
 
-Pure functions from records to text; the page's words are in `templates/report.html`. Whatever comes from outside (reasons,
-configuration, versions) is escaped, and pictures are data URIs.
-"""
-
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from string import Template
 from typing import Any
 
 from fluoro_reg.evaluation.demo import FrameRecord
 from fluoro_reg.evaluation.demo_pictures import DemoPictures
+from fluoro_reg.evaluation.page import card, chip, data_uri, figure, template, text_row
 from fluoro_reg.evaluation.report_plots import error_plot, latency_plot
 
 
@@ -43,13 +38,13 @@ class DemoReport:
 def demo_html(report: DemoReport) -> str:
     """The whole page."""
     about = report.circumstances
-    return Template(_template("report.html")).substitute(
-        style=_template("report.css"),
-        script=_template("report.js"),
+    return Template(template("report.html")).substitute(
+        style=template("report.css"),
+        script=template("report.js"),
         headline=escape(headline(report)),
         problems=_problems(report.shortcomings),
         cards=_cards(report),
-        first_xray=_uri(report.pictures.frames[0].xray),
+        first_xray=data_uri(report.pictures.frames[0].xray),
         strip="".join(_cell(record) for record in report.records),
         stills=_stills(report),
         landmarks=about.landmarks,
@@ -60,7 +55,7 @@ def demo_html(report: DemoReport) -> str:
         frames=len(report.records),
         commands=escape(about.commands),
         configuration=escape(about.configuration),
-        versions="".join(_row([name, version]) for name, version in about.versions.items()),
+        versions="".join(text_row([name, version]) for name, version in about.versions.items()),
         rows="".join(_frame_row(record) for record in report.records),
         frames_json=_frames_json(report),
     )
@@ -90,7 +85,7 @@ def _cards(report: DemoReport) -> str:
         "image to transform, median": _quantity(s["median_latency_s"], "ms", scale=1000),
         "accepted poses heard on /tf": _of(s["tf_received"], s["accepted"]),
     }
-    return "".join(f'<div class="card"><b>{value}</b><span>{label}</span></div>' for label, value in cards.items())
+    return "".join(card(value, label) for label, value in cards.items())
 
 
 def _cell(record: FrameRecord) -> str:
@@ -100,31 +95,23 @@ def _cell(record: FrameRecord) -> str:
 
 def _stills(report: DemoReport) -> str:
     pictures, first = report.pictures, report.records[0]
-    xray, edges = pictures.frames[0].xray, pictures.frames[0].edges
-    figures = [_figure(xray, pictures.start_edges, "The start", f"{pictures.start_mtre_mm:.1f} mm from the truth")]
+    xray, edges, start_edges = (pictures.frames[0].xray, pictures.frames[0].edges, pictures.start_edges)
+    start = [("X-ray", xray), ("bone edges", start_edges)]
+    figures = [figure(start, "The start", f"{pictures.start_mtre_mm:.1f} mm from the truth")]
     if first.errors is not None:
-        figures.append(_figure(xray, edges, "The pose found", f"{first.errors.mtre_mm:.2f} mm from the truth"))
+        found = [("X-ray", xray), *([("bone edges", edges)] if edges else [])]
+        figures.append(figure(found, "The pose found", f"{first.errors.mtre_mm:.2f} mm from the truth"))
     rejected = next((record for record in report.records if not record.accepted), None)
     if rejected is not None:
         picture = pictures.frames[rejected.index].xray
-        figures.append(_figure(picture, None, f"Frame {rejected.index}, rejected", rejected.reason))
+        figures.append(figure([("X-ray", picture)], f"Frame {rejected.index}, rejected", rejected.reason))
     return "".join(figures)
-
-
-def _figure(xray: bytes, edges: bytes | None, title: str, text: str) -> str:
-    layer = f'<img alt="bone edges" src="{_uri(edges)}">' if edges else ""
-    caption = f"<figcaption><b>{escape(title)}:</b> {escape(text)}</figcaption>"
-    return f'<figure><div class="layers"><img alt="X-ray" src="{_uri(xray)}">{layer}</div>{caption}</figure>'
 
 
 def _frame_row(record: FrameRecord) -> str:
     word, numbers = _word(record), "".join(f"<td>{value}</td>" for value in _numbers(record).values())
-    verdict = f'<td class="text"><span class="chip {word}">{word}</span></td>'
+    verdict = f'<td class="text">{chip(word)}</td>'
     return f'<tr><td>{record.index}</td>{verdict}{numbers}<td class="text">{escape(record.reason)}</td></tr>'
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f'<td class="text">{escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
 def _frames_json(report: DemoReport) -> str:
@@ -132,8 +119,8 @@ def _frames_json(report: DemoReport) -> str:
     pairs = zip(report.records, report.pictures.frames, strict=True)
     frames = [
         {
-            "xray": _uri(picture.xray),
-            "edges": None if picture.edges is None else _uri(picture.edges),
+            "xray": data_uri(picture.xray),
+            "edges": None if picture.edges is None else data_uri(picture.edges),
             "verdict": _word(record),
             "reason": record.reason,
             "published": _published(record),
@@ -174,11 +161,3 @@ def _quantity(value: float | None, unit: str, scale: float = 1.0, digits: int = 
 
 def _of(count: int, total: int) -> str:
     return f"{count} <small>of {total}</small>"
-
-
-def _uri(webp: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
-
-
-def _template(name: str) -> str:
-    return (files("fluoro_reg.evaluation") / "templates" / name).read_text(encoding="utf-8")

@@ -1,46 +1,22 @@
-"""The report's plots as inline SVG: matplotlib draws them, the page's style sheet colours them, in light and in dark.
+"""The plots of the demo's report: errors and latencies by frame."""
 
-Every colour is drawn as a placeholder that is then replaced by a CSS variable; texts stay texts, in the page's own font.
-"""
-
-import io
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fluoro_reg.evaluation.demo import FrameRecord
+from fluoro_reg.evaluation.plot_style import BAD, INK, SERIES, legend, note, plot_settings, svg
 
-INK, GRID, BAD = "#000001", "#000002", "#000003"
-SERIES = ("#000011", "#000012", "#000013", "#000014", "#000015", "#000016")
-_VARIABLES = {INK: "ink", GRID: "line", BAD: "warn", **{colour: f"series-{n}" for n, colour in enumerate(SERIES)}}
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.8,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    **dict.fromkeys(("axes.edgecolor", "grid.color"), GRID),
-}
 STAGES = ("transport", "decode", "preprocess", "search", "refine", "judge")
 
 
 def error_plot(records: Sequence[FrameRecord]) -> str:
     """True 3-D error, its parts in the image plane and in depth; rejected frames as bands."""
-    with _style("errors"):
+    with plot_settings("errors"):
         figure, axes = _figure(records, "error, mm")
         rows = [(e.mtre_mm, e.in_plane_mm, e.depth_mm) if (e := record.errors) else (np.nan,) * 3 for record in records]
         for n, name in enumerate(("3-D (mTRE)", "in the image plane", "in depth")):
@@ -49,13 +25,13 @@ def error_plot(records: Sequence[FrameRecord]) -> str:
                 [record.index for record in records], [row[n] for row in rows], "o-", color=SERIES[n], label=name, **style
             )
         _bands(axes, records)
-        _legend(axes)
-        return _svg(figure, "True error of the published transforms, by frame")
+        legend(axes)
+        return svg(figure, "True error of the published transforms, by frame")
 
 
 def latency_plot(records: Sequence[FrameRecord]) -> str:
     """Stages of each frame's latency, stacked, with the median and the 99th percentile of the accepted ones."""
-    with _style("latency"):
+    with plot_settings("latency"):
         figure, axes = _figure(records, "latency, ms")
         base = np.zeros(len(records))
         for colour, stage in enumerate(STAGES):
@@ -66,10 +42,10 @@ def latency_plot(records: Sequence[FrameRecord]) -> str:
         for name, percentile, side in (("median", 50, "top"), ("p99", 99, "bottom")) if totals else ():
             value = float(np.percentile(totals, percentile))
             axes.axhline(value, color=INK, lw=1, ls=(0, (4, 3)))
-            _note(axes, f"{name}\n{value:.0f} ms", (1, value), ("axes fraction", "data"), (4, 0), va=side)
+            note(axes, f"{name}\n{value:.0f} ms", (1, value), ("axes fraction", "data"), (4, 0), va=side)
         _bands(axes, records)
-        _legend(axes)
-        return _svg(figure, "Latency from the image's publication to the answer in another process, by frame and stage")
+        legend(axes)
+        return svg(figure, "Latency from the image's publication to the answer in another process, by frame and stage")
 
 
 def stage_seconds(record: FrameRecord) -> dict[str, float]:
@@ -78,12 +54,6 @@ def stage_seconds(record: FrameRecord) -> dict[str, float]:
         return {}
     stages = {name: record.seconds.get(name, record.seconds.get(f"register.{name}", 0.0)) for name in STAGES[1:]}
     return {"transport": max(0.0, record.latency_s - sum(stages.values())), **stages}
-
-
-def _style(name: str) -> AbstractContextManager[None]:
-    """`name` makes the identifiers of a figure's parts its own, and the same every time."""
-    settings: Any = {**_STYLE, "svg.hashsalt": name}
-    return matplotlib.rc_context(settings)
 
 
 def _figure(records: Sequence[FrameRecord], label: str) -> tuple[Figure, Axes]:
@@ -102,28 +72,4 @@ def _bands(axes: Axes, records: Sequence[FrameRecord]) -> None:
         if not record.accepted:
             axes.axvspan(record.index - 0.42, record.index + 0.42, color=BAD, alpha=0.22, lw=0, zorder=0)
             style = {"rotation": 90, "ha": "center", "va": "top", "color": BAD, "fontsize": 8}
-            _note(axes, "blank" if record.blank else "rejected", (record.index, 1), ("data", "axes fraction"), (0, -3), **style)
-
-
-def _note(
-    axes: Axes, text: str, place: tuple[float, float], units: tuple[str, str], xytext: tuple[int, int], **style: Any
-) -> None:
-    axes.annotate(text, place, xycoords=units, xytext=xytext, textcoords="offset points", **style)
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, borderaxespad=0, handlelength=1.4, columnspacing=1.6)
-
-
-def _svg(figure: Figure, title: str) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable})")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every figure, and nobody refers to them
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
-    text = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img"><title>{title}</title>', text, count=1)
-    return re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", text)
+            note(axes, "blank" if record.blank else "rejected", (record.index, 1), ("data", "axes fraction"), (0, -3), **style)

@@ -1,11 +1,12 @@
 """Registration problems with known answers, from any CT: case folders, or a rosbag2 of a moving C-arm.
 
 The start's error is drawn evenly from a band of mTRE, so that a success rate means the same for every CT; what differs between
-cases is a view and a variant, which is a setting of the simulated machine that goes wrong in a way of its own.
+cases is a view and a variant, which is a setting of the simulated machine that goes wrong in a way of its own, or a CT that
+ends too soon. Bands and variants are crossed: bands change from case to case, and variants whenever all bands had their turn.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import radians
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
-from fluoro_reg.evaluation.cases import RegistrationCase, write_case, write_landmarks
+from fluoro_reg.evaluation.cases import RegistrationCase, name_of_ct, write_case, write_landmarks
 from fluoro_reg.evaluation.metal import Cylinder, k_wire, screw
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator, blank_xray
+from fluoro_reg.evaluation.truncation import truncated, write_volume
 from fluoro_reg.evaluation.views import SOURCE_TO_OBJECT_MM, aim_point, bone_points, carm_camera, random_view, targets_in_view
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.files import write_camera, write_pose
@@ -36,7 +38,8 @@ VARIANTS = {
     "collimated": SimulationOptions(collimator="circle", collimator_opening=0.95, gamma=0.8),
     "instruments": SimulationOptions(gamma=0.8),
 }
-_USUAL_VARIANTS = ("standard", "noisy", "mismatch", "collimated")
+TRUNCATED = "truncated"  # the standard machine, but what is registered is a part of the CT
+CASE_VARIANTS = (*VARIANTS, TRUNCATED)
 _WITH_TOOLS = ("instruments",)
 _BONE_SAMPLES, _TARGETS = 4000, 40
 
@@ -46,10 +49,12 @@ class CaseOptions:
     """How many cases, how hard."""
 
     count: int = option(30, "number of cases", minimum=1, maximum=100000)
-    start_mm: tuple[float, float] = option((10.0, 25.0), "band of the start's mTRE", unit="mm", minimum=0, maximum=200)
+    start_mm: tuple[tuple[float, float], ...] = option(
+        ((10.0, 25.0),), "bands of the start's mTRE, taken in turn", unit="mm", minimum=0, maximum=200
+    )
     size_px: int = option(256, "width and height of the image", unit="px", minimum=32, maximum=4096)
     variants: tuple[str, ...] = option(
-        ("standard", "noisy", "mismatch", "collimated"), "taken in turn", choices=tuple(VARIANTS)
+        ("standard", "noisy", "mismatch", "collimated"), "taken in turn, after the bands", choices=CASE_VARIANTS
     )
     oblique_share: float = option(0.3, "share of oblique views", minimum=0, maximum=1)
     seed: int = option(0, "makes the same cases again", minimum=0)
@@ -96,23 +101,25 @@ def simulate_cases(
     Raises:
         InputError: an unusable CT or option, or a folder that holds something already.
     """
-    low, high = options.start_mm
-    if low > high:
-        raise InputError(f"the start's band must run from less to more mTRE, got {low} to {high} mm")
-    if not options.variants or not set(options.variants) <= set(VARIANTS):
-        raise InputError(f"name at least one variant of: {', '.join(VARIANTS)}; got: {', '.join(options.variants) or 'none'}")
+    _check(options)
     folder, volume = _new_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
-    scene = _Scene(volume, bone_points(volume, _BONE_SAMPLES, generator), carm_camera(options.size_px), Path(ct))
-    simulators = {variant: XraySimulator(volume, VARIANTS[variant]) for variant in options.variants}
+    bone = bone_points(volume, _BONE_SAMPLES, generator)
+    aim = aim_point(volume, bone)
+    whole = _Scene(volume, bone, carm_camera(options.size_px), Path(ct), name_of_ct(ct))
+    scenes = dict.fromkeys(options.variants, whole)
+    if TRUNCATED in scenes:
+        scenes[TRUNCATED] = _truncated_scene(whole, aim, folder / "ct_truncated.nii.gz", generator)
+    simulators = {variant: XraySimulator(volume, VARIANTS.get(variant, SimulationOptions())) for variant in scenes}
     written = []
     for n in range(options.count):
-        variant = options.variants[n % len(options.variants)]
-        truth = random_view(aim_point(volume, scene.bone_patient), options.oblique_share, generator)
-        start_mm = low + (high - low) * torch.rand(1, generator=generator).item()
-        case = _case(scene, folder / f"case_{n:03d}", truth, landmarks_patient, start_mm, generator)
+        band = options.start_mm[n % len(options.start_mm)]
+        variant = options.variants[n // len(options.start_mm) % len(options.variants)]
+        truth = random_view(aim, options.oblique_share, generator)
+        example = _Example(folder / f"case_{n:03d}", variant, band)
+        case = _case(scenes[variant], example, truth, landmarks_patient, generator)
         tools = _tools(variant, case.landmarks_patient, generator)
-        write_case(case, simulators[variant].image(truth, scene.intrinsics, generator, tools))
+        write_case(case, simulators[variant].image(truth, whole.intrinsics, generator, tools))
         written.append(case.folder)
         if progress is not None:
             progress(n + 1, options.count)
@@ -155,12 +162,22 @@ def simulate_bag(
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What all cases of a run share."""
+    """What all cases of one CT share."""
 
     volume: CTVolume
     bone_patient: Float[Tensor, "n 3"]
     intrinsics: CameraIntrinsics
     ct: Path
+    ct_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    """What a case is to be an example of."""
+
+    folder: Path
+    variant: str
+    start_band_mm: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,25 +202,47 @@ def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progre
             progress(n + 1, options.frames)
 
 
+def _check(options: CaseOptions) -> None:
+    for low, high in options.start_mm:
+        if low > high:
+            raise InputError(f"the start's band must run from less to more mTRE, got {low} to {high} mm")
+    if not options.start_mm:
+        raise InputError("name at least one band of the start's mTRE, [low, high] in mm")
+    if not options.variants or not set(options.variants) <= set(CASE_VARIANTS):
+        got = ", ".join(options.variants) or "none"
+        raise InputError(f"name at least one variant of: {', '.join(CASE_VARIANTS)}; got: {got}")
+
+
+def _truncated_scene(whole: _Scene, aim_patient: Float[Tensor, "3"], path: Path, generator: torch.Generator) -> _Scene:
+    """The part of the CT that is registered, written to a file; its bone alone has target points."""
+    part = truncated(whole.volume, aim_patient)
+    bone = bone_points(part, _BONE_SAMPLES, generator)
+    return replace(whole, volume=part, bone_patient=bone, ct=write_volume(path, part))
+
+
 def _case(
     scene: _Scene,
-    folder: Path,
+    example: _Example,
     truth: RigidTransform,
     landmarks_patient: Float[Tensor, "n 3"] | None,
-    start_mm: float,
     generator: torch.Generator,
 ) -> RegistrationCase:
     if landmarks_patient is None:
         landmarks_patient = targets_in_view(scene.bone_patient, truth, scene.intrinsics, _TARGETS)
+    low, high = example.start_band_mm
+    start_mm = low + (high - low) * torch.rand(1, generator=generator).item()
     return RegistrationCase(
-        folder=folder,
+        folder=example.folder,
         ct=scene.ct,
-        image=folder / "image.png",
+        image=example.folder / "image.png",
         intensity=Intensity.TRANSMITTED,
         intrinsics=scene.intrinsics,
         initial=perturb_to_mtre(truth, landmarks_patient, start_mm, scene.volume.centre_patient, generator),
         truth=truth,
         landmarks_patient=landmarks_patient,
+        ct_name=scene.ct_name,
+        variant=example.variant,
+        start_band_mm=example.start_band_mm,
     )
 
 

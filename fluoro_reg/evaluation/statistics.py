@@ -15,6 +15,8 @@ from jaxtyping import Float
 from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
 
+TOO_FEW_STARTS = "too few starts"  # what may end a capture range
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -122,9 +124,9 @@ def percentiles(
     options = options or BootstrapOptions()
     generator = np.random.default_rng(options.seed)
     values = _percentiles(errors, percents)
-    resampled = np.stack([_percentiles(generator.choice(errors, len(errors)), percents) for _ in range(options.resamples)])
+    resampled = _percentiles(generator.choice(errors, (options.resamples, len(errors))), percents)
     tail = 50 * (1 - options.confidence)
-    intervals = [_percentiles(column, (tail, 100 - tail)) for column in resampled.T]
+    intervals = _percentiles(resampled.T, (tail, 100 - tail))
     return tuple(
         Percentile(float(percent), float(value), float(low), float(high))
         for percent, value, (low, high) in zip(percents, values, intervals, strict=True)
@@ -159,7 +161,7 @@ def capture_range(trials: Sequence[Trial], options: CaptureOptions | None = None
     for n, entry in enumerate(bins):
         reliable = entry.starts >= options.fewest_starts and entry.successes >= options.share * entry.starts
         if not reliable:
-            why = "failures" if entry.starts >= options.fewest_starts else "too few starts"
+            why = "failures" if entry.starts >= options.fewest_starts else TOO_FEW_STARTS
             return CaptureRange(entry.low_mm if n else 0.0, bins, why)
     return CaptureRange(bins[-1].high_mm, bins, "the last start")
 
@@ -170,9 +172,10 @@ def _errors(trials: Sequence[Trial]) -> Float[np.ndarray, "n"]:
     return np.array([trial.mtre_mm for trial in trials])
 
 
-def _percentiles(values: Float[np.ndarray, "n"], percents: Sequence[float]) -> Float[np.ndarray, "percents"]:
-    ordered = np.sort(values)
-    position = np.round(np.asarray(percents) / 100 * (len(values) - 1), 9)
-    below, above = ordered[np.floor(position).astype(int)], ordered[np.ceil(position).astype(int)]
+def _percentiles(values: Float[np.ndarray, "*batch n"], percents: Sequence[float]) -> Float[np.ndarray, "*batch percents"]:
+    """Along the last axis."""
+    ordered = np.sort(values, axis=-1)
+    position = np.round(np.asarray(percents) / 100 * (values.shape[-1] - 1), 9)
+    below, above = ordered[..., np.floor(position).astype(int)], ordered[..., np.ceil(position).astype(int)]
     with np.errstate(invalid="ignore"):  # infinity minus infinity, where no step is to be taken
         return np.where(below == above, below, below + position % 1 * (above - below))

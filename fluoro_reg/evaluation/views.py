@@ -17,6 +17,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.pose_sampling import view_pose
 
 SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM, DETECTOR_MM = 1020.0, 700.0, 300.0  # a mobile C-arm with a 30 cm detector
+FIELD_MM = DETECTOR_MM * SOURCE_TO_OBJECT_MM / SOURCE_TO_DETECTOR_MM  # what of the patient it sees
 _BONE_HU = 300.0
 _FEWEST_TARGETS = 4
 
@@ -43,14 +44,21 @@ def bone_points(volume: CTVolume, n: int, generator: torch.Generator) -> Float[T
 
 def aim_point(volume: CTVolume, bone_patient: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
     """The middle of the skeleton, moved along the body so far that the field stays inside the CT, where it is long enough."""
-    patient_from_voxel = volume.patient_from_voxel
-    aim = torch.linalg.solve(patient_from_voxel[:3, :3], bone_patient.median(0).values - patient_from_voxel[:3, 3])
-    along_body = int(patient_from_voxel[2, :3].abs().argmax())
-    last = volume.shape_ijk[along_body] - 1
-    field = 0.5 * DETECTOR_MM * SOURCE_TO_OBJECT_MM / SOURCE_TO_DETECTOR_MM / volume.voxel_size_mm[along_body]
-    rim = min(1.3 * field, last / 2)  # the view tilts and wanders
-    aim[along_body] = aim[along_body].clamp(rim, last - rim)
+    aim, axis = voxel_of(volume, bone_patient.median(0).values), axis_along_body(volume)
+    last = volume.shape_ijk[axis] - 1
+    rim = min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], last / 2)  # the view tilts and wanders
+    aim[axis] = aim[axis].clamp(rim, last - rim)
     return volume.points_patient(aim)
+
+
+def axis_along_body(volume: CTVolume) -> int:
+    """Which of the voxel axes (i, j, k) runs most from feet to head."""
+    return int(volume.patient_from_voxel[2, :3].abs().argmax())
+
+
+def voxel_of(volume: CTVolume, point_patient: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
+    """(i, j, k) of a point in patient mm."""
+    return torch.linalg.solve(volume.patient_from_voxel[:3, :3], point_patient - volume.patient_from_voxel[:3, 3])
 
 
 def random_view(aim_patient: Float[Tensor, "3"], oblique_share: float, generator: torch.Generator) -> RigidTransform:

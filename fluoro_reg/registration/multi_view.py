@@ -84,7 +84,8 @@ class JointObjective:
         )
 
     def cost(self, trial: JointEvaluation, reference: JointLinearisation) -> Float[Tensor, "batch"]:
-        costs = [view.cost(*seen) for view, *seen in zip(self.views, trial.views, reference.views, strict=True)]
+        seen = zip(self.views, trial.views, reference.views, strict=True)
+        costs = [view.cost(evaluation, here) for view, evaluation, here in seen]
         return (reference.share * torch.stack(costs, dim=-1)).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""A phantom that is coarse enough for tests, as a CT volume and as a DICOM folder."""
+"""A phantom that is coarse enough for tests, as a CT volume, as a DICOM folder, and as cases to register."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
 from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.evaluation.simulate import CaseOptions, simulate_cases
 
 COARSE = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
 
@@ -22,3 +23,12 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom(phantom_folder: Path) -> CTVolume:
     return read_ct(phantom_folder)
+
+
+@pytest.fixture(scope="session")
+def small_cases(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four cases that register in a fraction of a second."""
+    options = CaseOptions(count=4, size_px=64, start_mm=((3.0, 6.0),), variants=("standard", "noisy"), seed=2)
+    folder = tmp_path_factory.mktemp("evaluation") / "cases"
+    simulate_cases(phantom_folder, folder, options)
+    return folder

@@ -1,6 +1,7 @@
 """Case folders: what is written is read back, and what is missing is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case, write_case
+from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, name_of_ct, read_case, write_case
 from fluoro_reg.evaluation.views import carm_camera
 from fluoro_reg.geometry.pose_sampling import ap_pose, view_pose
 from fluoro_reg.xray.image import Intensity
@@ -62,6 +63,24 @@ def test_a_ct_inside_the_case_needs_no_entry(case: RegistrationCase) -> None:
     assert read.ct == case.folder / "ct" and read.intensity is Intensity.AUTO
 
 
+def test_what_a_case_is_an_example_of_comes_back(case: RegistrationCase) -> None:
+    labelled = replace(case, ct_name="knee", variant="noisy", start_band_mm=(5.0, 10.0))
+    write_case(labelled, np.zeros((64, 64), np.uint16))
+    content = json.loads((case.folder / "case.json").read_text())
+    assert (content["ct_name"], content["variant"], content["start_band_mm"]) == ("knee", "noisy", [5.0, 10.0])
+    read = read_case(case.folder)
+    assert (read.ct_name, read.variant, read.start_band_mm) == ("knee", "noisy", (5.0, 10.0))
+
+
+@pytest.mark.parametrize(("name", "called"), [("hip.nii.gz", "hip"), ("hip.2.mha", "hip.2"), ("scan.2020", "scan.2020")])
+def test_a_ct_without_a_name_is_called_like_its_file_or_folder(tmp_path: Path, name: str, called: str) -> None:
+    if name == "scan.2020":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).touch()
+    assert name_of_ct(tmp_path / name) == called
+
+
 def test_a_case_without_a_start_has_none(case: RegistrationCase) -> None:
     (case.folder / "initial.json").unlink()
     assert read_case(case.folder).initial is None
@@ -78,6 +97,8 @@ def test_a_case_without_a_start_has_none(case: RegistrationCase) -> None:
             {"ct": "../../scans/ct", "image": "image.png", "intensity": "negative"},
             "transmitted, attenuation, auto",
         ),
+        ("case.json", {"ct": "../../scans/ct", "image": "image.png", "variant": 3}, "'variant' must be a text"),
+        ("case.json", {"ct": "../../scans/ct", "image": "image.png", "start_band_mm": [5]}, "'start_band_mm' must be"),
         ("landmarks.json", {"points_patient_mm": []}, "list of"),
         ("landmarks.json", {"points": [[1, 2, 3]]}, "points_patient_mm"),
         ("landmarks.json", {"points_patient_mm": [[1, 2]]}, "points_patient_mm"),
@@ -109,3 +130,7 @@ def test_cases_are_found_in_order_and_a_case_finds_itself(case: RegistrationCase
     assert find_cases(case.folder) == [case.folder]
     with pytest.raises(InputError, match="no case folder in notes"):
         find_cases(root / "notes")
+
+
+def test_cases_are_found_below_folders_of_folders(case: RegistrationCase) -> None:
+    assert find_cases(case.folder.parents[1]) == [case.folder]

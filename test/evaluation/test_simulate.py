@@ -77,7 +77,7 @@ def test_the_same_seed_makes_the_same_cases(cases: list[Path], phantom_folder: P
 def test_given_landmarks_are_used_and_progress_is_told(phantom_folder: Path, phantom: CTVolume, tmp_path: Path) -> None:
     points = phantom.centre_patient + torch.tensor([[0.0, 0, 0], [30, 0, 20], [-25, 10, -20]], dtype=torch.float64)
     told: list[tuple[int, int]] = []
-    options = from_mapping(CaseOptions, {"count": 2, "size_px": 32, "start_mm": [5, 5], "variants": ["instruments"]})
+    options = from_mapping(CaseOptions, {"count": 2, "size_px": 32, "start_mm": [[5, 5]], "variants": ["instruments"]})
     simulate_cases(phantom_folder, tmp_path / "out", options, points, lambda done, of: told.append((done, of)))
     assert told == [(1, 2), (2, 2)]
     for folder in find_cases(tmp_path / "out"):
@@ -88,7 +88,13 @@ def test_given_landmarks_are_used_and_progress_is_told(phantom_folder: Path, pha
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"start_mm": [25, 10]}, "from less to more"), ({"variants": []}, "at least one"), ({"variants": ["blurry"]}, "one of")],
+    [
+        ({"start_mm": [[25, 10]]}, "from less to more"),
+        ({"start_mm": []}, "at least one band"),
+        ({"start_mm": [5, 10]}, "must be a list"),
+        ({"variants": []}, "at least one"),
+        ({"variants": ["blurry"]}, "one of"),
+    ],
 )
 def test_unusable_options_are_refused(change: dict, what: str, phantom_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=what):
@@ -145,6 +151,19 @@ def test_a_malformed_truth_is_refused(content: str, what: str, tmp_path: Path) -
     (tmp_path / "truth.json").write_text(content)
     with pytest.raises(InputError, match=what):
         read_bag_truth(tmp_path / "truth.json")
+
+
+def test_bands_and_variants_are_crossed_and_told(phantom_folder: Path, tmp_path: Path) -> None:
+    bands, variants = [[5, 10], [10, 25], [25, 60]], ["standard", "noisy"]
+    options = from_mapping(CaseOptions, {"count": 7, "size_px": 32, "start_mm": bands, "variants": variants})
+    cases = [read_case(folder) for folder in simulate_cases(phantom_folder, tmp_path / "out", options)]
+    told = [(case.variant, case.start_band_mm) for case in cases]
+    assert told[:6] == [(variant, tuple(band)) for variant in variants for band in bands] and told[6] == told[0]
+    assert {case.ct_name for case in cases} == {"ct"}
+    for case in cases:
+        assert case.initial is not None and case.start_band_mm is not None
+        error = target_registration_errors(case.initial, case.truth, case.landmarks_patient).mtre_mm
+        assert case.start_band_mm[0] <= error <= case.start_band_mm[1]
 
 
 @pytest.mark.data

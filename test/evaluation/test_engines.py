@@ -1,0 +1,98 @@
+"""Engines: one worker or two or Ray's give the same records; a process that dies costs one job; threads are shared."""
+
+import os
+import socket
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from evaluation_cases import METHODS, without_times
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation import engines
+from fluoro_reg.evaluation.engines import AbstractEngine, ProcessEngine, SerialEngine
+from fluoro_reg.evaluation.plan import Job, planned_cases
+from fluoro_reg.evaluation.ray_engine import RayEngine
+from fluoro_reg.evaluation.runner import evaluate
+from fluoro_reg.evaluation.worker import Recipe, failure
+from fluoro_reg.registration import RegistrationOptions
+
+RECIPE = Recipe(RegistrationOptions(seed=3))
+JOBS = [Job(f"case_{n}", Path("absent"), "ct", "lm-local", n) for n in range(6)]
+
+
+def records_of(engine: AbstractEngine, cases: Path, folder: Path) -> dict:
+    evaluate(folder, planned_cases([cases]), METHODS, RECIPE, engine)
+    return without_times(folder / "records.jsonl")
+
+
+@pytest.fixture(scope="module")
+def alone(small_cases: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return records_of(SerialEngine(), small_cases, tmp_path_factory.mktemp("alone") / "out")
+
+
+def test_two_workers_give_what_one_gives(alone: dict, small_cases: Path, tmp_path: Path) -> None:
+    assert len(alone) == 8
+    assert records_of(ProcessEngine(2), small_cases, tmp_path / "out") == alone
+
+
+def test_two_workers_of_ray_give_what_one_gives(alone: dict, small_cases: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    assert records_of(RayEngine(2), small_cases, tmp_path / "out") == alone
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and nobody listens
+        for address in ("127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:port"):
+            monkeypatch.setenv("RAY_ADDRESS", address.format(unused.getsockname()[1]))
+            with pytest.raises(InputError, match="RAY_ADDRESS"):
+                list(RayEngine(2).map(RECIPE, JOBS))
+
+
+def serve_threads(pipe, recipe) -> None:
+    """A worker's process that answers with its threads."""
+    from fluoro_reg.rendering._threads import THREADS
+
+    pipe.send("ready")
+    while True:
+        job = pipe.recv()
+        pipe.send(failure(job, f"{THREADS} of {os.environ['OMP_NUM_THREADS']}"))
+
+
+def serve_and_die(pipe, recipe) -> None:
+    """A worker's process that dies of one of the jobs."""
+    pipe.send("ready")
+    while True:
+        job = pipe.recv()
+        if job.case == "case_1":
+            os._exit(3)
+        pipe.send(failure(job, "alive"))
+
+
+def die_at_once(pipe, recipe) -> None:
+    os._exit(4)
+
+
+def test_processes_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_serve", serve_threads)
+    monkeypatch.setattr(engines, "THREADS", 2)
+    before = os.environ.get("OMP_NUM_THREADS")
+    assert {record.reason for record in ProcessEngine(2).map(RECIPE, JOBS[:2])} == {"1 of 1"}
+    assert os.environ.get("OMP_NUM_THREADS") == before
+    assert [ProcessEngine(n).threads for n in (1, 2, 3)] == [2, 1, 1]
+
+
+def test_a_process_that_dies_costs_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_serve", serve_and_die)
+    reasons = {record.case: record.reason for record in ProcessEngine(2).map(RECIPE, JOBS)}
+    died = "the process that computed it died (status 3)"
+    assert reasons == {job.case: died if job.case == "case_1" else "alive" for job in JOBS}
+
+
+def test_processes_that_cannot_start_are_no_jobs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_serve", die_at_once)
+    with pytest.raises(RuntimeError, match="status 4"):
+        list(ProcessEngine(2).map(RECIPE, JOBS))

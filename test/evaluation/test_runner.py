@@ -1,0 +1,176 @@
+"""Evaluations: errors are those of the metrics, failures are records, going on computes what is missing and nothing else."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_cases import METHODS, without_times
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation import worker as worker_module
+from fluoro_reg.evaluation.cases import read_case
+from fluoro_reg.evaluation.engines import SerialEngine
+from fluoro_reg.evaluation.plan import planned_cases
+from fluoro_reg.evaluation.records import EvaluationRecord
+from fluoro_reg.evaluation.run_folder import locked
+from fluoro_reg.evaluation.runner import Evaluated, evaluate, finished
+from fluoro_reg.evaluation.worker import Recipe
+from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.reader import read_xray
+
+RECIPE = Recipe(RegistrationOptions(seed=3))
+
+
+def run(cases: Path, folder: Path, methods: list[str] = METHODS[:1], recipe: Recipe = RECIPE, **options) -> Evaluated:
+    return evaluate(folder, planned_cases([cases], options.get("limit")), methods, recipe, SerialEngine())
+
+
+@pytest.fixture
+def cases(small_cases: Path, tmp_path: Path) -> Path:
+    """A copy whose cases may be spoilt."""
+    for folder in small_cases.iterdir():
+        shutil.copytree(folder, tmp_path / "cases" / folder.name)
+        content = json.loads((folder / "case.json").read_text())
+        content["ct"] = str((folder / content["ct"]).resolve())
+        (tmp_path / "cases" / folder.name / "case.json").write_text(json.dumps(content))
+    return tmp_path / "cases"
+
+
+def test_a_record_is_what_registering_the_case_by_hand_gives(cases: Path, tmp_path: Path) -> None:
+    (record,) = run(cases, tmp_path / "out", limit=1).records
+    case = read_case(cases / "case_000")
+    options = replace(RECIPE.options, method="lm-local", seed=record.seed)
+    result = Registrar(read_ct(case.ct), options).register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)
+    assert result.camera_from_patient is not None and result.accepted and record.accepted
+    found, truth = (pose.apply(case.landmarks_patient) for pose in (result.camera_from_patient, case.truth))
+    assert record.errors["mtre_mm"] == pytest.approx((found - truth).norm(dim=1).mean().item(), abs=1e-9)
+    assert record.errors["depth_mm"] == pytest.approx((found - truth)[:, 2].abs().mean().item(), abs=1e-9)
+    assert torch.allclose(torch.tensor(record.camera_from_patient, dtype=torch.float64), result.camera_from_patient.matrix())
+    assert set(record.errors) >= {
+        "in_plane_mm",
+        "mpd_mm",
+        "mrpd_mm",
+        "diffpose_scaled_mrpe",
+        "double_geodesic_mm",
+        "rotation_deg",
+    }
+    assert 3 <= record.start_mtre_mm <= 6 and record.start_band_mm == (3.0, 6.0) and record.variant == "standard"
+    assert (record.n_renders, record.warm) == (result.n_renders, False)
+
+
+def test_what_is_wrong_with_a_case_is_its_record(cases: Path, tmp_path: Path) -> None:
+    (cases / "case_000" / "truth.json").write_text("{")
+    (cases / "case_001" / "image.png").write_bytes(b"no picture")
+    (cases / "case_002" / "initial.json").unlink()
+    records = run(cases, tmp_path / "out").records
+    assert [(record.outcome, record.accepted) for record in records[:3]] == [("failed", False)] * 2 + [("no_start", False)]
+    assert "truth.json" in records[0].reason and "image.png" in records[1].reason
+    assert records[1].variant == "noisy" and records[1].start_mtre_mm is not None, "what can be read is told"
+    assert records[3].accepted, "the others are registered"
+
+
+def test_a_fault_of_the_program_is_a_record_without_its_text(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("patient Smith")
+
+    monkeypatch.setattr(worker_module, "read_xray", fail)
+    (record,) = run(cases, tmp_path / "out", limit=1).records
+    assert record.failed and "ZeroDivisionError in test_runner.py" in record.reason and "Smith" not in record.reason
+
+
+def test_cameras_that_do_not_know_their_distance_give_errors_in_3d_alone(cases: Path, tmp_path: Path) -> None:
+    camera = cases / "case_000" / "camera.json"
+    camera.write_text(json.dumps({**json.loads(camera.read_text()), "source_to_detector_mm": None}))
+    (record,) = run(cases, tmp_path / "out", limit=1).records
+    assert {"mtre_mm", "depth_mm"} <= set(record.errors) and "mpd_mm" not in record.errors
+
+
+def test_intensity_wins_over_the_cases(cases: Path, tmp_path: Path) -> None:
+    assert [record.intensity for record in run(cases, tmp_path / "one", limit=1).records] == ["transmitted"]
+    inverted = replace(RECIPE, intensity=Intensity.ATTENUATION)
+    assert [record.intensity for record in run(cases, tmp_path / "two", recipe=inverted, limit=1).records] == ["attenuation"]
+
+
+def test_methods_and_cases_may_be_added_and_nothing_is_computed_twice(cases: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    assert run(cases, tmp_path / "out", limit=2).computed == 2
+    before = (tmp_path / "out" / "records.jsonl").read_bytes()
+    more = evaluate(
+        tmp_path / "out", planned_cases([cases]), METHODS, RECIPE, SerialEngine(), lambda done, of: told.append((done, of))
+    )
+    assert more.computed == 6 and told == [(done, 8) for done in range(2, 9)]
+    assert (tmp_path / "out" / "records.jsonl").read_bytes().startswith(before)
+    assert run(cases, tmp_path / "out", METHODS).computed == 0
+    assert [record.key for record in more.records] == [(f"cases/case_00{n}", method) for n in range(4) for method in METHODS]
+    at_once = run(cases, tmp_path / "at_once", METHODS)
+    assert without_times(tmp_path / "out" / "records.jsonl") == without_times(tmp_path / "at_once" / "records.jsonl")
+    assert len(more.run.machines) == len(at_once.run.machines) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "what"),
+    [
+        (Recipe(RegistrationOptions(seed=4)), "seed 3, and now it is 4"),
+        (Recipe(RegistrationOptions(seed=3, roi="box")), "roi auto, and now it is box"),
+        (replace(RECIPE, intensity=Intensity.AUTO), "intensity None, and now it is auto"),
+    ],
+)
+def test_other_settings_are_another_evaluation(cases: Path, tmp_path: Path, recipe: Recipe, what: str) -> None:
+    run(cases, tmp_path / "out", limit=1)
+    with pytest.raises(InputError, match=what):
+        run(cases, tmp_path / "out", recipe=recipe, limit=1)
+
+
+def test_a_case_or_a_method_that_has_changed_is_refused(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(cases, tmp_path / "out", limit=1)
+    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    content["methods"]["lm-local"]["description"] = "another"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="method lm-local has changed"):
+        run(cases, tmp_path / "out", limit=1)
+    run(cases, tmp_path / "two", limit=1)
+    shutil.copy(cases / "case_001" / "initial.json", cases / "case_000" / "initial.json")
+    with pytest.raises(InputError, match="cases/case_000 has changed"):
+        run(cases, tmp_path / "two", limit=1)
+
+
+def test_folders_of_something_else_are_left_alone(cases: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "records.jsonl").write_text("x")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"program": "another"}')
+    for name, what in (("mine", "thesis.tex"), ("file", "is a file"), ("records", "without run.json"), ("run", "not one of")):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError, match=what):
+            run(cases, tmp_path / name, limit=1)
+        assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(InputError, match="cannot write into out"):
+        run(cases, tmp_path / "file" / "out", limit=1)
+
+
+def test_two_runs_do_not_write_one_folder(cases: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="another evaluation is at work"):
+        run(cases, tmp_path / "out", limit=1)
+    assert run(cases, tmp_path / "out", limit=1).computed == 1
+
+
+def test_a_report_needs_records(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no evaluation in out"):
+        finished(tmp_path / "out")
+    made = run(cases, tmp_path / "out", limit=1)
+    again = finished(tmp_path / "out")
+    assert again.records == [EvaluationRecord.from_line(record.to_line()) for record in made.records]
+    assert again.run == made.run and again.run.case_folder(tmp_path / "out", "cases/case_000").resolve() == cases / "case_000"
+    (tmp_path / "out" / "records.jsonl").write_bytes(b"")
+    with pytest.raises(InputError, match="no record yet"):
+        finished(tmp_path / "out")
