@@ -21,6 +21,7 @@ from typing import Any
 from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import EvaluationRecord
 from fluoro_reg.evaluation.worker import Recipe, Worker, failure
+from fluoro_reg.rendering import resolve_device
 from fluoro_reg.rendering._threads import THREADS
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,6 +29,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 class AbstractEngine(ABC):
     """Computes jobs."""
+
+    def check(self, recipe: Recipe) -> None:
+        """What would come to light at the first job, and is no job's fault.
+
+        Raises:
+            InputError: the device is not there.
+        """
+        resolve_device(recipe.options.device)
 
     @abstractmethod
     def map(self, recipe: Recipe, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:

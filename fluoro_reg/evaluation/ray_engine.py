@@ -29,14 +29,22 @@ class RayEngine(AbstractEngine):
 
     workers: int | None = None
 
+    def check(self, recipe: Recipe) -> None:
+        """That Ray is there, and answers.
+
+        Raises:
+            InputError: it is not.
+        """
+        _ray()
+        _check_address()
+
     def map(self, recipe: Recipe, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
         """As they are ready.
 
         Raises:
-            InputError: Ray is not installed, not reachable, or has less than was asked for.
+            InputError: Ray is not installed, or has less than was asked for.
         """
         ray, cuda = _ray(), recipe.options.device == "cuda"
-        _check_address()
         with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             try:

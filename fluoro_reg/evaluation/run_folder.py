@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,17 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot write into {folder.name}: {error.strerror}; choose another place") from error
     try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(place, folder.name)
         yield
-    except BlockingIOError as error:
-        raise InputError(f"another evaluation is at work in {folder.name}; wait for it, or give another --out") from error
     finally:
         os.close(place)
+
+
+def _lock(place: int, name: str) -> None:
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(f"another evaluation is at work in {name}; wait for it, or give another --out") from error
 
 
 def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], recipe: Recipe) -> Run:
@@ -126,7 +131,7 @@ def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], r
     places = {case.name: Path(os.path.relpath(case.folder, folder.resolve())).as_posix() for case in cases}
     return Run(
         settings=_plain(settings),
-        methods={name: _plain(asdict(load_method(name))) for name in methods},
+        methods={name: _plain(_told(load_method(name))) for name in methods},
         cases={case.name: (places[case.name], case_digest(case)) for case in cases},
         machines=(),
     )
@@ -166,7 +171,14 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return None
 
 
+def _told(value: Any) -> Any:
+    """A dataclass with all that it holds, each by the name of its class: two similarities may have the same settings."""
+    if is_dataclass(value):
+        return {"type": type(value).__name__, **{field.name: _told(getattr(value, field.name)) for field in fields(value)}}
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

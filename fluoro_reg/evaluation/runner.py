@@ -5,7 +5,7 @@ where it was by the same command, and the records come out as if it had not been
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_reco
 from fluoro_reg.evaluation.run_folder import RECORDS, Run, continued, locked, wanted
 from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.registration.methods import load_method
-from fluoro_reg.rendering import resolve_device
 
 Progress = Callable[[int, int], None]
 
@@ -47,7 +46,7 @@ def evaluate(
     """
     for name in methods:
         load_method(name)
-    resolve_device(recipe.options.device)
+    engine.check(recipe)
     with locked(folder):
         run = continued(Run.read(folder), wanted(folder, cases, methods, recipe), folder)
         there = {record.key: record for record in read_records(folder / RECORDS)}
@@ -58,7 +57,8 @@ def evaluate(
         run.write(folder)
         done = len(planned) - len(missing)
         progress(done, len(planned))
-        with appending(folder / RECORDS) as append, closing(engine.map(recipe, missing)) as records:
+        answers = closing(engine.map(recipe, missing)) if missing else nullcontext(())
+        with appending(folder / RECORDS) as append, answers as records:
             for record in records:
                 append(record)
                 there[record.key] = record

@@ -131,7 +131,8 @@ def test_other_settings_are_another_evaluation(cases: Path, tmp_path: Path, reci
 def test_a_case_or_a_method_that_has_changed_is_refused(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(cases, tmp_path / "out", limit=1)
     content = json.loads((tmp_path / "out" / "run.json").read_text())
-    content["methods"]["lm-local"]["description"] = "another"
+    assert content["methods"]["lm-local"]["stages"][0]["similarity"]["type"] == "GradientNCC"
+    content["methods"]["lm-local"]["stages"][0]["similarity"]["type"] = "PatchNCC"
     (tmp_path / "out" / "run.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="method lm-local has changed"):
         run(cases, tmp_path / "out", limit=1)
