@@ -57,6 +57,10 @@ class WhatOptions:
             metavar="KIND", case_sensitive=False, help="What the pixels are, as for register. Default: as each case says."
         ),
     ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="W.safetensors", help="Weights, as for register: for the cases of the CT they were trained on."),
+    ] = None
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N cases of each folder.")] = None
 
 
@@ -129,7 +133,17 @@ def command(
 
 
 def _check_report_only(what: WhatOptions, common: Common) -> None:
-    asked = [what.cases, what.method, what.intensity, what.limit, common.device, common.seed, common.config, common.assignments]
+    asked = [
+        what.cases,
+        what.method,
+        what.intensity,
+        what.model,
+        what.limit,
+        common.device,
+        common.seed,
+        common.config,
+        common.assignments,
+    ]
     if any(value not in (None, []) for value in asked):
         raise InputError("--report-only makes the report of what is in --out; leave cases, methods and settings out")
 
@@ -143,8 +157,9 @@ def _evaluated(what: WhatOptions, out: Path, how: HowOptions, common: Common, ou
 
     if not what.cases:
         raise InputError("there are no cases to register; name their folder by --cases DIR")
-    options = common.settings(RegistrationOptions, {"device": common.device, "seed": common.seed})
-    methods = chosen_methods(what.method or [options.method])
+    model = None if what.model is None else str(what.model.resolve())
+    options = common.settings(RegistrationOptions, {"device": common.device, "seed": common.seed, "model": model})
+    methods = chosen_methods(what.method or [options.method], bool(options.model))
     intensity = None if what.intensity is None else Intensity(what.intensity.value)
     with output.progress() as progress:
         task = progress.add_task("registrations", total=None)

@@ -65,18 +65,21 @@ def planned_cases(roots: Sequence[Path], limit: int | None = None) -> list[Plann
     return _with_distinct_cts(found)
 
 
-def chosen_methods(names: Sequence[str]) -> list[str]:
-    """Names as typed (`a,b` and `all` are understood), each once; `all` are those that need no weights.
+def chosen_methods(names: Sequence[str], weights: bool = False) -> list[str]:
+    """Names as typed (`a,b` and `all` are understood), each once; `weights` says that there are some.
 
     Raises:
-        InputError: no such method; the sentence lists those there are.
+        InputError: no such method, in a sentence that lists those there are, or one that needs weights and has none.
     """
     methods = load_methods()
-    everywhere = [method.name for method in methods.values() if "weights" not in method.needs]
+    possible = [method.name for method in methods.values() if weights or "weights" not in method.needs]
     words = [word for name in names for word in name.replace(",", " ").split()]
-    chosen = [method for word in words for method in (everywhere if word == ALL_METHODS else [load_method(word).name])]
+    chosen = [method for word in words for method in (possible if word == ALL_METHODS else [load_method(word).name])]
     if not chosen:
         raise InputError(f"name at least one method; there are {', '.join(methods)}")
+    for name in chosen:
+        if name not in possible:
+            raise InputError(f"the method {name} needs weights; give them by --model W.safetensors, or leave it out")
     return list(dict.fromkeys(chosen))
 
 

@@ -8,6 +8,7 @@ record.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from fluoro_reg.evaluation.plan import PlannedCase, case_digest
 from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.geometry.files import read_json
 from fluoro_reg.registration.methods import load_method
+from fluoro_reg.regressor.checkpoint import check_weights
 
 PROGRAM = "fluoro-reg evaluate"
 RUN, RECORDS = "run.json", "records.jsonl"
@@ -121,8 +123,13 @@ def _lock(place: int, name: str) -> None:
 
 
 def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], recipe: Recipe) -> Run:
-    """The run that a command line asks for."""
+    """The run that a command line asks for.
+
+    Raises:
+        InputError: a case or the weights cannot be read.
+    """
     registration = {key: value for key, value in to_mapping(recipe.options).items() if key != "method"}
+    registration["model"] = _weights(recipe.options.model)
     settings = {
         "version": fluoro_reg.__version__,
         "intensity": None if recipe.intensity is None else recipe.intensity.value,
@@ -169,6 +176,14 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif one != other:
             return f"{prefix}{key}".removeprefix("registration."), one, other
     return None
+
+
+def _weights(model: str) -> str:
+    """A file of weights by its name and content: paths are nobody's business, and weights are trained again."""
+    if not model:
+        return ""
+    check_weights(model)
+    return f"{Path(model).name}, SHA-256 {hashlib.sha256(Path(model).read_bytes()).hexdigest()[:16]}"
 
 
 def _told(value: Any) -> Any:

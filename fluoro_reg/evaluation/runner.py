@@ -11,11 +11,10 @@ from pathlib import Path
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.engines import AbstractEngine
-from fluoro_reg.evaluation.plan import PlannedCase, jobs
+from fluoro_reg.evaluation.plan import PlannedCase, chosen_methods, jobs
 from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_records
 from fluoro_reg.evaluation.run_folder import RECORDS, Run, continued, locked, wanted
 from fluoro_reg.evaluation.worker import Recipe
-from fluoro_reg.registration.methods import load_method
 
 Progress = Callable[[int, int], None]
 
@@ -44,11 +43,11 @@ def evaluate(
     Raises:
         InputError: an unusable method or device, a folder of something else or of another run, or one that cannot be written.
     """
-    for name in methods:
-        load_method(name)
+    chosen_methods(methods, bool(recipe.options.model))
     engine.check(recipe)
+    asked = wanted(folder, cases, methods, recipe)
     with locked(folder):
-        run = continued(Run.read(folder), wanted(folder, cases, methods, recipe), folder)
+        run = continued(Run.read(folder), asked, folder)
         there = {record.key: record for record in read_records(folder / RECORDS)}
         planned = jobs(cases, methods, recipe.options.seed)
         missing = [job for job in planned if job.key not in there]

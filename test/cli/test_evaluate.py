@@ -141,6 +141,8 @@ def test_nothing_but_failures_is_a_result_that_is_rejected(cli, spoilt, tmp_path
         (("--cases", "{cases}", "--cases", "{cases}"), "twice"),
         (("--cases", "{cases}", "--method", "lm-lokal"), "lm-local, lm-patch-ncc"),
         (("--cases", "{cases}", "--method", ","), "lm-local, lm-patch-ncc"),
+        (("--cases", "{cases}", "--method", "diffpose"), "needs weights"),
+        (("--cases", "{cases}", "--model", "absent.safetensors"), "absent.safetensors"),
         (("--cases", "{cases}", "--set", "gate.minimum_similarty=0.9"), "gate.minimum_similarity"),
         (("--cases", "{cases}", "--workers", "0"), "--workers"),
         (("--cases", "{cases}", "--engine", "spark"), "--engine"),

@@ -59,6 +59,9 @@ def test_a_malformed_case_stays_in(cases: Path) -> None:
 def test_methods_by_name_list_and_all() -> None:
     assert chosen_methods(["lm-local,lm-patch-ncc", "lm-local"]) == ["lm-local", "lm-patch-ncc"]
     assert chosen_methods(["all"]) == [method.name for method in load_methods().values() if method.needs == ("start",)]
+    assert chosen_methods(["all"], weights=True) == list(load_methods())
+    with pytest.raises(InputError, match="diffpose needs weights"):
+        chosen_methods(["lm-local,diffpose"])
     with pytest.raises(InputError, match=r"'lm'.*lm-local"):
         chosen_methods(["lm"])
     with pytest.raises(InputError, match=r"at least one method.*lm-local"):

@@ -20,6 +20,9 @@ from fluoro_reg.evaluation.run_folder import locked
 from fluoro_reg.evaluation.runner import Evaluated, evaluate, finished
 from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.regressor.checkpoint import save_regressor
+from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.regressor.network import PoseRegressor, RegressorOptions
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
 
@@ -140,6 +143,29 @@ def test_a_case_or_a_method_that_has_changed_is_refused(cases: Path, tmp_path: P
     shutil.copy(cases / "case_001" / "initial.json", cases / "case_000" / "initial.json")
     with pytest.raises(InputError, match="cases/case_000 has changed"):
         run(cases, tmp_path / "two", limit=1)
+
+
+def test_weights_stand_in_for_starts_and_are_known_by_their_content(cases: Path, tmp_path: Path) -> None:
+    case, weights = read_case(cases / "case_000"), tmp_path / "weights.safetensors"
+    volume = read_ct(case.ct)
+    (cases / "case_000" / "initial.json").unlink()
+
+    def save(notes: dict) -> None:
+        torch.manual_seed(1)
+        network = PoseRegressor(RegressorOptions(), ReferenceView(case.truth, volume.centre_patient, case.intrinsics))
+        save_regressor(weights, network, volume.fingerprint, notes)
+
+    save({})
+    recipe = Recipe(RegistrationOptions(seed=3, model=str(weights)))
+    (record,) = run(cases, tmp_path / "out", ["regressor-lm"], recipe, limit=1).records
+    assert record.outcome not in ("failed", "no_start") and record.camera_from_patient is not None
+    settings = (tmp_path / "out" / "run.json").read_text()
+    assert "weights.safetensors, SHA-256" in settings and str(tmp_path) not in settings
+    save({"trained": "again"})
+    with pytest.raises(InputError, match=r"begun with model weights\.safetensors"):
+        run(cases, tmp_path / "out", ["regressor-lm"], recipe, limit=1)
+    with pytest.raises(InputError, match="needs weights"):
+        run(cases, tmp_path / "two", ["regressor-lm"], limit=1)
 
 
 def test_folders_of_something_else_are_left_alone(cases: Path, tmp_path: Path) -> None:
