@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fluoro_reg.errors import InputError
@@ -20,7 +20,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     """Writes beside the place first, so that whoever reads meanwhile, or a full disk, finds the old file whole."""
     beside = path.with_name(f".{path.name}.part")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, beside, metadata={_HEADER: json.dumps(header, allow_nan=False)})
+    beside.write_bytes(save(contiguous, metadata={_HEADER: json.dumps(header, allow_nan=False)}))
     beside.replace(path)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fluoro_reg.training.state import Record
@@ -27,15 +26,18 @@ def write_report(path: Path, training: RegressorTraining) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _curves(axes: Sequence[Axes], history: Sequence[Record]) -> None:
+def _curves(axes: np.ndarray, history: Sequence[Record]) -> None:
     steps = [record.step for record in history]
     lines = (
-        ("loss", {"training": [record.loss for record in history]}),
+        ("loss", {"training views": [record.loss for record in history]}),
         (
-            "median error of held-back views, mm",
-            {"3-D (mTRE)": [r.mtre_mm for r in history], "in the image plane": [r.in_plane_mm for r in history]},
+            "median error, mm",
+            {
+                "held-back views, 3-D (mTRE)": [r.mtre_mm for r in history],
+                "held-back views, in the image plane": [r.in_plane_mm for r in history],
+            },
         ),
-        ("median turn of held-back views, deg", {"rotation": [record.rotation_deg for record in history]}),
+        ("median turn, deg", {"held-back views": [record.rotation_deg for record in history]}),
     )
     for ax, (label, curves) in zip(axes, lines, strict=True):
         for name, values in curves.items():

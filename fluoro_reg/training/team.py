@@ -47,6 +47,12 @@ class Team:
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
 
+    def leave(self) -> None:
+        """Ends the team when all have come so far: who goes first takes the others' connections away."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
     def agreed(self, number: float, device: torch.device | str) -> float:
         """The leader's number."""
         if self.size == 1:

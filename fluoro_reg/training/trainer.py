@@ -93,6 +93,7 @@ class RegressorTraining:
             notes = {"validation": asdict(self.best), "training": self._settings()["training"], "range": to_mapping(self.carm)}
             save_regressor(out, self.state.average, self.volume.fingerprint, notes)
             resume_file(out).unlink(missing_ok=True)
+        self._team.leave()
         return self.best
 
     @property

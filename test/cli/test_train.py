@@ -1,0 +1,74 @@
+"""`fluoro-reg train regressor`: weights and a picture in seconds, which `register` can use; and what is refused."""
+
+import json
+
+import pytest
+
+from fluoro_reg.cli.train import seconds
+from fluoro_reg.errors import InputError
+
+SMALL = [
+    word
+    for setting in ("steps=6", "batch=4", "validations=2", "validation_images=8", "network.image_px=32")
+    for word in ("--set", setting)
+]
+
+
+def test_weights_are_made_and_used(cli, view, tmp_path):
+    carm, out = tmp_path / "carm.yaml", tmp_path / "w.safetensors"
+    carm.write_text("views: [AP]\nprimary_deg: [-10, 10]\nsource_to_object_mm: [700, 800]\n")
+    trained = cli("train", "regressor", "--ct", view.ct, "--range", carm, "--out", out, *SMALL, "--json")
+    assert trained.status == 0, trained.err
+    answer = trained.json()
+    assert answer["steps"] == 6 and answer["mtre_mm"] > 0 and answer["bytes"] == out.stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["carm.yaml", "w.png", "w.safetensors"]
+    arguments = view.arguments(initial=None, model=out, method="regressor-lm")
+    found = cli("register", *arguments, "--intensity", "attenuation", "--json")
+    assert found.status in (0, 1), found.err  # what six steps teach is no pose to rely on
+    assert found.json()["initial_camera_from_patient"] is not None
+
+
+def test_an_unknown_key_of_the_range_is_refused(cli, view, tmp_path):
+    carm = tmp_path / "carm.yaml"
+    carm.write_text("primary: [0, 10]\n")
+    refused = cli("train", "regressor", "--ct", view.ct, "--range", carm, "--out", tmp_path / "w.safetensors")
+    assert refused.status == 2 and refused.out == ""
+    assert "carm.yaml: unknown key 'primary'; did you mean 'primary_deg'?" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--budget", "soon"], "--budget takes a time such as 60s, 5min or 2h"),
+        (["--device", "cuda"], "no CUDA device was found"),
+        (["--set", "network.head=euler"], "network.head"),
+        (["--resume"], "there is no w.resume.safetensors"),
+        (["--out", "w.pth"], "must end in .safetensors"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(cli, view, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = ["--ct", view.ct, "--out", tmp_path / "w.safetensors", *SMALL, *arguments]
+    refused = cli("train", "regressor", *arguments)
+    assert refused.status == 2 and refused.out == ""
+    assert said in refused.err and refused.err.count("\n") == 1
+
+
+def test_another_ct_is_refused_before_anything_is_registered(cli, view, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    out = tmp_path / "w.safetensors"
+    assert cli("train", "regressor", "--ct", view.ct, "--out", out, *SMALL, "--json").status == 0
+    with safe_open(out, "np") as file:
+        header = json.loads(file.metadata()["fluoro_reg"])
+    save_file(load_file(out), out, metadata={"fluoro_reg": json.dumps(header | {"ct_fingerprint": "0" * 64})})
+    refused = cli("register", *view.arguments(model=out), "--json")
+    assert refused.status == 2 and refused.out == "" and "trained on another CT" in refused.err
+
+
+def test_times():
+    assert [seconds(text) for text in ("90", "90s", "1.5min", "2 h")] == [90, 90, 90, 7200]
+    for text in ("0s", "-3s", "5 days", ""):
+        with pytest.raises(InputError, match="such as 60s"):
+            seconds(text)
