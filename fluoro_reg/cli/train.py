@@ -124,5 +124,5 @@ def _bar(output: Output) -> Progress:
     )
 
 
-app = typer.Typer(name=NAME, help="Train what is learned of one patient's CT.", no_args_is_help=True)
+app = typer.Typer(name=NAME, help="Train what is learned of one patient's CT.", epilog=EXAMPLES, no_args_is_help=True)
 app.command("regressor", help=paragraphs(regressor), epilog=EXAMPLES)(grouped(regressor))
