@@ -115,7 +115,7 @@ def _worst_case(case: WorstCase) -> str:
     record = case.record
     error = record.trial.mtre_mm
     about = ", ".join(part for part in (record.ct, record.variant) if part)
-    start = "" if record.start_mtre_mm is None else f", start {record.start_mtre_mm:.1f} mm"
+    start = "" if record.start_mtre_mm is None else f" (start {record.start_mtre_mm:.1f})"
     found = (f"{error:.1f} mm off" if record.camera_from_patient else "no pose") + start
     verdict = chip("accepted" if record.accepted else "rejected")
     danger = " danger" if record.accepted and error > GROSS_MM else ""

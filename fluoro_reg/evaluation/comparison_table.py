@@ -29,7 +29,7 @@ def _number(value: float, digits: int = 2) -> str:
 def _percentile(n: int) -> Column:
     def text(line: MethodSummary) -> str:
         p = line.mtre[n]
-        return f"{_number(p.value)}<small>{_number(p.low)}&ndash;{_number(p.high)}</small>"
+        return f'{_number(p.value)}<small class="interval">{_number(p.low)}&ndash;{_number(p.high)}</small>'
 
     name = "median" if PERCENTS[n] == 50 else f"p{PERCENTS[n]:g}"
     return Column(f"mTRE<br>{name}", lambda line: line.mtre[n].value, text, -1)

@@ -139,7 +139,7 @@ def test_pictures_show_both_poses_where_the_case_is_still_there(painted: dict[st
     assert gone.missing.startswith("no picture: cannot read case.json") and not gone.xray
     page = report(RECORDS, painted)
     assert page.count('<img alt="the true pose" src="data:image/webp;base64,') == 1
-    assert "0.5 mm off, start 7.0 mm" in page and "no picture: cannot read case.json" in page
+    assert "0.5 mm off (start 7.0)" in page and "no picture: cannot read case.json" in page
 
 
 def test_edges_lie_where_the_poses_put_them(small_cases: Path, painted: dict[str, list[WorstCase]]) -> None:
