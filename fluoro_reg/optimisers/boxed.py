@@ -100,7 +100,8 @@ class BOBYQA(AbstractOptimiser[ValueProblem]):
 def _one_by_one(problem: ValueProblem, starts: Any, box: SixNumbers, search: Callable[[Probe], tuple[bool, str]]) -> Minima:
     unit = torch.tensor(box, dtype=torch.float64)
     probes = [Probe(problem, take(starts, torch.tensor([row])), unit) for row in range(size(starts))]
-    converged, reasons = zip(*(search(probe) for probe in probes), strict=True)
+    ends = [_unless_at_the_edge(probe, *search(probe)) for probe in probes]
+    converged, reasons = zip(*ends, strict=True)
     values = torch.tensor([probe.value for probe in probes], dtype=torch.float64)
     return Minima(
         torch.stack([probe.twist for probe in probes]),
@@ -109,3 +110,10 @@ def _one_by_one(problem: ValueProblem, starts: Any, box: SixNumbers, search: Cal
         reasons,
         torch.tensor([probe.evaluations for probe in probes]),
     )
+
+
+def _unless_at_the_edge(probe: Probe, converged: bool, reason: str) -> tuple[bool, str]:
+    """A best point on a face of the box is where the search was stopped: the minimum lies beyond."""
+    if converged and bool((probe.twist.abs() >= (1 - 1e-6) * probe.box).any()):
+        return False, "the best point lies at the edge of the box"
+    return converged, reason

@@ -1,6 +1,7 @@
 """Problems whose minima are known. A start is a point; twists are differences to it, mm and rad."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +16,7 @@ class Points:
 
 
 @dataclass(slots=True)
-class Problem:
+class Problem(ABC):
     """Values of x - minimum in `UNITS`; counts calls and points."""
 
     minimum: Tensor = field(default_factory=lambda: torch.tensor([1.5, -2.0, 4.0, 0.02, -0.03, 0.01], dtype=torch.float64))
@@ -25,8 +26,8 @@ class Problem:
         self.batches.append(len(twists))
         return self.function((starts.x + twists - self.minimum) / UNITS)
 
-    def function(self, u: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def function(self, u: Tensor) -> Tensor: ...
 
     def missed(self, starts: Points, twists: Tensor) -> Tensor:
         """How far from the minimum, in units."""

@@ -72,6 +72,8 @@ def test_the_box_holds(optimiser):
         lambda x: float(plain(at, torch.from_numpy(x)[None])[0]), np.zeros(6), method="L-BFGS-B", bounds=bounds
     )
     assert float(found.values) == pytest.approx(expected.fun, rel=1e-3)
+    assert not found.converged.any()  # the minimum lies beyond
+    assert found.reasons == ("the best point lies at the edge of the box",)
 
 
 def test_a_local_search_finds_what_another_finds():
