@@ -126,7 +126,8 @@ class PoseValues:
         integrals = self.scale.renderer.integrals(rays).cpu()
         with torch.no_grad():
             whole = torch.ones_like(self.scale.usable)
-            near = near_object(integrals, self.model.roi, self.scale.margin_px) if n == 1 else whole
+            complete = n == 1 and integrals.shape[1:] == whole.shape[1:]
+            near = near_object(integrals, self.model.roi, self.scale.margin_px) if complete else whole
             weight = self.cut.of(self.scale.weight(poses, near))
         saturation = self.model.saturation
         return (-torch.expm1(-saturation * integrals) if saturation > 0 else integrals), weight

@@ -1,8 +1,8 @@
 """From starts to refined hypotheses: the search, then an optimiser scale by scale, fewer hypotheses each time.
 
-Levenberg-Marquardt leaves behind what the gates ask for: residuals and a Hessian. Where another optimiser ends, both are made
-there by gradient NCC at the scale for which the gates' thresholds were measured: every method is judged alike. It has converged
-when it says so and gradient NCC agrees within the covariance to be reported.
+Levenberg-Marquardt leaves behind what the gates ask for, residuals and a Hessian, at the scale and by the similarity of its
+last stage. Where another optimiser ends, both are made there by gradient NCC at the scale for which the gates' thresholds were
+measured. It has converged when it says so and gradient NCC agrees within the covariance to be reported.
 """
 
 from dataclasses import dataclass, replace
@@ -116,7 +116,7 @@ class Solver:
         at = judged.evaluate(found[rows])
         self.n_renders += values.n_renders + judged.n_renders
         linearised = judged.linearise(at)
-        return Refined(judged, at, linearised, minima.converged[rows] & beside_optimum(linearised, at.poses))
+        return Refined(judged, at, linearised, minima.converged[rows] & at_optimum(linearised, at.poses))
 
     def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
         """Which of the poses go on: the best ones that are distinct."""
@@ -124,7 +124,7 @@ class Solver:
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
 
 
-def beside_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "batch"]:
+def at_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "batch"]:
     """Whether a Gauss-Newton step from each pose stays within the covariance that would be reported for it.
 
     What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
@@ -134,4 +134,5 @@ def beside_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "
     pixels = effective_pixels(here.weight).tolist()
     rows = zip(here.hessian, here.cost.tolist(), pixels, poses.rotation, strict=True)
     information = torch.stack([twist_information(*row) for row in rows])
-    return (step * (information @ step[..., None]).squeeze(-1)).sum(-1) <= FURTHEST_SD**2
+    distance = (step * (information @ step[..., None]).squeeze(-1)).sum(-1)
+    return torch.isfinite(here.cost) & (distance >= 0) & (distance <= FURTHEST_SD**2)

@@ -10,9 +10,15 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.geometry.pose_sampling import perturb_to_mtre, view_pose
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult, multi_view
 from fluoro_reg.registration.covariance import position_covariance
-from fluoro_reg.registration.multi_view import View
+from fluoro_reg.registration.evidence import similarities
+from fluoro_reg.registration.multi_view import JointRefined, View
+from fluoro_reg.registration.objective import PoseObjective
+from fluoro_reg.registration.scales import ImageScales
+from fluoro_reg.registration.solver import JUDGED_PX, Refined
+from fluoro_reg.similarity import GradientNCC
+from fluoro_reg.xray.preprocess import preprocess
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +111,39 @@ def test_a_start_beyond_reason_is_refused_for_the_view_that_it_is_beyond_in(
 def test_no_view_is_no_registration(world: World, registrar: Registrar) -> None:
     with pytest.raises(InputError, match="needs at least one"):
         registrar.register_views([], start(world, 0))
+
+
+def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
+    world: World, registrar: Registrar, views: list[View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of the first pose and of one rival, in both views: a lead in one view is enough, and none is ambiguous."""
+    scores_of_rival: list[float] = []
+
+    def scored(refined: Refined) -> torch.Tensor:
+        honest = similarities(refined)
+        if len(honest) == 1:
+            return honest  # the first pose, alone
+        scores_of_rival.append(scores_of_rival.pop(0))  # a view after the other
+        return torch.tensor([0.9, scores_of_rival[0]], dtype=torch.float64)
+
+    truth = RigidTransform.stack([world.truth, world.truth])
+    joint = joint_of(registrar, views, truth)
+    monkeypatch.setattr(multi_view, "similarities", scored)
+    for given, accepted in (([0.9, 0.899], False), ([0.9, 0.5], True)):
+        scores_of_rival[:] = given
+        verdict, _ = multi_view.weigh_together(joint, registrar.metric, registrar.options.gate)
+        assert (verdict.outcome is Outcome.CONVERGED) == accepted
+        assert verdict.outcome in (Outcome.CONVERGED, Outcome.AMBIGUOUS)
+
+
+def joint_of(registrar: Registrar, views: list[View], poses: RigidTransform) -> JointRefined:
+    """What every view makes of given poses."""
+    refined = []
+    for view in views:
+        image = preprocess(view.image, registrar.options.preprocess).image
+        seen = view.camera_from_reference @ poses
+        scales = ImageScales(image, seen[0], registrar.renderers, registrar.corners_patient, registrar.model.pivot)
+        objective = PoseObjective(scales.scale(JUDGED_PX, seen), registrar.model, GradientNCC())
+        at = objective.evaluate(seen)
+        refined.append(Refined(objective, at, objective.linearise(at), torch.ones(len(poses.rotation), dtype=torch.bool)))
+    return JointRefined(poses, tuple(refined))
