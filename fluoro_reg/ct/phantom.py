@@ -1,8 +1,9 @@
 """A procedural pelvis CT: a patient who may be shown to everyone.
 
 `pelvis_anatomy` says where the bones are; here they get cortical shells, marrow with a trabecular grain, the joints' spaces,
-and a body around them: skin, fat, muscle, bladder and a bowel with gas. All is a function of `PhantomOptions`: the same options
-give the same voxels. Axes are LPS; the origin of the grid is off zero, as in real series.
+and a body around them: skin, fat, muscle, bladder and a bowel with gas. All is a function of `PhantomOptions`: the same
+options give the same voxels, on every processor, since what is computed in float64 is rounded to whole HU. Axes are LPS; the
+origin of the grid is off zero, as in real series.
 """
 
 from dataclasses import dataclass
@@ -48,14 +49,14 @@ def phantom_hu(options: PhantomOptions) -> tuple[Float32[np.ndarray, "slices row
     generator = np.random.default_rng((options.seed, 1))
     hu = soft_tissue_hu(grid, options.scale, options.bowel_gas, generator)
     grain = smooth_noise(grid.shape, 3.5 / options.spacing_mm[0], generator)
-    taken = np.full(grid.shape, FAR_MM, np.float32)
+    taken = np.full(grid.shape, FAR_MM)
     for bone in skeleton:
         _add_bone(hu, grid, bone, taken, grain)
-    hu += options.noise_hu * generator.standard_normal(grid.shape, dtype=np.float32)
+    hu += options.noise_hu * generator.standard_normal(grid.shape)
     patient_from_voxel = np.diag([*options.spacing_mm, 1.0])
     first = np.array([grid.x[0], grid.y[0], grid.z[0]], dtype=float)
     patient_from_voxel[:3, 3] = np.array(_HIP_CENTRE_PATIENT) + first
-    return np.clip(np.round(hu), -1024, 3071), patient_from_voxel
+    return np.clip(np.round(hu), -1024, 3071).astype(np.float32), patient_from_voxel
 
 
 def phantom_volume(options: PhantomOptions) -> CTVolume:
@@ -79,7 +80,7 @@ def _build(options: PhantomOptions) -> Build:
 def _grid(options: PhantomOptions) -> Grid:
     def axis(size: float, step: float, middle: float) -> np.ndarray:
         n = max(2, round(size / step))
-        return ((np.arange(n) - (n - 1) / 2) * step + middle).astype(np.float32)
+        return (np.arange(n) - (n - 1) / 2) * step + middle
 
     x, y, z = map(axis, options.size_mm, options.spacing_mm, _GRID_OFFSET)
     return Grid(x, y, z)
@@ -89,7 +90,7 @@ def _add_bone(hu: np.ndarray, grid: Grid, bone: Bone, taken: np.ndarray, grain: 
     """Shell and marrow by the share of each voxel that they fill; `taken` is the distance to the bones already there."""
     window, distance = model(bone.strokes, grid)
     distance = np.maximum(distance, bone.joint_mm - taken[window])
-    voxel = np.float32(np.mean([axis[1] - axis[0] for axis in (grid.x, grid.y, grid.z)]))
+    voxel = float(np.mean([axis[1] - axis[0] for axis in (grid.x, grid.y, grid.z)]))
     bone_share = np.clip(0.5 - distance / voxel, 0, 1)
     marrow_share = np.clip(0.5 - _marrow_distance(distance, bone, grid.part(window)) / voxel, 0, 1)
     marrow = bone.marrow_hu * (1 + 0.3 * grain[window])
@@ -99,8 +100,8 @@ def _add_bone(hu: np.ndarray, grid: Grid, bone: Bone, taken: np.ndarray, grain: 
 
 
 def _marrow_distance(distance: np.ndarray, bone: Bone, part: Grid) -> np.ndarray:
-    spongy = distance + np.float32(bone.shell_mm)
+    spongy = distance + bone.shell_mm
     if bone.canal is None:
         return spongy
-    below_neck = np.float32(bone.canal.points[0][2]) - part.coordinates()[2]
+    below_neck = bone.canal.points[0][2] - part.coordinates()[2]
     return np.minimum(np.maximum(spongy, below_neck), np.maximum(bone.canal.distance(part), spongy))

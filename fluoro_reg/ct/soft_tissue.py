@@ -40,7 +40,7 @@ def soft_tissue_hu(grid: Grid, scale: float, gas: float, generator: np.random.Ge
     depth = -_outline_distance(grid, scale)
     streaks = smooth_noise(grid.shape, 9.0 / voxel, generator)
     muscle = _MUSCLE_HU - 120 * _step(streaks - 1.15, 0.25)
-    hu = np.full(grid.shape, AIR_HU, np.float32)
+    hu = np.full(grid.shape, AIR_HU)
     for start, value in ((0.0, _SKIN_HU), (_SKIN_MM, _FAT_HU + 8 * streaks), (_FAT_MM * scale, muscle)):
         _blend(hu, _cover(start - depth, voxel), value)
     loops = smooth_noise(grid.shape, 8.0 / voxel, generator)
@@ -57,23 +57,23 @@ def smooth_noise(
 ) -> Float[np.ndarray, "nz ny nx"]:
     """Gaussian noise of unit variance whose grains are about `size_voxels` wide."""
     coarse = tuple(int(n / size_voxels) + 4 for n in shape)
-    fine = generator.standard_normal(coarse, dtype=np.float32)
+    fine = generator.standard_normal(coarse)
     for axis, n in enumerate(shape):
         at = np.arange(n) / size_voxels + 1.0 + 0.5 * generator.random()
         low = at.astype(int)
-        part = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        part = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
         fine = np.take(fine, low, axis) * (1 - part) + np.take(fine, low + 1, axis) * part
     return fine / max(float(fine.std()), 1e-6)
 
 
 def _outline_distance(grid: Grid, scale: float) -> Float[np.ndarray, "nz ny nx"]:
-    x, y, z = (axis / np.float32(scale) for axis in grid.coordinates())
-    columns = [np.interp(z.ravel(), _OUTLINE[:, 0], column).astype(np.float32)[:, None, None] for column in _OUTLINE.T[1:]]
+    x, y, z = (axis / scale for axis in grid.coordinates())
+    columns = [np.interp(z.ravel(), _OUTLINE[:, 0], column)[:, None, None] for column in _OUTLINE.T[1:]]
     width, depth, middle = columns
-    radius = (np.abs(x / width) ** 2.3 + np.abs((y - middle) / depth) ** 2.3) ** np.float32(1 / 2.3)
+    radius = (np.abs(x / width) ** 2.3 + np.abs((y - middle) / depth) ** 2.3) ** (1 / 2.3)
     trunk = (radius - 1) * depth
-    between_thighs = np.float32(0.1) * (np.float32(-96) - z) - np.abs(x)
-    return np.maximum(trunk, between_thighs) * np.float32(scale)
+    between_thighs = 0.1 * (-96 - z) - np.abs(x)
+    return np.maximum(trunk, between_thighs) * scale
 
 
 def _cavity(scale: float) -> list[Ellipsoid]:
@@ -119,7 +119,7 @@ def _paint(
 ) -> None:
     """Fills solids with a density, inside the body only; `ripple_mm` moves their surfaces out and in."""
     voxel, margin = float(grid.x[1] - grid.x[0]), 2.0 * float(np.max(ripple_mm))
-    ripple, values = np.broadcast_to(np.float32(ripple_mm), hu.shape), np.broadcast_to(np.float32(value), hu.shape)
+    ripple, values = np.broadcast_to(ripple_mm, hu.shape), np.broadcast_to(value, hu.shape)
     for solid in solids:
         window = grid.window(solid.box(), voxel + margin)
         if hu[window].size:
@@ -133,11 +133,11 @@ def _blend(hu: np.ndarray, weight: np.ndarray, value: np.ndarray | float) -> Non
 
 def _cover(distance: np.ndarray, voxel: float) -> np.ndarray:
     """The share of a voxel that lies inside a surface at a signed distance."""
-    return np.clip(np.float32(0.5) - distance / np.float32(voxel), 0, 1)
+    return np.clip(0.5 - distance / voxel, 0, 1)
 
 
 def _step(value: np.ndarray, width: float) -> np.ndarray:
-    return np.clip(np.float32(0.5) + value / np.float32(2 * width), 0, 1)
+    return np.clip(0.5 + value / (2 * width), 0, 1)
 
 
 def _scaled(point: tuple[float, ...], scale: float) -> Point:

@@ -73,7 +73,7 @@ class Tube(AbstractSolid):
         return (p - r).min(0), (p + r).max(0)
 
     def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
-        p, r = np.array(self.points, np.float32), np.array(self.radii, np.float32)
+        p, r = np.array(self.points), np.array(self.radii)
         if len(p) == 1:
             return _capsule(grid, p[0], p[0], r[0], r[0])
         result = _capsule(grid, p[0], p[1], r[0], r[1])
@@ -97,10 +97,10 @@ class Ellipsoid(AbstractSolid):
 
     def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, self.axes)
-        a, b, c = (np.float32(radius) for radius in self.radii)
+        a, b, c = self.radii
         scaled = np.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2)
         gradient = np.sqrt((u / a**2) ** 2 + (v / b**2) ** 2 + (w / c**2) ** 2)
-        return scaled * (scaled - 1) / np.maximum(gradient, np.float32(1e-6))
+        return scaled * (scaled - 1) / np.maximum(gradient, 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class Drum(AbstractSolid):
         u, v, w = _local(grid, self.centre, self.axes)
         width, depth, height = self.half
         slim = 1 - self.waist * np.clip(1 - (w / height) ** 2, 0, 1)
-        radial = (np.sqrt((u / (width * slim)) ** 2 + (v / (depth * slim)) ** 2) - 1) * np.float32(0.5 * (width + depth)) * slim
-        return smooth_maximum(radial, np.abs(w) - np.float32(height), self.edge)
+        radial = (np.sqrt((u / (width * slim)) ** 2 + (v / (depth * slim)) ** 2) - 1) * 0.5 * (width + depth) * slim
+        return smooth_maximum(radial, np.abs(w) - height, self.edge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,9 @@ class CutBall(AbstractSolid):
 
     def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, None)
-        n = np.array(self.normal, np.float32)
-        ahead = u * n[0] + v * n[1] + w * n[2] - np.float32(self.offset)
-        return smooth_maximum(np.sqrt(u * u + v * v + w * w) - np.float32(self.radius), ahead, 4.0)
+        n = np.array(self.normal)
+        ahead = u * n[0] + v * n[1] + w * n[2] - self.offset
+        return smooth_maximum(np.sqrt(u * u + v * v + w * w) - self.radius, ahead, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Sheet(AbstractSolid):
         reach = radii.max() + 10  # further out nothing blends with the plate
         distance, nearest = cKDTree(centres).query(query, distance_upper_bound=reach)
         found = np.isfinite(distance)
-        result = np.full(len(query), FAR_MM, np.float32)
+        result = np.full(len(query), FAR_MM)
         result[found] = distance[found] - radii[nearest[found]]
         return result.reshape(grid.shape)
 
@@ -202,7 +202,7 @@ def model(strokes: list[Stroke], grid: Grid) -> tuple[tuple[slice, slice, slice]
     whole = np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
     window = grid.window(whole, margin)
     part = grid.part(window)
-    field = np.full(part.shape, FAR_MM, np.float32)
+    field = np.full(part.shape, FAR_MM)
     for stroke in strokes:
         place = part.window(stroke.solid.box(), margin)
         if field[place].size == 0:
@@ -217,8 +217,8 @@ def model(strokes: list[Stroke], grid: Grid) -> tuple[tuple[slice, slice, slice]
 
 def smooth_maximum(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     """The maximum of two distances with a fillet of size `blend`."""
-    overlap = np.maximum(np.float32(blend) - np.abs(a - b), 0)
-    return np.maximum(a, b) + overlap * overlap * np.float32(0.25 / blend)
+    overlap = np.maximum(blend - np.abs(a - b), 0)
+    return np.maximum(a, b) + overlap * overlap * 0.25 / blend
 
 
 def tilt_about_x(degrees: float, turn_about_z: float = 0.0, lean_about_y: float = 0.0) -> np.ndarray:
@@ -231,18 +231,17 @@ def tilt_about_x(degrees: float, turn_about_z: float = 0.0, lean_about_y: float 
 
 
 def _local(grid: Grid, centre: Point, axes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, y, z = (axis - np.float32(c) for axis, c in zip(grid.coordinates(), centre, strict=True))
+    x, y, z = (axis - c for axis, c in zip(grid.coordinates(), centre, strict=True))
     if axes is None:
         return x, y, z
-    a = axes.astype(np.float32)
-    u, v, w = (x * a[0, n] + y * a[1, n] + z * a[2, n] for n in range(3))
+    u, v, w = (x * axes[0, n] + y * axes[1, n] + z * axes[2, n] for n in range(3))
     return u, v, w
 
 
-def _capsule(grid: Grid, start: np.ndarray, end: np.ndarray, r_start: np.float32, r_end: np.float32) -> np.ndarray:
+def _capsule(grid: Grid, start: np.ndarray, end: np.ndarray, r_start: float, r_end: float) -> np.ndarray:
     x, y, z = (axis - s for axis, s in zip(grid.coordinates(), start, strict=True))
     b = end - start
-    squared = np.float32(max(float(b @ b), 1e-12))
+    squared = max(float(b @ b), 1e-12)
     along = np.clip((x * b[0] + y * b[1] + z * b[2]) / squared, 0, 1)
     far = np.sqrt((x - along * b[0]) ** 2 + (y - along * b[1]) ** 2 + (z - along * b[2]) ** 2)
     return far - (r_start + along * (r_end - r_start))
