@@ -4,8 +4,8 @@ The network knows one camera. An image of another is resampled to it by `K_image
 the same source, so nothing is approximated, whatever the crop, the pixels' shape or the principal point. What the image does
 not show is masked, as collimated parts were in training.
 
-From the front and from the back a body casts nearly mirrored shadows, so the pose turned by half a turn about the patient's
-long axis is always worth a try; that is where single-view methods fail without a word.
+From the front and from the back a body casts nearly mirrored shadows (`behind`): that is where single-view methods fail without
+a word. So the network may be shown the mirror image as well, and what it makes of that is the pose for a view from behind.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform, retract, so3
+from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.regressor.behind import covariance_from_behind, from_behind
 from fluoro_reg.regressor.checkpoint import load_regressor
 from fluoro_reg.regressor.image_input import network_input
 from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
@@ -35,25 +36,17 @@ class PosePrediction:
     covariance: Float[Tensor, "6 6"]
     pivot: Float[Tensor, "3"]
 
-    def likely(self, flipped: bool) -> RigidTransform:
-        """The pose and, with `flipped`, the same seen from behind; a batch."""
-        return self._with_flipped(self.camera_from_patient[None], flipped)
-
-    def neighbours(self, spread: float, flipped: bool) -> RigidTransform:
-        """Six poses, `spread` standard deviations to either side along the widest three axes of the covariance.
-
-        With `flipped` twelve: those seen from behind as well.
-        """
+    def neighbours(self, spread: float) -> RigidTransform:
+        """Six poses, `spread` standard deviations to either side along the widest three axes of the covariance."""
         values, axes = torch.linalg.eigh(self._scaled_covariance())
         steps = spread * (axes * values.clamp_min(0).sqrt())[:, -3:].T * self._units()
-        return self._with_flipped(retract(self.camera_from_patient, torch.cat([steps, -steps]), self.pivot), flipped)
+        return retract(self.camera_from_patient, torch.cat([steps, -steps]), self.pivot)
 
-    def _with_flipped(self, poses: RigidTransform, flipped: bool) -> RigidTransform:
-        if not flipped:
-            return poses
-        behind = turned_about_long_axis(poses, self.pivot)
-        rotation = torch.cat([poses.rotation, behind.rotation])
-        return RigidTransform(rotation, torch.cat([poses.translation, behind.translation]))
+    def from_behind(self) -> "PosePrediction":
+        """The view from the other side, as `behind.from_behind` has it."""
+        pose = from_behind(self.camera_from_patient, self.pivot)
+        covariance = covariance_from_behind(self.camera_from_patient, self.covariance)
+        return PosePrediction(pose, covariance, self.pivot)
 
     def _scaled_covariance(self) -> Float[Tensor, "6 6"]:
         """Turns counted by what they move 100 mm from the pivot, so that axes of mm and rad can be ranked."""
@@ -82,8 +75,8 @@ class PosePredictor:
         return PosePredictor(network.to(device), torch.device(device))
 
     @torch.inference_mode()
-    def predict(self, image: XrayImage) -> PosePrediction:
-        """The pose of one preprocessed X-ray.
+    def predict(self, image: XrayImage, behind: bool = False) -> tuple[PosePrediction, ...]:
+        """The pose of one preprocessed X-ray and, with `behind`, its pose if it was taken from the other side.
 
         Raises:
             InputError: the image is not attenuation, or shows next to nothing of what the network sees.
@@ -94,15 +87,12 @@ class PosePredictor:
         seen = resample(image, reference.intrinsics)
         if float(seen.mask.float().mean()) < LEAST_SEEN:
             raise InputError("the image shows hardly anything of what the network was trained to see; give a start instead")
-        estimate = self.network(network_input(seen.pixels[None].float(), seen.mask[None]).to(self.device))
-        pose = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64)[0])
-        return PosePrediction(pose, patient_covariance(estimate)[0].cpu(), reference.pivot)
-
-
-def turned_about_long_axis(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
-    """The views from the other side: the patient turned by half a turn about its long axis through `pivot`."""
-    half_turn = so3.exp(torch.tensor([0.0, 0.0, torch.pi], dtype=torch.float64))
-    return camera_from_patient @ RigidTransform(half_turn, pivot - half_turn @ pivot)
+        images = network_input(seen.pixels[None].float(), seen.mask[None])
+        estimate = self.network(torch.cat([images, images.flip(-1)] if behind else [images]).to(self.device))
+        poses = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64))
+        covariances = patient_covariance(estimate).cpu()
+        front, *mirrored = (PosePrediction(poses[n], covariances[n], reference.pivot) for n in range(len(covariances)))
+        return front, *(prediction.from_behind() for prediction in mirrored)
 
 
 def _orthonormal(transform: RigidTransform) -> RigidTransform:

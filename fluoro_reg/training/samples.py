@@ -15,6 +15,7 @@ from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.regressor.behind import looks_from_behind, where_behind
 from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.regressor.image_input import network_input
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
@@ -30,10 +31,16 @@ _MOST_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A batch: the network's input, the true poses (float64), the clean line integrals and the factor of bone in them."""
+    """A batch: the network's input, the true poses (float64), the clean line integrals and the factor of bone in them.
+
+    Views from behind (`behind`) are mirrored in `inputs`, and their `target` is their pose from the front; that of the others
+    is the true one.
+    """
 
     inputs: Float[Tensor, "batch 1 height width"]
+    target: RigidTransform
     camera_from_patient: RigidTransform
+    behind: Bool[Tensor, "batch"]
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
 
@@ -71,7 +78,11 @@ class SampleMaker:
         contrast = draws.log_even(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
         pixels, mask = degrade(integrals, self.degradations, draws)
-        return Samples(network_input(pixels, mask), poses, integrals, contrast)
+        inputs = network_input(pixels, mask)
+        behind = looks_from_behind(poses, self.reference.camera_from_patient)
+        inputs = torch.where(behind.to(inputs.device)[:, None, None, None], inputs.flip(-1), inputs)
+        target = where_behind(behind, poses, self.reference.pivot)
+        return Samples(inputs, target, poses, behind, integrals, contrast)
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]

@@ -22,8 +22,8 @@ from torch import Tensor
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.views import aim_point, bone_points
-from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, ReferenceView, save_regressor
+from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.training import losses
 from fluoro_reg.training.carm_range import CarmRange
 from fluoro_reg.training.draws import seeded_generator
@@ -146,7 +146,7 @@ class RegressorTraining:
         """The weighted sum that the pose answers for, and the doubt's negative log likelihood."""
         weights, reference = self.options.losses, self.maker.reference
         found = estimate.camera_from_patient
-        truth = samples.camera_from_patient.to(found.translation)
+        truth = samples.target.to(found.translation)
         pivot, radius = reference.pivot.to(found.translation), self.carm.source_to_detector_mm / 2
         total = torch.zeros(len(found.translation), device=found.translation.device)
         if weights.geodesic:
@@ -157,7 +157,8 @@ class RegressorTraining:
             points = self._points.to(found.translation)
             total = total + weights.landmarks * losses.projected_landmarks(found, truth, points, reference.intrinsics)
         if weights.image:
-            moving = self.maker.project(RigidTransform(found.rotation, found.translation), samples.bone_contrast)
+            seen = where_behind(samples.behind, found, reference.pivot)
+            moving = self.maker.project(seen, samples.bone_contrast)
             total = total + weights.image * losses.image_loss(moving, samples.integrals)
         return total.mean(), losses.negative_log_likelihood(estimate, truth, pivot).mean()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.regressor import PoseRegressor
+from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
 from fluoro_reg.training.samples import SampleMaker, Samples
@@ -53,12 +54,13 @@ class HeldBack:
 
     def _of_chunk(self, network: PoseRegressor, chunk: Samples) -> Float[Tensor, "batch 4"]:
         estimate = network(chunk.inputs)
-        found, true = estimate.camera_from_patient.to("cpu", torch.float64), chunk.camera_from_patient
-        mtre, in_plane = self.target_errors(found, true)
-        twist = camera_twist(found, true, self._maker.reference.pivot)
+        found, target = estimate.camera_from_patient.to("cpu", torch.float64), chunk.target
+        pivot = self._maker.reference.pivot
+        mtre, in_plane = self.target_errors(where_behind(chunk.behind, found, pivot), chunk.camera_from_patient)
+        twist = camera_twist(found, target, pivot)
         whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]
         inside = (whitened.square().sum((-2, -1)) < _INSIDE_95).double()
-        return torch.stack([mtre, in_plane, so3.angle(found.rotation.mT @ true.rotation), inside], dim=-1)
+        return torch.stack([mtre, in_plane, so3.angle(found.rotation.mT @ target.rotation), inside], dim=-1)
 
     def target_errors(
         self, found: RigidTransform, true: RigidTransform

@@ -7,7 +7,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, ReferenceView, RegressorOptions, save_regressor
-from fluoro_reg.regressor.predictor import turned_about_long_axis
+from fluoro_reg.regressor.behind import from_behind
 
 OFF = torch.tensor([12.0, 45.0, -10.0, 0.06, -0.05, 0.10], dtype=torch.float64)  # y is depth in this view
 
@@ -18,11 +18,11 @@ class Oracle(PosePredictor):
     def __init__(self, prediction: PosePrediction | None) -> None:
         self.prediction, self.asked = prediction, 0
 
-    def predict(self, image):
+    def predict(self, image, behind=False):
         self.asked += 1
         if self.prediction is None:
             raise InputError("the image shows nothing that the network knows")
-        return self.prediction
+        return (self.prediction, self.prediction.from_behind()) if behind else (self.prediction,)
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,8 @@ def test_the_pose_is_found_without_a_start(world, weights, method):
     assert "predict" in result.seconds
 
 
-def test_a_prediction_from_behind_is_turned_about(world, weights):
-    behind = turned_about_long_axis(world.truth, world.volume.centre_patient)
+def test_a_view_from_behind_is_found_where_the_mirror_image_is_seen_from_the_front(world, weights):
+    behind = from_behind(world.truth, world.volume.centre_patient)
     oracle = predicting(world, retract(behind, 0.5 * OFF, world.volume.centre_patient))
     result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), None)
     assert result.accepted, result.reason

@@ -1,4 +1,6 @@
-"""The predictor: other cameras see the same, the flip is a flip, and starts go where the covariance says."""
+"""The predictor: other cameras see the same, a mirror image is a view from behind, starts go where the covariance says."""
+
+import dataclasses
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, se3
 from fluoro_reg.geometry.pose_sampling import view_pose
 from fluoro_reg.regressor import PosePrediction, PosePredictor
-from fluoro_reg.regressor.predictor import turned_about_long_axis
+from fluoro_reg.regressor.behind import from_behind
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import Intensity, XrayImage
 
@@ -44,7 +46,7 @@ def test_the_same_view_through_another_camera_looks_the_same_to_the_network(volu
 
 
 def test_the_prediction_is_rigid_and_in_double_precision(volume, reference, predictor):
-    found = predictor.predict(xray(volume, reference.camera_from_patient, reference.intrinsics))
+    (found,) = predictor.predict(xray(volume, reference.camera_from_patient, reference.intrinsics))
     rotation = found.camera_from_patient.rotation
     assert rotation.dtype == torch.float64
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-12, rtol=0)
@@ -57,24 +59,24 @@ def test_an_image_beside_what_the_network_sees_is_refused(volume, reference, pre
         predictor.predict(xray(volume, reference.camera_from_patient, beside))
 
 
-def test_seen_from_behind(reference):
-    """PA for AP: the source on the other side of the pivot, which stays where it is in the image, the head still up."""
-    back = turned_about_long_axis(reference.camera_from_patient, reference.pivot)
-    expected = view_pose(reference.pivot, 180.0, 0.0, 0.0, 700.0)
-    torch.testing.assert_close(back.matrix(), expected.matrix(), atol=1e-9, rtol=0)
+def test_from_behind_is_what_the_network_makes_of_the_mirror_image(volume, reference, predictor):
+    image = xray(volume, view_pose(volume.centre_patient, 10.0, 5.0, 0.0, 700.0), reference.intrinsics)
+    front, behind = predictor.predict(image, behind=True)
+    (alone,) = predictor.predict(image)
+    (mirrored,) = predictor.predict(dataclasses.replace(image, pixels=image.pixels.flip(-1)))
+    torch.testing.assert_close(front.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=1e-3, rtol=1e-5)
+    expected = from_behind(mirrored.camera_from_patient, reference.pivot)
+    torch.testing.assert_close(behind.camera_from_patient.matrix(), expected.matrix(), atol=1e-3, rtol=1e-5)
+    assert not torch.allclose(mirrored.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=0.1)
 
 
 def test_neighbours_lie_along_the_widest_axes_of_the_covariance(reference):
     sd = torch.tensor([2.0, 30.0, 3.0, 0.20, 0.01, 0.10], dtype=torch.float64)  # 20, 1 and 10 mm at 100 mm from the pivot
     prediction = PosePrediction(reference.camera_from_patient, torch.diag(sd.square()), reference.pivot)
-    twists = se3.local(reference.camera_from_patient, prediction.neighbours(1.5, flipped=False), reference.pivot)
+    twists = se3.local(reference.camera_from_patient, prediction.neighbours(1.5), reference.pivot)
     assert len(twists) == 6
     for axis in (1, 3, 5):
         expected = torch.zeros(6, dtype=torch.float64)
         expected[axis] = 1.5 * sd[axis]
         reached = [min(float((twist - sign * expected).abs().max()) for twist in twists) for sign in (1, -1)]
         assert max(reached) < 1e-6
-    behind = turned_about_long_axis(reference.camera_from_patient, reference.pivot)
-    torch.testing.assert_close(prediction.likely(flipped=True)[1].matrix(), behind.matrix())
-    assert len(prediction.likely(flipped=False).translation) == 1
-    assert len(prediction.neighbours(1.0, flipped=True).translation) == 12

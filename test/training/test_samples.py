@@ -8,6 +8,7 @@ import torch
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.regressor.behind import from_behind
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.samples import SampleMaker, enough_bone, soft_and_bone
@@ -32,6 +33,22 @@ def test_the_pose_is_that_of_the_image(volume, carm):
     expected = project(make_renderer(volume, "cpu"), samples.camera_from_patient, maker.intrinsics)
     torch.testing.assert_close(samples.integrals, expected, atol=2e-2, rtol=2e-2)
     torch.testing.assert_close(maker.project(samples.camera_from_patient, samples.bone_contrast), samples.integrals)
+
+
+def test_views_from_behind_are_mirrored_and_aimed_at_from_the_front(volume, carm):
+    """Without degradations the input grows with the integrals, so that both can be compared pixel by pixel."""
+    nothing = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0)
+    clean = DegradationOptions(bone_contrast=(1, 1), density=(1, 1), gamma=(1, 1), **nothing)
+    maker = maker_of(volume, dataclasses.replace(carm, views=("AP", "PA")), clean)
+    samples = maker.batch(16, seed=1, number=0)
+    assert 2 < int(samples.behind.sum()) < 14
+    for n in range(16):
+        seen = samples.integrals[n].flip(-1) if samples.behind[n] else samples.integrals[n]
+        assert float(torch.corrcoef(torch.stack([samples.inputs[n, 0].flatten(), seen.flatten()]))[0, 1]) > 0.95
+        pose = samples.camera_from_patient[n]
+        expected = from_behind(pose, maker.reference.pivot) if samples.behind[n] else pose
+        torch.testing.assert_close(samples.target[n].matrix(), expected.matrix())
+        assert float(samples.target[n].rotation[2, 1]) > 0.5  # the optical axis runs to the back
 
 
 def test_a_batch_is_made_again_from_its_number(volume, carm):
