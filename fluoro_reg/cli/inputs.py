@@ -1,4 +1,4 @@
-"""What the subcommands read: a CT, an X-ray, a start; each a group of options and a function that reads it.
+"""What the subcommands read: a CT, an X-ray, further X-rays, a start; each a group of options and a function that reads it.
 
 Small files are read before the CT, which takes seconds, so that a mistyped pose is refused at once.
 """
@@ -16,7 +16,7 @@ from fluoro_reg.errors import InputError
 if TYPE_CHECKING:
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import RegistrationOptions
+    from fluoro_reg.registration import RegistrationOptions, View
     from fluoro_reg.xray.image import XrayImage
 
 SERIES_HELP = "Which DICOM series, when the folder holds several: its number in the list that the refusal prints, or its UID."
@@ -49,6 +49,21 @@ class XrayOptions:
         IntensityChoice.AUTO
     )
     frame: Annotated[int, typer.Option(min=0, metavar="N", help="Frame of a cine or page of a TIFF, from 0.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherOptions:
+    """Which other X-rays of the same patient, who has not moved."""
+
+    view: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="V.json",
+            help="A further X-ray of the same, unmoved patient, to be registered together with --image; repeatable. V.json "
+            "names its image and camera, and says by camera_from_first (4 x 4, mm) where its camera stood to that of --image, "
+            "in which the pose is given.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,31 @@ def read_image(options: XrayOptions) -> "XrayImage":
 
     camera = None if options.camera is None else read_camera(options.camera)
     return read_xray(options.image, camera, Intensity(options.intensity.value), options.frame)
+
+
+def read_views(xray: XrayOptions, further: FurtherOptions) -> "list[View]":
+    """The X-ray, whose camera is the reference, and the further ones."""
+    from fluoro_reg.evaluation.view_files import read_view
+    from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.registration import View
+
+    first = View(read_image(xray), RigidTransform.identity())
+    return [first, *(read_view(path) for path in further.view or [])]
+
+
+def check_together(further: FurtherOptions, registration: "RegistrationOptions") -> None:
+    """Refuses, for several X-rays, what would not be used."""
+    from fluoro_reg.registration.methods import load_method
+
+    if not further.view:
+        return
+    if registration.model:
+        raise InputError("weights find the start of a single X-ray; with --view leave --model out and give --initial P.json")
+    if "weights" in load_method(registration.method).needs:
+        raise InputError(
+            f"the method {registration.method} finds the start of a single X-ray by weights; with --view choose another method "
+            "and give --initial P.json"
+        )
 
 
 def read_start(options: StartOptions, registration: "RegistrationOptions") -> "RigidTransform | None":

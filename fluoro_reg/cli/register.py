@@ -1,4 +1,4 @@
-"""`fluoro-reg register`: one X-ray, one CT, a start; one pose with a verdict."""
+"""`fluoro-reg register`: one X-ray, or several of known relative geometry, one CT, a start; one pose with a verdict."""
 
 import math
 from pathlib import Path
@@ -10,26 +10,37 @@ from rich.panel import Panel
 
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import CTOptions, StartOptions, XrayOptions, read_image, read_start, read_volume
+from fluoro_reg.cli.inputs import (
+    CTOptions,
+    FurtherOptions,
+    StartOptions,
+    XrayOptions,
+    check_together,
+    read_start,
+    read_views,
+    read_volume,
+)
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.cli.recipe import RecipeOptions
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    import numpy as np
+    from jaxtyping import Float, UInt8
     from PIL.Image import Image
     from torch import Tensor
 
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import RegistrationResult
-    from fluoro_reg.xray.image import XrayImage
+    from fluoro_reg.registration import RegistrationResult, View
 
 NAME = "register"
+GAP_PX = 8  # between the pictures of an overlay
 EXAMPLES = (
     "Example:\n\n$ fluoro-reg register --ct ct_folder --image xray.png --camera camera.json --initial initial.json\n\n"
     "$ fluoro-reg register --ct ct_folder --image cine.dcm --frame 12 --camera camera.json --initial initial.json "
     "--overlay overlay.png --set gate.minimum_similarity=0.6 --json > pose.json\n\n"
+    "$ fluoro-reg register --ct ct_folder --image frontal.dcm --initial initial.json --view lateral.json\n\n"
     "Exit status: 0 accepted; 1 rejected, with the reason (the JSON is still printed); 2 unusable input."
 )
 
@@ -37,6 +48,7 @@ EXAMPLES = (
 def command(
     ct: CTOptions,
     xray: XrayOptions,
+    further: FurtherOptions,
     start: StartOptions,
     recipe: RecipeOptions,
     common: Common,
@@ -44,14 +56,16 @@ def command(
         Path | None,
         typer.Option(
             metavar="F.png",
-            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start.",
+            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start. With "
+            "--view all X-rays stand side by side in the one picture, that of --image on the left.",
         ),
     ] = None,
 ) -> int:
-    """Register one X-ray to a CT: camera_from_patient (mm), judged.
+    """Register one X-ray, or several together, to a CT: camera_from_patient (mm), judged.
 
     The pose is accepted only when every gate holds; otherwise the reason is given and nothing should use the pose. What --json
-    prints is itself a pose.json. Files are in mm; times in s.
+    prints is itself a pose.json. Files are in mm; times in s. With --view one pose must suit all X-rays, and each of them can
+    refuse it.
     """
     from fluoro_reg.registration import Registrar
 
@@ -59,33 +73,68 @@ def command(
     options = recipe.settings(common, start.model)
     if overlay is not None:
         check_writable(overlay, (".png",))
+    check_together(further, options)
     initial = read_start(start, options)
-    image = read_image(xray)
+    views = read_views(xray, further)
     volume = read_volume(ct, output)
     with output.doing("registering"):
-        result = Registrar(volume, options).register(image, initial)
+        registrar = Registrar(volume, options)
+        if len(views) == 1:
+            result = registrar.register(views[0].image, initial)
+        else:
+            assert initial is not None  # without weights there is no registration without a start
+            result = registrar.register_views(views, initial)
     if overlay is not None:
         if result.camera_from_patient is None:
             output.warn(f"{overlay.name} is not written: there is no pose to show")
         else:
-            pictured = _overlay(image, volume, result.camera_from_patient, result.initial_camera_from_patient)
+            pictured = _overlay(views, volume, result.camera_from_patient, result.initial_camera_from_patient)
             write_file(overlay, pictured.save)
-    output.show(result.to_json(), _verdict(result, volume.centre_patient))
+    names = [path.name for path in (xray.image, *(further.view or []))]
+    output.show(result.to_json(), _verdict(result, volume.centre_patient, _which_is_which(views, names)))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 
 
-def _overlay(image: "XrayImage", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None") -> "Image":
+def _overlay(views: "list[View]", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None") -> "Image":
+    """All views side by side; `found` and `initial` are poses in the first camera."""
     from PIL.Image import fromarray
 
     from fluoro_reg.rendering import make_renderer
     from fluoro_reg.rendering.overlay import bone_volume, overlay
 
     renderer = make_renderer(bone_volume(volume), "cpu")
-    return fromarray(overlay(image.pixels, renderer, found, image.intrinsics, initial))
+    pictures = []
+    for view in views:
+        here, before = (None if pose is None else view.camera_from_reference @ pose for pose in (found, initial))
+        assert here is not None
+        pictures.append(overlay(view.image.pixels, renderer, here, view.image.intrinsics, before))
+    return fromarray(_side_by_side(pictures))
 
 
-def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> Panel:
+def _side_by_side(pictures: "list[UInt8[np.ndarray, '_ _ 3']]") -> "UInt8[np.ndarray, 'height width 3']":
+    """Pixel for pixel, tops aligned; what is left over is black."""
+    import numpy as np
+
+    height = max(picture.shape[0] for picture in pictures)
+    columns = [np.pad(picture, ((0, height - picture.shape[0]), (0, GAP_PX), (0, 0))) for picture in pictures]
+    return np.concatenate(columns, axis=1)[:, :-GAP_PX]
+
+
+def _which_is_which(views: "list[View]", names: list[str]) -> list[str]:
+    """Which view is which, for people, who read "view 2" in a reason."""
+    from fluoro_reg.geometry import so3
+
+    turns = [math.degrees(float(so3.angle(view.camera_from_reference.rotation))) for view in views[1:]]
+    further = (f"{name}, turned by {turn:.1f} deg" for name, turn in zip(names[1:], turns, strict=True))
+    return [f"view {n}: {words}" for n, words in enumerate((names[0], *further), 1)]
+
+
+def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']", views: list[str]) -> Panel:
     lines: dict[str, object] = {"reason": result.reason, "outcome": result.outcome.value, "method": result.method}
+    together = len(views) > 1
+    if together:
+        lines["method"] = f"{result.method} in each view, then Levenberg-Marquardt on gradient NCC in all"
+        lines["views"] = [f"{len(views)}, registered together", *views]
     start, end = result.initial_camera_from_patient, result.camera_from_patient
     if start is not None and end is not None:
         lines["moved from the start"] = _motion(start, end, centre_patient)
@@ -97,7 +146,7 @@ def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']")
         best = max(other.similarity for other in result.alternatives)
         lines["other poses"] = f"{len(result.alternatives)}, the best with similarity {best:.3f}"
     judged = "" if result.intensity_confidence is None else f" (judged from the image, {result.intensity_confidence:.0%} sure)"
-    lines["X-ray"] = f"{result.intensity}{judged}"
+    lines["X-ray of that view" if together else "X-ray"] = f"{result.intensity}{judged}"
     lines["time"] = f"{result.elapsed_s:.2f} s, {result.n_renders} renderings, {result.device}"
     style, title = ("green", "ACCEPTED") if result.accepted else ("red", "REJECTED")
     return Panel(table_of(lines), title=escape(title), border_style=style, expand=False)

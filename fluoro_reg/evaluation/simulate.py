@@ -21,6 +21,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
 from fluoro_reg.evaluation.cases import RegistrationCase, name_of_ct, write_case, write_landmarks
 from fluoro_reg.evaluation.metal import Cylinder, k_wire, screw
+from fluoro_reg.evaluation.second_view import turned, write_second_view
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator, blank_xray
 from fluoro_reg.evaluation.truncation import truncated, write_volume
 from fluoro_reg.evaluation.views import SOURCE_TO_OBJECT_MM, aim_point, bone_points, carm_camera, random_view, targets_in_view
@@ -57,6 +58,13 @@ class CaseOptions:
         ("standard", "noisy", "mismatch", "collimated"), "taken in turn, after the bands", choices=CASE_VARIANTS
     )
     oblique_share: float = option(0.3, "share of oblique views", minimum=0, maximum=1)
+    second_view_deg: float = option(
+        0.0,
+        "the C-arm's turn about the patient to a second X-ray of each case; 0: none",
+        unit="deg",
+        minimum=-180,
+        maximum=180,
+    )
     seed: int = option(0, "makes the same cases again", minimum=0)
 
 
@@ -94,7 +102,8 @@ def simulate_cases(
     landmarks_patient: Float[Tensor, "n 3"] | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Writes `case_000` and on into a new folder and returns them; `progress` is called with (done, of).
+    """Writes `case_000` and on into a new folder and returns them; `progress` is called with (done, of). A second X-ray is
+    `image2.png`, and `view.json` about it.
 
     Without landmarks every case has its own: points in the bone that its image shows.
 
@@ -120,6 +129,10 @@ def simulate_cases(
         case = _case(scenes[variant], example, truth, landmarks_patient, generator)
         tools = _tools(variant, case.landmarks_patient, generator)
         write_case(case, simulators[variant].image(truth, whole.intrinsics, generator, tools))
+        if options.second_view_deg:
+            side = turned(case, options.second_view_deg)
+            noise = torch.Generator().manual_seed(options.seed + n)  # of its own: the cases are those without a second view
+            write_second_view(case, side, simulators[variant].image(side, whole.intrinsics, noise, tools))
         written.append(case.folder)
         if progress is not None:
             progress(n + 1, options.count)

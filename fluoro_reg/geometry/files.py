@@ -75,15 +75,26 @@ def read_pose(path: Path | str) -> RigidTransform:
         InputError: a missing or malformed entry, another unit than mm, or a matrix that is not a rigid motion.
     """
     path = Path(path)
-    content = read_json(path)
-    if "camera_from_patient" not in content:
-        raise InputError(f"{path.name} lacks 'camera_from_patient', a 4 x 4 matrix in mm")
+    return rigid_entry(read_json(path), "camera_from_patient", path.name)
+
+
+def rigid_entry(content: dict[str, Any], key: str, name: str) -> RigidTransform:
+    """The rigid motion under `key` of what `read_json` read from the file called `name`; mm, float64.
+
+    Raises:
+        InputError: a missing or malformed entry, another unit than mm, or a matrix that is not a rigid motion.
+    """
+    if key not in content:
+        raise InputError(f"{name} lacks '{key}', a 4 x 4 matrix in mm")
     if content.get("unit") != "mm":
-        raise InputError(f'{path.name} must say "unit": "mm", got {json.dumps(content.get("unit"))}; poses in files are in mm')
-    rows = content["camera_from_patient"]
+        raise InputError(f'{name} must say "unit": "mm", got {json.dumps(content.get("unit"))}; poses in files are in mm')
+    rows = content[key]
     if not _is_matrix_4x4(rows):
-        raise InputError(f"{path.name}: 'camera_from_patient' must be four rows of four numbers")
-    return RigidTransform.from_matrix(rows, f"'camera_from_patient' in {path.name}")
+        raise InputError(f"{name}: '{key}' must be four rows of four numbers")
+    try:
+        return RigidTransform.from_matrix(rows, f"'{key}' in {name}")
+    except OverflowError as error:
+        raise InputError(f"{name}: '{key}' holds a number that is too large") from error
 
 
 def write_pose(path: Path | str, camera_from_patient: RigidTransform) -> None:

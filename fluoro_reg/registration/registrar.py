@@ -70,8 +70,9 @@ class Registrar:
     def register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
         """The pose `reference_from_patient` that suits several X-rays of known relative geometry, judged in each of them.
 
-        Each view is searched and refined alone from the common start; what they find is refined together. Times, intensity and
-        scores are those of the view that the reason names.
+        Each view is searched and refined alone from the common start, by the method; what they find is refined together, always
+        by Levenberg-Marquardt on gradient NCC. Weights play no part. Times, intensity and scores are those of the view that the
+        reason names.
 
         Raises:
             InputError: no view.
@@ -243,11 +244,12 @@ class _Starts:
     def and_predicted(self, predictor: PosePredictor, image: XrayImage, options: PredictionOptions) -> "_Starts":
         """With what the network says of the image, after what was given."""
         try:
-            predictions = predictor.predict(image, options.behind)
+            prediction = predictor.predict(image)
         except InputError as error:
             return replace(self, reason=str(error))
-        around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
-        return _Starts([*self.searched, *(prediction.camera_from_patient for prediction in predictions)], around)
+        likely = prediction.likely(options.flipped)
+        around = [prediction.neighbours(options.spread, options.flipped)] if options.spread > 0 else []
+        return _Starts([*self.searched, *(likely[n] for n in range(len(likely.translation)))], around)
 
 
 @dataclass(frozen=True, slots=True)

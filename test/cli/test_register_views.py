@@ -1,0 +1,210 @@
+"""`fluoro-reg register --view`: several X-rays, one pose; and what is refused before the CT is read."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.geometry.files import read_pose, write_camera
+from fluoro_reg.rendering import make_renderer, project
+from fluoro_reg.rendering.overlay import bone_volume, pose_lines
+
+TURN_DEG = 75.0
+CAMERA = CameraIntrinsics(width=160, height=120, fx=430.0, fy=430.0, cx=79.5, cy=59.5)  # of another size than the first one
+
+
+@dataclass(frozen=True)
+class Second:
+    """The files of a second X-ray, and what is true of it."""
+
+    file: Path
+    camera_from_first: np.ndarray
+    side: RigidTransform
+
+    def changed(self, folder: Path, change: dict[str, object]) -> Path:
+        """The view.json with other entries (None: without them), elsewhere."""
+        here = {"image": str(self.file.parent / "side.npy"), "camera": str(self.file.parent / "side_camera.json")}
+        content = {**json.loads(self.file.read_text()), **here, **change}
+        path = folder / "lateral.json"
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+        return path
+
+
+@pytest.fixture(scope="module")
+def second(view, tmp_path_factory) -> Second:
+    """The patient turned by 75 degrees about the long axis through the CT's centre, in plain matrices."""
+    folder = tmp_path_factory.mktemp("second")
+    volume = read_ct(view.ct)
+    centre, angle = volume.centre_patient.numpy(), math.radians(TURN_DEG)
+    turn, there, back = np.eye(4), np.eye(4), np.eye(4)
+    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    there[:3, 3], back[:3, 3] = centre, -centre
+    first = np.array(json.loads(view.pose.read_text())["camera_from_patient"])
+    side = first @ there @ turn @ back
+    camera_from_first = side @ np.linalg.inv(first)
+    pose = RigidTransform.from_matrix(side)
+    np.save(folder / "side.npy", project(make_renderer(volume, "cpu"), pose, CAMERA).numpy())
+    write_camera(folder / "side_camera.json", CAMERA)
+    content = {"image": "side.npy", "camera": "side_camera.json", "unit": "mm", "camera_from_first": camera_from_first.tolist()}
+    (folder / "side.json").write_text(json.dumps(content))
+    return Second(folder / "side.json", camera_from_first, pose)
+
+
+@pytest.fixture(scope="module")
+def start(view, tmp_path_factory) -> Path:
+    """8 mm and 2 degrees off, most of it in depth."""
+    angle = math.radians(2)
+    step = np.eye(4)
+    step[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    step[:3, 3] = [3, -2, 7]
+    pose = step @ np.array(json.loads(view.pose.read_text())["camera_from_patient"])
+    path = tmp_path_factory.mktemp("start") / "initial.json"
+    path.write_text(json.dumps({"camera_from_patient": pose.tolist(), "unit": "mm"}))
+    return path
+
+
+def errors(answer: dict, truth: Path, points_patient: torch.Tensor):
+    return target_registration_errors(
+        RigidTransform.from_matrix(answer["camera_from_patient"]), read_pose(truth), points_patient
+    )
+
+
+def around(view) -> torch.Tensor:
+    """Points 50 mm about the CT's centre."""
+    return read_ct(view.ct).centre_patient + 50 * torch.cat([torch.eye(3), -torch.eye(3)]).double()
+
+
+def test_two_views_give_the_pose_of_the_first_camera_in_the_same_json(cli, view, second, start):
+    alone = cli("register", *view.arguments(initial=start), "--json").json()
+    finished = cli("register", *view.arguments(initial=start), "--view", second.file, "--json")
+    assert finished.status == 0, finished
+    answer = finished.json()
+    assert list(answer) == list(alone)
+    assert {key: type(value) for key, value in answer.items()} == {key: type(value) for key, value in alone.items()}
+    assert (answer["accepted"], answer["method"]) == (True, "lm-gradient-ncc")
+    assert np.allclose(answer["initial_camera_from_patient"], read_pose(start).matrix())
+    assert errors(answer, view.pose, around(view)).mtre_mm < 0.5
+    local = cli("register", *view.arguments(initial=start), "--view", second.file, "--method", "lm-local", "--json").json()
+    assert (local["accepted"], local["method"]) == (True, "lm-local")
+    assert local["n_renders"] < answer["n_renders"], "the method decides how each view is searched"
+
+
+def test_people_are_told_the_views_and_which_one_refused(cli, view, second, tmp_path):
+    finished = cli("register", *view.arguments(), "--view", second.file)
+    assert finished.status == 0
+    for words in ("ACCEPTED", "2, registered together", "view 1: image.npy", "view 2: side.json, turned by 75.0 deg"):
+        assert words in finished.out
+    np.save(tmp_path / "blank.npy", np.full((120, 160), 7.0, dtype=np.float32))
+    blank = second.changed(tmp_path, {"image": "blank.npy"})
+    finished = cli("register", *view.arguments(), "--view", second.file, "--view", blank)
+    assert finished.status == 1
+    assert "REJECTED" in finished.out
+    assert "3, registered together" in finished.out
+    assert "reason" in finished.out and "view 3: the image" in finished.out
+
+
+def test_the_overlay_shows_all_views_side_by_side(cli, view, second, tmp_path):
+    finished = cli("register", *view.arguments(), "--view", second.file, "--overlay", tmp_path / "overlay.png", "--json")
+    assert finished.status == 0
+    with Image.open(tmp_path / "overlay.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape == (128, 128 + 8 + 160, 3)
+    side = pixels[:120, 136:]
+    green = side[..., 1] - side[..., 0] > 60
+    lines = pose_lines(make_renderer(bone_volume(read_ct(view.ct)), "cpu"), second.side, CAMERA) > 0.5
+    assert green.sum() > 100
+    assert (green & lines).sum() > 0.9 * lines.sum()
+    assert not pixels[:, 128:136].any() and not pixels[120:, 136:].any()
+
+
+def test_a_simulated_pair_tells_the_depth(cli, view, tmp_path):
+    """X-rays that the registration's renderer did not make; the first one is the same with and without a second one."""
+    kind = ("--cases", 1, "--size", 128, "--set", "oblique_share=0", "--json")
+    for name, more in (("pair", ("--set", "second_view_deg=60")), ("single", ())):
+        assert cli("simulate", "--ct", view.ct, "--out", tmp_path / name, *kind, *more).status == 0
+    case, single = tmp_path / "pair" / "case_000", tmp_path / "single" / "case_000"
+    assert (case / "image.png").read_bytes() == (single / "image.png").read_bytes()
+    assert not (single / "view.json").exists()
+    rotation = np.array(json.loads((case / "view.json").read_text())["camera_from_first"])[:3, :3]
+    assert math.degrees(math.acos((np.trace(rotation) - 1) / 2)) == pytest.approx(60)
+    files = {"image": case / "image.png", "camera": case / "camera.json", "initial": case / "initial.json"}
+    points = torch.tensor(json.loads((case / "landmarks.json").read_text())["points_patient_mm"]).double()
+    depth_mm = []
+    for more in ((), ("--view", case / "view.json")):
+        finished = cli("register", *view.arguments(**files), *more, "--intensity", "transmitted", "--json")
+        assert finished.status == 0, finished
+        depth_mm.append(errors(finished.json(), case / "truth.json", points).depth_mm)
+    assert depth_mm[1] < depth_mm[0] / 2
+
+
+IDENTITY = np.eye(4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": None}, "lateral.json: missing image"),
+        ({"image": "absent.png"}, "lateral.json: cannot read absent.png"),
+        ({"image": 5.5}, "cannot read 5.5"),
+        ({"image": ["side.npy"]}, "'image' must be of type str"),
+        ({"camera": None}, "lateral.json: side.npy has no geometry"),
+        ({"camera": "absent.json"}, "lateral.json: cannot read absent.json"),
+        ({"camera_from_first": None}, "lateral.json lacks 'camera_from_first'"),
+        ({"camera_from_first": IDENTITY[:3]}, "'camera_from_first' must be four rows"),
+        ({"camera_from_first": np.diag([2.0, 2, 2, 1]).tolist()}, "'camera_from_first' in lateral.json is not rigid"),
+        ({"camera_from_first": np.diag([1.0, 1, -1, 1]).tolist()}, "reflection"),
+        ({"camera_from_first": np.diag([1.0, 1, float("nan"), 1]).tolist()}, "NaN"),
+        ({"camera_from_first": [[10**400, 0, 0, 0], *IDENTITY[1:]]}, "too large"),
+        ({"camera_from_first": np.eye(4)[::-1].tolist()}, "last row"),
+        ({"unit": None}, 'lateral.json must say "unit": "mm"'),
+        ({"unit": "m"}, 'lateral.json must say "unit": "mm", got "m"'),
+        ({"intensity": "dark"}, "'intensity' must be one of transmitted, attenuation, auto"),
+        ({"frame": -1}, "'frame' must lie in 0"),
+        ({"frame": 1.5}, "'frame' must be of type int"),
+        ({"frame": 4}, "lateral.json: "),
+        ({"fram": 1}, "unknown key 'fram'; did you mean 'frame'?"),
+    ],
+)
+def test_a_view_file_that_cannot_be_used_is_refused_before_the_ct_is_read(cli, view, second, tmp_path, change, said):
+    wrong = second.changed(tmp_path, change)
+    finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", wrong, "--json")
+    assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert said in finished.err
+    assert str(tmp_path) not in finished.err
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "lateral.json is not valid JSON"), ("[]", "object")])
+def test_a_view_file_that_is_no_json_object(cli, view, tmp_path, content, said):
+    (tmp_path / "lateral.json").write_text(content)
+    finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", tmp_path / "lateral.json")
+    assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert said in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "w.safetensors"], "with --view leave --model out"),
+        (["--set", "model=w.safetensors"], "with --view leave --model out"),
+        (["--method", "regressor-lm"], "the method regressor-lm finds the start of a single X-ray by weights"),
+        (["--method", "diffpose"], "choose another method and give --initial"),
+    ],
+)
+def test_weights_are_refused_since_they_would_not_be_used(cli, view, second, tmp_path, arguments, said):
+    finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", second.file, *arguments)
+    assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert said in finished.err
+
+
+def test_several_views_need_a_start_too(cli, view, second):
+    finished = cli("register", *view.arguments(initial=None), "--view", second.file)
+    assert (finished.status, finished.out) == (2, "")
+    assert "--initial" in finished.err
