@@ -244,12 +244,11 @@ class _Starts:
     def and_predicted(self, predictor: PosePredictor, image: XrayImage, options: PredictionOptions) -> "_Starts":
         """With what the network says of the image, after what was given."""
         try:
-            prediction = predictor.predict(image)
+            predictions = predictor.predict(image, options.behind)
         except InputError as error:
             return replace(self, reason=str(error))
-        likely = prediction.likely(options.flipped)
-        around = [prediction.neighbours(options.spread, options.flipped)] if options.spread > 0 else []
-        return _Starts([*self.searched, *(likely[n] for n in range(len(likely.translation)))], around)
+        around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
+        return _Starts([*self.searched, *(prediction.camera_from_patient for prediction in predictions)], around)
 
 
 @dataclass(frozen=True, slots=True)
