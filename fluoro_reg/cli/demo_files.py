@@ -1,6 +1,7 @@
 """What the demo leaves in its folder besides the scene: enough to understand it and to run it again.
 
-demo.json (program, versions)  configuration.yaml  node.yaml  ct/  recording/  *.log  frames.json  summary.json  report.html
+demo.json (program, versions)  configuration.yaml  node.yaml  phantom_regressor.safetensors (where it knows the phantom)
+    ct/  recording/  *.log  frames.json  summary.json  report.html
     overlay.png (the first frame with the CT's bone edges: at the start, and at the pose found)
 """
 
@@ -17,7 +18,8 @@ from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.demo import DemoOptions, DemoScene, DemoTruth, FrameRecord
-from fluoro_reg.evaluation.demo_pictures import StartPose, before_and_after, paint
+from fluoro_reg.evaluation.demo_pictures import before_and_after, paint
+from fluoro_reg.evaluation.demo_start import PHANTOM_WEIGHTS, given_start, predicted_start
 from fluoro_reg.evaluation.environment import versions
 from fluoro_reg.evaluation.report import Circumstances, DemoReport, demo_html
 
@@ -25,7 +27,7 @@ MARK = "demo.json"
 SETTINGS = (MARK, "configuration.yaml", "node.yaml")
 LOGS = ("node.log", "listener.log", "player.log")
 ANSWERS = ("frames.json", "summary.json", "report.html", "overlay.png")
-WRITTEN = (*SETTINGS, "ct", "recording", *LOGS, *ANSWERS)
+WRITTEN = (*SETTINGS, PHANTOM_WEIGHTS, "ct", "recording", *LOGS, *ANSWERS)
 PACKAGES = ("torch", "numpy", "numba", "scipy", "pydicom", "rosbags", "ros-rclpy")
 
 COMMANDS = """\
@@ -38,7 +40,7 @@ tf_listener --child patient
 bag_player recording/bag --await /tf --answers /registration_node/result
 
 # the same frames through the same tracker without ROS
-fluoro-reg replay recording/bag --ct ct --initial recording/initial.json --intensity transmitted"""
+fluoro-reg replay recording/bag --ct ct {start} --intensity transmitted"""
 
 
 def prepare(folder: Path, options: DemoOptions) -> None:
@@ -66,10 +68,11 @@ def prepare(folder: Path, options: DemoOptions) -> None:
 
 def write_node_parameters(folder: Path, scene: DemoScene, options: DemoOptions) -> None:
     """A parameters file as a user would write it; paths are relative to the folder, in which the node runs."""
+    start = {} if options.registration.model else {"initial.path": str(scene.recording.initial.relative_to(folder))}
     parameters = {
         "autostart": True,
         "ct.path": str(scene.ct.relative_to(folder)),
-        "initial.path": str(scene.recording.initial.relative_to(folder)),
+        **start,
         "intensity": "transmitted",
         "qos.image": "reliable",
         **to_mapping(options.registration),
@@ -100,14 +103,19 @@ class Outcome:
     shortcomings: list[str]
 
 
-def write_report(folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outcome, topics: dict[str, str]) -> None:
+def write_report(
+    folder: Path, scene: DemoScene, truth: DemoTruth, outcome: Outcome, options: DemoOptions, topics: dict[str, str]
+) -> None:
     """report.html and overlay.png."""
-    first = next(pose for pose in truth.poses.values() if pose is not None)
-    start = StartPose.read(scene, first, truth.points_patient)
-    pictures = paint(read_ct(scene.ct), scene, start, outcome.records)
+    model, volume = options.registration.model, read_ct(scene.ct)
+    start = predicted_start(volume, scene, truth, folder / model) if model else given_start(scene, truth)
+    pictures = paint(volume, scene, start, outcome.records)
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
     seed = yaml.safe_load(configuration)["recording"]["seed"]
-    about = Circumstances(COMMANDS.format(**topics), configuration, versions(PACKAGES), len(truth.points_patient), seed)
+    words = f"--model {model}" if model else "--initial recording/initial.json"
+    about = Circumstances(
+        COMMANDS.format(start=words, **topics), configuration, versions(PACKAGES), len(truth.points_patient), seed
+    )
     report = DemoReport(outcome.records, outcome.summary, outcome.shortcomings, pictures, about)
     _write(folder / "report.html", demo_html(report))
     before_and_after(pictures).save(folder / "overlay.png", optimize=True)

@@ -23,6 +23,7 @@ from fluoro_reg.evaluation.demo import (
     shortcomings,
     summary,
 )
+from fluoro_reg.evaluation.demo_start import with_weights
 from fluoro_reg.registration.methods import load_method
 from fluoro_reg.rendering import resolve_device
 
@@ -47,10 +48,12 @@ def run_demo(folder: Path, options: DemoOptions, screen: DemoScreen) -> Outcome:
         ct = make_phantom(folder, options)
     with screen.step(f"a rosbag2 of a moving C-arm, {options.recording.frames} X-rays", options.recording.frames) as progress:
         scene = make_recording(ct, options, progress)
+    options = with_weights(folder, ct, options)
     write_node_parameters(folder, scene, options)
     watch = Watch(DemoTruth.read(scene.recording))
     with ros_processes(folder) as processes:
-        with screen.step("registration_node and tf_listener, as processes of their own"):
+        start = "no start given" if options.registration.model else "a start given"
+        with screen.step(f"registration_node, {start}, and tf_listener, each a process"):
             start_node_and_listener(processes)
         processes.start(PLAYER, "player", "recording/bag", "--wait", "120", "--await", "/tf", "--answers", RESULT_TOPIC)
         with screen.frames(options.recording.frames) as show:
@@ -60,7 +63,7 @@ def run_demo(folder: Path, options: DemoOptions, screen: DemoScreen) -> Outcome:
     write_answers(folder, outcome.records, outcome.summary)
     screen.pause()
     with screen.step("the report"):
-        write_report(folder, scene, watch.truth, outcome, TOPICS)
+        write_report(folder, scene, watch.truth, outcome, options, TOPICS)
     return outcome
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.config import section
+from fluoro_reg.config import option, section
 from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu, phantom_landmarks
 from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.evaluation.bag import read_bag_truth
@@ -38,6 +38,7 @@ class DemoOptions:
     phantom: PhantomOptions = section(PhantomOptions)
     recording: BagOptions = section(BagOptions)
     registration: RegistrationOptions = section(RegistrationOptions)
+    given_start: bool = option(False, "begin at a pose beside the true one, also where weights would find one in the image")
 
 
 def blank_frames(frames: int) -> tuple[int, ...]:

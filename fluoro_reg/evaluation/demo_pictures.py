@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.bag import read_frames
 from fluoro_reg.evaluation.demo import DemoScene, FrameRecord
-from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.evaluation.demo_start import StartPose
 from fluoro_reg.evaluation.pictures import edges_picture, xray_picture
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.geometry.files import read_pose
 from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.overlay import OTHER_COLOUR, POSE_COLOUR, bone_volume
 from fluoro_reg.rendering.renderer import AbstractRenderer
@@ -36,25 +34,11 @@ class FramePicture:
 
 @dataclass(frozen=True, slots=True)
 class DemoPictures:
-    """One picture a frame, in order; the edges at the start, on the first frame, with the start's error."""
+    """One picture a frame, in order; the edges at the start, on the first frame, and words for it."""
 
     frames: list[FramePicture]
     start_edges: bytes
-    start_mtre_mm: float
-
-
-@dataclass(frozen=True, slots=True)
-class StartPose:
-    """Where the node was told to begin, and how far that is from the truth of the first frame."""
-
-    camera_from_patient: RigidTransform
-    mtre_mm: float
-
-    @staticmethod
-    def read(scene: DemoScene, truth: RigidTransform, points_patient: Float[torch.Tensor, "n 3"]) -> "StartPose":
-        """From the recording's initial.json."""
-        start = read_pose(scene.recording.initial)
-        return StartPose(start, target_registration_errors(start, truth, points_patient).mtre_mm)
+    start_words: str
 
 
 def paint(volume: CTVolume, scene: DemoScene, start: StartPose, records: Sequence[FrameRecord]) -> DemoPictures:
@@ -68,7 +52,7 @@ def paint(volume: CTVolume, scene: DemoScene, start: StartPose, records: Sequenc
         ]
         frames = [job.result() for job in jobs]
     camera = intrinsics_from_message(messages[0][1])
-    return DemoPictures(frames, edges_picture(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.mtre_mm)
+    return DemoPictures(frames, edges_picture(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.words)
 
 
 def before_and_after(pictures: DemoPictures) -> Image.Image:

@@ -97,7 +97,7 @@ def _stills(report: DemoReport) -> str:
     pictures, first = report.pictures, report.records[0]
     xray, edges, start_edges = (pictures.frames[0].xray, pictures.frames[0].edges, pictures.start_edges)
     start = [("X-ray", xray), ("bone edges", start_edges)]
-    figures = [figure(start, "The start", f"{pictures.start_mtre_mm:.1f} mm from the truth")]
+    figures = [figure(start, "The start", pictures.start_words)]
     if first.errors is not None:
         found = [("X-ray", xray), *([("bone edges", edges)] if edges else [])]
         figures.append(figure(found, "The pose found", f"{first.errors.mtre_mm:.2f} mm from the truth"))

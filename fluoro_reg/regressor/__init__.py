@@ -5,7 +5,7 @@ registration, a few mm and degrees off, with a covariance that says how far to s
 """
 
 from fluoro_reg.regressor.backbones import BACKBONES
-from fluoro_reg.regressor.checkpoint import load_regressor, save_regressor
+from fluoro_reg.regressor.checkpoint import load_regressor, save_regressor, trained_for
 from fluoro_reg.regressor.heads import HEADS, ReferenceView
 from fluoro_reg.regressor.network import PoseEstimate, PoseRegressor, RegressorOptions
 from fluoro_reg.regressor.predictor import PosePrediction, PosePredictor
@@ -21,4 +21,5 @@ __all__ = [
     "RegressorOptions",
     "load_regressor",
     "save_regressor",
+    "trained_for",
 ]

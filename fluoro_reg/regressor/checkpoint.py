@@ -64,6 +64,16 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     return network.eval()
 
 
+def trained_for(path: Path | str, volume: CTVolume) -> bool:
+    """Whether the weights are those of this CT.
+
+    Raises:
+        InputError: as `check_weights`.
+    """
+    _, header = _read(path)
+    return bool(header.get("ct_fingerprint") == volume.fingerprint)
+
+
 def check_weights(path: Path | str) -> None:
     """Refuses what is wrong with weights whatever the CT is.
 

@@ -19,6 +19,21 @@ needs_ros = pytest.mark.skipif(
 @pytest.mark.ros
 @pytest.mark.slow
 @needs_ros
+def test_without_a_given_start(cli, tmp_path):
+    """The default phantom: the shipped weights know it, so that the node is told nothing but the CT."""
+    out = tmp_path / "demo"
+    run = cli("demo", "--out", out, "--frames", "6", "--json")
+    assert run.status == 0, run.err
+    assert (run.json()["accepted"], run.json()["rejected"]) == (3, 3)
+    parameters = yaml.safe_load((out / "node.yaml").read_text())["registration_node"]["ros__parameters"]
+    assert parameters["model"] == "phantom_regressor.safetensors" and "initial.path" not in parameters
+    assert "registration_node, no start given" in run.err
+    assert "found by the network in the image alone" in (out / "report.html").read_text()
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@needs_ros
 def test_the_whole_chain(cli, tmp_path):
     out = tmp_path / "demo"
     run = cli("demo", "--out", out, "--frames", "6", "--json", "--set", "phantom.spacing_mm=[3.0,3.0,3.0]")
@@ -40,6 +55,7 @@ def test_the_whole_chain(cli, tmp_path):
     assert "The patient is on tf2: 3 of 6 frames located, 3 blank ones turned away" in report
     settings = yaml.safe_load((out / "configuration.yaml").read_text())
     assert settings["recording"]["frames"] == 6
+    assert "given, 10.0 mm from the truth" in report
     assert str(tmp_path) not in report + (out / "node.yaml").read_text() + (out / "demo.json").read_text()
 
 

@@ -47,7 +47,7 @@ def report():
     records = [record(index) for index in range(8)]
     frames = [FramePicture(webp(), webp() if r.accepted else None) for r in records]
     about = Circumstances("fluoro-reg demo --out <DIR>", "a: <b>", {"torch": "2.0 <x>"}, 19, 7)
-    return DemoReport(records, summary(records, 6), [], DemoPictures(frames, webp(), 10.0), about)
+    return DemoReport(records, summary(records, 6), [], DemoPictures(frames, webp(), "given, 10.0 mm from the truth"), about)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_colours_of_the_plots_are_those_of_the_style_sheet(page):
 def test_a_demo_without_any_pose_still_has_its_report(report):
     records = [FrameRecord(n, n + 1, n in BLANK, False, "no_answer", "the node gave no answer") for n in range(8)]
     frames = [FramePicture(webp(), None)] * 8
-    pictures = DemoPictures(frames, webp(), 10.0)
+    pictures = DemoPictures(frames, webp(), "given, 10.0 mm from the truth")
     page = demo_html(DemoReport(records, summary(records, 0), ["no frame was accepted"], pictures, report.circumstances))
     assert "<b>none</b><span>median true 3-D error" in page
 
