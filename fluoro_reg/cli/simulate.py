@@ -43,6 +43,13 @@ class KindOptions:
         Path | None,
         typer.Option(metavar="L.json", help="landmarks.json, patient mm, for the mTRE. Default: points of bone in the view."),
     ] = None
+    range: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C.yaml",
+            help="Cases: carm.yaml, the range of views, as for 'train regressor'. Default: about AP, three in ten oblique.",
+        ),
+    ] = None
 
     def settings(self, common: Common) -> "CaseOptions | BagOptions":
         """The settings of one kind or the other, layered.
@@ -60,8 +67,10 @@ class KindOptions:
                 raise InputError("--frames belongs to a bag; add --bag, or use --cases N")
             bands = None if self.start_mm is None else [self.start_mm]
             return common.settings(CaseOptions, {**typed, "count": self.cases, "start_mm": bands})
-        if self.cases is not None or self.start_mm is not None:
-            raise InputError("--cases and --start-mm belong to case folders; for a bag use --frames N and --set start_mm=MM")
+        if any(given is not None for given in (self.cases, self.start_mm, self.range)):
+            raise InputError(
+                "--cases, --start-mm and --range belong to case folders; for a bag use --frames N and --set start_mm=MM"
+            )
         return common.settings(BagOptions, {**typed, "frames": self.frames})
 
 
@@ -77,12 +86,15 @@ def command(
     image.png (16 bit, transmitted), camera.json, initial.json, truth.json, landmarks.json (mm) and case.json; a bag comes with
     truth.json (a pose a stamp), initial.json, camera.json and landmarks.json beside it.
     """
+    from fluoro_reg.config import from_mapping, load_yaml
+    from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.evaluation.cases import read_landmarks
     from fluoro_reg.evaluation.simulate import BagOptions, simulate_bag, simulate_cases
 
     output = Output(common.json)
     options = kind.settings(common)
     landmarks = None if kind.landmarks is None else read_landmarks(kind.landmarks)
+    carm = None if kind.range is None else from_mapping(CarmRange, load_yaml(kind.range), kind.range.name)
     answer: dict[str, Any] = {"out": out.name}
     with output.progress() as progress:
         task = progress.add_task("X-rays", total=None)
@@ -99,7 +111,7 @@ def command(
                 "truth": files.truth.name,
             }
         else:
-            answer["cases"] = [folder.name for folder in simulate_cases(ct, out, options, landmarks, advance)]
+            answer["cases"] = [folder.name for folder in simulate_cases(ct, out, options, landmarks, advance, carm)]
     shown = {**answer, "cases": len(answer["cases"])} if "cases" in answer else answer
     output.show(answer, table_of(shown))
     return ExitStatus.ACCEPTED

@@ -61,7 +61,7 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     """
     from fluoro_reg.config import from_mapping, load_yaml
     from fluoro_reg.rendering import resolve_device
-    from fluoro_reg.training.carm_range import CarmRange
+    from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.training.report import write_report
     from fluoro_reg.training.trainer import RegressorTraining
 

@@ -19,12 +19,22 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
+from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.evaluation.cases import RegistrationCase, name_of_ct, write_case, write_landmarks
 from fluoro_reg.evaluation.metal import Cylinder, k_wire, screw
 from fluoro_reg.evaluation.second_view import turned, write_second_view
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator, blank_xray
 from fluoro_reg.evaluation.truncation import truncated, write_volume
-from fluoro_reg.evaluation.views import SOURCE_TO_OBJECT_MM, aim_point, bone_points, carm_camera, random_view, targets_in_view
+from fluoro_reg.evaluation.views import (
+    BONE_SAMPLES,
+    SOURCE_TO_OBJECT_MM,
+    TARGETS,
+    aim_point,
+    bone_points,
+    carm_camera,
+    random_view,
+    targets_in_view,
+)
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.files import write_camera, write_pose
 from fluoro_reg.geometry.pose_sampling import ap_pose, perturb_to_mtre, smooth_motion
@@ -42,7 +52,6 @@ VARIANTS = {
 TRUNCATED = "truncated"  # the standard machine, but what is registered is a part of the CT
 CASE_VARIANTS = (*VARIANTS, TRUNCATED)
 _WITH_TOOLS = ("instruments",)
-_BONE_SAMPLES, _TARGETS = 4000, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +110,13 @@ def simulate_cases(
     options: CaseOptions,
     landmarks_patient: Float[Tensor, "n 3"] | None = None,
     progress: Progress | None = None,
+    carm: CarmRange | None = None,
 ) -> list[Path]:
     """Writes `case_000` and on into a new folder and returns them; `progress` is called with (done, of). A second X-ray is
     `image2.png`, and `view.json` about it.
 
-    Without landmarks every case has its own: points in the bone that its image shows.
+    Without landmarks every case has its own: points in the bone that its image shows. With a range of the C-arm, views and
+    camera are its own.
 
     Raises:
         InputError: an unusable CT or option, or a folder that holds something already.
@@ -113,9 +124,10 @@ def simulate_cases(
     _check(options)
     folder, volume = _new_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
-    bone = bone_points(volume, _BONE_SAMPLES, generator)
+    bone = bone_points(volume, BONE_SAMPLES, generator)
     aim = aim_point(volume, bone)
-    whole = _Scene(volume, bone, carm_camera(options.size_px), Path(ct), name_of_ct(ct))
+    camera = carm_camera(options.size_px) if carm is None else carm.camera(options.size_px)
+    whole = _Scene(volume, bone, camera, Path(ct), name_of_ct(ct))
     scenes = dict.fromkeys(options.variants, whole)
     if TRUNCATED in scenes:
         scenes[TRUNCATED] = _truncated_scene(whole, aim, folder / "ct_truncated.nii.gz", generator)
@@ -124,7 +136,7 @@ def simulate_cases(
     for n in range(options.count):
         band = options.start_mm[n % len(options.start_mm)]
         variant = options.variants[n // len(options.start_mm) % len(options.variants)]
-        truth = random_view(aim, options.oblique_share, generator)
+        truth = random_view(aim, options.oblique_share, generator) if carm is None else carm.sample(aim, 1, generator)[0]
         example = _Example(folder / f"case_{n:03d}", variant, band)
         case = _case(scenes[variant], example, truth, landmarks_patient, generator)
         tools = _tools(variant, case.landmarks_patient, generator)
@@ -153,13 +165,13 @@ def simulate_bag(
     """
     folder, volume = _new_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
-    bone, intrinsics = bone_points(volume, _BONE_SAMPLES, generator), carm_camera(options.size_px)
+    bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px)
     aim = aim_point(volume, bone)
     first = ap_pose(aim, SOURCE_TO_OBJECT_MM)
     amplitude = (options.motion_mm, radians(options.motion_deg))
     poses = smooth_motion(first, options.frames, aim, amplitude, generator)
     if landmarks_patient is None:
-        landmarks_patient = targets_in_view(bone, first, intrinsics, _TARGETS)
+        landmarks_patient = targets_in_view(bone, first, intrinsics, TARGETS)
     initial = perturb_to_mtre(first, landmarks_patient, options.start_mm, volume.centre_patient, generator)
     tools = _tools(options.variant, landmarks_patient, generator)
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
@@ -229,7 +241,7 @@ def _check(options: CaseOptions) -> None:
 def _truncated_scene(whole: _Scene, aim_patient: Float[Tensor, "3"], path: Path, generator: torch.Generator) -> _Scene:
     """The part of the CT that is registered, written to a file; its bone alone has target points."""
     part = truncated(whole.volume, aim_patient)
-    bone = bone_points(part, _BONE_SAMPLES, generator)
+    bone = bone_points(part, BONE_SAMPLES, generator)
     return replace(whole, volume=part, bone_patient=bone, ct=write_volume(path, part))
 
 
@@ -241,7 +253,7 @@ def _case(
     generator: torch.Generator,
 ) -> RegistrationCase:
     if landmarks_patient is None:
-        landmarks_patient = targets_in_view(scene.bone_patient, truth, scene.intrinsics, _TARGETS)
+        landmarks_patient = targets_in_view(scene.bone_patient, truth, scene.intrinsics, TARGETS)
     low, high = example.start_band_mm
     start_mm = low + (high - low) * torch.rand(1, generator=generator).item()
     return RegistrationCase(

@@ -18,6 +18,7 @@ from fluoro_reg.geometry.pose_sampling import view_pose
 
 SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM, DETECTOR_MM = 1020.0, 700.0, 300.0  # a mobile C-arm with a 30 cm detector
 FIELD_MM = DETECTOR_MM * SOURCE_TO_OBJECT_MM / SOURCE_TO_DETECTOR_MM  # what of the patient it sees
+BONE_SAMPLES, TARGETS = 4000, 40  # points of bone to choose from, and how many of those in view are landmarks
 _BONE_HU = 300.0
 _FEWEST_TARGETS = 4
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.regressor.behind import looks_from_behind, where_behind
 from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.regressor.image_input import network_input
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
-from fluoro_reg.training.carm_range import CarmRange
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.draws import Draws, seeded_generator
 

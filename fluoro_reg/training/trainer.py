@@ -21,11 +21,11 @@ from torch import Tensor
 
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.evaluation.views import aim_point, bone_points
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, ReferenceView, save_regressor
 from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.training import losses
-from fluoro_reg.training.carm_range import CarmRange
 from fluoro_reg.training.draws import seeded_generator
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.prefetch import Prefetched

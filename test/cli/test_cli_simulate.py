@@ -22,6 +22,19 @@ def test_cases_are_complete_folders(cli, view, tmp_path):
             assert (folder / file).is_file()
 
 
+def test_views_are_those_of_a_given_range(cli, view, tmp_path):
+    """Nearly lateral, from far away, on a small detector: nothing that the default range holds."""
+    angles = "primary_deg: [80, 90]\nsecondary_deg: [-5, 5]\nroll_deg: [-5, 5]\n"
+    aims = "left_mm: [0, 0]\nback_mm: [0, 0]\nup_mm: [0, 0]\nsource_to_object_mm: [900, 900]\n"
+    (tmp_path / "carm.yaml").write_text(f"views: [AP]\n{angles}{aims}detector_mm: 150\n")
+    arguments = ("--ct", view.ct, "--cases", 3, "--range", tmp_path / "carm.yaml", *SMALL)
+    assert cli("simulate", "--out", tmp_path / "cases", *arguments).status == 0
+    for folder in (tmp_path / "cases").iterdir():
+        rotation = json.loads((folder / "truth.json").read_text())["camera_from_patient"]
+        assert abs(rotation[2][0]) > 0.95  # the optical axis runs across the patient
+        assert json.loads((folder / "camera.json").read_text())["k"][0] == pytest.approx(1020 * 64 / 150)
+
+
 def test_the_seed_decides_everything(cli, view, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cli("simulate", "--ct", view.ct, "--out", tmp_path / name, "--cases", 1, "--seed", seed, *SMALL)
@@ -49,6 +62,8 @@ def test_a_bag_has_what_replay_needs(cli, view, tmp_path):
         (["--bag", "--cases", 3], "--frames"),
         (["--bag", "--start-mm", 3, 4], "start_mm"),
         (["--frames", 3], "--bag"),
+        (["--bag", "--range", "carm.yaml"], "--range"),
+        (["--range", "absent.yaml"], "absent.yaml"),
         (["--cases", 0], "--cases"),
         (["--start-mm", 9, 3], "9.0 to 3.0"),
         (["--size", 8], "--size"),

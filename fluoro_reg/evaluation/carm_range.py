@@ -1,4 +1,6 @@
-"""Where the C-arm may stand: the range of views a regressor is trained for, from a `carm.yaml`, and poses drawn from it.
+"""Where the C-arm may stand: the range of views of an operation, from a `carm.yaml`, and poses drawn from it.
+
+A regressor is trained for such a range, and cases are simulated in it.
 
 The angles are those of `fluoro_reg.geometry.pose_sampling.view_pose`, the shifts move what the C-arm looks at. A pair of
 numbers is (mean, standard deviation) of a normal, as in DiffPose, or (low, high) of an even range, as in xvr. What they took:

@@ -5,8 +5,8 @@ import torch
 
 from fluoro_reg.config import from_mapping
 from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.geometry.pose_sampling import view_pose
-from fluoro_reg.training.carm_range import CarmRange
 
 AIM = torch.tensor([10.0, -20.0, 300.0], dtype=torch.float64)
 
