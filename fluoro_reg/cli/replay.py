@@ -1,13 +1,12 @@
-"""`fluoro-reg replay`: a recorded rosbag2 through the same tracker as the node, every frame, without ROS.
+"""`fluoro-reg replay`: a recorded rosbag2 or a DICOM cine through the same tracker as the node, every frame, without ROS.
 
 One line a frame, as it is ready. A pose is given only where it is accepted, so that nobody takes a rejected one by mistake. A
 frame that cannot be read (damaged, of another size than its CameraInfo) is a rejected frame; when no frame at all can be read,
-the bag is unusable and nothing is printed.
+the recording is unusable and nothing is printed.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,64 +16,63 @@ from rich.console import Group
 from rich.text import Text
 
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import INTENSITY_HELP, CTOptions, StartOptions, read_start, read_volume
-from fluoro_reg.cli.options import Common, IntensityChoice
+from fluoro_reg.cli.inputs import CTOptions, StartOptions, read_start, read_volume
+from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.cli.recipe import RecipeOptions
+from fluoro_reg.cli.recordings import SourceOptions
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
+    from fluoro_reg.evaluation.recording import RecordedFrame
     from fluoro_reg.registration import RegistrationResult, Tracker
-    from fluoro_reg.xray.image import XrayImage
 
 NAME = "replay"
 EXAMPLES = (
     "Example:\n\n$ fluoro-reg replay bag_folder --ct ct_folder --initial initial.json\n\n"
     "$ fluoro-reg replay run.mcap --ct ct_folder --initial initial.json --image-topic /fluoro/image "
     "--camera-info-topic /fluoro/camera_info --json > poses.jsonl\n\n"
+    "$ fluoro-reg replay cine.dcm --camera camera.json --ct ct_folder --initial initial.json\n\n"
     "Exit status: 0 at least one frame accepted; 1 every frame rejected; 2 unusable input."
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BagOptions:
-    """Which bag, and what in it."""
+def command(
+    recording: Annotated[
+        Path,
+        typer.Argument(metavar="BAG|CINE", help="rosbag2: its folder, or one .db3 or .mcap file; or an X-ray cine in DICOM."),
+    ],
+    source: SourceOptions,
+    ct: CTOptions,
+    start: StartOptions,
+    recipe: RecipeOptions,
+    common: Common,
+) -> int:
+    """Run a recorded rosbag2 (sqlite3 or mcap) or a DICOM cine through the tracker of the node, every frame, without ROS.
 
-    bag: Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2: its folder, or one .db3 or .mcap file.")]
-    image_topic: Annotated[str, typer.Option(metavar="TOPIC", help="sensor_msgs/Image or CompressedImage.")] = "/carm/image_raw"
-    camera_info_topic: Annotated[
-        str, typer.Option(metavar="TOPIC", help="sensor_msgs/CameraInfo; belongs to the image of its very stamp.")
-    ] = "/carm/camera_info"
-    intensity: Annotated[IntensityChoice, typer.Option(metavar="KIND", case_sensitive=False, help=INTENSITY_HELP)] = (
-        IntensityChoice.AUTO
-    )
-
-
-def command(bag: BagOptions, ct: CTOptions, start: StartOptions, recipe: RecipeOptions, common: Common) -> int:
-    """Run a recorded rosbag2 (sqlite3 or mcap) through the tracker of the node, every frame, without ROS.
-
-    --json prints one JSON line a frame: stamp_ns (the image's), accepted, reason, camera_from_patient (4 x 4, mm; null unless
-    accepted), latency_s. Frames start from the last accepted pose, and from --initial when that is lost.
+    --json prints one JSON line a frame: stamp_ns (the image's; a cine's count from 0), accepted, reason, camera_from_patient
+    (4 x 4, mm; null unless accepted), latency_s. Frames start from the last accepted pose, and from --initial when it is lost.
     """
+    from fluoro_reg.evaluation.recording import recorded_frames
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
     options = recipe.settings(common, start.model)
     initial = read_start(start, options)
-    messages = _read_messages(bag)
+    frames = recorded_frames(recording, source.read())
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)
     report = _Report(output)
     with output.progress() as progress:
         task = progress.add_task("frames", total=None)
-        for stamp_ns, image, camera_info in messages:
-            report.add(_frame(tracker, stamp_ns, image, camera_info, bag.intensity))
+        for frame in frames:
+            report.add(_answer(tracker, frame))
             progress.advance(task)
     return report.finish()
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _Answer:
     """One frame's answer; `result` is None where the image could not be read."""
 
     stamp_ns: int
@@ -98,33 +96,13 @@ class _Frame:
         }
 
 
-def _read_messages(bag: BagOptions) -> Iterator[tuple[int, Any, Any]]:
-    """The frames, the first of them already read: a bag without any is refused before the CT is read."""
-    from itertools import chain
-
-    from fluoro_reg.evaluation.bag import read_frames
-
-    frames = read_frames(bag.bag, bag.image_topic, bag.camera_info_topic)
-    return chain([next(frames)], frames)
-
-
-def _frame(tracker: "Tracker", stamp_ns: int, image: Any, camera_info: Any, intensity: IntensityChoice) -> _Frame:
+def _answer(tracker: "Tracker", frame: "RecordedFrame") -> _Answer:
     begin = time.perf_counter()
     try:
-        result = tracker.update(_xray(image, camera_info, intensity))
+        result = tracker.update(frame.xray())
     except InputError as error:
-        return _Frame(stamp_ns, str(error), time.perf_counter() - begin, None)
-    return _Frame(stamp_ns, result.reason, time.perf_counter() - begin, result)
-
-
-def _xray(image: Any, camera_info: Any, intensity: IntensityChoice) -> "XrayImage":
-    from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
-    from fluoro_reg.xray.image import Intensity
-    from fluoro_reg.xray.reader import xray_from_pixels
-
-    compressed = image.__msgtype__ == "sensor_msgs/msg/CompressedImage"
-    pixels = pixels_from_compressed(image) if compressed else pixels_from_message(image)
-    return xray_from_pixels(pixels, intrinsics_from_message(camera_info), Intensity(intensity.value))
+        return _Answer(frame.stamp_ns, str(error), time.perf_counter() - begin, None)
+    return _Answer(frame.stamp_ns, result.reason, time.perf_counter() - begin, result)
 
 
 @dataclass(slots=True)
@@ -132,10 +110,10 @@ class _Report:
     """Prints frames as they come, and what they come to."""
 
     output: Output
-    frames: list[_Frame] = field(default_factory=list)
+    frames: list[_Answer] = field(default_factory=list)
     readable: bool = False
 
-    def add(self, frame: _Frame) -> None:
+    def add(self, frame: _Answer) -> None:
         """Holds unreadable frames back until one is readable: if none is, standard output stays empty."""
         self.frames.append(frame)
         if self.readable:
@@ -154,7 +132,7 @@ class _Report:
             self.output.answer.print(self._summary(accepted))
         return ExitStatus.ACCEPTED if accepted else ExitStatus.REJECTED
 
-    def _show(self, frame: _Frame) -> None:
+    def _show(self, frame: _Answer) -> None:
         seconds = (frame.stamp_ns - self.frames[0].stamp_ns) * 1e-9
         verdict = ("accepted", "green") if frame.accepted else ("rejected", "red")
         line = Text.assemble(f"{seconds:9.3f} s  ", verdict, f"  {1000 * frame.latency_s:6.0f} ms  {frame.reason}")

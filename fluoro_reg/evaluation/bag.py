@@ -94,11 +94,11 @@ def write_bag_truth(path: Path | str, poses: dict[int, RigidTransform | None]) -
     write_json(path, {"unit": "mm", "frames": rows})
 
 
-def read_bag_truth(path: Path | str) -> dict[int, RigidTransform | None]:
-    """The inverse of `write_bag_truth`.
+def read_bag_truth(path: Path | str, key: str = "stamp_ns") -> dict[int, RigidTransform | None]:
+    """The inverse of `write_bag_truth`; `key` is what the rows call their frames by.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: a missing or malformed file, or a frame that is there twice.
     """
     path = Path(path)
     content = read_json(path)
@@ -107,11 +107,13 @@ def read_bag_truth(path: Path | str) -> dict[int, RigidTransform | None]:
         raise InputError(f'{path.name} must hold "unit": "mm" and a list "frames"')
     found: dict[int, RigidTransform | None] = {}
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("stamp_ns"), int) or "camera_from_patient" not in row:
-            raise InputError(f"{path.name}: every frame needs 'stamp_ns' (whole ns) and 'camera_from_patient' (4 x 4 or null)")
-        pose = row["camera_from_patient"]
-        name = f"the pose at {row['stamp_ns']} in {path.name}"
-        found[row["stamp_ns"]] = None if pose is None else RigidTransform.from_matrix(pose, name)
+        if not isinstance(row, dict) or type(row.get(key)) is not int or "camera_from_patient" not in row:
+            whole = "whole ns" if key == "stamp_ns" else "whole number"
+            raise InputError(f"{path.name}: every frame needs '{key}' ({whole}) and 'camera_from_patient' (4 x 4 or null)")
+        frame, pose = row[key], row["camera_from_patient"]
+        if frame in found:
+            raise InputError(f"{path.name} has the frame {frame} twice; leave one out")
+        found[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
     return found
 
 

@@ -29,7 +29,8 @@ class RegistrationCase:
     """One case. `initial` is None when the folder has no initial.json (methods that find their own start).
 
     `ct_name` tells CTs apart for readers (without one: the CT's file name), `variant` what is particular about the image, and
-    `start_band_mm` the band of mTRE (low, high) from which the start was drawn.
+    `start_band_mm` the band of mTRE (low, high) from which the start was drawn. Where the image is a cine, `frame` says which
+    of its frames, from 0.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RegistrationCase:
     ct_name: str = ""
     variant: str = ""
     start_band_mm: tuple[float, float] | None = None
+    frame: int = 0
 
     @property
     def name(self) -> str:
@@ -92,13 +94,18 @@ def read_case(folder: Path | str) -> RegistrationCase:
         ct_name=_word(content, "ct_name"),
         variant=_word(content, "variant"),
         start_band_mm=_band(content),
+        frame=_frame(content),
     )
 
 
-def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"]) -> None:
-    """Writes the case's folder with its image as a 16-bit PNG; the CT is referred to by a relative path."""
+def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"] | None = None) -> None:
+    """Writes the case's folder with its image as a 16-bit PNG; without pixels, the image is a file that is there already.
+
+    CT and image are referred to by relative paths.
+    """
     case.folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(case.image)
+    if pixels is not None:
+        Image.fromarray(pixels).save(case.image)
     write_camera(case.folder / "camera.json", case.intrinsics)
     if case.initial is not None:
         write_pose(case.folder / "initial.json", case.initial)
@@ -106,7 +113,7 @@ def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"
     write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
     relative = (os.path.relpath(path.resolve(), case.folder.resolve()) for path in (case.ct, case.image))
     ct, image = (Path(path).as_posix() for path in relative)
-    said = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm}
+    said = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm, "frame": case.frame}
     known = {key: value for key, value in said.items() if value}
     write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value, **known})
 
@@ -168,3 +175,10 @@ def _band(content: dict[str, Any]) -> tuple[float, float] | None:
         raise InputError(f"case.json: 'start_band_mm' must be [low, high] in mm, got {band!r}")
     low, high = map(float, band)
     return low, high
+
+
+def _frame(content: dict[str, Any]) -> int:
+    frame = content.get("frame", 0)
+    if type(frame) is not int or frame < 0:
+        raise InputError(f"case.json: 'frame' must be the number of a frame, from 0, got {frame!r}")
+    return frame

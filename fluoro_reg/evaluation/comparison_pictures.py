@@ -68,7 +68,7 @@ class _Painter:
     def paint(self, record: EvaluationRecord, folder: Path) -> WorstCase:
         try:
             case = read_case(folder)
-            image = read_xray(case.image, case.intrinsics, case.intensity)
+            image = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
             renderer = self._renderer_of(case.ct.resolve())
         except InputError as error:
             return WorstCase(record, missing=f"no picture: {error}")

@@ -21,12 +21,13 @@ _OWN_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmar
 
 @dataclass(frozen=True, slots=True)
 class PlannedCase:
-    """A case under a name that no other case of the run has; `ct` is None where the case is malformed."""
+    """A case under a name that no other case of the run has; `ct` and `image` are None where the case is malformed."""
 
     name: str
     folder: Path
     ct: Path | None
     ct_name: str
+    image: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def job_seed(seed: int, case: str, method: str) -> int:
 
 
 def case_digest(case: PlannedCase) -> str:
-    """Changes when the case does: its files and its image by content, its CT by the names and sizes of its files.
+    """Changes when the case does: its folder by content, its CT, and a cine elsewhere, by the names and sizes of their files.
 
     Raises:
         InputError: a file cannot be read.
@@ -110,7 +111,7 @@ def case_digest(case: PlannedCase) -> str:
     try:
         for path in sorted([*own, *images]):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
-        for path in _files(case.ct):
+        for path in (*_files(case.ct), *_elsewhere(case)):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     except OSError as error:
         raise InputError(f"cannot read case {case.name}: {error.strerror}; check its files") from error
@@ -123,12 +124,17 @@ def _files(ct: Path | None) -> list[Path]:
     return [ct] if ct.is_file() else sorted(path for path in ct.rglob("*") if path.is_file())
 
 
+def _elsewhere(case: PlannedCase) -> list[Path]:
+    """The image, where it does not lie in the case's folder."""
+    return [] if case.image is None or case.image.parent == case.folder.resolve() else [case.image]
+
+
 def _planned(name: str, folder: Path) -> PlannedCase:
     try:
         case = read_case(folder)
     except InputError:
         return PlannedCase(name, folder, None, "")
-    return PlannedCase(name, folder, case.ct.resolve(), case.ct_name or name_of_ct(case.ct))
+    return PlannedCase(name, folder, case.ct.resolve(), case.ct_name or name_of_ct(case.ct), case.image.resolve())
 
 
 def _with_distinct_cts(found: Sequence[tuple[Path, PlannedCase]]) -> list[PlannedCase]:

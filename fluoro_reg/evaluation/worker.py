@@ -51,7 +51,7 @@ class Worker:
 
     def _registered(self, job: Job, case: RegistrationCase) -> EvaluationRecord:
         registrar = self._registrar_for(case.ct.resolve(), job)
-        image = read_xray(case.image, case.intrinsics, self.recipe.intensity or case.intensity)
+        image = read_xray(case.image, case.intrinsics, self.recipe.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
         result = registrar.register(image, case.initial)
         warm, self._warm = self._warm, True

@@ -2,7 +2,7 @@
 
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocess import Preprocessed, PreprocessOptions, preprocess
-from fluoro_reg.xray.reader import n_frames, read_cine, read_xray, xray_from_pixels
+from fluoro_reg.xray.reader import frame_times_ns, n_frames, read_cine, read_xray, xray_from_pixels
 from fluoro_reg.xray.resample import resample
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "PreprocessOptions",
     "Preprocessed",
     "XrayImage",
+    "frame_times_ns",
     "n_frames",
     "preprocess",
     "read_cine",

@@ -22,6 +22,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray.dicom_geometry import intrinsics_from_dicom, lookup, numbers
 from fluoro_reg.xray.dicom_shutter import open_field
+from fluoro_reg.xray.dicom_times import frame_times_ns
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.raster import check_frame, check_size, grey_and_mask
 from fluoro_reg.xray.stored import StoredImage
@@ -53,6 +54,12 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
 def count_frames(path: Path) -> int:
     """Frames of the cine, from its header."""
     return _count(_dataset(path, header_only=True))
+
+
+def read_times_ns(path: Path) -> list[int]:
+    """When each frame was taken, from the first one on, from its header."""
+    dataset = _dataset(path, header_only=True)
+    return frame_times_ns(dataset, _count(dataset))
 
 
 def _dataset(path: Path, header_only: bool = False) -> Dataset:

@@ -16,6 +16,7 @@ import torch
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import dicom_reader, raster
+from fluoro_reg.xray.dicom_times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.stored import StoredImage
 
@@ -55,6 +56,14 @@ def n_frames(path: Path | str) -> int:
     if kind == "npy":
         return 1
     return raster.count_pages(path) if kind == "picture" else dicom_reader.count_frames(path)
+
+
+def frame_times_ns(path: Path | str) -> list[int]:
+    """When each frame was taken, from the first one on; `DEFAULT_RATE_HZ` where the file does not say. Nothing is decoded."""
+    path = Path(path)
+    if _format(path) == "dicom":
+        return dicom_reader.read_times_ns(path)
+    return [round(1e9 * n / DEFAULT_RATE_HZ) for n in range(n_frames(path))]
 
 
 def xray_from_pixels(

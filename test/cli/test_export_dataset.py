@@ -1,6 +1,16 @@
 """`fluoro-reg export-dataset`: options belong to one data set each; what the loaders refuse is refused here."""
 
+import json
+
+import numpy as np
 import pytest
+from recording_files import write_cine
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.geometry.files import read_camera, read_pose
+from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.reader import read_xray
 
 
 @pytest.mark.parametrize(
@@ -15,6 +25,14 @@ import pytest
         (["deepfluoro", "--device", "cuda"], "CPU"),
         (["deepfluor"], "deepfluor"),
         (["deepfluoro"], "absent.h5"),
+        (["deepfluoro", "--ct", "ct"], "--ct is a recording's"),
+        (["ljubljana", "--camera-info-topic", "/info"], "--camera-info-topic is a recording's"),
+        (["ljubljana", "--intensity", "auto"], "--intensity is a recording's"),
+        (["recording", "--specimen", "17-1882"], "--specimen is DeepFluoro's"),
+        (["recording", "--ct", "ct"], "--truth T.json"),
+        (["recording", "--truth", "truth.json"], "--ct CT"),
+        (["recording", "--truth", "truth.json", "--ct", "ct"], "no recording at absent.h5"),
+        (["recording", "--set", "femurs=false"], "give --ct CT"),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(cli, tmp_path, arguments, said):
@@ -23,3 +41,58 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(cli, tmp_path, argum
     assert run.status == 2 and run.out == "" and run.err.count("\n") == 1
     assert said in run.err and str(tmp_path) not in run.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def recording(view, tmp_path):
+    """A cine of a frame with a true pose, one of unknown pose and another with the first's, as a folder with its truth."""
+    pixels = (60000 * np.exp(-np.load(view.image))).astype(np.uint16)
+    pose = read_pose(view.pose).matrix().tolist()
+    write_cine(tmp_path / "cine.dcm", np.stack([pixels, pixels // 2, pixels // 3]))
+    rows = [{"frame": 0, "camera_from_patient": pose}, {"frame": 2, "camera_from_patient": pose}]
+    (tmp_path / "truth.json").write_text(json.dumps({"unit": "mm", "frames": rows}))
+    return tmp_path
+
+
+def test_from_a_recording_to_records(cli, view, recording):
+    options = ("--camera", view.camera, "--intensity", "transmitted", "--start-mm", 3, 5, "--seed", 4)
+    known = ("--ct", view.ct, "--truth", recording / "truth.json")
+    exported = cli(
+        "export-dataset", "recording", recording / "cine.dcm", *known, *options, "--out", recording / "cases", "--json"
+    )
+    answer = {"out": "cases", "cases": ["cine_0000", "cine_0002"], "without_truth": 1, "unreadable": 0}
+    assert exported.status == 0 and exported.json() == answer
+    evaluated = cli("evaluate", "--cases", recording / "cases", "--method", "lm-local", "--out", recording / "out", "--json")
+    assert evaluated.status == 0 and evaluated.json()["failed"] == 0
+    records = [json.loads(line) for line in (recording / "out" / "records.jsonl").read_text().splitlines()]
+    registrar = Registrar(read_ct(view.ct), RegistrationOptions(method="lm-local"))
+    for record, frame in zip(records, (0, 2), strict=True):
+        image = read_xray(recording / "cine.dcm", read_camera(view.camera), Intensity.TRANSMITTED, frame)
+        start = read_pose(recording / "cases" / f"cine_000{frame}" / "initial.json")
+        assert record["camera_from_patient"] == registrar.register(image, start).camera_from_patient.matrix().tolist()
+        assert 3 <= record["start_mtre_mm"] <= 5 and record["errors"]["mtre_mm"] < 2
+    assert records[0]["camera_from_patient"] != records[1]["camera_from_patient"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"--truth": "absent.json"}, "absent.json"),
+        ({"--truth": "other.json"}, "other.json has no pose of any of the 3 frames of cine.dcm"),
+        ({"--landmarks": "absent.json"}, "absent.json"),
+        ({"--ct": "absent"}, "absent"),
+        ({"--image-topic": "/carm/image_raw"}, "cine.dcm is no bag"),
+        ({"--camera": None}, "none of the 2 frames with a true pose can be read; the first: cine.dcm has no geometry"),
+    ],
+)
+def test_what_makes_no_cases_of_a_recording_is_one_sentence(cli, view, recording, changed, said):
+    (recording / "other.json").write_text(
+        json.dumps({"unit": "mm", "frames": [{"stamp_ns": 7, "camera_from_patient": np.eye(4).tolist()}]})
+    )
+    options = {"--ct": view.ct, "--truth": "truth.json", "--camera": view.camera, **changed}
+    files = {name: value if name == "--image-topic" else recording / value for name, value in options.items() if value}
+    words = [word for pair in files.items() for word in pair]
+    run = cli("export-dataset", "recording", recording / "cine.dcm", "--out", recording / "cases", *words)
+    assert run.status == 2 and run.out == "" and run.err.count("\n") == 1
+    assert said in run.err and str(recording) not in run.err
+    assert not list(recording.glob("cases/*"))

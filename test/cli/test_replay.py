@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from recording_files import write_cine
 
 from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag
 from fluoro_reg.geometry import CameraIntrinsics
@@ -75,6 +76,31 @@ def test_a_bag_in_which_nothing_is_accepted_ends_with_1(replay, good, tmp_path):
     finished = replay(write(tmp_path / "bag", [(np.full_like(good[0], 60000), good[1])] * 2), "--json")
     assert finished.status == 1
     assert [frame["accepted"] for frame in lines(finished)] == [False, False]
+
+
+def test_a_cine_of_the_same_frames_gives_the_same_answers(replay, view, good, tmp_path):
+    frames = [good[0], np.full_like(good[0], 60000), np.roll(good[0], 2, axis=1)]
+    bag = write(tmp_path / "bag", [(pixels, good[1]) for pixels in frames], "mcap")
+    cine = write_cine(tmp_path / "cine.dcm", np.stack(frames), FrameTime=40.0)
+    of_bag, of_cine = replay(bag, "--json"), replay(cine, "--camera", view.camera, "--json")
+    assert (of_bag.status, of_cine.status) == (0, 0)
+    answers = [[{key: line[key] for key in KEYS[1:-1]} for line in lines(finished)] for finished in (of_bag, of_cine)]
+    assert answers[0] == answers[1] and [answer["accepted"] for answer in answers[1]] == [True, False, True]
+    assert [list(line) for line in lines(of_cine)] == [KEYS] * 3
+    assert [line["stamp_ns"] for line in lines(of_cine)] == [0, 40_000_000, 80_000_000]
+
+
+def test_a_cine_without_geometry_or_with_topics_and_a_bag_with_a_camera_are_refused(replay, view, good, tmp_path):
+    cine = write_cine(tmp_path / "cine.dcm", np.stack([good[0]] * 2))
+    bag = write(tmp_path / "bag", [good])
+    for recording, options, said in (
+        (cine, (), "none of the 2 frames can be read; the first: cine.dcm has no geometry"),
+        (cine, ("--image-topic", "/carm/image_raw"), "cine.dcm is no bag"),
+        (bag, ("--camera", view.camera), "bag is a bag"),
+    ):
+        finished = replay(recording, *options, "--json")
+        assert finished.status == 2 and finished.out == "" and finished.err.count("\n") == 1
+        assert said in finished.err
 
 
 def test_people_get_a_line_a_frame_and_a_summary(replay, good, tmp_path):

@@ -13,6 +13,7 @@ from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.cases import RegistrationCase, write_case
 from fluoro_reg.evaluation.datasets.projective import View
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.xray.image import Intensity
 
@@ -72,6 +73,26 @@ def write_ct(
     return ExportedCT(path, torch.from_numpy(centre))
 
 
+def drawn_start(
+    name: str,
+    camera_from_patient: RigidTransform,
+    landmarks_patient: Float[torch.Tensor, "n 3"],
+    pivot_patient: Float[torch.Tensor, "3"],
+    options: StartOptions,
+) -> RigidTransform:
+    """The start of the case of this name: off the true pose by an mTRE from the band, drawn from the seed and the name alone.
+
+    Raises:
+        InputError: the band of starts runs from more to less.
+    """
+    low, high = options.start_mm
+    if low > high:
+        raise InputError(f"the start's band must run from less to more mTRE, got {low} to {high} mm")
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{options.seed} {name}".encode()))
+    start_mm = low + (high - low) * torch.rand(1, generator=generator).item()
+    return perturb_to_mtre(camera_from_patient, landmarks_patient, start_mm, pivot_patient, generator)
+
+
 def write_view(
     folder: Path,
     view: View,
@@ -80,16 +101,11 @@ def write_view(
     landmarks_patient: Float[np.ndarray, "n 3"],
     options: StartOptions,
 ) -> Path:
-    """Writes one case. Its start is drawn from the seed and the folder's name alone.
+    """Writes one case.
 
     Raises:
         InputError: the band of starts runs from more to less.
     """
-    low, high = options.start_mm
-    if low > high:
-        raise InputError(f"the start's band must run from less to more mTRE, got {low} to {high} mm")
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{options.seed} {folder.name}".encode()))
-    start_mm = low + (high - low) * torch.rand(1, generator=generator).item()
     landmarks = torch.from_numpy(landmarks_patient)
     case = RegistrationCase(
         folder=folder,
@@ -97,7 +113,7 @@ def write_view(
         image=folder / "image.png",
         intensity=intensity,
         intrinsics=view.intrinsics,
-        initial=perturb_to_mtre(view.camera_from_patient, landmarks, start_mm, ct.centre_patient, generator),
+        initial=drawn_start(folder.name, view.camera_from_patient, landmarks, ct.centre_patient, options),
         truth=view.camera_from_patient,
         landmarks_patient=landmarks,
     )

@@ -5,20 +5,35 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("h5py", reason="needs the extra 'datasets'")
 from dataset_files import write_deepfluoro, write_ljubljana
+from recording_files import write_cine
 
 from fluoro_reg.cli.main import main
+from fluoro_reg.evaluation.bag import read_bag_truth, read_frames
 from fluoro_reg.evaluation.cases import find_cases, read_case
+from fluoro_reg.evaluation.simulate import BagOptions, simulate_bag
+from fluoro_reg.xray.encodings import pixels_from_message
 
+FOLDERS = ("one_specimen", "ljubljana_cases", "bag_cases", "cine_cases")
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("downloads")
+def files(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page calls by name: downloads, and a recording of three frames."""
+    folder = tmp_path_factory.mktemp("downloads") / "here"
+    bag = simulate_bag(phantom_folder, folder, BagOptions(frames=3, blank=(1,), size_px=64, motion_mm=4)).bag.rename(
+        folder / "bag_folder"
+    )
+    (folder / "ct_folder").symlink_to(phantom_folder)
+    write_cine(folder / "cine.dcm", np.stack([pixels_from_message(image) for _, image, _ in read_frames(bag)]))
+    poses = read_bag_truth(folder / "truth.json").values()
+    rows = [{"frame": n, "camera_from_patient": pose and pose.matrix().tolist()} for n, pose in enumerate(poses)]
+    (folder / "cine_truth.json").write_text(json.dumps({"unit": "mm", "frames": rows}))
     write_deepfluoro(folder / "ipcai_2020_full_res_data.h5")
     write_ljubljana(folder / "ljubljana.h5", left_handed=False)
     return folder
@@ -29,12 +44,19 @@ def test_commands_on_the_page_run(files: Path, monkeypatch: pytest.MonkeyPatch) 
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("fluoro-reg ")]
-    assert [command[0] for command in commands] == ["export-dataset", "evaluate", "export-dataset", "export-dataset"]
+    exports, evaluations = ([command[0] for command in commands].count(name) for name in ("export-dataset", "evaluate"))
+    assert (exports, evaluations) == (5, 2) and len(commands) == 7
     for command in commands:
         assert main(command) == 0, command
-    names = {folder: [read_case(case).name for case in find_cases(folder)] for folder in ("one_specimen", "ljubljana_cases")}
-    assert names == {"one_specimen": ["17-1882_000", "17-1882_002"], "ljubljana_cases": ["subject01_ap", "subject01_lat"]}
+    names = {folder: [read_case(case).name for case in find_cases(folder)] for folder in FOLDERS}
+    assert names == {
+        "one_specimen": ["17-1882_000", "17-1882_002"],
+        "ljubljana_cases": ["subject01_ap", "subject01_lat"],
+        "bag_cases": ["bag_folder_0000", "bag_folder_0002"],
+        "cine_cases": ["cine_0000", "cine_0002"],
+    }
     assert (files / "deepfluoro_comparison" / "report.html").is_file()
+    assert (files / "recorded_comparison" / "report.html").is_file()
 
 
 def test_from_the_data_sets_file_to_the_report(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
