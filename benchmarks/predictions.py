@@ -5,9 +5,9 @@
     python benchmarks/predictions.py CASES --model W.safetensors --range C.yaml --start-from-middle
     fluoro-reg evaluate --cases CASES --model W.safetensors --methods regressor-lm,diffpose,lm-gradient-ncc,cma-es --out OUT
 
-Of a prediction and what it would be from behind, the nearer one counts: a registration tries both. Errors are told at the cases'
-landmarks. The X-rays are the simulator's, which no training has seen. `--start-from-middle` makes the middle of the range, for
-which no image is needed, the cases' given start (initial.json).
+Of a prediction and what it would be from behind, the nearer one counts: a registration tries both. Errors are told at the
+landmarks of the cases. The X-rays are the simulator's, which no training has seen. `--start-from-middle` makes the middle of
+the range, for which no image is needed, the given start of all cases (initial.json).
 """
 
 import argparse

@@ -22,8 +22,8 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
-from fluoro_reg.evaluation.simulate import VARIANTS
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator
+from fluoro_reg.evaluation.variants import VARIANTS
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult
 from fluoro_reg.registration.multi_view import View

@@ -12,7 +12,8 @@ from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
-    from fluoro_reg.evaluation.simulate import BagOptions, CaseOptions
+    from fluoro_reg.evaluation.simulate import CaseOptions
+    from fluoro_reg.evaluation.simulate_bag import BagOptions
 
 NAME = "simulate"
 EXAMPLES = (
@@ -57,7 +58,8 @@ class KindOptions:
         Raises:
             InputError: options of one kind with the other, or a bad value.
         """
-        from fluoro_reg.evaluation.simulate import BagOptions, CaseOptions
+        from fluoro_reg.evaluation.simulate import CaseOptions
+        from fluoro_reg.evaluation.simulate_bag import BagOptions
 
         if common.device is Device.CUDA:
             raise InputError("simulate computes on the CPU only; leave --device out")
@@ -89,7 +91,8 @@ def command(
     from fluoro_reg.config import from_mapping, load_yaml
     from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.evaluation.cases import read_landmarks
-    from fluoro_reg.evaluation.simulate import BagOptions, simulate_bag, simulate_cases
+    from fluoro_reg.evaluation.simulate import simulate_cases
+    from fluoro_reg.evaluation.simulate_bag import BagOptions, simulate_bag
 
     output = Output(common.json)
     options = kind.settings(common)

@@ -22,7 +22,7 @@ from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.evaluation.bag import read_bag_truth
 from fluoro_reg.evaluation.cases import read_landmarks
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
-from fluoro_reg.evaluation.simulate import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.evaluation.simulate_bag import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import RegistrationOptions
 

@@ -14,7 +14,9 @@ from fluoro_reg.evaluation.bag import read_bag_truth, read_frames
 from fluoro_reg.evaluation.cases import find_cases, read_case, read_landmarks
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.evaluation.ray_sampling import sampled_volume, water_and_bone_mm
-from fluoro_reg.evaluation.simulate import VARIANTS, BagOptions, CaseOptions, SimulatedBag, simulate_bag, simulate_cases
+from fluoro_reg.evaluation.simulate import CaseOptions, simulate_cases
+from fluoro_reg.evaluation.simulate_bag import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.evaluation.variants import VARIANTS
 from fluoro_reg.geometry.files import read_camera, read_pose
 from fluoro_reg.geometry.pose_sampling import ap_pose
 from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
