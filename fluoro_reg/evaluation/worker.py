@@ -19,6 +19,7 @@ from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import FAILED, EvaluationRecord
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration.methods import load_method
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
 
@@ -53,7 +54,7 @@ class Worker:
         registrar = self._registrar_for(case.ct.resolve(), job)
         image = read_xray(case.image, case.intrinsics, self.recipe.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
-        result = registrar.register(image, case.initial)
+        result = registrar.register(image, None if _finds_its_start(job.method) else case.initial)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(
@@ -75,7 +76,8 @@ class Worker:
         )
 
     def _registrar_for(self, ct: Path, job: Job) -> Registrar:
-        options = replace(self.recipe.options, method=job.method, seed=job.seed)
+        model = self.recipe.options.model if _finds_its_start(job.method) else ""
+        options = replace(self.recipe.options, method=job.method, seed=job.seed, model=model)
         if self._registrar is None or self._registrar[0] != ct or self._registrar[1].options.method != job.method:
             if self._ct is None or self._ct[0] != ct:
                 self._registrar = self._ct = None  # before there are two of them in memory
@@ -84,6 +86,11 @@ class Worker:
         registrar = self._registrar[1]
         registrar.options = options
         return registrar
+
+
+def _finds_its_start(method: str) -> bool:
+    """Methods that need weights get these and no start; the others get the start and no weights. Else all would look alike."""
+    return "weights" in load_method(method).needs
 
 
 def figures(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> dict[str, float]:

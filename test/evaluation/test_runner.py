@@ -168,6 +168,22 @@ def test_weights_stand_in_for_starts_and_are_known_by_their_content(cases: Path,
         run(cases, tmp_path / "two", ["regressor-lm"], limit=1)
 
 
+def test_methods_get_weights_or_a_start_and_not_both(cases: Path, tmp_path: Path) -> None:
+    """Whatever the network says, a method that is given a start goes its own way; and the start tells the others nothing."""
+    case, weights = read_case(cases / "case_000"), tmp_path / "weights.safetensors"
+    volume = read_ct(case.ct)
+    torch.manual_seed(1)
+    network = PoseRegressor(RegressorOptions(), ReferenceView(case.truth, volume.centre_patient, case.intrinsics))
+    save_regressor(weights, network, volume.fingerprint, {})
+    both = Recipe(RegistrationOptions(seed=3, model=str(weights)))
+    given, without_start = run(cases, tmp_path / "both", ["lm-gradient-ncc", "regressor-lm"], both, limit=1).records
+    (alone,) = run(cases, tmp_path / "alone", ["lm-gradient-ncc"], limit=1).records
+    assert (given.camera_from_patient, given.n_renders) == (alone.camera_from_patient, alone.n_renders)
+    (cases / "case_000" / "initial.json").unlink()
+    (again,) = run(cases, tmp_path / "again", ["regressor-lm"], both, limit=1).records
+    assert (without_start.camera_from_patient, without_start.n_renders) == (again.camera_from_patient, again.n_renders)
+
+
 def test_folders_of_something_else_are_left_alone(cases: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
