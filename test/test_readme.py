@@ -6,24 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from fluoro_reg.cli import train
 from fluoro_reg.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "docs/cli.md", "docs/dependencies.md", "docs/architecture.md"]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_of_the_project(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text)
     assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
 
 
 def test_subcommands_and_their_options_exist():
     commands = {command.name: command.callback.__annotations__ for command in app.registered_commands}
+    commands["train"] = train.app.registered_commands[0].callback.__annotations__
     used = re.findall(r"^fluoro-reg ([\w-]+)(.*)$", README, re.MULTILINE)
-    assert {name for name, _ in used} == {"ct-info", "register", "replay", "simulate", "render"}
+    assert {name for name, _ in used} == {"ct-info", "register", "replay", "simulate", "render", "train", "evaluate"}
     for name, rest in used:
         options = re.findall(r"--([\w-]+)", rest)
         assert [option for option in options if option.replace("-", "_") not in commands[name]] == []
