@@ -1,0 +1,79 @@
+"""What each part of a regressor's training is worth: one change at a time, the same time for all, the same held-back views.
+
+    python benchmarks/ablation.py CT --range config/carm.yaml --budget 100 > ablation.md
+
+Run it with nothing else on the machine: what is compared is what a budget of time buys. The held-back views are those of the
+first line, degraded and spread evenly over the range, whatever a training saw.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fluoro_reg.config import from_mapping, load_yaml
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.evaluation.carm_range import CarmRange
+from fluoro_reg.rendering import resolve_device
+from fluoro_reg.training.degradations import DegradationOptions
+from fluoro_reg.training.losses import LossOptions
+from fluoro_reg.training.options import TrainingOptions
+from fluoro_reg.training.trainer import RegressorTraining
+
+NO_DEGRADATION = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0)
+
+
+def variants(options: TrainingOptions, carm: CarmRange) -> Iterator[tuple[str, TrainingOptions, CarmRange]]:
+    """Name, settings, range."""
+    network = options.network
+    yield "as shipped", options, carm
+    yield "geodesic loss alone", replace(options, losses=LossOptions(landmarks=0)), carm
+    yield "landmark loss alone", replace(options, losses=LossOptions(geodesic=0)), carm
+    yield "log geodesic for geodesic", replace(options, losses=LossOptions(geodesic=0, log_geodesic=0.01)), carm
+    diffpose = LossOptions(geodesic=0.01, log_geodesic=0.01, landmarks=0, image=1)
+    yield "DiffPose's losses, image loss included", replace(options, losses=diffpose), carm
+    yield "head quaternion-adjugate", replace(options, network=replace(network, head="quaternion-adjugate")), carm
+    yield "head se3-log", replace(options, network=replace(network, head="se3-log")), carm
+    yield "images of 96 px", replace(options, network=replace(network, image_px=96)), carm
+    yield "views spread as a normal", options, normal(carm)
+    clean = DegradationOptions(density=(1, 1), gamma=(1, 1), **NO_DEGRADATION)
+    yield "clean images, contrast of bone varied", replace(options, degradations=clean), carm
+    yield "clean images, one contrast", replace(options, degradations=replace(clean, bone_contrast=(1, 1))), carm
+
+
+def normal(carm: CarmRange) -> CarmRange:
+    """The same range as a normal, half of it to either side being two standard deviations."""
+    pairs = ("primary_deg", "secondary_deg", "roll_deg", "left_mm", "back_mm", "up_mm", "source_to_object_mm")
+    spread = {}
+    for name in pairs:
+        low, high = getattr(carm, name)
+        spread[name] = ((low + high) / 2, (high - low) / 4)
+    return replace(carm, distribution="normal", **spread)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct", type=Path)
+    parser.add_argument("--range", type=Path, required=True, help="carm.yaml")
+    parser.add_argument("--budget", type=float, default=100.0, help="seconds of each training")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    volume, device = read_ct(arguments.ct), resolve_device(arguments.device)
+    carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
+    options = TrainingOptions(budget_s=arguments.budget, patience=1000)
+    judge = RegressorTraining(volume, carm, options, device).held_back
+    print(f"{arguments.budget:g} s each, {device}; medians over {options.validation_images} held-back views\n")
+    print("| training | steps | mTRE, mm | in plane, mm | turn, deg | below 25 mm |\n|---|--:|--:|--:|--:|--:|")
+    for name, changed, views in variants(options, carm):
+        training = RegressorTraining(volume, views, changed, device)
+        with tempfile.TemporaryDirectory() as folder:
+            training.run(Path(folder) / "w.safetensors")
+        same_images = changed.network.image_px == options.network.image_px
+        errors = judge.errors(training.state.average) if same_images else training.best
+        numbers = f"{errors.mtre_mm:.1f} | {errors.in_plane_mm:.1f} | {errors.rotation_deg:.1f} | {errors.captured:.0%}"
+        print(f"| {name} | {training.state.step} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
