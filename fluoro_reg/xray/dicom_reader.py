@@ -53,19 +53,20 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
 
 def count_frames(path: Path) -> int:
     """Frames of the cine, from its header."""
-    return _count(_dataset(path, header_only=True))
+    return _count(_dataset(path))
 
 
 def read_times_ns(path: Path) -> list[int]:
     """When each frame was taken, from the first one on, from its header."""
-    dataset = _dataset(path, header_only=True)
+    dataset = _dataset(path)
     return frame_times_ns(dataset, _count(dataset))
 
 
-def _dataset(path: Path, header_only: bool = False) -> Dataset:
+def _dataset(path: Path) -> Dataset:
+    """The header: of a cine's pixels only the frame that is wanted is read, and that later."""
     try:
         with _quiet():
-            dataset = pydicom.dcmread(path, stop_before_pixels=header_only)
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
             modality = str(dataset.get("Modality", "") or "")
     except (InvalidDicomError, KeyError, TypeError) as error:
         raise InputError(f"{path.name} is neither PNG, TIFF, npy nor DICOM; give an X-ray in one of these formats") from error
@@ -86,7 +87,7 @@ def _decoded(path: Path, dataset: Dataset, frame: int) -> Shaped[np.ndarray, "he
     check_size(int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0), name)
     try:
         with _quiet():
-            raw = pixel_array(dataset, index=frame)
+            raw = pixel_array(path, index=frame)
     except Exception as error:  # decoders of third parties raise what they like on damaged data
         if _lacks_decoder(dataset, error):
             raise InputError(_decoder_sentence(name, dataset)) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation_cases import record
 from recording_files import write_cine
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
@@ -14,11 +15,13 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.bag import read_bag_truth, read_frames
 from fluoro_reg.evaluation.cases import find_cases, read_case, read_landmarks
+from fluoro_reg.evaluation.comparison_pictures import _Painter
 from fluoro_reg.evaluation.datasets import RecordingFiles, StartOptions, cases_from_recording, own_recording
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.evaluation.pictures import xray_picture
 from fluoro_reg.evaluation.plan import case_digest, jobs, planned_cases
 from fluoro_reg.evaluation.recording import RecordedFrame, Source, recorded_frames
-from fluoro_reg.evaluation.simulate import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.evaluation.simulate_bag import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.evaluation.worker import Recipe, Worker
 from fluoro_reg.geometry.files import read_camera
 from fluoro_reg.registration import Registrar, RegistrationOptions
@@ -90,6 +93,9 @@ def test_a_case_is_the_frame_and_evaluate_finds_what_a_registrar_finds(recorded,
         assert 3 <= target_registration_errors(case.initial, case.truth, case.landmarks_patient).mtre_mm <= 5
     assert as_read(exported.cases[0]).mask.all() == (kind == "bag"), "the cine has a shutter"
     assert_found_alike(tmp_path / "out", frames, phantom)
+    last, image = exported.cases[-1], frames[-1].xray()
+    shown = _Painter().paint(record("last", mtre_mm=None), last)
+    assert shown.xray == xray_picture(image.pixels, image.intrinsics) and shown.missing == ""
 
 
 def assert_found_alike(out: Path, frames: list[RecordedFrame], phantom: CTVolume) -> None:
@@ -97,11 +103,11 @@ def assert_found_alike(out: Path, frames: list[RecordedFrame], phantom: CTVolume
     worker = Worker(Recipe(RegistrationOptions(device="cpu")))
     registrar = Registrar(phantom, RegistrationOptions(method="lm-local", device="cpu"))
     for job, frame in zip(jobs(planned_cases([out]), ["lm-local"], 0), frames, strict=True):
-        record, start = worker.run(job), read_case(job.folder).initial
-        assert not record.failed, record.reason
+        done, start = worker.run(job), read_case(job.folder).initial
+        assert not done.failed, done.reason
         found = registrar.register(frame.xray(), start).camera_from_patient
-        assert record.camera_from_patient == found.matrix().tolist()
-        assert record.errors["mtre_mm"] < record.start_mtre_mm
+        assert done.camera_from_patient == found.matrix().tolist()
+        assert done.errors["mtre_mm"] < done.start_mtre_mm
 
 
 def test_the_same_frames_from_bag_and_cine_differ_in_nothing_but_the_case_files(recorded, phantom_folder, tmp_path) -> None:
