@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
@@ -21,7 +22,9 @@ from fluoro_reg.training.losses import LossOptions
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.trainer import RegressorTraining
 
-NO_DEGRADATION = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0)
+NO_DEGRADATION: dict[str, Any] = dict.fromkeys(
+    ("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0
+)
 
 
 def variants(options: TrainingOptions, carm: CarmRange) -> Iterator[tuple[str, TrainingOptions, CarmRange]]:
@@ -45,7 +48,7 @@ def variants(options: TrainingOptions, carm: CarmRange) -> Iterator[tuple[str, T
 def normal(carm: CarmRange) -> CarmRange:
     """The same range as a normal, half of it to either side being two standard deviations."""
     pairs = ("primary_deg", "secondary_deg", "roll_deg", "left_mm", "back_mm", "up_mm", "source_to_object_mm")
-    spread = {}
+    spread: dict[str, Any] = {}
     for name in pairs:
         low, high = getattr(carm, name)
         spread[name] = ((low + high) / 2, (high - low) / 4)
