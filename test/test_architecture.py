@@ -20,6 +20,7 @@ FLOORS = [
     {"ct", "xray"},
     {"rendering", "similarity"},
     {"regressor"},
+    {"learned"},
     {"registration"},
     {"evaluation"},
     {"training"},
