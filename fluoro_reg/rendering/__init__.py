@@ -7,6 +7,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.rendering.numba_renderer import NumbaRenderer
 from fluoro_reg.rendering.projection import project, project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
+from fluoro_reg.rendering.spatial_transformer import project_features
 from fluoro_reg.rendering.torch_renderer import TorchRenderer
 from fluoro_reg.rendering.triton_renderer import TritonRenderer
 
@@ -55,6 +56,7 @@ __all__ = [
     "TritonRenderer",
     "make_renderer",
     "project",
+    "project_features",
     "project_with_jacobian",
     "resolve_device",
 ]
