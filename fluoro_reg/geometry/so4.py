@@ -13,11 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import so3
+from fluoro_reg.geometry import so3, sphere
 from fluoro_reg.geometry.rigid_transform import RigidTransform
-
-_SERIES_BELOW = 1e-4  # of sin^2
-_LEAST_SQUARED_SINE = 1e-24  # nearer to -1 a quaternion's logarithm has no direction
 
 
 def multiply(a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch 4"]:
@@ -42,17 +39,11 @@ def exp(tangent: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 4"]:
 def log(pair: Float[Tensor, "*batch 2 4"]) -> Float[Tensor, "*batch 2 3"]:
     """The shortest pair of vectors whose exponential is this rotation of R^4: of the two signs of the pair the nearer to one.
 
-    Where a quaternion is -1 all directions are as good, and the first axis is taken.
+    Where a quaternion is -1 all directions are as good, and one is taken.
     """
     pair = torch.where(pair[..., :1].sum(-2, keepdim=True) < 0, -pair, pair)
-    w, v = pair[..., :1], pair[..., 1:]
-    squared = (v * v).sum(-1, keepdim=True)
-    near, lost = (squared < _SERIES_BELOW) & (w > 0), (squared < _LEAST_SQUARED_SINE) & (w < 0)
-    s = torch.where(near, squared, torch.zeros_like(squared))
-    series = 1 + s * (1 / 6 + s * (3 / 40 + s * (5 / 112 + s * (35 / 1152))))
-    sine = torch.where(near | lost, torch.ones_like(squared), squared).sqrt()
-    vector = torch.where(near, series, torch.atan2(sine, w) / sine) * v
-    return torch.where(lost, torch.pi * torch.eye(3, dtype=v.dtype, device=v.device)[0], vector)
+    one = torch.eye(1, 4, dtype=pair.dtype, device=pair.device)[0]
+    return sphere.log(one, pair)[..., 1:]
 
 
 def matrix(pair: Float[Tensor, "*batch 2 4"]) -> Float[Tensor, "*batch 4 4"]:
