@@ -1,0 +1,82 @@
+"""Images compared as points of spheres: one point, or pairs of quaternions, in every cell of a grid of features.
+
+Euclidean distances between features bend the way to the true pose; angles need not. The residual of a cell is the sphere's
+logarithm at the fixed image's feature, a frame that stays put while the pose moves, and its squared length is the cell's
+squared distance: what Gauss-Newton needs, and the gradient as well.
+
+`angle` takes all channels of a cell as one point of a sphere. `so4` takes them by eights as pairs of unit quaternions under the
+metric that is invariant on both sides of SO(4), `2 (a^2 + b^2)` of the two angles, mean over the pairs. A sign common to a pair
+is not divided out: features, unlike rotations, may use it.
+
+Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, for the idea; it leaves these choices open.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fluoro_reg.geometry import sphere
+
+_SMOOTH_RAD = 1e-3  # the root of a squared distance is smoothed so much at zero
+
+
+@dataclass(frozen=True, slots=True)
+class SphericalMetric:
+    """How the channels of a cell make up points: `numbers` a point (0: all), and the squared distance as `factor` times the
+    mean square of the points' angles.
+    """
+
+    numbers: int
+    factor: float
+
+    def points(self, features: Float[Tensor, "batch channels i j"]) -> Float[Tensor, "batch cells points numbers"]:
+        """Points of length 1; the channels must be a multiple of a point's numbers."""
+        cells = features.flatten(2).mT
+        return sphere.normalised(cells.unflatten(-1, (-1, self.numbers or cells.shape[-1])))
+
+    def residuals(
+        self, moving: Float[Tensor, "batch cells points numbers"], fixed: Float[Tensor, "#batch cells points numbers"]
+    ) -> Float[Tensor, "batch cells residuals"]:
+        """Per cell a vector whose squared length is the cell's squared distance (rad^2)."""
+        share = self.factor / moving.shape[-2]
+        return share**0.5 * sphere.log(fixed, moving).flatten(2)
+
+
+METRICS = {"angle": SphericalMetric(numbers=0, factor=1.0), "so4": SphericalMetric(numbers=4, factor=4.0)}
+
+
+def squared_distance(
+    residuals: Float[Tensor, "batch cells residuals"], weight: Float[Tensor, "#batch cells"]
+) -> Float[Tensor, "batch"]:
+    """The mean over cells of their squared distances, rad^2; 0 where no cell counts."""
+    total = weight.sum(-1).clamp_min(1e-12)
+    return (weight * residuals.square().sum(-1)).sum(-1) / total
+
+
+class Calibration(nn.Module):
+    """What a distance between images (rad) says of the distance between their poses (mm): they are made proportional, and the
+    rate is learned with the encoder.
+
+    The error is told in mm. Told in rad it would vanish for an encoder that sees no difference at all.
+    """
+
+    def __init__(self, rad_per_mm: float = 0.02, huber_mm: float = 5.0) -> None:
+        super().__init__()
+        self.log_rad_per_mm = nn.Parameter(torch.tensor(rad_per_mm).log())
+        self.huber_mm = huber_mm
+
+    def millimetres(self, squared_distance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """The predicted distance between the poses; grows with that of the images, and both are zero together."""
+        rad = (squared_distance + _SMOOTH_RAD**2).sqrt() - _SMOOTH_RAD
+        return rad * torch.exp(-self.log_rad_per_mm)
+
+    def error(
+        self, squared_distance: Float[Tensor, "*batch"], pose_distance_mm: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """How far the prediction is from the truth, mm: Huber's loss over its corner, so that far off it is the error less a
+        constant.
+        """
+        predicted = self.millimetres(squared_distance)
+        return nn.functional.huber_loss(predicted, pose_distance_mm, reduction="none", delta=self.huber_mm) / self.huber_mm
