@@ -1,0 +1,61 @@
+"""The encoder with attention: shapes, what each cell knows, and that it can be differentiated every way it is used."""
+
+import pytest
+import torch
+
+from fluoro_reg.learned.spherical_encoder import AttentionBlock, SphericalEncoder, positions
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80)])
+def test_features_lie_on_a_grid_an_eighth_as_fine(height, width):
+    features = SphericalEncoder(embedding=16)(torch.randn(2, 1, height, width))
+    assert features.shape == (2, 16, height // 8, width // 8)
+
+
+def test_every_cell_hears_of_a_change_in_a_corner():
+    torch.manual_seed(3)
+    images = torch.randn(1, 1, 64, 64)
+    changed = images.clone()
+    changed[..., :8, :8] += 2.0
+    encoder = SphericalEncoder()
+    with torch.no_grad():
+        difference = (encoder(changed) - encoder(images)).norm(dim=1)[0]
+    assert float(difference.min()) > 1e-4
+    assert float(difference[0, 0]) > 5 * float(difference[-1, -1])
+
+
+def test_images_of_a_batch_do_not_hear_of_each_other():
+    images, encoder = torch.randn(3, 1, 32, 32), SphericalEncoder().double()
+    together = encoder(images.double())
+    torch.testing.assert_close(together[1:2], encoder(images.double()[1:2]))
+
+
+def test_attention_is_torchs():
+    block = AttentionBlock(16, heads=4).double()
+    reference = torch.nn.MultiheadAttention(16, 4, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(block.asked.weight)
+        reference.in_proj_bias.copy_(block.asked.bias)
+        reference.out_proj.weight.copy_(block.answered.weight)
+        reference.out_proj.bias.copy_(block.answered.bias)
+    tokens = torch.randn(2, 6, 16, dtype=torch.float64)
+    torch.testing.assert_close(block.answered(block._heard(tokens)), reference(tokens, tokens, tokens)[0])
+
+
+def test_no_two_cells_have_one_position_and_neighbours_are_alike():
+    places = positions(64, 8, 16).flatten(1).mT
+    distance = torch.cdist(places, places) + 100 * torch.eye(len(places))
+    assert float(distance.min()) > 0.5
+    torch.testing.assert_close(places.norm(dim=-1), torch.full((128,), 32**0.5))
+    assert float(distance[0, 1]) < float(distance[0, 2]) < float(distance[0, 4])
+
+
+def test_forward_mode_agrees_with_finite_differences_and_with_backward_mode_twice():
+    encoder = SphericalEncoder(embedding=4, width=8, heads=2, layers=1).double()
+    images, tangents = torch.randn(1, 1, 16, 16, dtype=torch.float64), torch.randn(3, 1, 1, 16, 16, dtype=torch.float64)
+    ahead = torch.func.vmap(lambda tangent: torch.func.jvp(encoder, (images,), (tangent,))[1])(tangents)
+    h = 1e-5
+    differences = torch.stack([(encoder(images + h * t) - encoder(images - h * t)) / (2 * h) for t in tangents])
+    torch.testing.assert_close(ahead, differences, atol=1e-7, rtol=1e-6)
+    small = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: encoder(x).square().sum(), small)
