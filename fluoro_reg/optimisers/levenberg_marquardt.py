@@ -3,7 +3,8 @@
 The problem says what is expensive (`evaluate`), what follows from it (`linearise`, `cost`) and how a step is taken (`retract`);
 nothing here knows images or poses. Weights and masks belong to the linearisation: a trial is judged under the weights of the
 point it started from, so that moving the mask can never pass for progress.
-Source: Marquardt 1963 (damping by the Hessian's diagonal); Nocedal & Wright, "Numerical Optimization", section 10.3.
+Source: Marquardt 1963 (damping by the Hessian's diagonal, so that units do not matter); Nocedal & Wright, "Numerical
+Optimization", section 10.3 and, for damping by how much of what a step promised came true, algorithm 4.1.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
 
 @runtime_checkable
 class Linearised(Protocol):
-    """Cost, gradient and Gauss-Newton Hessian of a batch."""
+    """Cost, gradient and Gauss-Newton Hessian of a batch, the latter two halved: `cost + 2 gradient.d + d.hessian d` at d."""
 
     @property
     def cost(self) -> Float[Tensor, "batch"]: ...
@@ -56,6 +57,11 @@ class LevenbergMarquardt:
 
     iterations: int = option(20, "at most this many steps", minimum=1, maximum=1000)
     damping: float = option(1e-2, "damping of the first step", minimum=0.0)
+    easing: float = option(5.0, "the damping is divided by this after a good step", minimum=1.0)
+    tightening: float = option(4.0, "the damping is multiplied by this after a step that is not taken", minimum=1.0)
+    trusted_gain: float = option(
+        0.0, "a step is good that lowers the cost by more than this share of what it promised", minimum=0.0, maximum=1.0
+    )
     largest_step: tuple[float, float] = option((12.0, 0.14), "longest step: mm, rad", minimum=1e-9)
     tolerance: float = option(2e-5, "share of its cost by which a step must promise to lower it", minimum=0.0)
 
@@ -72,38 +78,56 @@ class LevenbergMarquardt:
             current = take(here, rows)
             step, solved = self._step(current, damping[rows])
             trial = problem.retract(take(at, rows), step)
-            better = problem.cost(trial, current) < current.cost
+            cost = problem.cost(trial, current)
+            better = cost < current.cost
             won = better.nonzero().squeeze(-1)
             if won.numel():
                 gained = take(trial, won)
                 at = put(at, rows[won], gained)
                 here = put(here, rows[won], problem.linearise(gained))
-            damping[rows] = self._redamped(damping[rows], better)
+            damping[rows] = self._redamped(damping[rows], current, step, cost)
             promise = -(step * current.gradient.double()).sum(-1)
             converged[rows] = solved & torch.isfinite(current.cost) & (promise <= self.tolerance * current.cost)
         return at, here, converged
 
-    def rounds(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
+    def rounds(
+        self, problem: LeastSquaresProblem[E, L], start: E, damping: Float[Tensor, "batch"] | None = None
+    ) -> tuple[E, L, Bool[Tensor, "batch"]]:
         """`minimise` as a fixed sequence of tensor operations: all rounds, for all starts, no decision of Python's.
 
-        It evaluates what `minimise` leaves out, and is what a CUDA graph can hold; the answer is the same.
+        It evaluates what `minimise` leaves out, and is what a CUDA graph can hold; the answer is the same. Where the problem is
+        differentiable to its own parameters, so are the points found, and to the first `damping` (float64) if that is given:
+        which steps are taken and when a start has converged counts as given, so with a tolerance above 0 later rounds may have
+        no say.
         """
         at, here = start, problem.linearise(start)
-        damping = torch.full_like(here.cost, self.damping, dtype=torch.float64)
+        damping = torch.full_like(here.cost, self.damping, dtype=torch.float64) if damping is None else damping
         converged = torch.zeros_like(here.cost, dtype=torch.bool)
         for _ in range(self.iterations):
             step, solved = self._step(here, damping)
             trial = problem.retract(at, step)
-            better = problem.cost(trial, here) < here.cost
+            cost = problem.cost(trial, here)
+            better = cost < here.cost
             promise = -(step * here.gradient.double()).sum(-1)
             done = converged | (solved & torch.isfinite(here.cost) & (promise <= self.tolerance * here.cost))
             won = better & ~converged
+            damping = self._redamped(damping, here, step, cost)
             at, here = where(won, trial, at), where(won, problem.linearise(trial), here)
-            damping, converged = self._redamped(damping, better), done
+            converged = done
         return at, here, converged
 
-    def _redamped(self, damping: Float[Tensor, "batch"], better: Bool[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        return torch.where(better, (damping / 5).clamp_min(1e-6), damping * 4)
+    def _redamped(
+        self, damping: Float[Tensor, "batch"], here: Linearised, step: Float[Tensor, "batch 6"], cost: Float[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"]:
+        """The damping after a step to where the cost is `cost`."""
+        better = cost < here.cost
+        eased, tightened = (damping / self.easing).clamp_min(1e-6), damping * self.tightening
+        if self.trusted_gain == 0:
+            return torch.where(better, eased, tightened)
+        hessian, gradient = here.hessian.double(), here.gradient.double()
+        promised = -(step * (2 * gradient + (hessian @ step[..., None]).squeeze(-1))).sum(-1)
+        good = here.cost - cost > self.trusted_gain * promised
+        return torch.where(better, torch.where(good, eased, damping), tightened)
 
     def _step(
         self, here: Linearised, damping: Float[Tensor, "batch"]

@@ -148,3 +148,44 @@ def test_a_fixed_number_of_rounds_ends_where_stopping_early_ends(problem):
     torch.testing.assert_close(fixed_at.x, at.x)
     torch.testing.assert_close(fixed_system.cost, system.cost)
     assert fixed_converged.tolist() == converged.tolist()
+
+
+@dataclass(slots=True)
+class Overpromising(Curved):
+    """A bowl whose gradient and Hessian say that every step will win `boast` times what it does."""
+
+    boast: float = 1.0
+
+    def linearise(self, at: Point) -> System:
+        system = Curved.linearise(self, at)
+        return System(system.cost, self.boast * system.gradient, self.boast * system.hessian)
+
+
+def test_damping_falls_by_how_much_of_a_promise_came_true():
+    minimum, weight = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
+    start = Point(torch.full((1, 6), 1e-3, dtype=torch.float64))
+    optimiser = LevenbergMarquardt(easing=3.0, tightening=4.0, trusted_gain=0.5)
+    damping = torch.tensor([1e-2], dtype=torch.float64)
+    for boast, expected in ((1.0, 1e-2 / 3), (1.9, 1e-2 / 3), (2.1, 1e-2)):
+        problem = Overpromising(minimum, weight, boast=boast)
+        here = problem.linearise(start)
+        step, _ = optimiser._step(here, torch.zeros(1, dtype=torch.float64))
+        cost = problem.cost(problem.retract(start, step), here)
+        assert float(optimiser._redamped(damping, here, step, cost)) == pytest.approx(expected)
+        assert float(optimiser._redamped(damping, here, -step, 2 * here.cost)) == pytest.approx(4e-2)
+
+
+@pytest.mark.parametrize("trusted_gain", [0.0, 0.5])
+def test_the_point_found_is_differentiable_to_the_problem_and_the_damping(trusted_gain):
+    start = Point(torch.tensor([[4.0, -3.0, 5.0, 0.1, 0.1, -0.1], [-5.0, 6.0, 1.0, 0.0, 0.2, 0.1]], dtype=torch.float64))
+    optimiser = LevenbergMarquardt(iterations=3, tolerance=0.0, largest_step=(5.0, 0.1), trusted_gain=trusted_gain)
+
+    def found(minimum: Tensor, weight: Tensor, log_damping: Tensor) -> Tensor:
+        return optimiser.rounds(Curved(minimum, weight), start, log_damping.exp())[0].x
+
+    minimum = torch.tensor([1.0, -2.0, 3.0, 0.01, -0.02, 0.03], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([1.0, 1.0, 0.05, 10.0, 10.0, 10.0], dtype=torch.float64, requires_grad=True)
+    log_damping = torch.tensor([-3.0, -1.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(found, (minimum, weight, log_damping))
+    by_damping = torch.autograd.grad(found(minimum, weight, log_damping).sum(), log_damping)[0]
+    assert (by_damping.abs() > 1e-4).all()
