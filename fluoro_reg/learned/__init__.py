@@ -1,5 +1,8 @@
 """Similarities that are learned on one patient's CT: a value of a pose and an X-ray whose gradient leads to the true pose."""
 
 from fluoro_reg.learned.encoders import ImageEncoder
+from fluoro_reg.learned.prost import ProST, ProSTOptions
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, FixedFeatures
+from fluoro_reg.learned.volume_network import VolumeNetwork
 
-__all__ = ["ImageEncoder"]
+__all__ = ["AbstractLearnedSimilarity", "FixedFeatures", "ImageEncoder", "ProST", "ProSTOptions", "VolumeNetwork"]

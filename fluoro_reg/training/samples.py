@@ -4,7 +4,7 @@ Soft tissue and what bone adds to it are rendered apart, so that every image has
 Views that show next to no bone are drawn again: nothing could be learned from them, and no surgeon would keep them.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.bone import BONE_BEGINS_HU, soft_and_bone
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.carm_range import CarmRange
@@ -23,7 +24,6 @@ from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.draws import Draws, seeded_generator
 
-BONE_HU = 250.0
 LEAST_BONE_MM = 2.0  # a ray that crosses less shows none
 LEAST_BONE_SHARE = 0.05
 _MOST_TRIES = 20
@@ -112,12 +112,5 @@ class SampleMaker:
 
 def enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
     """Whether enough rays cross enough bone; the integrals hold what bone adds to soft tissue."""
-    threshold = LEAST_BONE_MM * float(attenuation_from_hu(np.array([BONE_HU], np.float32))[0]) / 2
+    threshold = LEAST_BONE_MM * float(attenuation_from_hu(np.array([BONE_BEGINS_HU], np.float32))[0]) / 2
     return (bone_integrals > threshold).float().mean((1, 2)) >= LEAST_BONE_SHARE
-
-
-def soft_and_bone(volume: CTVolume) -> tuple[CTVolume, CTVolume]:
-    """Two volumes that add up to the CT: attenuation up to bone, and what lies above; no voxel jumps from one to the other."""
-    limit = float(attenuation_from_hu(np.array([BONE_HU], np.float32))[0])
-    soft = volume.attenuation.clamp_max(limit)
-    return replace(volume, attenuation=soft), replace(volume, attenuation=volume.attenuation - soft)

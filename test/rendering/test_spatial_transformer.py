@@ -80,7 +80,7 @@ def test_first_and_second_derivatives_to_pose_and_volume_agree_with_finite_diffe
 
 
 def test_the_chord_of_a_box_is_exact_along_its_faces():
-    """Parallel to two slabs and within both; ones over 6 voxels, falling to zero in one on each side of their outermost centres."""
+    """Parallel to two slabs and within both; ones over 6 voxels, falling to zero within one on each side."""
     found = project_features(torch.ones(1, 6, 6, 6, dtype=torch.float64), box(), ahead(), one_pixel(), 700)
     assert float(found) == pytest.approx(2.0 * 6, rel=1e-5)
 
