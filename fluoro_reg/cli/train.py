@@ -16,8 +16,9 @@ from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
+    from fluoro_reg.training.loop import Progress as Made
     from fluoro_reg.training.options import TrainingOptions
-    from fluoro_reg.training.trainer import Progress as Made
+    from fluoro_reg.training.validation import Record
 
 NAME = "train"
 EXAMPLES = (
@@ -60,8 +61,8 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     weights know this CT alone. Errors shown are medians over views that training never saw: mTRE in mm, turns in degrees.
     """
     from fluoro_reg.config import from_mapping, load_yaml
-    from fluoro_reg.rendering import resolve_device
     from fluoro_reg.evaluation.carm_range import CarmRange
+    from fluoro_reg.rendering import resolve_device
     from fluoro_reg.training.report import write_report
     from fluoro_reg.training.trainer import RegressorTraining
 
@@ -76,7 +77,7 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     with _bar(output) as bar:
         task = bar.add_task("training", total=1.0)
 
-        def tell(made: "Made") -> None:
+        def tell(made: "Made[Record]") -> None:
             bar.update(task, completed=made.share, description=_words(made))
 
         def make(out: Path) -> None:
@@ -106,7 +107,7 @@ def seconds(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
-def _words(made: "Made") -> str:
+def _words(made: "Made[Record]") -> str:
     errors = "" if (record := made.record) is None else f", error {record.mtre_mm:.1f} mm, {record.rotation_deg:.1f} deg"
     return f"step {made.step}: loss {made.loss:.3f}{errors}"
 

@@ -12,7 +12,7 @@ DEFAULT_BUDGET_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingOptions:
+class LoopOptions:
     """The training ends after `steps` or `budget_s`, whichever comes first (after five minutes where neither is given); the
     learning rate falls to zero until then.
 
@@ -31,8 +31,6 @@ class TrainingOptions:
     validation_images: int = option(256, "number of held-back views", minimum=8, maximum=100_000)
     patience: int = option(6, "stop after so many validations without a better median error", minimum=1, maximum=1000)
     seed: int = option(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
-    network: RegressorOptions = section(RegressorOptions)
-    losses: LossOptions = section(LossOptions)
     degradations: DegradationOptions = section(DegradationOptions)
 
     def progress(self, step: int, elapsed_s: float) -> float:
@@ -40,3 +38,11 @@ class TrainingOptions:
         budget_s = self.budget_s or (math.inf if self.steps else DEFAULT_BUDGET_S)
         by_steps = step / self.steps if self.steps else 0.0
         return min(1.0, max(by_steps, elapsed_s / budget_s))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions(LoopOptions):
+    """Of a pose regressor."""
+
+    network: RegressorOptions = section(RegressorOptions)
+    losses: LossOptions = section(LossOptions)

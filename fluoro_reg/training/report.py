@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fluoro_reg.training.state import Record
 from fluoro_reg.training.trainer import RegressorTraining
+from fluoro_reg.training.validation import Record
 
 _EXAMPLES = 6
 

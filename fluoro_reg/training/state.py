@@ -7,54 +7,55 @@ Adam's two moments and the number of the next step are all.
 import copy
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.regressor import PoseRegressor
 from fluoro_reg.regressor.safetensors_file import read_tensors, write_tensors
 
 KIND = "an unfinished training"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One validation: where the training was, the mean loss since the last one, and the errors."""
+class AbstractRecord(ABC):
+    """One validation: where the training was and the mean loss since the last one; subclasses add what was found."""
 
     step: int
     elapsed_s: float
     loss: float
-    mtre_mm: float
-    in_plane_mm: float
-    rotation_deg: float
-    captured: float
-    inside_95: float
+
+    @property
+    @abstractmethod
+    def error(self) -> float:
+        """What makes weights better than others: less is better."""
+
+
+N = TypeVar("N", bound=nn.Module)
+R = TypeVar("R", bound=AbstractRecord)
 
 
 @dataclass(slots=True)
-class TrainingState:
-    """Everything that a step changes. `best` are the averaged weights with the least median mTRE so far."""
+class TrainingState(Generic[N, R]):
+    """Everything that a step changes. `best` are the averaged weights with the least error so far."""
 
-    network: PoseRegressor
-    average: PoseRegressor
+    network: N
+    average: N
     optimiser: torch.optim.AdamW
+    record: type[R]
     step: int = 0
     elapsed_s: float = 0.0
-    history: list[Record] = field(default_factory=list)
+    history: list[R] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def best_mtre_mm(self) -> float:
-        return min((record.mtre_mm for record in self.history), default=math.inf)
 
     def since_best(self) -> int:
         """Validations since the best one."""
-        errors = [record.mtre_mm for record in self.history]
+        errors = [record.error for record in self.history]
         return len(errors) - 1 - errors.index(min(errors)) if errors else 0
 
     @torch.no_grad()
@@ -64,20 +65,21 @@ class TrainingState:
         for ours, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
             ours.lerp_(theirs, 1 - keep)
 
-    def judged(self, record: Record) -> None:
+    def judged(self, record: R) -> None:
         """Notes a validation of the running average, and keeps its weights when they are the best."""
-        if record.mtre_mm < self.best_mtre_mm:
+        if record.error < min((earlier.error for earlier in self.history), default=math.inf):
             self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
         self.history.append(record)
 
 
-def new_state(network: PoseRegressor, learning_rate: float, weight_decay: float) -> TrainingState:
+def new_state(network: N, record: type[R], learning_rate: float, weight_decay: float) -> TrainingState[N, R]:
     """Before the first step."""
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    return TrainingState(network, average, torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay))
+    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    return TrainingState(network, average, optimiser, record)
 
 
-def write_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) -> None:
+def write_state(path: Path, state: TrainingState[N, R], settings: Mapping[str, Any]) -> None:
     """Everything of the state, with the settings that it belongs to."""
     tensors = _named("network", state.network.state_dict()) | _named("average", state.average.state_dict())
     tensors |= _named("best", state.best)
@@ -87,7 +89,7 @@ def write_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) -
     write_tensors(path, tensors, header | {"history": [asdict(record) for record in state.history]})
 
 
-def read_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) -> None:
+def read_state(path: Path, state: TrainingState[N, R], settings: Mapping[str, Any]) -> None:
     """Puts what a file holds into a new state.
 
     Raises:
@@ -110,7 +112,7 @@ def read_state(path: Path, state: TrainingState, settings: Mapping[str, Any]) ->
         adam["state"] = {number: _under(str(number), moments) for number in numbers}
         state.optimiser.load_state_dict(adam)
         state.step, state.elapsed_s = int(header["step"]), float(header["elapsed_s"])
-        state.history = [Record(**record) for record in header["history"]]
+        state.history = [state.record(**record) for record in header["history"]]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path.name} is damaged; leave --resume out to begin anew") from error
 

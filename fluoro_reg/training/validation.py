@@ -12,6 +12,7 @@ from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
 from fluoro_reg.training.samples import SampleMaker, Samples
+from fluoro_reg.training.state import AbstractRecord
 
 CAPTURED_MM = 25.0  # a registration's search finds its way from here
 _CHUNK = 64
@@ -29,6 +30,21 @@ class ValidationErrors:
     rotation_deg: float
     captured: float
     inside_95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record(AbstractRecord):
+    """The errors at one validation, as `ValidationErrors` has them."""
+
+    mtre_mm: float
+    in_plane_mm: float
+    rotation_deg: float
+    captured: float
+    inside_95: float
+
+    @property
+    def error(self) -> float:
+        return self.mtre_mm
 
 
 class HeldBack:

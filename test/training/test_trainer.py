@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.regressor import RegressorOptions, load_regressor
+from fluoro_reg.training.loop import rate, resume_file
 from fluoro_reg.training.options import TrainingOptions
-from fluoro_reg.training.trainer import RegressorTraining, rate, resume_file
+from fluoro_reg.training.trainer import RegressorTraining
 
 SHORT = TrainingOptions(
     steps=8,
