@@ -1,0 +1,78 @@
+"""How many steps a spherical similarity takes: Levenberg-Marquardt against descents with the best of many rates."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from fluoro_reg.learned.spherical import METRICS, squared_distance
+from fluoro_reg.learned.spherical_problem import SphericalSystem
+from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, Schedule
+
+UNITS = torch.tensor([10.0, 10.0, 50.0, 0.1, 0.1, 0.1], dtype=torch.float64)
+CLOSE = 1e-3  # units
+RATES = [2.0**k for k in range(-4, 6)]
+
+
+@dataclass(frozen=True)
+class Places:
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Six numbers embedded smoothly as points of 32 spheres, `bend` of them wavy; zero is the minimum."""
+
+    bend: float
+    matrices: Tensor = field(
+        default_factory=lambda: torch.randn(2, 128, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    )
+
+    def residuals(self, x: Tensor) -> Tensor:
+        straight, wavy = self.matrices
+        metric = METRICS["angle"]
+
+        def points(u: Tensor) -> Tensor:
+            features = 0.5 * u @ straight.T + self.bend * torch.sin(u @ wavy.T)
+            return metric.points((features + wavy.sum(-1)).unflatten(-1, (32, 4)).mT[..., None])
+
+        return metric.residuals(points(x / UNITS), points(torch.zeros(1, 6, dtype=torch.float64)))
+
+    def retract(self, at: Places, step: Tensor) -> Places:
+        return Places(at.x + step)
+
+    def linearise(self, at: Places) -> SphericalSystem:
+        r = self.residuals(at.x).flatten(1)
+        jacobian = torch.func.vmap(torch.func.jacfwd(lambda x: self.residuals(x[None]).flatten()))(at.x)
+        weight = torch.full((len(r), 32), 1 / 32, dtype=torch.float64)
+        gradient, hessian = (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian
+        return SphericalSystem(r.square().sum(-1) / 32, gradient / 32, hessian / 32, weight)
+
+    def cost(self, trial: Places, reference: SphericalSystem) -> Tensor:
+        return self.values(trial, torch.zeros_like(trial.x))
+
+    def values(self, starts: Places, twists: Tensor) -> Tensor:
+        return squared_distance(self.residuals(starts.x + twists), torch.ones(1, 32, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.2])
+def test_levenberg_marquardt_needs_a_tenth_of_the_steps_of_the_best_descent(bend):
+    problem = Embedding(bend)
+    starts = Places(UNITS * torch.randn(8, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+
+    def missed(x: Tensor) -> float:
+        return float((x / UNITS).norm(dim=-1).max())
+
+    def by_lm(steps: int) -> float:
+        optimiser = LevenbergMarquardt(steps, easing=3.0, trusted_gain=0.5, tolerance=0.0, largest_step=(100.0, 1.0))
+        return missed(optimiser.minimise(problem, starts)[0].x)
+
+    def by_descent(rate: float, steps: int) -> float:
+        rates = (rate * float(UNITS[0] ** 2), rate * float(UNITS[3] ** 2))
+        optimiser = GradientDescent(rates, momentum=0.9, schedule=Schedule(steps=steps, patience=steps))
+        return missed(starts.x + optimiser.minimise(ByAutograd(problem), starts).twists)
+
+    needed = next(steps for steps in range(1, 9) if by_lm(steps) < CLOSE)
+    assert needed <= 6
+    assert min(by_descent(rate, 10 * needed) for rate in RATES) > CLOSE
