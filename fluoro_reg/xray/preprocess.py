@@ -31,9 +31,9 @@ class PreprocessOptions:
         0.02, "how far inside the edge of the field the mask begins", unit="longer sides", minimum=0.0, maximum=0.2
     )
     mask_clipped: str = option(
-        "dense",
+        "both",
         "clipped regions to mask, but for their rim: no photons, open air, or both",
-        choices=("none", "dense", "air", "both"),
+        choices=("none", "both", "air", "both"),
     )
     mask_text: bool = option(True, "mask small hard-edged islands of pure white or black near the border (burnt-in text)")
     air_quantile: float = option(0.995, "quantile of the usable pixels that stands for open air, I0", minimum=0.5, maximum=1.0)
