@@ -33,7 +33,7 @@ class PreprocessOptions:
     mask_clipped: str = option(
         "both",
         "clipped regions to mask, but for their rim: no photons, open air, or both",
-        choices=("none", "both", "air", "both"),
+        choices=("none", "dense", "air", "both"),
     )
     mask_text: bool = option(True, "mask small hard-edged islands of pure white or black near the border (burnt-in text)")
     air_quantile: float = option(0.995, "quantile of the usable pixels that stands for open air, I0", minimum=0.5, maximum=1.0)
