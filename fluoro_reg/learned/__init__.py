@@ -1,8 +1,20 @@
 """Similarities that are learned on one patient's CT: a value of a pose and an X-ray whose gradient leads to the true pose."""
 
+from fluoro_reg.learned.checkpoint import LEARNED, load_similarity, save_similarity, similarity_kind
 from fluoro_reg.learned.encoders import ImageEncoder
 from fluoro_reg.learned.prost import ProST, ProSTOptions
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, FixedFeatures
 from fluoro_reg.learned.volume_network import VolumeNetwork
 
-__all__ = ["AbstractLearnedSimilarity", "FixedFeatures", "ImageEncoder", "ProST", "ProSTOptions", "VolumeNetwork"]
+__all__ = [
+    "LEARNED",
+    "AbstractLearnedSimilarity",
+    "FixedFeatures",
+    "ImageEncoder",
+    "ProST",
+    "ProSTOptions",
+    "VolumeNetwork",
+    "load_similarity",
+    "save_similarity",
+    "similarity_kind",
+]

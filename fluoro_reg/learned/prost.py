@@ -30,11 +30,11 @@ _BONE_MM = 20.0  # so much solid bone is one unit of a projection
 class ProSTOptions:
     """The networks and the projection."""
 
-    image_px: int = option(64, "width and height of the images that are compared", unit="px", minimum=16, maximum=512)
-    voxel_mm: float = option(4.0, "about the size of the learned volume's voxels", unit="mm", minimum=0.5, maximum=50)
-    samples: int = option(48, "samples along a ray", minimum=4, maximum=1024)
+    image_px: int = option(48, "width and height of the images that are compared", unit="px", minimum=16, maximum=512)
+    voxel_mm: float = option(8.0, "about the size of the learned volume's voxels", unit="mm", minimum=0.5, maximum=50)
+    samples: int = option(24, "samples along a ray", minimum=4, maximum=1024)
     volume_channels: int = option(3, "channels of the learned volume", minimum=1, maximum=32)
-    encoder_channels: tuple[int, ...] = option((16, 32, 64), "channels, halving by halving", minimum=4, maximum=512)
+    encoder_channels: tuple[int, ...] = option((16, 32, 32), "channels, halving by halving", minimum=4, maximum=512)
     embedding: int = option(32, "channels that are compared", minimum=1, maximum=512)
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class ProST(AbstractLearnedSimilarity):
     bone: Tensor
 
     def __init__(self, options: ProSTOptions, reference: ReferenceView, volume: CTVolume) -> None:
-        super().__init__(options, reference)
+        super().__init__(options, reference, volume)
         self.voxels = coarse_bone(volume, options.voxel_mm)
         self.register_buffer("bone", self.voxels.attenuation / (BONE_PER_MM * _BONE_MM), persistent=False)
         self.volume_network = VolumeNetwork(options.volume_channels)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor.heads import ReferenceView
 
@@ -28,11 +29,10 @@ class FixedFeatures:
 class AbstractLearnedSimilarity(nn.Module, ABC):
     """Final subclasses are the entries of `LEARNED`: modules made of their options, a reference view and the CT."""
 
-    options: Any
-    reference: ReferenceView
+    Options: type
     scale: Tensor
 
-    def __init__(self, options: Any, reference: ReferenceView) -> None:
+    def __init__(self, options: Any, reference: ReferenceView, volume: CTVolume) -> None:
         super().__init__()
         self.options, self.reference = options, reference
         self.register_buffer("scale", torch.ones(()))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
@@ -48,19 +48,11 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     """
     name = Path(path).name
     tensors, header = _read(path)
-    if header.get("ct_fingerprint") != volume.fingerprint:
-        raise InputError(
-            f"{name} was trained on another CT; give that CT, or train on this one by 'fluoro-reg train regressor'"
-        )
+    refuse_another_ct(header, volume, name, "regressor")
     network = PoseRegressor(
-        from_mapping(RegressorOptions, header.get("network", {}), name), _reference(header.get("reference"), name)
+        from_mapping(RegressorOptions, header.get("network", {}), name), reference_of(header.get("reference"), name)
     )
-    try:
-        network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise InputError(f"{name} does not hold the weights of the network that it names; copy it again") from error
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise InputError(f"{name} holds weights that are NaN or infinite; train again")
+    fill(network, tensors, name)
     return network.eval()
 
 
@@ -84,13 +76,48 @@ def check_weights(path: Path | str) -> None:
 
 
 def _read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, header = read_tensors(path, KIND)
-    if header.get("version") != VERSION:
+    return read_weights(path, KIND, VERSION)
+
+
+def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of weights of a kind.
+
+    Raises:
+        InputError: an unreadable or foreign file, or another version's.
+    """
+    tensors, header = read_tensors(path, kind)
+    if header.get("version") != version:
         raise InputError(
-            f"{Path(path).name} has format version {header.get('version')}, this program reads {VERSION}; train again, or use "
+            f"{Path(path).name} has format version {header.get('version')}, this program reads {version}; train again, or use "
             "the matching version of fluoro_reg"
         )
     return tensors, header
+
+
+def refuse_another_ct(header: Mapping[str, Any], volume: CTVolume, name: str, command: str) -> None:
+    """`command` is the subcommand of `train` that makes such weights.
+
+    Raises:
+        InputError: the weights of the file `name` are another CT's.
+    """
+    if header.get("ct_fingerprint") != volume.fingerprint:
+        raise InputError(
+            f"{name} was trained on another CT; give that CT, or train on this one by 'fluoro-reg train {command}'"
+        )
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Puts the weights of the file `name` into a network, as float32.
+
+    Raises:
+        InputError: they are another network's, or no numbers.
+    """
+    try:
+        network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{name} does not hold the weights of the network that it names; copy it again") from error
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise InputError(f"{name} holds weights that are NaN or infinite; train again")
 
 
 def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:
@@ -106,7 +133,12 @@ def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:
     }
 
 
-def _reference(content: Any, name: str) -> ReferenceView:
+def reference_of(content: Any, name: str) -> ReferenceView:
+    """The inverse of `reference_to_mapping`, for the file `name`.
+
+    Raises:
+        InputError: something is missing or wrong.
+    """
     try:
         intrinsics = CameraIntrinsics.from_k(
             int(content["width"]), int(content["height"]), content["k"], content["source_to_detector_mm"]

@@ -5,6 +5,7 @@ Views that show next to no bone are drawn again: nothing could be learned from t
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.bone import BONE_BEGINS_HU, soft_and_bone
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.regressor.behind import looks_from_behind, where_behind
 from fluoro_reg.regressor.heads import ReferenceView
@@ -27,6 +27,26 @@ from fluoro_reg.training.draws import Draws, seeded_generator
 LEAST_BONE_MM = 2.0  # a ray that crosses less shows none
 LEAST_BONE_SHARE = 0.05
 _MOST_TRIES = 20
+
+
+@runtime_checkable
+class ViewSource(Protocol):
+    """Where poses come from: a `CarmRange`, or any other spread."""
+
+    def sample(self, aim_patient: Float[Tensor, "3"], count: int, generator: torch.Generator) -> RigidTransform:
+        """Random `camera_from_patient`; float64, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """A batch as it is seen: standardised images, where they may be used, the true poses (float64), the clean line integrals
+    and the factor of bone in them."""
+
+    images: Float[Tensor, "batch 1 height width"]
+    mask: Bool[Tensor, "batch height width"]
+    camera_from_patient: RigidTransform
+    integrals: Float[Tensor, "batch height width"]
+    bone_contrast: Float[Tensor, "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +70,7 @@ class SampleMaker:
     """Batches of one CT by number: the same number, seed and device give the same batch."""
 
     volume: CTVolume
-    carm: CarmRange
+    carm: ViewSource
     reference: ReferenceView
     degradations: DegradationOptions
     device: str = "cpu"
@@ -71,6 +91,19 @@ class SampleMaker:
         """Batch `number` of a seed.
 
         Raises:
+            InputError: as `views`.
+        """
+        views = self.views(count, seed, number)
+        poses = views.camera_from_patient
+        behind = looks_from_behind(poses, self.reference.camera_from_patient)
+        inputs = torch.where(behind.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
+        target = where_behind(behind, poses, self.reference.pivot)
+        return Samples(inputs, target, poses, behind, views.integrals, views.bone_contrast)
+
+    def views(self, count: int, seed: int, number: int) -> Views:
+        """The same, none of them mirrored.
+
+        Raises:
             InputError: hardly any view of the range shows bone.
         """
         poses, soft, bone = self._seen(count, seeded_generator(seed, number))
@@ -78,11 +111,7 @@ class SampleMaker:
         contrast = draws.log_even(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
         pixels, mask = degrade(integrals, self.degradations, draws)
-        inputs = network_input(pixels, mask)
-        behind = looks_from_behind(poses, self.reference.camera_from_patient)
-        inputs = torch.where(behind.to(inputs.device)[:, None, None, None], inputs.flip(-1), inputs)
-        target = where_behind(behind, poses, self.reference.pivot)
-        return Samples(inputs, target, poses, behind, integrals, contrast)
+        return Views(network_input(pixels, mask), mask, poses, integrals, contrast)
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]

@@ -9,6 +9,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import FixedFeatures, ProSTOptions, VolumeNetwork
 from fluoro_reg.learned.similarity import mean_shown, shown
+from fluoro_reg.learned.volume_network import SliceConvolution
 
 
 def poses_of(reference, count: int) -> RigidTransform:
@@ -56,6 +57,13 @@ def test_air_has_no_features():
     features = network(bone)
     reach = (torch.nonzero(features.abs().sum(0)) - 7).abs().amax()
     assert 0 < int(reach) <= 4 and features.shape == (3, 15, 15, 15)
+
+
+def test_the_convolution_over_slices_is_torchs_of_volumes():
+    ours, theirs = SliceConvolution(2, 3), torch.nn.Conv3d(2, 3, 3, padding=1, bias=False)
+    theirs.weight.data = ours.planes.weight.data.unflatten(1, (3, 2)).movedim(1, 2)
+    volume = torch.randn(2, 5, 6, 7)
+    torch.testing.assert_close(ours(volume.movedim(0, 1)).movedim(1, 0), theirs(volume[None])[0])
 
 
 def test_the_value_follows_poses_and_every_weight(prost, reference):

@@ -1,0 +1,72 @@
+"""The weights of a learned similarity, by the rules of the regressor's: safetensors, all settings, the CT's fingerprint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fluoro_reg.config import from_mapping, to_mapping
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.learned.prost import ProST
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
+from fluoro_reg.regressor.checkpoint import fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
+from fluoro_reg.regressor.safetensors_file import write_tensors
+
+KIND = "weights of a learned similarity"
+VERSION = 1
+
+# By the name that weights and methods use. Each is made of its `Options`, a reference view and the CT.
+LEARNED: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST}
+
+
+def save_similarity(
+    path: Path | str, network: AbstractLearnedSimilarity, ct_fingerprint: str, notes: Mapping[str, Any]
+) -> None:
+    """Writes a network for the CT of that fingerprint; `notes` (validation, settings of the training) are kept as said.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    header = {
+        "kind": KIND,
+        "version": VERSION,
+        "ct_fingerprint": ct_fingerprint,
+        "similarity": next(name for name, kind in LEARNED.items() if isinstance(network, kind)),
+        "network": to_mapping(network.options),
+        "reference": reference_to_mapping(network.reference),
+        "notes": dict(notes),
+    }
+    write_tensors(Path(path), network.state_dict(), header)
+
+
+def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimilarity:
+    """The similarity trained for this CT, on the CPU, ready to be used: no gradient reaches its weights.
+
+    Raises:
+        InputError: an unreadable or foreign file, another version's, another CT's weights, or damaged ones.
+    """
+    name = Path(path).name
+    tensors, header = read_weights(path, KIND, VERSION)
+    refuse_another_ct(header, volume, name, "similarity")
+    kind = LEARNED[_known(header, name)]
+    options: Any = from_mapping(kind.Options, header.get("network", {}), name)
+    network = kind(options, reference_of(header.get("reference"), name), volume)
+    fill(network, tensors, name)
+    return network.eval().requires_grad_(False)
+
+
+def similarity_kind(path: Path | str) -> str:
+    """Which entry of `LEARNED` the weights are of; refuses what is wrong with them whatever the CT is.
+
+    Raises:
+        InputError: an unreadable or foreign file, or another version's.
+    """
+    _, header = read_weights(path, KIND, VERSION)
+    return _known(header, Path(path).name)
+
+
+def _known(header: Mapping[str, Any], name: str) -> str:
+    kind = header.get("similarity")
+    if kind not in LEARNED:
+        raise InputError(f"{name} holds a similarity that this program does not know; train again")
+    return str(kind)

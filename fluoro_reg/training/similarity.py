@@ -1,0 +1,137 @@
+"""`SimilarityTraining`: from a CT and a range of views to a similarity whose gradient leads to the true pose.
+
+The loss is that of the gradient's direction alone (`gradient_direction`), and so is what is monitored: cosines over pairs that
+training never sees. When it is over, values are scaled by how much they fall from start to truth on average over those pairs,
+so that who follows them knows what a plateau is.
+"""
+
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fluoro_reg.config import option, section, to_mapping
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.views import aim_point, bone_points
+from fluoro_reg.learned import LEARNED, AbstractLearnedSimilarity, FixedFeatures, ProSTOptions, save_similarity
+from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.training.draws import seeded_generator
+from fluoro_reg.training.gradient_direction import Directions, directions
+from fluoro_reg.training.loop import AbstractTraining
+from fluoro_reg.training.options import LoopOptions
+from fluoro_reg.training.pairs import PairOptions, Pairs, PoseSpread, make_pairs
+from fluoro_reg.training.samples import SampleMaker
+from fluoro_reg.training.state import AbstractRecord, new_state
+from fluoro_reg.training.team import Team
+
+LENGTH_MM = 100.0  # a shift of this much counts as a turn of a rad: a mere unit, since turns and shifts are judged apart
+_BONE_SAMPLES = 4000
+_HELD_BACK = 2**31  # seeds from here on are validation's; users' seeds end below
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityTrainingOptions(LoopOptions):
+    """Of a learned similarity."""
+
+    batch: int = option(8, "pairs of a start and an X-ray in a step", minimum=1, maximum=4096)
+    learning_rate: float = option(3e-3, "the highest, after warm-up", minimum=1e-7, maximum=1)
+    average: float = option(0.98, "share of the running average of weights that a step keeps", minimum=0, maximum=0.99999)
+    validation_images: int = option(64, "number of held-back pairs", minimum=8, maximum=100_000)
+    kind: str = option("prost", "which similarity", choices=tuple(LEARNED))
+    prost: ProSTOptions = section(ProSTOptions)
+    pairs: PairOptions = section(PairOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityRecord(AbstractRecord):
+    """Over held-back pairs: mean cosines of the gradients, and the share of pairs where both lead towards the truth."""
+
+    rotation_cosine: float
+    translation_cosine: float
+    towards_truth: float
+
+    @property
+    def error(self) -> float:
+        return 4 - 2 * self.rotation_cosine - 2 * self.translation_cosine
+
+
+@dataclass(slots=True)
+class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityRecord, Pairs]):
+    """One training; `run` may be called once."""
+
+    options: SimilarityTrainingOptions
+    maker: SampleMaker = field(init=False)
+    held_back: list[Pairs] = field(init=False)
+    _spread: PoseSpread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.team, options = Team.joined(self.device), self.options
+        aim = aim_point(self.volume, bone_points(self.volume, _BONE_SAMPLES, seeded_generator(0, 0)))
+        network_options = getattr(options, options.kind)
+        reference = ReferenceView(self.carm.middle(aim), aim, self.carm.camera(network_options.image_px))
+        self._spread = PoseSpread(self.carm, options.pairs)
+        self.maker = SampleMaker(self.volume, self._spread, reference, options.degradations, self.device)
+        chunks = range(0, options.validation_images, options.batch)
+        self.held_back = [self._pairs(_HELD_BACK + options.seed, number) for number in range(len(chunks))]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            network = LEARNED[options.kind](network_options, reference, self.volume)
+        self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
+
+    def batch(self, number: int) -> Pairs:
+        return self._pairs(self.options.seed, number)
+
+    def backward(self, batch: Pairs) -> Tensor:
+        network = self.state.network
+        loss = self._directions(network, network.learned_volume(), batch).loss()
+        loss.backward()
+        self.team.average_gradients(network.parameters())
+        torch.nn.utils.clip_grad_norm_(network.parameters(), self.options.clip)
+        return loss
+
+    def validate(self, loss: float) -> SimilarityRecord:
+        network = self.state.average
+        with torch.no_grad():
+            learned = network.learned_volume()
+        found = [self._directions(network, learned, pairs) for pairs in self.held_back]
+        rotation = torch.cat([part.rotation.detach() for part in found])
+        translation = torch.cat([part.translation.detach() for part in found])
+        towards = ((rotation > 0) & (translation > 0)).double().mean()
+        means = float(rotation.mean()), float(translation.mean()), float(towards)
+        return SimilarityRecord(self.state.step, self.state.elapsed_s, loss, *means)
+
+    def save(self, out: Path) -> None:
+        network = self.state.average
+        network.scale.fill_(self.mean_fall(network))
+        notes = {"validation": asdict(self.best), "training": self.settings()["training"], "range": to_mapping(self.carm)}
+        save_similarity(out, network, self.volume.fingerprint, notes)
+
+    @torch.no_grad()
+    def mean_fall(self, network: AbstractLearnedSimilarity) -> float:
+        """How much the value falls from start to truth, on average over the held-back pairs.
+
+        Raises:
+            InputError: it does not fall, so nothing could follow it.
+        """
+        learned, falls = network.learned_volume(), []
+        for pairs in self.held_back:
+            fixed = self._fixed(network, pairs)
+            start, truth = (network.values(learned, fixed, p) for p in (pairs.starts, pairs.views.camera_from_patient))
+            falls.append(start - truth)
+        fall = float(torch.cat(falls).mean())
+        if not fall > 0:
+            raise InputError("nothing was learned: the value does not fall from a start to the true pose; train for longer")
+        return fall
+
+    def _pairs(self, seed: int, number: int) -> Pairs:
+        return make_pairs(self.maker, self._spread, self.options.batch, seed, number)
+
+    def _directions(self, network: AbstractLearnedSimilarity, learned: Tensor, pairs: Pairs) -> Directions:
+        values = partial(network.values, learned, self._fixed(network, pairs))
+        truth, pivot = pairs.views.camera_from_patient, self.maker.reference.pivot
+        return directions(values, pairs.starts, truth, pivot, LENGTH_MM)
+
+    def _fixed(self, network: AbstractLearnedSimilarity, pairs: Pairs) -> FixedFeatures:
+        return network.fixed_features(pairs.views.images, pairs.views.mask)

@@ -1,0 +1,84 @@
+"""Training of a learned similarity: cosines that rise, seeds that make the weights again, no trace of an interruption."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.learned import ProSTOptions, load_similarity
+from fluoro_reg.training.loop import resume_file
+from fluoro_reg.training.pairs import PairOptions
+from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
+
+SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), embedding=8)
+SHORT = SimilarityTrainingOptions(steps=6, batch=4, validations=3, validation_images=8, patience=100, average=0.5, prost=SMALL)
+
+
+class InterruptedTrainingError(Exception):
+    """Stands for Ctrl-C."""
+
+
+def interrupt(progress) -> None:
+    if progress.step == 3:
+        raise InterruptedTrainingError
+
+
+@pytest.fixture(scope="module")
+def trained(volume, carm, tmp_path_factory):
+    """Long enough for the value to fall from start to truth."""
+    out = tmp_path_factory.mktemp("trained") / "w.safetensors"
+    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, steps=45, batch=6, average=0.9, validation_images=24))
+    return training, training.run(out), out
+
+
+def test_the_cosines_rise_and_point_to_the_truth(trained):
+    training, best, _ = trained
+    first = training.state.history[0]
+    assert best.error < first.error < 4.2
+    assert best.rotation_cosine > 0.2 and best.translation_cosine > 0.3 and best.towards_truth > 0.5
+
+
+def test_the_value_is_1_higher_at_the_starts_of_the_held_back_pairs(trained, volume):
+    training, _, out = trained
+    network = load_similarity(out, volume)
+    assert training.mean_fall(network) == pytest.approx(1, rel=1e-4)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, tmp_path):
+    options = dataclasses.replace(SHORT, steps=9)
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "w.safetensors"
+    SimilarityTraining(volume, carm, options).run(whole)
+    with pytest.raises(InterruptedTrainingError):
+        SimilarityTraining(volume, carm, options).run(out, tell=interrupt)
+    assert not out.exists() and resume_file(out).exists()
+    steps: list[int] = []
+    SimilarityTraining(volume, carm, options).run(out, resume=True, tell=lambda progress: steps.append(progress.step))
+    assert steps == [4, 5, 6, 7, 8, 9]
+    one, other = load_file(whole), load_file(out)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert not resume_file(out).exists()
+
+
+def test_another_seed_makes_other_pairs_and_weights(volume, carm):
+    one, other = (SimilarityTraining(volume, carm, dataclasses.replace(SHORT, seed=seed)) for seed in (0, 1))
+    assert not torch.equal(one.batch(0).starts.rotation, other.batch(0).starts.rotation)
+    assert not torch.equal(next(one.state.network.parameters()), next(other.state.network.parameters()))
+
+
+def test_resuming_with_other_settings_is_refused(volume, carm, tmp_path):
+    out = tmp_path / "w.safetensors"
+    with pytest.raises(InterruptedTrainingError):
+        SimilarityTraining(volume, carm, SHORT).run(out, tell=interrupt)
+    narrower = dataclasses.replace(SHORT, pairs=PairOptions(translation_mm=10.0))
+    with pytest.raises(InputError, match="other settings"):
+        SimilarityTraining(volume, carm, narrower).run(out, resume=True)
+
+
+def test_a_value_that_does_not_fall_is_no_similarity(volume, carm):
+    training = SimilarityTraining(volume, carm, SHORT)
+    network = training.state.average
+    torch.nn.init.zeros_(network.moving_encoder.layers[-1].weight)  # every pose looks alike
+    with pytest.raises(InputError, match="nothing was learned"):
+        training.mean_fall(network)
