@@ -29,7 +29,8 @@ def interrupt(progress) -> None:
 def trained(volume, carm, tmp_path_factory):
     """Long enough for the value to fall from start to truth."""
     out = tmp_path_factory.mktemp("trained") / "w.safetensors"
-    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, steps=45, batch=6, average=0.9, validation_images=24))
+    options = dataclasses.replace(SHORT, steps=45, batch=6, average=0.9, validation_images=24)
+    training = SimilarityTraining(volume, carm, options)
     return training, training.run(out), out
 
 
