@@ -1,9 +1,11 @@
 """`fluoro-reg train`: what is learned of one patient's CT, before the operation."""
 
+import enum
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,15 +18,22 @@ from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
+    from fluoro_reg.evaluation.carm_range import CarmRange
+    from fluoro_reg.training.loop import AbstractTraining
     from fluoro_reg.training.loop import Progress as Made
-    from fluoro_reg.training.options import TrainingOptions
+    from fluoro_reg.training.similarity import SimilarityRecord
     from fluoro_reg.training.validation import Record
 
+C = TypeVar("C")
 NAME = "train"
 EXAMPLES = (
     "Example:\n\n$ fluoro-reg train regressor --ct ct_folder --range carm.yaml --out patient.safetensors --budget 5min\n\n"
     "$ fluoro-reg register --ct ct_folder --image xray.png --camera camera.json --model patient.safetensors "
     "--method regressor-lm"
+)
+SIMILARITY_EXAMPLES = (
+    "Example:\n\n$ fluoro-reg train similarity --kind prost --ct ct_folder --range carm.yaml --out prost.safetensors "
+    "--budget 20min"
 )
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -46,12 +55,30 @@ class TrainOptions:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted training of the same weights.")] = False
 
-    def settings(self, common: Common) -> "TrainingOptions":
-        """All settings of a training, layered."""
-        from fluoro_reg.training.options import TrainingOptions
-
+    def settings(self, cls: type[C], common: Common, **typed: Any) -> C:
+        """All settings of a training, layered; `typed` are options of one kind of it."""
         budget_s = None if self.budget is None else seconds(self.budget)
-        return common.settings(TrainingOptions, {"budget_s": budget_s, "seed": common.seed})
+        return common.settings(cls, {"budget_s": budget_s, "seed": common.seed, **typed})
+
+    def carm(self) -> "CarmRange":
+        """The range of views."""
+        from fluoro_reg.config import from_mapping, load_yaml
+        from fluoro_reg.evaluation.carm_range import CarmRange
+
+        return CarmRange() if self.range is None else from_mapping(CarmRange, load_yaml(self.range), self.range.name)
+
+
+class Similarity(str, enum.Enum):
+    """The names of `fluoro_reg.learned.LEARNED`, here without torch so that `--help` is quick; a test compares them."""
+
+    PROST = "prost"
+
+
+@dataclass(frozen=True, slots=True)
+class KindOption:
+    """Which of several."""
+
+    kind: Annotated[Similarity | None, typer.Option(help="Which similarity. Default: prost.")] = None
 
 
 def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
@@ -60,25 +87,56 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     It learns from X-rays of the CT that are made while it trains, at poses of the range, with noise, tools and collimation. The
     weights know this CT alone. Errors shown are medians over views that training never saw: mTRE in mm, turns in degrees.
     """
-    from fluoro_reg.config import from_mapping, load_yaml
-    from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.rendering import resolve_device
+    from fluoro_reg.training.options import TrainingOptions
     from fluoro_reg.training.report import write_report
     from fluoro_reg.training.trainer import RegressorTraining
 
     output = Output(common.json)
-    options = train.settings(common)
-    carm = CarmRange() if train.range is None else from_mapping(CarmRange, load_yaml(train.range), train.range.name)
+    options, carm = train.settings(TrainingOptions, common), train.carm()
     check_writable(train.out, (".safetensors",))
     device = resolve_device("auto" if common.device is None else common.device.value)
     volume = read_volume(ct, output)
     with output.doing("making the held-back views"):
         training = RegressorTraining(volume, carm, options, device)
+    return _trained(training, train, output, _errors, lambda path: write_report(path, training))
+
+
+def similarity(kind: KindOption, ct: CTOptions, train: TrainOptions, common: Common) -> int:
+    """Train a similarity of one patient: a value of a pose and an X-ray whose gradient leads to the true pose from afar.
+
+    It learns from pairs of an X-ray of the CT, made as for 'train regressor', and a pose to start from; the direction of its
+    gradient is what it is taught. Weights know this CT alone. Shown are the mean cosines between the gradient and the way to the
+    truth, for turns and shifts, over pairs that training never saw: 1 is perfect, 0 is chance.
+    """
+    from fluoro_reg.rendering import resolve_device
+    from fluoro_reg.training.report import write_similarity_report
+    from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
+
+    output = Output(common.json)
+    options, carm = train.settings(SimilarityTrainingOptions, common, kind=kind.kind), train.carm()
+    check_writable(train.out, (".safetensors",))
+    device = resolve_device("auto" if common.device is None else common.device.value)
+    volume = read_volume(ct, output)
+    with output.doing("making the held-back pairs"):
+        training = SimilarityTraining(volume, carm, options, device)
+    return _trained(training, train, output, _cosines, lambda path: write_similarity_report(path, training.state.history))
+
+
+def _trained(
+    training: "AbstractTraining[Any, Any, Any]",
+    train: TrainOptions,
+    output: Output,
+    words: Callable[[Any], str],
+    draw: Callable[[Path], None],
+) -> int:
+    """Runs a training under a bar, then writes its picture and tells what came of it."""
     with _bar(output) as bar:
         task = bar.add_task("training", total=1.0)
 
-        def tell(made: "Made[Record]") -> None:
-            bar.update(task, completed=made.share, description=_words(made))
+        def tell(made: "Made[Any]") -> None:
+            found = "" if made.record is None else f", {words(made.record)}"
+            bar.update(task, completed=made.share, description=f"step {made.step}: loss {made.loss:.3f}{found}")
 
         def make(out: Path) -> None:
             training.run(out, train.resume, tell)
@@ -87,10 +145,10 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     if not training.leads:
         return ExitStatus.ACCEPTED
     picture = train.out.with_suffix(".png")
-    write_file(picture, lambda path: write_report(path, training))
+    write_file(picture, draw)
     best, state = training.best, training.state
-    answer = {"weights": train.out.name, "report": picture.name, **asdict(best), "steps": state.step, "device": device}
-    answer |= {"elapsed_s": state.elapsed_s, "bytes": train.out.stat().st_size}
+    answer = {"weights": train.out.name, "report": picture.name, **asdict(best), "steps": state.step}
+    answer |= {"device": training.device, "elapsed_s": state.elapsed_s, "bytes": train.out.stat().st_size}
     output.show(answer, table_of(answer))
     return ExitStatus.ACCEPTED
 
@@ -107,9 +165,12 @@ def seconds(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
-def _words(made: "Made[Record]") -> str:
-    errors = "" if (record := made.record) is None else f", error {record.mtre_mm:.1f} mm, {record.rotation_deg:.1f} deg"
-    return f"step {made.step}: loss {made.loss:.3f}{errors}"
+def _errors(record: "Record") -> str:
+    return f"error {record.mtre_mm:.1f} mm, {record.rotation_deg:.1f} deg"
+
+
+def _cosines(record: "SimilarityRecord") -> str:
+    return f"cosines {record.rotation_cosine:.2f} of turns, {record.translation_cosine:.2f} of shifts"
 
 
 def _bar(output: Output) -> Progress:
@@ -127,3 +188,4 @@ def _bar(output: Output) -> Progress:
 
 app = typer.Typer(name=NAME, help="Train what is learned of one patient's CT.", epilog=EXAMPLES, no_args_is_help=True)
 app.command("regressor", help=paragraphs(regressor), epilog=EXAMPLES)(grouped(regressor))
+app.command("similarity", help=paragraphs(similarity), epilog=SIMILARITY_EXAMPLES)(grouped(similarity))

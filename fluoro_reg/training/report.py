@@ -1,12 +1,14 @@
-"""The picture of a training: its curves, and held-back views beside what the CT looks like at the poses that were found."""
+"""The picture of a training: its curves and, of a regressor, held-back views beside what the CT looks like at its poses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from fluoro_reg.training.similarity import SimilarityRecord
+from fluoro_reg.training.state import AbstractRecord
 from fluoro_reg.training.trainer import RegressorTraining
 from fluoro_reg.training.validation import Record
 
@@ -26,8 +28,27 @@ def write_report(path: Path, training: RegressorTraining) -> None:
     figure.savefig(path, dpi=100)
 
 
+def write_similarity_report(path: Path, history: Sequence[SimilarityRecord]) -> None:
+    """A PNG of the curves of a learned similarity.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    cosines = {
+        "held-back pairs, rotation": [record.rotation_cosine for record in history],
+        "held-back pairs, translation": [record.translation_cosine for record in history],
+        "share of pairs whose gradient leads to the truth": [record.towards_truth for record in history],
+    }
+    loss = {
+        "training pairs": [record.loss for record in history],
+        "held-back pairs": [record.error for record in history],
+    }
+    _lines(figure.subplots(1, 2), history, (("loss (0 to 8, chance: 4)", loss), ("cosine of the gradients, share", cosines)))
+    figure.savefig(path, dpi=100)
+
+
 def _curves(axes: np.ndarray, history: Sequence[Record]) -> None:
-    steps = [record.step for record in history]
     lines = (
         ("loss", {"training views": [record.loss for record in history]}),
         (
@@ -39,6 +60,13 @@ def _curves(axes: np.ndarray, history: Sequence[Record]) -> None:
         ),
         ("median turn, deg", {"held-back views": [record.rotation_deg for record in history]}),
     )
+    _lines(axes, history, lines)
+
+
+def _lines(
+    axes: np.ndarray, history: Sequence[AbstractRecord], lines: Sequence[tuple[str, Mapping[str, Sequence[float]]]]
+) -> None:
+    steps = [record.step for record in history]
     for ax, (label, curves) in zip(axes, lines, strict=True):
         for name, values in curves.items():
             ax.plot(steps, values, "o-", ms=3, label=name)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fluoro_reg.cli.train import seconds
+from fluoro_reg.cli.train import Similarity, seconds
 from fluoro_reg.errors import InputError
+from fluoro_reg.learned import LEARNED
 
 SMALL = [
     word
@@ -26,6 +27,27 @@ def test_weights_are_made_and_used(cli, view, tmp_path):
     found = cli("register", *arguments, "--intensity", "attenuation", "--json")
     assert found.status in (0, 1), found.err  # what six steps teach is no pose to rely on
     assert found.json()["initial_camera_from_patient"] is not None
+
+
+TINY = [
+    word
+    for setting in ("steps=12", "batch=4", "validations=2", "validation_images=8", "prost.image_px=16", "prost.samples=8")
+    for word in ("--set", setting)
+]
+
+
+def test_a_similarity_is_trained(cli, view, tmp_path):
+    out = tmp_path / "s.safetensors"
+    arguments = ["--kind", "prost", "--ct", view.ct, "--out", out, *TINY, "--set", "prost.encoder_channels=[8, 8]"]
+    trained = cli("train", "similarity", *arguments, "--json")
+    assert trained.status == 0, trained.err
+    answer = trained.json()
+    assert answer["steps"] == 12 and -1 <= answer["rotation_cosine"] <= 1 and answer["bytes"] == out.stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.png", "s.safetensors"]
+
+
+def test_kinds_of_similarities_are_those_there_are():
+    assert [kind.value for kind in Similarity] == list(LEARNED)
 
 
 def test_an_unknown_key_of_the_range_is_refused(cli, view, tmp_path):
