@@ -106,8 +106,8 @@ def similarity(kind: KindOption, ct: CTOptions, train: TrainOptions, common: Com
     """Train a similarity of one patient: a value of a pose and an X-ray whose gradient leads to the true pose from afar.
 
     It learns from pairs of an X-ray of the CT, made as for 'train regressor', and a pose to start from; the direction of its
-    gradient is what it is taught. Weights know this CT alone. Shown are the mean cosines between the gradient and the way to the
-    truth, for turns and shifts, over pairs that training never saw: 1 is perfect, 0 is chance.
+    gradient is what it is taught. Weights know this CT alone. Shown are the mean cosines between the gradient and the way to
+    the truth, for turns and shifts, over pairs that training never saw: 1 is perfect, 0 is chance.
     """
     from fluoro_reg.rendering import resolve_device
     from fluoro_reg.training.report import write_similarity_report
