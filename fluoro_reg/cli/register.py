@@ -56,8 +56,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="F.png",
-            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start. With "
-            "--view all X-rays stand side by side in the one picture, that of --image on the left.",
+            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start. Several "
+            "X-rays stand side by side, that of --image on the left.",
         ),
     ] = None,
 ) -> int:
