@@ -72,6 +72,7 @@ class Similarity(str, enum.Enum):
     """The names of `fluoro_reg.learned.LEARNED`, here without torch so that `--help` is quick; a test compares them."""
 
     PROST = "prost"
+    SPHERICAL = "spherical"
 
 
 @dataclass(frozen=True, slots=True)

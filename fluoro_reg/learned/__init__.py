@@ -3,16 +3,20 @@
 from fluoro_reg.learned.checkpoint import LEARNED, load_similarity, save_similarity, similarity_kind
 from fluoro_reg.learned.encoders import ImageEncoder
 from fluoro_reg.learned.prost import ProST, ProSTOptions
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, FixedFeatures
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, LearnedProblem, Projector
+from fluoro_reg.learned.spherical_similarity import Spherical, SphericalOptions
 from fluoro_reg.learned.volume_network import VolumeNetwork
 
 __all__ = [
     "LEARNED",
     "AbstractLearnedSimilarity",
-    "FixedFeatures",
     "ImageEncoder",
+    "LearnedProblem",
     "ProST",
     "ProSTOptions",
+    "Projector",
+    "Spherical",
+    "SphericalOptions",
     "VolumeNetwork",
     "load_similarity",
     "save_similarity",

@@ -7,6 +7,7 @@ TMI 43(1), 2024, and its forerunner, MICCAI 2020. Places of the image that the X
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,9 +17,9 @@ from fluoro_reg.ct.attenuation import BONE_PER_MM
 from fluoro_reg.ct.bone import coarse_bone
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned.encoders import GROUPS, ImageEncoder
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, FixedFeatures, mean_shown, shown
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector, mean_shown, shown
 from fluoro_reg.learned.volume_network import VolumeNetwork
 from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.rendering import project_features
@@ -58,18 +59,34 @@ class ProST(AbstractLearnedSimilarity):
         self.moving_encoder = ImageEncoder(options.volume_channels, options.encoder_channels, options.embedding)
         self.fixed_encoder = ImageEncoder(1, options.encoder_channels, options.embedding)
 
-    def learned_volume(self) -> Float[Tensor, "channels slices rows columns"]:
-        return self.volume_network(self.bone)
+    def projector(self) -> Projector:
+        learned_volume = self.volume_network(self.bone)
+        return partial(self._projected, learned_volume)
 
-    def fixed_features(
-        self, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
-    ) -> FixedFeatures:
+    def problem(
+        self, projector: Projector, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
+    ) -> "ProSTProblem":
         grid = self.fixed_encoder(images)
-        return FixedFeatures(grid, shown(mask, grid))
+        return ProSTProblem(self, projector, grid, shown(mask, grid))
 
-    def values(
-        self, learned_volume: Float[Tensor, "channels slices rows columns"], fixed: FixedFeatures, poses: RigidTransform
-    ) -> Float[Tensor, "batch"]:
-        moving = project_features(learned_volume, self.voxels, poses, self.reference.intrinsics, self.options.samples)
-        difference = self.moving_encoder(moving) - fixed.grid
-        return mean_shown(difference.square().mean(1), fixed.weight) / self.scale
+    def _projected(
+        self, learned_volume: Float[Tensor, "channels slices rows columns"], poses: RigidTransform
+    ) -> Float[Tensor, "batch channels height width"]:
+        return project_features(learned_volume, self.voxels, poses, self.reference.intrinsics, self.options.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class ProSTProblem:
+    """The X-rays' embeddings on a grid, and how much of each place of the grid they show."""
+
+    network: ProST
+    projector: Projector
+    grid: Float[Tensor, "batch embedding i j"]
+    weight: Float[Tensor, "batch i j"]
+
+    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        difference = self.network.moving_encoder(self.projector(poses)) - self.grid
+        return mean_shown(difference.square().mean(1), self.weight) / self.network.scale
+
+    def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
+        return self.at(retract(starts, twists, self.network.reference.pivot))

@@ -1,13 +1,13 @@
 """What every learned similarity is: a value of a pose and an X-ray, in three parts that are computed as seldom as they change.
 
-The learned volume changes with the weights only, what is made of an X-ray with the X-ray; a pose needs a projection and the
+What is projected changes with the weights only, what is made of an X-ray with the X-ray; a pose needs a projection and the
 comparison. Images are those of one camera (`reference.intrinsics`), as `network_input` standardises them. Smaller values are
 better; after training, 1 is what a pose of the training's spread has more than the true one, on average.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,13 +17,20 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor.heads import ReferenceView
 
+Projector = Callable[[RigidTransform], Any]
 
-@dataclass(frozen=True, slots=True)
-class FixedFeatures:
-    """What is compared of X-rays: features on a grid, and how much of each place of the grid the X-ray shows."""
 
-    grid: Float[Tensor, "batch embedding i j"]
-    weight: Float[Tensor, "batch i j"]
+@runtime_checkable
+class LearnedProblem(Protocol):
+    """The similarity to given X-rays: a `ValueProblem` of `fluoro_reg.optimisers` whose starts are poses."""
+
+    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        """The value of each pose with its own X-ray, or with the only one; its derivative to the poses can be differentiated
+        once more, to the weights.
+        """
+
+    def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
+        """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
 
 
 class AbstractLearnedSimilarity(nn.Module, ABC):
@@ -38,25 +45,23 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         self.register_buffer("scale", torch.ones(()))
 
     @abstractmethod
-    def learned_volume(self) -> Float[Tensor, "channels slices rows columns"]:
-        """What is projected: once a CT, or once a step of training."""
+    def projector(self) -> Projector:
+        """What makes of poses the images that are compared: once a CT, or once a step of training."""
 
     @abstractmethod
-    def fixed_features(
-        self, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
-    ) -> FixedFeatures:
-        """Once an X-ray; the mask is True where it may be used."""
+    def problem(
+        self, projector: Projector, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
+    ) -> LearnedProblem:
+        """Once an X-ray, or a batch of them; the mask is True where it may be used."""
 
-    @abstractmethod
-    def values(
-        self, learned_volume: Float[Tensor, "channels slices rows columns"], fixed: FixedFeatures, poses: RigidTransform
-    ) -> Float[Tensor, "batch"]:
-        """The value of each pose with its own X-ray, or with the only one; differentiable twice to the poses."""
+    def value_loss(self, values: Float[Tensor, "batch"], distance_mm: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """What training adds for values that shall tell how far off a pose is; nothing where directions alone are taught."""
+        return values.new_zeros(())
 
 
 def shown(mask: Bool[Tensor, "batch height width"], grid: Float[Tensor, "batch embedding i j"]) -> Float[Tensor, "batch i j"]:
     """The usable share of each place of a grid over the image."""
-    return nn.functional.adaptive_avg_pool2d(mask.to(grid.dtype)[:, None], (grid.shape[2], grid.shape[3]))[:, 0]
+    return nn.functional.adaptive_avg_pool2d(mask.to(grid)[:, None], (grid.shape[2], grid.shape[3]))[:, 0]
 
 
 def mean_shown(x: Float[Tensor, "batch i j"], weight: Float[Tensor, "#batch i j"]) -> Float[Tensor, "batch"]:

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
-from fluoro_reg.learned.spherical import SphericalMetric, squared_distance
+from fluoro_reg.learned.similarity import shown
+from fluoro_reg.learned.spherical import AbstractMetric, squared_distance
 from fluoro_reg.regressor.image_input import network_input
 from fluoro_reg.rendering import AbstractRenderer, project_with_jacobian
 
@@ -72,19 +73,21 @@ class SphericalSystem:
 
 @dataclass(frozen=True, slots=True)
 class SphericalProblem:
-    """One X-ray: a `LeastSquaresProblem`, and a `ValueProblem` whose starts are poses.
+    """One X-ray, or one a pose: a `LeastSquaresProblem`, and a `LearnedProblem`.
 
-    `fixed` are the X-ray's points, `shown` how much of each cell it shows, `mask` which of its pixels may be used. All is
-    differentiable to the encoder's weights: who does not teach them had better say `torch.no_grad`.
+    `fixed` are the X-ray's points, `shown` how much of each cell it shows, `mask` which of its pixels may be used, `scale` the
+    squared distance (rad^2) that counts as a value of 1. All is differentiable to the encoder's weights: who does not teach
+    them had better say `torch.no_grad`.
     """
 
     project: Projection
     pivot: Float[Tensor, "3"]
     encoder: nn.Module
-    metric: SphericalMetric
-    mask: Bool[Tensor, "1 height width"]
-    fixed: Float[Tensor, "1 cells points numbers"]
-    shown: Float[Tensor, "1 cells"]
+    metric: AbstractMetric
+    mask: Bool[Tensor, "#batch height width"]
+    fixed: Float[Tensor, "#batch cells points numbers"]
+    shown: Float[Tensor, "#batch cells"]
+    scale: float = 1.0
 
     @classmethod
     def of(
@@ -92,14 +95,14 @@ class SphericalProblem:
         project: Projection,
         pivot: Float[Tensor, "3"],
         encoder: nn.Module,
-        metric: SphericalMetric,
-        attenuation: Float[Tensor, "1 height width"],
-        mask: Bool[Tensor, "1 height width"],
+        metric: AbstractMetric,
+        images: Float[Tensor, "batch 1 height width"],
+        mask: Bool[Tensor, "batch height width"],
+        scale: float = 1.0,
     ) -> "SphericalProblem":
-        """The problem of an X-ray, given as attenuation; what pixels hold that may not be used plays no part."""
-        grid = encoder(network_input(attenuation, mask))
-        shown = nn.functional.adaptive_avg_pool2d(mask.to(grid)[:, None], (grid.shape[2], grid.shape[3])).flatten(1)
-        return cls(project, pivot, encoder, metric, mask, metric.points(grid), shown)
+        """The problem of X-rays as `network_input` makes them."""
+        grid = encoder(images)
+        return cls(project, pivot, encoder, metric, mask, metric.points(grid), shown(mask, grid).flatten(1).cpu(), scale)
 
     def evaluate(self, poses: RigidTransform) -> SphericalEvaluation:
         """Renders and encodes at each pose of a batch."""
@@ -113,8 +116,8 @@ class SphericalProblem:
 
     def residuals(self, integrals: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch cells residuals"]:
         """Of images, against the X-ray."""
-        images = network_input(integrals, self.mask.expand(integrals.shape))
-        return self.metric.residuals(self.metric.points(self.encoder(images)), self.fixed)
+        images = network_input(integrals.to(self.fixed), self.mask.expand(integrals.shape))
+        return self.metric.residuals(self.metric.points(self.encoder(images)), self.fixed).cpu()
 
     def retract(self, at: SphericalEvaluation, step: Float[Tensor, "batch 6"]) -> SphericalEvaluation:
         return self.evaluate(retract(at.poses, step.to(at.poses.translation), self.pivot))
@@ -129,10 +132,13 @@ class SphericalProblem:
     def cost(self, trial: SphericalEvaluation, reference: SphericalSystem) -> Float[Tensor, "batch"]:
         return (reference.weight * trial.residuals.square().sum(-1)).sum(-1)
 
+    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        """The squared distance, without robust weights; differentiable to the poses where the projection is."""
+        integrals, _ = self.project(poses)
+        return squared_distance(self.residuals(integrals), self.shown).double() / self.scale
+
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        """The squared distance (rad^2), without robust weights; differentiable to the twists where the projection is."""
-        integrals, _ = self.project(retract(starts, twists, self.pivot))
-        return squared_distance(self.residuals(integrals), self.shown).double()
+        return self.at(retract(starts, twists, self.pivot))
 
     def _weight(self, residuals: Float[Tensor, "batch cells residuals"]) -> Float[Tensor, "batch cells"]:
         """How much each cell is shown, less where its angle is far beyond the usual."""

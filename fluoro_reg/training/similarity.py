@@ -6,7 +6,6 @@ so that who follows them knows what a plateau is.
 """
 
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +14,15 @@ from torch import Tensor
 from fluoro_reg.config import option, section, to_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.views import aim_point, bone_points
-from fluoro_reg.learned import LEARNED, AbstractLearnedSimilarity, FixedFeatures, ProSTOptions, save_similarity
+from fluoro_reg.learned import (
+    LEARNED,
+    AbstractLearnedSimilarity,
+    LearnedProblem,
+    Projector,
+    ProSTOptions,
+    SphericalOptions,
+    save_similarity,
+)
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.training.draws import seeded_generator
 from fluoro_reg.training.gradient_direction import Directions, directions
@@ -41,6 +48,7 @@ class SimilarityTrainingOptions(LoopOptions):
     validation_images: int = option(64, "number of held-back pairs", minimum=8, maximum=100_000)
     kind: str = option("prost", "which similarity", choices=tuple(LEARNED))
     prost: ProSTOptions = section(ProSTOptions)
+    spherical: SphericalOptions = section(SphericalOptions)
     pairs: PairOptions = section(PairOptions)
 
 
@@ -85,7 +93,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
 
     def backward(self, batch: Pairs) -> Tensor:
         network = self.state.network
-        loss = self._directions(network, network.learned_volume(), batch).loss()
+        found = self._directions(network, network.projector(), batch)
+        loss = found.loss() + network.value_loss(found.values, found.distance_mm)
         loss.backward()
         self.team.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.options.clip)
@@ -94,8 +103,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     def validate(self, loss: float) -> SimilarityRecord:
         network = self.state.average
         with torch.no_grad():
-            learned = network.learned_volume()
-        found = [self._directions(network, learned, pairs) for pairs in self.held_back]
+            projector = network.projector()
+        found = [self._directions(network, projector, pairs) for pairs in self.held_back]
         rotation = torch.cat([part.rotation.detach() for part in found])
         translation = torch.cat([part.translation.detach() for part in found])
         towards = ((rotation > 0) & (translation > 0)).double().mean()
@@ -115,11 +124,10 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         Raises:
             InputError: it does not fall, so nothing could follow it.
         """
-        learned, falls = network.learned_volume(), []
+        projector, falls = network.projector(), []
         for pairs in self.held_back:
-            fixed = self._fixed(network, pairs)
-            start, truth = (network.values(learned, fixed, p) for p in (pairs.starts, pairs.views.camera_from_patient))
-            falls.append(start - truth)
+            problem = self._problem(network, projector, pairs)
+            falls.append(problem.at(pairs.starts) - problem.at(pairs.views.camera_from_patient))
         fall = float(torch.cat(falls).mean())
         if not fall > 0:
             raise InputError("nothing was learned: the value does not fall from a start to the true pose; train for longer")
@@ -128,10 +136,9 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     def _pairs(self, seed: int, number: int) -> Pairs:
         return make_pairs(self.maker, self._spread, self.options.batch, seed, number)
 
-    def _directions(self, network: AbstractLearnedSimilarity, learned: Tensor, pairs: Pairs) -> Directions:
-        values = partial(network.values, learned, self._fixed(network, pairs))
+    def _directions(self, network: AbstractLearnedSimilarity, projector: Projector, pairs: Pairs) -> Directions:
         truth, pivot = pairs.views.camera_from_patient, self.maker.reference.pivot
-        return directions(values, pairs.starts, truth, pivot, LENGTH_MM)
+        return directions(self._problem(network, projector, pairs).at, pairs.starts, truth, pivot, LENGTH_MM)
 
-    def _fixed(self, network: AbstractLearnedSimilarity, pairs: Pairs) -> FixedFeatures:
-        return network.fixed_features(pairs.views.images, pairs.views.mask)
+    def _problem(self, network: AbstractLearnedSimilarity, projector: Projector, pairs: Pairs) -> LearnedProblem:
+        return network.problem(projector, pairs.views.images, pairs.views.mask)

@@ -32,7 +32,7 @@ def test_the_same_values_come_back(prost, volume, reference, weights):
     again = load_similarity(weights, volume)
     images, mask = torch.randn(1, 1, 16, 16), torch.ones(1, 16, 16, dtype=torch.bool)
     pose = RigidTransform.stack([reference.camera_from_patient])
-    expected, found = (n.values(n.learned_volume(), n.fixed_features(images, mask), pose) for n in (prost, again))
+    expected, found = (n.problem(n.projector(), images, mask).at(pose) for n in (prost, again))
     torch.testing.assert_close(found, expected.detach())
     assert again.options == prost.options and again.reference.intrinsics == reference.intrinsics
     assert not found.requires_grad and similarity_kind(weights) == "prost"

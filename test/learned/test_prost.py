@@ -7,7 +7,8 @@ import torch
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.learned import FixedFeatures, ProSTOptions, VolumeNetwork
+from fluoro_reg.learned import ProSTOptions, VolumeNetwork
+from fluoro_reg.learned.prost import ProSTProblem
 from fluoro_reg.learned.similarity import mean_shown, shown
 from fluoro_reg.learned.volume_network import SliceConvolution
 
@@ -19,27 +20,27 @@ def poses_of(reference, count: int) -> RigidTransform:
 
 def test_every_pose_has_its_own_value_whatever_its_neighbours(prost, reference):
     images, mask, poses = torch.randn(3, 1, 16, 16), torch.ones(3, 16, 16, dtype=torch.bool), poses_of(reference, 3)
-    volume, fixed = prost.learned_volume(), prost.fixed_features(images, mask)
-    together = prost.values(volume, fixed, poses)
+    projector = prost.projector()
+    together = prost.problem(projector, images, mask).at(poses)
     assert together.shape == (3,) and (together > 0).all() and together.unique().numel() == 3
-    alone = [prost.values(volume, prost.fixed_features(images[n : n + 1], mask[:1]), poses[n : n + 1]) for n in range(3)]
+    alone = [prost.problem(projector, images[n : n + 1], mask[:1]).at(poses[n : n + 1]) for n in range(3)]
     torch.testing.assert_close(together, torch.cat(alone))
-    one_image = prost.values(volume, prost.fixed_features(images[:1], mask[:1]), poses)
+    one_image = prost.problem(projector, images[:1], mask[:1]).at(poses)
     torch.testing.assert_close(one_image[:1], together[:1])
     assert not torch.allclose(one_image[1:], together[1:])
 
 
 def test_what_the_x_ray_does_not_show_has_no_say(prost, reference):
     """Features of places under the mask are replaced: the value stays."""
-    volume, poses = prost.learned_volume(), poses_of(reference, 1)
+    projector, poses = prost.projector(), poses_of(reference, 1)
     mask = torch.ones(1, 16, 16, dtype=torch.bool)
     mask[:, :, :8] = False
-    fixed = prost.fixed_features(torch.randn(1, 1, 16, 16), mask)
+    fixed = prost.problem(projector, torch.randn(1, 1, 16, 16), mask)
     assert torch.equal(fixed.weight[0, 0], torch.tensor([0.0, 0.0, 1.0, 1.0]))
-    other = FixedFeatures(torch.where(fixed.weight[:, None] > 0, fixed.grid, 9.0), fixed.weight)
-    torch.testing.assert_close(prost.values(volume, fixed, poses), prost.values(volume, other, poses))
-    nothing = prost.fixed_features(torch.randn(1, 1, 16, 16), torch.zeros_like(mask))
-    assert float(prost.values(volume, nothing, poses).detach()) == 0
+    other = ProSTProblem(prost, projector, torch.where(fixed.weight[:, None] > 0, fixed.grid, 9.0), fixed.weight)
+    torch.testing.assert_close(fixed.at(poses), other.at(poses))
+    nothing = prost.problem(projector, torch.randn(1, 1, 16, 16), torch.zeros_like(mask))
+    assert float(nothing.at(poses).detach()) == 0
 
 
 def test_the_mean_is_weighted_by_what_is_shown():
@@ -70,9 +71,9 @@ def test_the_value_follows_poses_and_every_weight(prost, reference):
     """In float64, where neither is lost: some derivative to each parameter, by the mixed derivative that training needs."""
     prost = prost.double()
     twist = torch.full((1, 6), 0.01, dtype=torch.float64, requires_grad=True)
-    fixed = prost.fixed_features(torch.randn(1, 1, 16, 16, dtype=torch.float64), torch.ones(1, 16, 16, dtype=torch.bool))
-    poses = retract(poses_of(reference, 1), twist, reference.pivot)
-    (slope,) = torch.autograd.grad(prost.values(prost.learned_volume(), fixed, poses).sum(), twist, create_graph=True)
+    image, mask = torch.randn(1, 1, 16, 16, dtype=torch.float64), torch.ones(1, 16, 16, dtype=torch.bool)
+    problem = prost.problem(prost.projector(), image, mask)
+    (slope,) = torch.autograd.grad(problem.values(poses_of(reference, 1), twist).sum(), twist, create_graph=True)
     assert (slope != 0).all()
     slope.square().sum().backward()
     for name, parameter in prost.named_parameters():

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
-from fluoro_reg.learned.spherical import METRICS, SphericalMetric
+from fluoro_reg.learned.spherical import METRICS, AbstractMetric
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
-from fluoro_reg.learned.spherical_problem import Drr, SphericalProblem
+from fluoro_reg.learned.spherical_problem import Drr, Projection, SphericalProblem
 from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.regressor.image_input import network_input
 from fluoro_reg.rendering import TorchRenderer
 
 UNITS = torch.tensor([10.0, 10.0, 50.0, 0.1, 0.1, 0.1], dtype=torch.float64)
@@ -64,11 +65,21 @@ def encoder() -> SphericalEncoder:
     return SphericalEncoder(embedding=8, width=16, heads=2, layers=1).double()
 
 
-def _problem(encoder: torch.nn.Module, metric: SphericalMetric = METRICS["angle"], hidden: int = 0) -> SphericalProblem:
+def _against(
+    project: Projection,
+    encoder: torch.nn.Module,
+    attenuation: Tensor,
+    mask: Tensor,
+    metric: AbstractMetric = METRICS["angle"],
+) -> SphericalProblem:
+    return SphericalProblem.of(project, PIVOT, encoder, metric, network_input(attenuation, mask), mask)
+
+
+def _problem(encoder: torch.nn.Module, metric: AbstractMetric = METRICS["angle"], hidden: int = 0) -> SphericalProblem:
     mask = torch.ones(1, 16, 16, dtype=torch.bool)
     mask[:, :, :hidden] = False
     project = Spots(PIVOT)
-    return SphericalProblem.of(project, PIVOT, encoder, metric, project.image(TRUTH), mask)
+    return _against(project, encoder, project.image(TRUTH), mask, metric)
 
 
 def _away(seed: int, n: int = 3) -> RigidTransform:
@@ -94,7 +105,7 @@ def test_the_jacobian_agrees_with_finite_differences(encoder, name, hidden):
 def test_the_jacobian_of_a_rendered_ct_agrees_with_finite_differences(encoder, drr):
     twists = torch.tensor([[6.0, -9.0, 20.0, 0.05, 0.1, -0.08]], dtype=torch.float64)
     mask = torch.ones(1, 16, 16, dtype=torch.bool)
-    problem = SphericalProblem.of(drr, PIVOT, encoder, METRICS["angle"], drr(TRUTH)[0], mask)
+    problem = _against(drr, encoder, drr(TRUTH)[0], mask)
     start, h = retract(TRUTH, twists, PIVOT), 1e-5
     jacobian = problem.evaluate(start).jacobian
     for column in range(6):
@@ -134,7 +145,7 @@ def test_pixels_that_may_not_be_used_change_nothing(encoder):
     mask[:, :5] = False
     clean = project.image(TRUTH)
     spoiled = torch.where(mask, clean, 1e3)
-    problems = [SphericalProblem.of(project, PIVOT, encoder, METRICS["angle"], image, mask) for image in (clean, spoiled)]
+    problems = [_against(project, encoder, image, mask) for image in (clean, spoiled)]
     first, second = (problem.values(_away(2), torch.zeros(3, 6, dtype=torch.float64)) for problem in problems)
     torch.testing.assert_close(first, second)
 
@@ -145,7 +156,7 @@ def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exact
     weight = encoder.project[1].weight
 
     def problem() -> SphericalProblem:
-        return SphericalProblem.of(drr, PIVOT, encoder, METRICS["angle"], drr(TRUTH)[0], mask)
+        return _against(drr, encoder, drr(TRUTH)[0], mask)
 
     away = retract(TRUTH, twist, PIVOT)
     leaf = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
@@ -175,7 +186,7 @@ def test_unrolled_rounds_can_be_differentiated_to_the_encoder(encoder, rounds):
     optimiser = LevenbergMarquardt(iterations=rounds, tolerance=0.0, largest_step=(30.0, 0.3))
 
     def missed() -> Tensor:
-        problem = SphericalProblem.of(project, PIVOT, encoder, METRICS["angle"], other, mask)
+        problem = _against(project, encoder, other, mask)
         at = optimiser.rounds(problem, problem.evaluate(start))[0]
         return (at.poses.translation - TRUTH.translation).square().sum()
 

@@ -80,7 +80,8 @@ def test_second_derivatives_through_projector_encoders_and_loss(volume):
     weights = (share, *(prost.get_parameter(name) for name in names))
 
     def values(poses: RigidTransform) -> torch.Tensor:
-        return prost.values(prost.learned_volume() + share * field, prost.fixed_features(images, mask), poses)
+        projector = partial(prost._projected, prost.volume_network(prost.bone) + share * field)
+        return prost.problem(projector, images, mask).at(poses)
 
     def at(twist: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         return values(retract(start, twist * torch.tensor([LENGTH_MM] * 3 + [1.0] * 3), pivot))
@@ -103,8 +104,7 @@ def test_the_loss_falls_in_a_few_steps(volume):
     mask, optimiser = torch.ones(4, 16, 16, dtype=torch.bool), torch.optim.Adam(prost.parameters(), 5e-3)
     losses = []
     for _ in range(40):
-        learned, fixed = prost.learned_volume(), prost.fixed_features(images, mask)
-        loss = directions(partial(prost.values, learned, fixed), starts, truth, aim, LENGTH_MM).loss()
+        loss = directions(prost.problem(prost.projector(), images, mask).at, starts, truth, aim, LENGTH_MM).loss()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
