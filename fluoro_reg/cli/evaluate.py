@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from fluoro_reg.cli.exit_status import ExitStatus
+from fluoro_reg.cli.inputs import SIMILARITY_HELP, learned_weights
 from fluoro_reg.cli.options import Common, IntensityChoice
 from fluoro_reg.cli.output import Output
 from fluoro_reg.errors import InputError
@@ -61,6 +62,7 @@ class WhatOptions:
         Path | None,
         typer.Option(metavar="W.safetensors", help="Weights, as for register: for the cases of the CT they were trained on."),
     ] = None
+    similarity: Annotated[list[Path] | None, typer.Option(metavar="W.safetensors", help=SIMILARITY_HELP)] = None
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N cases of each folder.")] = None
 
 
@@ -138,6 +140,7 @@ def _check_report_only(what: WhatOptions, common: Common) -> None:
         what.method,
         what.intensity,
         what.model,
+        what.similarity,
         what.limit,
         common.device,
         common.seed,
@@ -158,8 +161,10 @@ def _evaluated(what: WhatOptions, out: Path, how: HowOptions, common: Common, ou
     if not what.cases:
         raise InputError("there are no cases to register; name their folder by --cases DIR")
     model = None if what.model is None else str(what.model.resolve())
-    options = common.settings(RegistrationOptions, {"device": common.device, "seed": common.seed, "model": model})
-    methods = chosen_methods(what.method or [options.method], bool(options.model))
+    learned = learned_weights([path.resolve() for path in what.similarity or []])
+    typed = {"device": common.device, "seed": common.seed, "model": model, "learned": learned}
+    options = common.settings(RegistrationOptions, typed)
+    methods = chosen_methods(what.method or [options.method], options)
     intensity = None if what.intensity is None else Intensity(what.intensity.value)
     with output.progress() as progress:
         task = progress.add_task("registrations", total=None)

@@ -5,7 +5,7 @@ Small files are read before the CT, which takes seconds, so that a mistyped pose
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ INTENSITY_HELP = (
     "What the pixels are: transmitted (proportional to detected photons, bone dark), attenuation (line integrals up to scale "
     "and offset, bone bright), or auto: as the DICOM says, else judged from the image."
 )
+
+
+SIMILARITY_HELP = "Weights that 'train similarity' made for this CT, for methods that follow one; repeatable, one of each kind."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,29 @@ class StartOptions:
             help="Weights that 'train regressor' made for this CT: they find the start, so that --initial may be left out.",
         ),
     ] = None
+    similarity: Annotated[list[Path] | None, typer.Option(metavar="W.safetensors", help=SIMILARITY_HELP)] = None
+
+    def weights(self) -> dict[str, Any]:
+        """The files that are named, as settings of a registration."""
+        model = None if self.model is None else str(self.model)
+        return {"model": model, "learned": learned_weights(self.similarity)}
+
+
+def learned_weights(paths: list[Path] | None) -> dict[str, str] | None:
+    """Files of weights by the similarity that they are of.
+
+    Raises:
+        InputError: a file that is none, or two of one kind.
+    """
+    from fluoro_reg.learned import similarity_kind
+
+    found: dict[str, str] = {}
+    for path in paths or []:
+        kind = similarity_kind(path)
+        if kind in found:
+            raise InputError(f"{Path(found[kind]).name} and {path.name} are both weights of {kind}; give one of them")
+        found[kind] = str(path)
+    return found or None
 
 
 def read_volume(options: CTOptions, output: Output) -> "CTVolume":
@@ -131,15 +157,16 @@ def check_together(further: FurtherOptions, registration: "RegistrationOptions")
 
 def read_start(options: StartOptions, registration: "RegistrationOptions") -> "RigidTransform | None":
     """The given start; None where weights will find one. That the weights can be read is found out here, before the CT is."""
+    from fluoro_reg.config import to_mapping
     from fluoro_reg.geometry.files import read_pose
-    from fluoro_reg.registration.methods import load_method
+    from fluoro_reg.registration.methods import lacking, load_method
     from fluoro_reg.regressor.checkpoint import check_weights
 
-    needs = load_method(registration.method).needs
+    method = load_method(registration.method)
+    if (sentence := lacking(method, registration.model, to_mapping(registration.learned))) is not None:
+        raise InputError(sentence)
     if registration.model:
         check_weights(registration.model)
-    elif "weights" in needs:
-        raise InputError(f"the method {registration.method} needs weights; give them by --model W.safetensors")
     elif options.initial is None:
         raise InputError(
             f"the method {registration.method} needs a start pose; give one by --initial P.json, or weights that find one by "

@@ -1,9 +1,9 @@
 """How to register: the few settings of a registration that have options of their own; all others go by `--set`."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,10 +45,9 @@ class RecipeOptions:
         ),
     ] = None
 
-    def settings(self, common: Common, model: Path | None = None) -> "RegistrationOptions":
-        """All settings of a registration, layered; `model` is what --model names."""
+    def settings(self, common: Common, weights: Mapping[str, Any] | None = None) -> "RegistrationOptions":
+        """All settings of a registration, layered; `weights` are the files that are named by options of their own."""
         from fluoro_reg.registration import RegistrationOptions
 
-        named = None if model is None else str(model)
-        typed = {"method": self.method, "roi": self.roi, "saturation": self.saturation, "model": named}
+        typed = {"method": self.method, "roi": self.roi, "saturation": self.saturation, **(weights or {})}
         return common.settings(RegistrationOptions, {**typed, "device": common.device, "seed": common.seed})

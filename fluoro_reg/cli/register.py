@@ -70,7 +70,7 @@ def command(
     from fluoro_reg.registration import Registrar
 
     output = Output(common.json)
-    options = recipe.settings(common, start.model)
+    options = recipe.settings(common, start.weights())
     if overlay is not None:
         check_writable(overlay, (".png",))
     check_together(further, options)

@@ -57,7 +57,7 @@ def command(
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
-    options = recipe.settings(common, start.model)
+    options = recipe.settings(common, start.weights())
     initial = read_start(start, options)
     frames = recorded_frames(recording, source.read())
     volume = read_volume(ct, output)

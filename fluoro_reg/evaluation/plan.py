@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.cases import find_cases, name_of_ct, read_case
-from fluoro_reg.registration.methods import load_method, load_methods
+from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.registration.methods import lacking, load_method, load_methods
 
 ALL_METHODS = "all"
 _OWN_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")
@@ -66,21 +68,21 @@ def planned_cases(roots: Sequence[Path], limit: int | None = None) -> list[Plann
     return _with_distinct_cts(found)
 
 
-def chosen_methods(names: Sequence[str], weights: bool = False) -> list[str]:
-    """Names as typed (`a,b` and `all` are understood), each once; `weights` says that there are some.
+def chosen_methods(names: Sequence[str], options: RegistrationOptions) -> list[str]:
+    """Names as typed (`a,b` and `all`, those for which the options name weights, are understood), each once.
 
     Raises:
         InputError: no such method, in a sentence that lists those there are, or one that needs weights and has none.
     """
-    methods = load_methods()
-    possible = [method.name for method in methods.values() if weights or "weights" not in method.needs]
+    methods, learned = load_methods(), to_mapping(options.learned)
+    possible = [name for name, method in methods.items() if lacking(method, options.model, learned) is None]
     words = [word for name in names for word in name.replace(",", " ").split()]
     chosen = [method for word in words for method in (possible if word == ALL_METHODS else [load_method(word).name])]
     if not chosen:
         raise InputError(f"name at least one method; there are {', '.join(methods)}")
     for name in chosen:
-        if name not in possible:
-            raise InputError(f"the method {name} needs weights; give them by --model W.safetensors, or leave it out")
+        if (sentence := lacking(methods[name], options.model, learned)) is not None:
+            raise InputError(sentence)
     return list(dict.fromkeys(chosen))
 
 

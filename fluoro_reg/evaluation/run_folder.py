@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from fluoro_reg.evaluation.environment import processor, versions
 from fluoro_reg.evaluation.plan import PlannedCase, case_digest
 from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.geometry.files import read_json
+from fluoro_reg.learned import similarity_kind
 from fluoro_reg.registration.methods import load_method
 from fluoro_reg.regressor.checkpoint import check_weights
 
@@ -129,7 +130,9 @@ def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], r
         InputError: a case or the weights cannot be read.
     """
     registration = {key: value for key, value in to_mapping(recipe.options).items() if key != "method"}
-    registration["model"] = _weights(recipe.options.model)
+    registration["model"] = _weights(recipe.options.model, check_weights)
+    learned = to_mapping(recipe.options.learned)
+    registration["learned"] = {kind: _weights(path, similarity_kind) for kind, path in learned.items()}
     settings = {
         "version": fluoro_reg.__version__,
         "intensity": None if recipe.intensity is None else recipe.intensity.value,
@@ -178,11 +181,11 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return None
 
 
-def _weights(model: str) -> str:
+def _weights(model: str, check: Callable[[str], Any]) -> str:
     """A file of weights by its name and content: paths are nobody's business, and weights are trained again."""
     if not model:
         return ""
-    check_weights(model)
+    check(model)
     return f"{Path(model).name}, SHA-256 {hashlib.sha256(Path(model).read_bytes()).hexdigest()[:16]}"
 
 

@@ -43,7 +43,7 @@ def evaluate(
     Raises:
         InputError: an unusable method or device, a folder of something else or of another run, or one that cannot be written.
     """
-    chosen_methods(methods, bool(recipe.options.model))
+    chosen_methods(methods, recipe.options)
     engine.check(recipe)
     asked = wanted(folder, cases, methods, recipe)
     with locked(folder):

@@ -18,6 +18,7 @@ VERSION = 1
 
 # By the name that weights and methods use. Each is made of its `Options`, a reference view and the CT.
 LEARNED: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST, "spherical": Spherical}
+LEARNED_RESIDUALS = ("spherical",)  # whose problems are least squares too
 
 
 def save_similarity(

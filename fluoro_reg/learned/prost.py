@@ -22,7 +22,7 @@ from fluoro_reg.learned.encoders import GROUPS, ImageEncoder
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector, mean_shown, shown
 from fluoro_reg.learned.volume_network import VolumeNetwork
 from fluoro_reg.regressor.heads import ReferenceView
-from fluoro_reg.rendering import project_features
+from fluoro_reg.rendering import project_features_linearised
 
 _BONE_MM = 20.0  # so much solid bone is one unit of a projection
 
@@ -72,7 +72,8 @@ class ProST(AbstractLearnedSimilarity):
     def _projected(
         self, learned_volume: Float[Tensor, "channels slices rows columns"], poses: RigidTransform
     ) -> Float[Tensor, "batch channels height width"]:
-        return project_features(learned_volume, self.voxels, poses, self.reference.intrinsics, self.options.samples)
+        camera, pivot = self.reference.intrinsics, self.reference.pivot
+        return project_features_linearised(learned_volume, self.voxels, poses, camera, self.options.samples, pivot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
+from fluoro_reg.learned import LEARNED, LEARNED_RESIDUALS
 from fluoro_reg.optimisers import OPTIMISERS, AbstractOptimiser, LevenbergMarquardt
 from fluoro_reg.optimisers.problem import SixNumbers
 from fluoro_reg.resources import config_folder
@@ -19,6 +20,13 @@ from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SIMILARITIES, AbstractS
 Optimiser = LevenbergMarquardt | AbstractOptimiser[Any]
 STAGE_OPTIMISERS: dict[str, type[Optimiser]] = {**OPTIMISERS, "lm": LevenbergMarquardt}
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A similarity by its name in `LEARNED`: which one it is, the weights for this CT say."""
+
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,15 @@ class Restraint:
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """One scale: the optimiser goes from every hypothesis still alive, then the best distinct `keep` go on."""
+    """One scale: the optimiser goes from every hypothesis still alive, then the best distinct `keep` go on.
+
+    A learned similarity has a scale of its own; there `object_px` says nothing.
+    """
 
     object_px: int = option(
         64, "pixels across the CT's projection (or the image, if smaller) at this scale", minimum=8, maximum=4096
     )
-    similarity: AbstractSimilarity = field(default_factory=GradientNCC)
+    similarity: AbstractSimilarity | Learned = field(default_factory=GradientNCC)
     optimiser: Optimiser = field(default_factory=LevenbergMarquardt)
     sparse: SparsePatches = section(SparsePatches)
     restraint: Restraint = section(Restraint)
@@ -82,6 +93,11 @@ class Method:
     prediction: PredictionOptions = section(PredictionOptions)
     stages: tuple[StageOptions, ...] = field(default=(StageOptions(),))
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The learned similarities that it follows, each once."""
+        return tuple(dict.fromkeys(s.similarity.kind for s in self.stages if isinstance(s.similarity, Learned)))
+
     def tracking_stages(self) -> tuple[StageOptions, ...]:
         """The last two stages with one hypothesis: coarse to fine even from a good start, since the finest alone gets lost."""
         return tuple(replace(stage, keep=1) for stage in self.stages[-2:])
@@ -104,6 +120,17 @@ def load_method(name: str) -> Method:
     return methods[name]
 
 
+def lacking(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
+    """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED`."""
+    if "weights" in method.needs and not model:
+        return f"the method {method.name} needs weights; give them by --model; 'fluoro-reg train regressor' makes them"
+    for kind in method.learned:
+        if not learned.get(kind):
+            made = f"'fluoro-reg train similarity --kind {kind}' makes them"
+            return f"the method {method.name} needs weights of the similarity {kind}; give them by --similarity; {made}"
+    return None
+
+
 def _read(path: Path) -> Method:
     content: dict[str, Any] = load_yaml(path)
     rows, searched, predicted = content.pop("stages", None), content.pop("search", {}), content.pop("prediction", {})
@@ -115,6 +142,7 @@ def _read(path: Path) -> Method:
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
     prediction = from_mapping(PredictionOptions, predicted, f"{path.name}, prediction")
     description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
+    needs += ("similarity",) if any(isinstance(stage.similarity, Learned) for stage in stages) else ()
     if content:
         known = "description, needs, search, prediction, stages"
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: {known}")
@@ -123,15 +151,23 @@ def _read(path: Path) -> Method:
 
 def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     plain = {key: value for key, value in row.items() if key not in ("similarity", "optimiser")}
-    similarity = _entry(SIMILARITIES, row.get("similarity", "gradient-ncc"), f"{where}: 'similarity'")
+    named = row.get("similarity", "gradient-ncc")
+    similarity = Learned(named) if named in tuple(LEARNED) else _entry(SIMILARITIES, named, f"{where}: 'similarity'")
     optimiser = _entry(STAGE_OPTIMISERS, row.get("optimiser", "lm"), f"{where}: 'optimiser'")
     stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
-    if isinstance(optimiser, LevenbergMarquardt):
-        if not isinstance(similarity, tuple(RESIDUAL_SIMILARITIES.values())):
-            raise InputError(f"{where}: lm needs a similarity of residuals, one of {', '.join(RESIDUAL_SIMILARITIES)}")
-        if stage.sparse.count or stage.restraint.share:
-            raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm; leave them out or choose another optimiser")
+    by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
+    if by_residuals and not _has_residuals(similarity):
+        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_RESIDUALS))
+        raise InputError(f"{where}: lm needs a similarity of residuals, one of {known}")
+    if (by_residuals or learned) and (stage.sparse.count or stage.restraint.share):
+        raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm or learned similarities; leave them out")
     return stage
+
+
+def _has_residuals(similarity: AbstractSimilarity | Learned) -> bool:
+    if isinstance(similarity, Learned):
+        return similarity.kind in LEARNED_RESIDUALS
+    return isinstance(similarity, tuple(RESIDUAL_SIMILARITIES.values()))
 
 
 def _entry(table: Mapping[str, type[T]], given: Any, where: str) -> T:

@@ -40,11 +40,20 @@ class GateOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedOptions:
+    """Files of weights of learned similarities, trained on this CT; empty: none. The names are those of `LEARNED`."""
+
+    prost: str = option("", "weights of ProST")
+    spherical: str = option("", "weights of the spherical similarity")
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrationOptions:
     """Everything that decides how an image is registered."""
 
     method: str = option("lm-gradient-ncc", "named method; `fluoro-reg methods` lists them")
     model: str = option("", "weights of a pose regressor trained on this CT, which then finds starts; empty: none")
+    learned: LearnedOptions = section(LearnedOptions)
     device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
     roi: str = option(
         "auto",

@@ -1,7 +1,7 @@
 """`Registrar.register`: one image and a start to one judged pose. The whole story is in that one method."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.learned import ImageProblem, SimilarityInUse
 from fluoro_reg.registration.evidence import Verdict, weigh
 from fluoro_reg.registration.hypotheses import PoseMetric, joined, reference_points
-from fluoro_reg.registration.methods import Method, PredictionOptions, load_method
+from fluoro_reg.registration.methods import Method, PredictionOptions, lacking, load_method
 from fluoro_reg.registration.multi_view import JointObjective, View, refine_together, weigh_together
 from fluoro_reg.registration.objective import ObjectModel, PoseObjective, PosePrior
 from fluoro_reg.registration.options import RegistrationOptions
@@ -40,6 +42,7 @@ class Registrar:
     options: RegistrationOptions
     method: Method = field(init=False)
     predictor: PosePredictor | None = field(init=False)
+    learned: dict[str, SimilarityInUse] = field(init=False)
     renderers: CoarseRenderers = field(init=False)
     model: ObjectModel = field(init=False)
     metric: PoseMetric = field(init=False)
@@ -49,8 +52,12 @@ class Registrar:
         if not (self.volume.attenuation > 0).any():
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
         self.method = load_method(self.options.method)
-        self.predictor = _predictor(self.volume, self.method, self.options)
-        self.renderers = CoarseRenderers(self.volume, resolve_device(self.options.device))
+        model, weights, device = self.options.model, to_mapping(self.options.learned), resolve_device(self.options.device)
+        if (sentence := lacking(self.method, model, weights)) is not None:
+            raise InputError(sentence)
+        self.predictor = PosePredictor.load(model, self.volume, device) if model else None
+        self.learned = {kind: SimilarityInUse.load(weights[kind], kind, self.volume, device) for kind in self.method.learned}
+        self.renderers = CoarseRenderers(self.volume, device)
         self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self.corners_patient = box_corners(self.volume, self.renderers.extent)
         self.metric = PoseMetric(reference_points(self.corners_patient))
@@ -93,7 +100,11 @@ class Registrar:
             scales = ImageScales(prepared.image, alone, self.renderers, self.corners_patient, self.model.pivot)
             if (reason := self._out_of_range(scales.depth_mm)) is not None:
                 return self._answer(Outcome.REJECTED_POSE, f"view {number}: {reason}", job)
-            solvers.append(self._solver(scales, None))
+            try:
+                learned = self._learned(prepared.image)
+            except InputError as error:
+                return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {error}", job)
+            solvers.append(self._solver(scales, None, learned))
             refined = solvers[-1].run(solvers[-1].starts(alone, self.method.search), self.method.stages)
             found.append(view.camera_from_reference.inverse() @ refined.poses)
         clock.lap("refine")
@@ -132,7 +143,11 @@ class Registrar:
         scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
         if (reason := self._out_of_range(scales.depth_mm)) is not None:
             return self._answer(Outcome.REJECTED_POSE, reason, job)
-        solver = self._solver(scales, prior)
+        try:
+            learned = self._learned(prepared.image)
+        except InputError as error:
+            return self._answer(Outcome.REJECTED_IMAGE, str(error), job)
+        solver = self._solver(scales, prior, learned)
         search = None if tracking else self.method.search
         poses = joined([*(solver.starts(pose, search) for pose in starts.searched), *starts.refined])
         clock.lap("search")
@@ -146,8 +161,11 @@ class Registrar:
             return None
         return f"the start puts the CT {depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
 
-    def _solver(self, scales: ImageScales, prior: PosePrior | None) -> Solver:
-        return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed)
+    def _learned(self, image: XrayImage) -> dict[str, ImageProblem]:
+        return {kind: similarity.problem(image) for kind, similarity in self.learned.items()}
+
+    def _solver(self, scales: ImageScales, prior: PosePrior | None, learned: Mapping[str, ImageProblem]) -> Solver:
+        return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed, learned)
 
     def _judged(self, refined: Refined, n_renders: int, job: "_Job") -> RegistrationResult:
         verdict = weigh(refined, self.metric, self.options.gate)
@@ -193,16 +211,6 @@ def object_model(volume: CTVolume, options: RegistrationOptions, pivot: Float[Te
     dense = float(values[:: max(1, values.numel() // 100_000)].quantile(0.9))
     metal = options.saturation == "auto" and dense > METAL_ATTENUATION
     return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
-
-
-def _predictor(volume: CTVolume, method: Method, options: RegistrationOptions) -> PosePredictor | None:
-    if options.model:
-        return PosePredictor.load(options.model, volume, resolve_device(options.device))
-    if "weights" in method.needs:
-        raise InputError(
-            f"the method {method.name} needs weights; give them by --model; 'fluoro-reg train regressor' makes them"
-        )
-    return None
 
 
 @contextmanager

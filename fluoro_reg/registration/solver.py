@@ -1,37 +1,40 @@
 """From starts to refined hypotheses: the search, then an optimiser scale by scale, fewer hypotheses each time.
 
 Levenberg-Marquardt leaves behind what the gates ask for, residuals and a Hessian, at the scale and by the similarity of its
-last stage. Where another optimiser ends, both are made there by gradient NCC at the scale for which the gates' thresholds were
-measured. It has converged when it says so and gradient NCC agrees within the covariance to be reported.
+last stage. Where another optimiser ends, or a learned similarity, both are made there by gradient NCC at the scale for which
+the gates' thresholds were measured. It has converged when it says so and gradient NCC agrees within the covariance to be
+reported.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.learned import ImageProblem
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.levenberg_marquardt import eliminated
+from fluoro_reg.optimisers.problem import ValueProblem
 from fluoro_reg.registration.covariance import twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
-from fluoro_reg.registration.methods import SearchOptions, StageOptions
+from fluoro_reg.registration.methods import Learned, SearchOptions, StageOptions
 from fluoro_reg.registration.objective import (
     Evaluation,
     Linearisation,
     ObjectModel,
     PoseObjective,
     PosePrior,
-    Scale,
     effective_pixels,
 )
 from fluoro_reg.registration.pose_values import PoseValues, moved
 from fluoro_reg.registration.scales import ImageScales
 from fluoro_reg.registration.search import search
-from fluoro_reg.similarity import AbstractResidualSimilarity, GradientNCC
+from fluoro_reg.similarity import AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 JUDGED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
 FURTHEST_SD = 3.0  # from a pose to where a Gauss-Newton step would lead, in reported standard deviations
@@ -61,6 +64,7 @@ class Solver:
     prior: PosePrior | None
     distinct_mm: float  # hypotheses closer than this are one, so that every place kept is a possible rival
     seed: int = 0
+    learned: Mapping[str, ImageProblem] = field(default_factory=dict)
     n_renders: int = 0
 
     def starts(self, start: RigidTransform, options: SearchOptions | None) -> RigidTransform:
@@ -90,6 +94,8 @@ class Solver:
         return refined
 
     def _refine(self, poses: RigidTransform, stage: StageOptions) -> Refined:
+        if isinstance(stage.similarity, Learned):
+            return self._by_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
             return self._by_residuals(poses, stage, stage.optimiser)
         return self._by_values(poses, stage, stage.optimiser)
@@ -99,29 +105,52 @@ class Solver:
         objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
-        rows = self._best(at.poses, linearised.cost, objective.scale, stage.keep)
+        rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(objective.scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _by_values(self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any]) -> Refined:
         scale = self.scales.scale(stage.object_px, None)
-        values = PoseValues(scale, self.model, stage.similarity, self.prior, stage.restraint)
+        similarity = cast(AbstractSimilarity, stage.similarity)
+        values = PoseValues(scale, self.model, similarity, self.prior, stage.restraint)
         values.prepare(poses, stage.sparse, self.seed)
         if isinstance(optimiser, CMAES):
             optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
-        problem: Any = ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
-        minima = optimiser.minimise(problem, poses)
+        minima = optimiser.minimise(_problem_for(optimiser, values), poses)
         found = moved(poses, minima.twists, self.model.pivot)
-        rows = self._best(found, minima.values, scale, stage.keep)
-        judged = self.objective(JUDGED_PX, found[rows])
-        at = judged.evaluate(found[rows])
-        self.n_renders += values.n_renders + judged.n_renders
-        linearised = judged.linearise(at)
-        return Refined(judged, at, linearised, minima.converged[rows] & at_optimum(linearised, at.poses))
+        rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        self.n_renders += values.n_renders
+        return self._judged(found[rows], minima.converged[rows])
 
-    def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
+    def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Refined:
+        before, problem = similar.counted.n_renders, cast(Any, similar.problem)  # of residuals for Levenberg-Marquardt
+        with torch.no_grad():
+            if isinstance(stage.optimiser, LevenbergMarquardt):
+                at, here, converged = stage.optimiser.minimise(problem, problem.evaluate(poses))
+                found, values = at.poses, here.cost
+            else:
+                minima = stage.optimiser.minimise(_problem_for(stage.optimiser, problem), poses)
+                found, values, converged = retract(poses, minima.twists, similar.pivot), minima.values, minima.converged
+        rows = self._best(found, values, 0.0, stage.keep)
+        self.n_renders += similar.counted.n_renders - before
+        return self._judged(found[rows], converged[rows])
+
+    def _judged(self, poses: RigidTransform, converged: Bool[Tensor, "batch"]) -> Refined:
+        """Poses that were not found by residuals, by those of gradient NCC."""
+        judged = self.objective(JUDGED_PX, poses)
+        at = judged.evaluate(poses)
+        self.n_renders += judged.n_renders
+        linearised = judged.linearise(at)
+        return Refined(judged, at, linearised, converged & at_optimum(linearised, at.poses))
+
+    def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], pixel_mm: float, keep: int) -> Int[Tensor, "kept"]:
         """Which of the poses go on: the best ones that are distinct."""
-        apart_mm = max(self.scales.pixel_mm(scale.intrinsics) / 2, self.distinct_mm)
+        apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
+
+
+def _problem_for(optimiser: AbstractOptimiser[Any], values: ValueProblem) -> Any:
+    """What the optimiser asks for: values, or their gradient too."""
+    return ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
 
 
 def at_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "batch"]:

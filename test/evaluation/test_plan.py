@@ -8,7 +8,11 @@ import pytest
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.plan import case_digest, chosen_methods, job_seed, jobs, planned_cases
+from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.registration.methods import load_methods
+from fluoro_reg.registration.options import LearnedOptions
+
+NO_WEIGHTS = RegistrationOptions()
 
 
 @pytest.fixture
@@ -57,15 +61,23 @@ def test_a_malformed_case_stays_in(cases: Path) -> None:
 
 
 def test_methods_by_name_list_and_all() -> None:
-    assert chosen_methods(["lm-local,lm-patch-ncc", "lm-local"]) == ["lm-local", "lm-patch-ncc"]
-    assert chosen_methods(["all"]) == [method.name for method in load_methods().values() if method.needs == ("start",)]
-    assert chosen_methods(["all"], weights=True) == list(load_methods())
+    assert chosen_methods(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
+    assert chosen_methods(["all"], NO_WEIGHTS) == [
+        method.name for method in load_methods().values() if method.needs == ("start",)
+    ]
+    no_similarity = [method.name for method in load_methods().values() if not method.learned]
+    assert chosen_methods(["all"], RegistrationOptions(model="w")) == no_similarity
+    prost_alone = RegistrationOptions(learned=LearnedOptions(prost="w"))
+    added = set(chosen_methods(["all"], prost_alone)) - set(chosen_methods(["all"], NO_WEIGHTS))
+    assert added == {"prost", "prost-cmaes"}
+    with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them by --similarity"):
+        chosen_methods(["spherical-lm"], prost_alone)
     with pytest.raises(InputError, match="diffpose needs weights"):
-        chosen_methods(["lm-local,diffpose"])
+        chosen_methods(["lm-local,diffpose"], NO_WEIGHTS)
     with pytest.raises(InputError, match=r"'lm'.*lm-local"):
-        chosen_methods(["lm"])
+        chosen_methods(["lm"], NO_WEIGHTS)
     with pytest.raises(InputError, match=r"at least one method.*lm-local"):
-        chosen_methods([","])
+        chosen_methods([","], NO_WEIGHTS)
 
 
 def test_jobs_go_ct_by_ct_and_method_by_method(cases: Path, tmp_path: Path) -> None:

@@ -29,8 +29,13 @@ from fluoro_reg.similarity import GMNCC, NCC
             "stages: [{optimiser: lm}, {similarity: gmncc}]",
             "mine.yaml, stage 1: lm needs a similarity of residuals, one",
         ),
-        ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' are not for lm; leave them out"),
-        ("stages: [{restraint: {share: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm; leave them out"),
+        ("stages: [{similarity: prost}]", "stage 0: lm needs a similarity of residuals, one of .*, spherical"),
+        (
+            "stages: [{similarity: prost, optimiser: adam, sparse: {count: 9}}]",
+            "stage 0: 'sparse' and 'restraint' are not for lm or learned",
+        ),
+        ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
+        ("stages: [{restraint: {share: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypatch, content, sentence):
@@ -54,3 +59,14 @@ def test_settings_reach_the_similarity_and_the_optimiser(tmp_path, monkeypatch):
         Adam(schedule=Schedule(steps=7)),
     )
     assert (second.similarity, second.optimiser) == (NCC(), LevenbergMarquardt())
+
+
+def test_a_method_that_follows_a_learned_similarity_needs_one(tmp_path, monkeypatch):
+    (tmp_path / "methods").mkdir()
+    stages = "[{similarity: spherical}, {similarity: prost, optimiser: adam}, {similarity: spherical, optimiser: adam}, {}]"
+    (tmp_path / "methods" / "mine.yaml").write_text(f"stages: {stages}")
+    monkeypatch.setattr(methods, "config_folder", lambda: tmp_path)
+    mine = methods.load_method("mine")
+    assert (mine.needs, mine.learned) == (("start", "similarity"), ("spherical", "prost"))
+    assert "--kind prost" in str(methods.lacking(mine, "", {"spherical": "w"}))
+    assert methods.lacking(mine, "", {"spherical": "w", "prost": "v"}) is None

@@ -1,0 +1,86 @@
+"""`SimilarityInUse`: weights of a learned similarity and an X-ray of any camera to a problem that optimisers understand.
+
+What does not change with the X-ray is computed once. The network knows one camera, and an image of another is resampled to it,
+exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`); what the image does not show is masked.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.learned.checkpoint import load_similarity, similarity_kind
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, LearnedProblem, Projector
+from fluoro_reg.regressor.image_input import network_input
+from fluoro_reg.xray.image import Intensity, XrayImage
+from fluoro_reg.xray.resample import resample
+
+LEAST_SEEN = 0.1  # share of the network's image that the X-ray must show
+
+
+@dataclass(slots=True)
+class CountedProjector:
+    """Counts the poses that it projects."""
+
+    projector: Projector
+    n_renders: int = 0
+
+    def __call__(self, poses: RigidTransform) -> Any:
+        self.n_renders += len(poses.translation)
+        return self.projector(poses)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageProblem:
+    """The problem of one X-ray, the pivot (patient mm) that its twists are about, and who counts its projections."""
+
+    problem: LearnedProblem
+    pivot: Float[Tensor, "3"]
+    counted: CountedProjector
+
+
+@dataclass(slots=True)
+class SimilarityInUse:
+    """A trained similarity. Not for use from two threads at once."""
+
+    network: AbstractLearnedSimilarity
+    _projector: Projector = field(init=False)
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            self._projector = self.network.projector()
+
+    @staticmethod
+    def load(path: Path | str, kind: str, volume: CTVolume, device: str = "cpu") -> "SimilarityInUse":
+        """Weights of the entry `kind` of `LEARNED`; `device` is `cpu` or `cuda`, as `resolve_device` gives it.
+
+        Raises:
+            InputError: as `load_similarity`, or weights of another kind.
+        """
+        if (other := similarity_kind(path)) != kind:
+            raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give those")
+        return SimilarityInUse(load_similarity(path, volume).to(device))
+
+    @torch.no_grad()
+    def problem(self, image: XrayImage) -> ImageProblem:
+        """The similarity to one preprocessed X-ray.
+
+        Raises:
+            InputError: the image shows next to nothing of what the network sees.
+        """
+        if image.intensity is not Intensity.ATTENUATION:
+            raise ValueError("the network sees attenuation; preprocess the image first")
+        reference, device = self.network.reference, self.network.scale.device
+        seen = resample(image, reference.intrinsics)
+        if float(seen.mask.float().mean()) < LEAST_SEEN:
+            raise InputError("the image shows hardly anything of what the similarity was trained to see; choose another method")
+        mask = seen.mask[None].to(device)
+        images = network_input(seen.pixels[None].float().to(device), mask)
+        counted = CountedProjector(self._projector)
+        return ImageProblem(self.network.problem(counted, images, mask), reference.pivot, counted)

@@ -1,0 +1,134 @@
+"""Methods that follow a learned similarity: from far off with one that knows the way, and without the weights they need."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform, retract, se3
+from fluoro_reg.learned import ProST, ProSTOptions, SimilarityInUse, Spherical, SphericalOptions, save_similarity
+from fluoro_reg.learned.in_use import CountedProjector, ImageProblem
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.registration.options import LearnedOptions
+from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
+
+FAR = torch.tensor([30.0, 60.0, -25.0, 0.2, -0.15, 0.2], dtype=torch.float64)  # y is depth in this view
+UNITS = torch.tensor([30.0, 30.0, 30.0, 0.2, 0.2, 0.2], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Places:
+    poses: RigidTransform
+
+
+@dataclass(frozen=True)
+class Normal:
+    cost: Tensor
+    gradient: Tensor
+    hessian: Tensor
+
+
+@dataclass(frozen=True)
+class KnowsTheWay:
+    """The squared distance to the truth, in units of a training's spread: as a value and as least squares."""
+
+    truth: RigidTransform
+    pivot: Tensor
+    project: CountedProjector
+
+    def at(self, poses: RigidTransform) -> Tensor:
+        self.project(poses)
+        return (se3.local(self.truth, poses, self.pivot) / UNITS).square().sum(-1) / 12
+
+    def values(self, starts: RigidTransform, twists: Tensor) -> Tensor:
+        return self.at(retract(starts, twists, self.pivot))
+
+    def evaluate(self, poses: RigidTransform) -> Places:
+        self.project(poses)
+        return Places(poses)
+
+    def retract(self, at: Places, step: Tensor) -> Places:
+        return self.evaluate(retract(at.poses, step, self.pivot))
+
+    def linearise(self, at: Places) -> Normal:
+        off = se3.local(self.truth, at.poses, self.pivot)
+        inverse = torch.diag(UNITS**-2)
+        return Normal(self.cost(at, None), off @ inverse, inverse.expand(len(off), 6, 6))
+
+    def cost(self, trial: Places, reference: Normal | None) -> Tensor:
+        return (se3.local(self.truth, trial.poses, self.pivot) / UNITS).square().sum(-1)
+
+
+class Oracle(SimilarityInUse):
+    """Whatever the X-ray is, it knows where the CT lies."""
+
+    def __init__(self, problem: KnowsTheWay) -> None:
+        self.known = problem
+
+    def problem(self, image):
+        return ImageProblem(self.known, self.known.pivot, self.known.project)
+
+
+@pytest.fixture(scope="session")
+def similarity_weights(world, tmp_path_factory):
+    """Untrained, one file of each kind."""
+    folder = tmp_path_factory.mktemp("similarities")
+    camera = world.camera.binned(4)
+    reference = ReferenceView(world.truth, world.volume.centre_patient, camera)
+    prost = ProSTOptions(image_px=32, voxel_mm=16.0, samples=12, volume_channels=2, encoder_channels=(8, 8), embedding=8)
+    networks = {
+        "prost": ProST(prost, reference, world.volume),
+        "spherical": Spherical(SphericalOptions(image_px=32, width=16), reference, world.volume),
+    }
+    for kind, network in networks.items():
+        save_similarity(folder / kind, network, world.volume.fingerprint, {})
+    return LearnedOptions(**{kind: str(folder / kind) for kind in networks})
+
+
+@pytest.mark.parametrize("method", ["prost", "prost-cmaes", "spherical-lm", "spherical-gd"])
+def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity_weights, method):
+    registrar = Registrar(world.volume, RegistrationOptions(method=method, learned=similarity_weights))
+    (kind,) = registrar.method.learned
+    pivot = world.volume.centre_patient
+    projector = CountedProjector(lambda poses: None)
+    registrar.learned[kind] = Oracle(KnowsTheWay(world.truth, pivot, projector))
+    result = registrar.register(world.xray(), retract(world.truth, FAR, pivot))
+    points = world.landmarks_patient
+    assert (result.camera_from_patient.apply(points) - world.truth.apply(points)).norm(dim=-1).mean() < 2
+    assert 0 < projector.n_renders < result.n_renders
+    if method == "spherical-lm":
+        assert result.accepted, result.reason
+
+
+@pytest.mark.parametrize("kind", ["prost", "spherical"])
+def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, similarity_weights, kind):
+    """By weights that are loaded: values differ from pose to pose; an equal image is next to no distance away."""
+    similar = SimilarityInUse.load(getattr(similarity_weights, kind), kind, world.volume)
+    prepared = preprocess(world.xray(), PreprocessOptions())
+    problem = similar.problem(prepared.image)
+    poses = RigidTransform.stack([world.truth, retract(world.truth, FAR, world.volume.centre_patient)])
+    with torch.no_grad():
+        near, far = problem.problem.at(poses).tolist()
+    assert problem.counted.n_renders == 2 and near != far
+    if kind == "spherical":
+        assert near < 0.3 * far
+
+
+def test_an_image_that_shows_nothing_that_the_similarity_knows_is_rejected(world, similarity_weights):
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
+    xray = world.xray()
+    off_axis = type(xray)(xray.pixels, xray.intrinsics.cropped(-400, 0, 128, 128), xray.intensity, xray.mask)
+    result = registrar.register(off_axis, world.truth)
+    assert (result.outcome, result.accepted) == (Outcome.REJECTED_IMAGE, False)
+    assert "hardly anything of what the similarity was trained to see" in result.reason
+
+
+def test_a_method_without_its_similarity_says_what_to_do(world, similarity_weights):
+    with pytest.raises(InputError, match="prost needs weights of the similarity prost; give them by --similarity"):
+        Registrar(world.volume, RegistrationOptions(method="prost"))
+    swapped = LearnedOptions(prost=similarity_weights.spherical)
+    with pytest.raises(InputError, match="weights of the similarity spherical, not of prost"):
+        Registrar(world.volume, RegistrationOptions(method="prost", learned=swapped))

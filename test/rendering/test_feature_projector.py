@@ -1,0 +1,83 @@
+"""The compiled projection of features against the one that autograd differentiates, and against its own transpose."""
+
+import pytest
+import torch
+from rendering_scenes import CAMERA, Scene
+
+from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.rendering import project_features, project_features_linearised
+from fluoro_reg.rendering.feature_projector import _Projection, _Transposed, _views
+
+SAMPLES = 200
+
+
+@pytest.fixture
+def poses(sheared_scene: Scene) -> RigidTransform:
+    twists = 0.05 * torch.randn(2, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    twists[:, :3] *= 100
+    return retract(RigidTransform.stack([sheared_scene.camera_from_patient] * 2), twists, sheared_scene.pivot)
+
+
+@pytest.fixture
+def features(sheared_scene: Scene) -> torch.Tensor:
+    """Two channels that fade towards the sides of the box, where samples come and go."""
+    attenuation = sheared_scene.volume.attenuation
+    fade = torch.ones_like(attenuation)
+    for axis, size in enumerate(attenuation.shape):
+        shape = [1, 1, 1]
+        shape[axis] = size
+        fade = fade * torch.sin(torch.pi * (torch.arange(size) + 0.5) / size).square().reshape(shape)
+    return torch.stack([attenuation * fade, (1 - attenuation) * fade])
+
+
+def test_image_and_derivatives_are_those_of_autograd(sheared_scene, poses, features):
+    scene, twist = sheared_scene, torch.zeros(2, 6, dtype=torch.float64)
+
+    def exact(twist: torch.Tensor) -> torch.Tensor:
+        return project_features(features.double(), scene.volume, retract(poses, twist, scene.pivot), CAMERA, SAMPLES)
+
+    both = _Projection.apply(features, _views(scene.volume, poses, CAMERA, scene.pivot), SAMPLES)
+    torch.testing.assert_close(both[:, 0].double(), exact(twist), rtol=1e-4, atol=1e-4)
+    for number in range(6):
+        direction = torch.eye(6, dtype=torch.float64)[number].expand(2, 6).contiguous()
+        _, expected = torch.func.jvp(exact, (twist,), (direction,))
+        assert expected.abs().max() > 0
+        assert (both[:, 1 + number] - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+def test_the_transpose_is_the_transpose(sheared_scene, poses, features):
+    scene = sheared_scene
+    views = _views(scene.volume, poses, CAMERA, scene.pivot)
+    image = _Projection.apply(features, views, 30)
+    probe = torch.randn(image.shape)
+    back = _Transposed.apply(probe, views, 30, (*(size + 2 for size in features.shape[1:]), 2))
+    assert float((image.double() * probe).sum()) == pytest.approx(float((features.double() * back).sum()), rel=1e-4)
+
+
+def test_a_gradient_of_a_gradient_reaches_the_features(sheared_scene, poses):
+    """By twist, then by features, against autograd all the way, where all that differs is how samples follow the box."""
+    scene, generator = sheared_scene, torch.Generator().manual_seed(2)
+    inner = torch.zeros(1, *scene.volume.attenuation.shape)
+    inner[:, 2:-2, 2:-2, 2:-2] = 1
+    noise, fixed = (torch.rand(shape, generator=generator) for shape in (inner.shape, (2, 1, CAMERA.height, CAMERA.width)))
+    found = []
+    for project in (project_features, project_features_linearised):
+        features = (inner * noise).requires_grad_()
+        twist = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
+        moved = retract(poses, twist, scene.pivot)
+        more = (scene.pivot,) if project is project_features_linearised else ()
+        image = project(features, scene.volume, moved, CAMERA, 4 * SAMPLES, *more)
+        assert image.shape[1:] == (1, CAMERA.height, CAMERA.width)
+        value = (image - fixed).square().mean()
+        (slope,) = torch.autograd.grad(value, twist, create_graph=True)
+        (by_features,) = torch.autograd.grad((slope * torch.tensor([1.0] * 3 + [30.0] * 3)).sum(), features)
+        found.append((slope.detach(), by_features * inner))
+    for exact, ours in zip(*found, strict=True):
+        assert (exact - ours).norm() < 0.03 * exact.norm()
+
+
+def test_float64_and_other_devices_go_the_way_of_autograd(sheared_scene, poses, features):
+    scene, twist = sheared_scene, torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
+    moved = retract(poses, twist, scene.pivot)
+    image = project_features_linearised(features.double(), scene.volume, moved, CAMERA, 12, scene.pivot)
+    torch.testing.assert_close(image, project_features(features.double(), scene.volume, moved, CAMERA, 12))
