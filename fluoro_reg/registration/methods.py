@@ -123,11 +123,13 @@ def load_method(name: str) -> Method:
 def lacking(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
     """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED`."""
     if "weights" in method.needs and not model:
-        return f"the method {method.name} needs weights; give them by --model; 'fluoro-reg train regressor' makes them"
+        made = "'fluoro-reg train regressor' makes them"
+        return f"the method {method.name} needs weights; give them by --model W.safetensors; {made}"
     for kind in method.learned:
         if not learned.get(kind):
             made = f"'fluoro-reg train similarity --kind {kind}' makes them"
-            return f"the method {method.name} needs weights of the similarity {kind}; give them by --similarity; {made}"
+            needed = f"the method {method.name} needs weights of the similarity {kind}"
+            return f"{needed}; give them by --similarity W.safetensors; {made}"
     return None
 
 
