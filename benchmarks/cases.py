@@ -31,9 +31,9 @@ def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> lis
         if ct not in registrars:
             registrars[ct] = Registrar(read_ct(ct), options)
             registrars[ct].register(
-                read_xray(case.image, case.intrinsics, case.intensity), case.initial
+                read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial
             )  # compiles, makes scales
-        result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity), case.initial)
+        result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial)
         start = target_registration_errors(case.initial, case.truth, case.landmarks_patient)
         pose = result.camera_from_patient
         errors = None if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient)

@@ -35,7 +35,7 @@ def errors(predictor: PosePredictor, cases: list[RegistrationCase]) -> tuple[np.
     """[case, figure] of the nearer prediction, and the median seconds of one."""
     rows, seconds = [], []
     for case in cases:
-        image = preprocess(read_xray(case.image, case.intrinsics, case.intensity), PreprocessOptions()).image
+        image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
         begin = time.perf_counter()
         predictions = predictor.predict(image, behind=True)
         seconds.append(time.perf_counter() - begin)

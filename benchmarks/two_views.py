@@ -25,8 +25,7 @@ from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_erro
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator
 from fluoro_reg.evaluation.variants import VARIANTS
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult
-from fluoro_reg.registration.multi_view import View
+from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult, View
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import read_xray
 
@@ -38,7 +37,7 @@ def views_of(case: RegistrationCase, simulator: XraySimulator, angle_deg: float,
     pixels = simulator.image(side, case.intrinsics, torch.Generator().manual_seed(seed))
     values = torch.from_numpy(pixels.astype("float32"))
     second = XrayImage(values, case.intrinsics, Intensity.TRANSMITTED, torch.ones(values.shape, dtype=torch.bool))
-    first = read_xray(case.image, case.intrinsics, case.intensity)
+    first = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
     return [View(first, RigidTransform.identity()), View(second, side @ case.truth.inverse())]
 
 

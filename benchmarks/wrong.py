@@ -38,7 +38,7 @@ def attempts(
     case: RegistrationCase, own: Registrar, other: Registrar, generator: torch.Generator
 ) -> list[tuple[str, RegistrationResult, bool]]:
     """Name, result, and whether an accepted pose would be right."""
-    image = read_xray(case.image, case.intrinsics, case.intensity)
+    image = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
     points = case.landmarks_patient
     far = perturb_to_mtre(case.truth, points, 100.0, points.mean(0), generator)
     from_far = own.register(image, far)

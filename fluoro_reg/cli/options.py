@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.markup import escape
 
 from fluoro_reg.config import from_mapping, load_yaml, merged, parse_overrides
 
@@ -111,8 +112,10 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def paragraphs(function: Callable[..., int]) -> str:
-    """The docstring for `--help`: the lines of a paragraph joined, to wrap at the terminal and not as in the source."""
-    text = inspect.cleandoc(function.__doc__ or "")
+    """The docstring for `--help`: the lines of a paragraph joined, to wrap at the terminal and not as in the source; brackets are
+    brackets.
+    """
+    text = escape(inspect.cleandoc(function.__doc__ or ""))
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
