@@ -112,8 +112,9 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def paragraphs(function: Callable[..., int]) -> str:
-    """The docstring for `--help`: the lines of a paragraph joined, to wrap at the terminal and not as in the source; brackets are
-    brackets.
+    """The docstring for `--help`: the lines of a paragraph joined, to wrap at the terminal and not as in the source.
+
+    Brackets are brackets, not rich's markup.
     """
     text = escape(inspect.cleandoc(function.__doc__ or ""))
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
