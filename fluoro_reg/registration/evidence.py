@@ -1,13 +1,20 @@
-"""Weighing the refined hypotheses: scores at the finest scale, rivals, covariance, and the verdict of the gates."""
+"""Weighing the refined hypotheses: scores at the finest scale, rivals, covariance, and the verdict of the gates.
+
+Depth is the scale of the projection, and the body's outline against air has the longest lever on it and the strongest edge.
+A detector that saturates beside a thin part moves it inwards, smoothly, and no residual tells. The inside of the body is not
+moved: where it alone would have the pose elsewhere, the covariance says so, and beyond a few mm the pose is refused.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.optimisers.batch import take
+from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 from fluoro_reg.registration.acceptance import Evidence, judge
 from fluoro_reg.registration.covariance import covariance_of_information, ros_covariance, twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
@@ -54,16 +61,20 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
     patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
     rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
+    shift = _shift_without_outline(refined) if doubt is None else torch.zeros(6, dtype=torch.float64)
     if doubt is None:
-        doubt = doubt_of(covariance_of_information(information_of(refined)), at.poses[0], objective.model.pivot)
+        covariance = covariance_of_information(information_of(refined))
+        covariance = None if covariance is None else covariance + torch.outer(shift, shift)
+        doubt = doubt_of(covariance, at.poses[0], objective.model.pivot)
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
         rival_similarity=float(similarity[rivals].max()) if rivals else None,
         pixels=int((weight[0] > 0).sum()),
-        overlap=float(weight[0].sum() / _to_compare(refined)),
+        overlap=_overlap(refined),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
         depth_sd_mm=doubt.depth_sd_mm,
+        outline_mm=abs(float(at.poses[0].rotation[2] @ shift[:3])),
         turn_sd_deg=doubt.turn_sd_deg,
         converged=bool(refined.converged[0]),
         near_object=objective.model.roi != "full",
@@ -86,13 +97,27 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
     return 1 - torch.nn.functional.max_pool2d(air[:, None], OUTLINE_PX, stride=1, padding=OUTLINE_PX // 2)[:, 0]
 
 
-def _to_compare(refined: Refined) -> float:
-    """Pixels that the first pose would like to compare: the image's, or all those near an object, beyond the detector too."""
-    objective, near = refined.objective, refined.at.near[:1]
+def _shift_without_outline(refined: Refined) -> Float[Tensor, "6"]:
+    """The twist that the first pose would take if the body's outline did not count; zero near an object: it is all outline."""
+    objective, first = refined.objective, take(refined.at, torch.tensor([0]))
     if objective.model.roi != "full":
-        margin = max(near.shape[1:]) // 2
-        near = objective.widened(margin).evaluate(refined.poses[:1]).near
-    return float(near.sum().clamp_min(1.0))
+        return torch.zeros(6, dtype=torch.float64)
+    within = objective.linearise(replace(first, near=first.near * inside_body(first.moving)))
+    here = refined.linearised
+    return (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
+
+
+def _overlap(refined: Refined) -> float:
+    """How much is compared of what the first pose would like to compare: of the CT's projection in the image, or of all that is
+    near an object, beyond the detector too.
+    """
+    objective, weight = refined.objective, refined.linearised.weight[:1]
+    if objective.model.roi == "full":
+        wanted = (refined.at.moving[:1] > 0).float()
+        weight = weight * wanted
+    else:
+        wanted = objective.widened(max(weight.shape[1:]) // 2).evaluate(refined.poses[:1]).near
+    return float(weight.sum() / wanted.sum().clamp_min(1.0))
 
 
 def information_of(refined: Refined) -> Float[Tensor, "6 6"]:

@@ -28,6 +28,9 @@ class GateOptions:
     )
     distinct_mm: float = option(4.0, "poses whose CT points lie further apart are distinct", unit="mm", minimum=0.5, maximum=50)
     maximum_sd_mm: float = option(15.0, "predicted standard deviation of a point's depth", unit="mm", minimum=0.1, maximum=200)
+    maximum_outline_mm: float = option(
+        4.0, "shift in depth if the body's outline against air did not count", unit="mm", minimum=0.1, maximum=200
+    )
     maximum_turn_sd_deg: float = option(
         1.5, "predicted standard deviation of the turn that is known worst", unit="deg", minimum=0.05, maximum=90
     )

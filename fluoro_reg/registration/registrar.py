@@ -97,7 +97,7 @@ class Registrar:
             if prepared.rejection is not None:
                 return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {prepared.rejection}", job)
             alone = view.camera_from_reference @ start
-            scales = ImageScales(prepared.image, alone, self.renderers, self.corners_patient, self.model.pivot)
+            scales = self._scales(prepared, alone)
             if (reason := self._out_of_range(scales.depth_mm)) is not None:
                 return self._answer(Outcome.REJECTED_POSE, f"view {number}: {reason}", job)
             try:
@@ -140,7 +140,7 @@ class Registrar:
             return self._answer(Outcome.NO_START, starts.reason, job)
         start = starts.searched[0]
         job = replace(job, start=start)
-        scales = ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot)
+        scales = self._scales(prepared, start)
         if (reason := self._out_of_range(scales.depth_mm)) is not None:
             return self._answer(Outcome.REJECTED_POSE, reason, job)
         try:
@@ -154,6 +154,11 @@ class Registrar:
         refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)
         clock.lap("refine")
         return self._judged(refined, solver.n_renders, job)
+
+    def _scales(self, prepared: Preprocessed, start: RigidTransform) -> ImageScales:
+        """An implant is compared near its own edges, which no clipping moves: all outlines count."""
+        outline = prepared.outline if self.model.roi == "full" else None
+        return ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot, outline)
 
     def _out_of_range(self, depth_mm: float) -> str | None:
         near, far = self.options.gate.depth_range_mm

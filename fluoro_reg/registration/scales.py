@@ -5,10 +5,10 @@ The number of pixels across the CT's projection defines a scale, not a power of 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
@@ -53,7 +53,8 @@ class ImageScales:
     renderers: CoarseRenderers
     corners_patient: Float[Tensor, "8 3"]
     pivot: Float[Tensor, "3"]
-    _binned: dict[int, XrayImage] = field(default_factory=dict)
+    outline: Bool[Tensor, "height width"] | None = None  # pixels that show only roughly where the body ends
+    _binned: dict[tuple[int, bool], XrayImage] = field(default_factory=dict)
 
     @property
     def depth_mm(self) -> float:
@@ -71,18 +72,27 @@ class ImageScales:
         """The size of a pixel at the object's depth."""
         return self.depth_mm / camera.fx
 
-    def scale(self, object_px: int, poses: RigidTransform | None) -> Scale:
-        """One scale, cut to the window in which the CT can be from any of `poses` (None: the whole image)."""
-        factor = self.factor(object_px)
-        if factor not in self._binned:
-            self._binned[factor] = self.image.binned(factor)
-        whole = self._binned[factor]
+    def scale(self, object_px: int, poses: RigidTransform | None, roughly: bool = False) -> Scale:
+        """One scale, cut to the window in which the CT can be from any of `poses` (None: the whole image).
+
+        `roughly` is for poses still to be refined at another scale: the outline of saturated air leads to the body from afar,
+        and in the end moves its depth by millimetres.
+        """
+        whole = self._coarsened(self.factor(object_px), roughly)
         pixel_mm = self.pixel_mm(whole.intrinsics)
         image = whole
         if poses is not None:
             image = whole.cropped(*self._window(whole.intrinsics, poses, (MARGIN_MM + WINDOW_MM) / pixel_mm))
         renderer, extent = self.renderers.for_pixel(pixel_mm)
         return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, MARGIN_MM / pixel_mm)
+
+    def _coarsened(self, factor: int, roughly: bool) -> XrayImage:
+        if (factor, roughly) not in self._binned:
+            image = self.image
+            if self.outline is not None and not roughly:
+                image = replace(image, mask=image.mask & ~self.outline)
+            self._binned[factor, roughly] = image.binned(factor)
+        return self._binned[factor, roughly]
 
     def _window(self, camera: CameraIntrinsics, poses: RigidTransform, margin_px: float) -> tuple[int, int, int, int]:
         low, high = projected_box(self.corners_patient, poses, camera)

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import ImageProblem
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
-from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 from fluoro_reg.optimisers.problem import ValueProblem
 from fluoro_reg.registration.covariance import twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
@@ -37,7 +36,7 @@ from fluoro_reg.registration.search import search
 from fluoro_reg.similarity import AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 JUDGED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
-FURTHEST_SD = 3.0  # from a pose to where a Gauss-Newton step would lead, in reported standard deviations
+FURTHEST_SD = 3.0  # from a pose to where Levenberg-Marquardt would lead, in reported standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Solver:
         alone = RigidTransform.stack([start])
         if options is None or options.keep == 0:
             return alone
-        scale = self.scales.scale(options.object_px, None)
+        scale = self.scales.scale(options.object_px, None, roughly=True)
         objective = PoseObjective(scale, self.model, GradientNCC())
         found = search(objective, start, options)
         self.n_renders += objective.n_renders
@@ -88,28 +87,33 @@ class Solver:
 
     def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
         """Every stage in turn."""
-        for stage in stages:
-            refined = self._refine(poses, stage)
+        for number, stage in enumerate(stages, 1):
+            refined = self._refine(poses, stage, roughly=number < len(stages))
             poses = refined.poses
         return refined
 
-    def _refine(self, poses: RigidTransform, stage: StageOptions) -> Refined:
+    def _refine(self, poses: RigidTransform, stage: StageOptions, roughly: bool) -> Refined:
         if isinstance(stage.similarity, Learned):
             return self._by_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
-            return self._by_residuals(poses, stage, stage.optimiser)
-        return self._by_values(poses, stage, stage.optimiser)
+            return self._by_residuals(poses, stage, stage.optimiser, roughly)
+        return self._by_values(poses, stage, stage.optimiser, roughly)
 
-    def _by_residuals(self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt) -> Refined:
+    def _by_residuals(
+        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, roughly: bool
+    ) -> Refined:
         similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
-        objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity, self.prior)
+        scale = self.scales.scale(stage.object_px, poses, roughly)
+        objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(objective.scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
-    def _by_values(self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any]) -> Refined:
-        scale = self.scales.scale(stage.object_px, None)
+    def _by_values(
+        self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], roughly: bool
+    ) -> Refined:
+        scale = self.scales.scale(stage.object_px, None, roughly)
         similarity = cast(AbstractSimilarity, stage.similarity)
         values = PoseValues(scale, self.model, similarity, self.prior, stage.restraint)
         values.prepare(poses, stage.sparse, self.seed)
@@ -138,9 +142,10 @@ class Solver:
         """Poses that were not found by residuals, by those of gradient NCC."""
         judged = self.objective(JUDGED_PX, poses)
         at = judged.evaluate(poses)
-        self.n_renders += judged.n_renders
         linearised = judged.linearise(at)
-        return Refined(judged, at, linearised, converged & at_optimum(linearised, at.poses))
+        settled = converged & at_optimum(judged, at, linearised)
+        self.n_renders += judged.n_renders
+        return Refined(judged, at, linearised, settled)
 
     def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], pixel_mm: float, keep: int) -> Int[Tensor, "kept"]:
         """Which of the poses go on: the best ones that are distinct."""
@@ -153,15 +158,16 @@ def _problem_for(optimiser: AbstractOptimiser[Any], values: ValueProblem) -> Any
     return ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
 
 
-def at_optimum(here: Linearisation, poses: RigidTransform) -> Bool[Tensor, "batch"]:
-    """Whether a Gauss-Newton step from each pose stays within the covariance that would be reported for it.
+def at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) -> Bool[Tensor, "batch"]:
+    """Whether Levenberg-Marquardt from each pose ends within the covariance that would be reported for it.
 
     What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
-    covariance would be a lie.
+    covariance would be a lie. A single Gauss-Newton step does not tell: far from an optimum it is short.
     """
-    step = eliminated(here.hessian, -here.gradient)
+    ended, _, _ = LevenbergMarquardt().minimise(objective, at)
+    moved_by = se3.local(at.poses, ended.poses, objective.model.pivot)
     pixels = effective_pixels(here.weight).tolist()
-    rows = zip(here.hessian, here.cost.tolist(), pixels, poses.rotation, strict=True)
+    rows = zip(here.hessian, here.cost.tolist(), pixels, at.poses.rotation, strict=True)
     information = torch.stack([twist_information(*row) for row in rows])
-    distance = (step * (information @ step[..., None]).squeeze(-1)).sum(-1)
+    distance = (moved_by * (information @ moved_by[..., None]).squeeze(-1)).sum(-1)
     return torch.isfinite(here.cost) & (distance >= 0) & (distance <= FURTHEST_SD**2)

@@ -1,9 +1,10 @@
 """Pixels inside the field that say nothing of the anatomy: clipped ones and burnt-in text.
 
 A pixel clipped at the dense end (no photons: metal, or an exposure too low) only says "at least so much". One clipped at the
-air end says "next to nothing", which is nearly true, and keeps a pose from putting bone there; so by default it stays. The rim
-of a clipped region always stays: its outline is information. Text is told from anatomy by what it is made of: small islands
-of one extreme grey with hard edges, near the image's border.
+air end says "next to nothing", or, where the exposure is set for a thick head, "less than most of the body". The rim of a
+clipped region stays: its outline shows where things are. Only roughly so at the air end, where it is the body's outline moved
+inwards, by centimetres at worst; so what lies beside that is told apart. Text is told from anatomy by what it is made of: small
+islands of one extreme grey with hard edges, near the image's border.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from fluoro_reg.xray.coarse import CoarseImage
 
+_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 _LEAST_CLIPPED = 0.002  # of the field: fewer pixels at the end are its natural extreme
 _TEXT_WITHIN = 0.02  # of the range of greys: glyphs are smoothed and compressed
 _TEXT_MARGIN = 0.22  # of the image's sides
@@ -24,12 +26,36 @@ def clipped_regions(
     coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], at_top: bool
 ) -> Bool[np.ndarray, "rows columns"]:
     """Blocks that lie wholly at one end of the range of greys, where a region of them has its rim taken off."""
-    clipped = coarse.low >= coarse.high[field].max() if at_top else coarse.high <= coarse.low[field].min()
-    clipped &= field
-    if clipped.sum() < _LEAST_CLIPPED * field.sum():
-        return np.zeros_like(clipped)
+    clipped, _ = _clipped(coarse, field, at_top)
     # beyond the field is no rim: the clipped region goes on there
-    return ndimage.binary_erosion(clipped | ~field, np.ones((3, 3), dtype=bool), border_value=1) & field
+    return ndimage.binary_erosion(clipped | ~field, _NEIGHBOURS, border_value=1) & field if clipped.any() else clipped
+
+
+def beside_clipped(
+    coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], at_top: bool
+) -> Bool[np.ndarray, "rows columns"]:
+    """The clipped regions with the blocks about them that hold a clipped pixel, and one block further: whatever looks at a
+    clipped pixel, by a gradient say, lies in there.
+    """
+    clipped, touched = _clipped(coarse, field, at_top)
+    if not clipped.any():
+        return clipped
+    region = ndimage.binary_propagation(clipped, _NEIGHBOURS, mask=touched)
+    return ndimage.binary_dilation(region, _NEIGHBOURS) & field
+
+
+def _clipped(
+    coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], at_top: bool
+) -> tuple[Bool[np.ndarray, "rows columns"], Bool[np.ndarray, "rows columns"]]:
+    """Blocks of the field that are clipped wholly, and in part; none wholly where they are too few to be a region."""
+    if at_top:
+        end = coarse.high[field].max()
+        wholly, touched = coarse.low >= end, coarse.high >= end
+    else:
+        end = coarse.low[field].min()
+        wholly, touched = coarse.high <= end, coarse.low <= end
+    wholly = wholly & field
+    return wholly & (wholly.sum() >= _LEAST_CLIPPED * field.sum()), touched & field
 
 
 def burnt_in_text(

@@ -15,7 +15,7 @@ from torch import Tensor
 from fluoro_reg.config import option
 from fluoro_reg.xray.attenuation import attenuation_from_transmitted, attenuation_scaled, usable_sample
 from fluoro_reg.xray.coarse import CoarseImage, coarse_image, enlarged
-from fluoro_reg.xray.defects import burnt_in_text, clipped_regions
+from fluoro_reg.xray.defects import beside_clipped, burnt_in_text, clipped_regions
 from fluoro_reg.xray.field import Field, find_opening
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.polarity import judge_polarity
@@ -53,6 +53,7 @@ class PreprocessOptions:
 class Preprocessed:
     """Attenuation (bone bright, float32; log units for photons) with its mask, and what was found on the way.
 
+    `outline` is True where what the mask leaves is the outline of saturated air: where the body ends, but only roughly.
     `intensity` is what the numbers were taken for, `judged` whether that was judged from the image, with `confidence`
     (0.5 is a guess; 1 when given). `i0` is the number that became attenuation 0. `rejection` says why no registration should be
     tried, or is None.
@@ -64,6 +65,7 @@ class Preprocessed:
     confidence: float
     i0: float
     usable_share: float
+    outline: Bool[Tensor, "height width"]
     rejection: str | None = None
 
 
@@ -92,7 +94,11 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     convert = attenuation_from_transmitted if intensity is Intensity.TRANSMITTED else attenuation_scaled
     pixels, i0 = convert(image.pixels, ascending, options.air_quantile)
     result = XrayImage(pixels, image.intrinsics, Intensity.ATTENUATION, mask)
-    return Preprocessed(result, intensity, judged, confidence, i0, usable_share, reason)
+    outline = torch.zeros_like(mask)
+    if options.mask_clipped in ("air", "both"):
+        beside = beside_clipped(coarse, seen, at_top=intensity is Intensity.TRANSMITTED)
+        outline = mask & torch.from_numpy(enlarged(beside, coarse.factor, *mask.shape))
+    return Preprocessed(result, intensity, judged, confidence, i0, usable_share, outline, reason)
 
 
 def _understood(intensity: Intensity, coarse: CoarseImage, options: PreprocessOptions) -> tuple[Intensity, float, Field | None]:
@@ -146,7 +152,8 @@ def _full_mask(
 
 def _rejected(image: XrayImage, judged: bool, reason: str) -> Preprocessed:
     blank = XrayImage(torch.zeros_like(image.pixels), image.intrinsics, Intensity.ATTENUATION, image.mask)
-    return Preprocessed(blank, image.intensity, judged, 0.5 if judged else 1.0, 0.0, _share(image.mask), reason)
+    nowhere, confidence = torch.zeros_like(image.mask), 0.5 if judged else 1.0
+    return Preprocessed(blank, image.intensity, judged, confidence, 0.0, _share(image.mask), nowhere, reason)
 
 
 def _share(mask: Bool[Tensor, "height width"]) -> float:

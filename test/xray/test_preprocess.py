@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_erosion, gaussian_filter, rotate, zoom
+from scipy.ndimage import binary_dilation, binary_erosion, binary_opening, gaussian_filter, rotate, zoom
 from xray_images import camera, circle, line_integrals, photons, rectangle
 
 from fluoro_reg.config import from_mapping, walk_options
@@ -158,6 +158,20 @@ def test_metal_without_photons_is_masked_but_for_its_rim_and_air_is_kept():
         and usable("both")[~plate & ~binary_erosion(bright, iterations=2, border_value=1)].all()
     )
     assert usable("air")[plate].all() and usable("none").all()
+
+
+@pytest.mark.parametrize("intensity", [Intensity.TRANSMITTED, Intensity.ATTENUATION])
+def test_all_that_a_gradient_sees_of_saturated_air_is_its_outline(intensity):
+    counts = photons(line_integrals(SIZE))
+    saturated = counts >= np.quantile(counts, 0.7)
+    pixels = np.minimum(counts, np.quantile(counts, 0.7))
+    result = prepared(pixels if intensity is Intensity.TRANSMITTED else -pixels, intensity, mask_text=False)
+    left = (result.image.mask & ~result.outline).numpy()
+    region = binary_opening(saturated, iterations=5)  # and not the single pixels that noise brings to the limit
+    assert left.mean() > 0.4 and not left[binary_dilation(region, iterations=2)].any()
+    assert result.outline.any() and not result.outline[~result.image.mask].any()
+    assert not prepared(counts, mask_text=False).outline.any()
+    assert not prepared(pixels, mask_text=False, mask_clipped="dense").outline.any()
 
 
 def test_burnt_in_letters_are_masked_and_anatomy_is_not():
