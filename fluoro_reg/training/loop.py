@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -97,6 +97,15 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     def best(self) -> R:
         """The validation of the weights that are kept."""
         return min(self.state.history, key=lambda record: record.error)
+
+    def notes(self) -> dict[str, Any]:
+        """What the weights say of how they were made: the validation of what was kept, all validations, and the settings."""
+        return {
+            "validation": asdict(self.best),
+            "history": [asdict(record) for record in self.state.history],
+            "training": to_mapping(self.options),
+            "range": to_mapping(self.carm),
+        }
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a training to go on."""

@@ -5,13 +5,13 @@ training never sees. When it is over, values are scaled by how much they fall fr
 so that who follows them knows what a plateau is.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fluoro_reg.config import option, section, to_mapping
+from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.views import aim_point, bone_points
 from fluoro_reg.learned import (
@@ -114,8 +114,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     def save(self, out: Path) -> None:
         network = self.state.average
         network.scale.fill_(self.mean_fall(network))
-        notes = {"validation": asdict(self.best), "training": self.settings()["training"], "range": to_mapping(self.carm)}
-        save_similarity(out, network, self.volume.fingerprint, notes)
+        save_similarity(out, network, self.volume.fingerprint, self.notes())
 
     @torch.no_grad()
     def mean_fall(self, network: AbstractLearnedSimilarity) -> float:

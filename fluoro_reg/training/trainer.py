@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.config import to_mapping
 from fluoro_reg.evaluation.views import aim_point, bone_points
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, ReferenceView, save_regressor
 from fluoro_reg.regressor.behind import where_behind
@@ -71,8 +70,7 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, Samples]):
         return Record(self.state.step, self.state.elapsed_s, loss, **asdict(errors))
 
     def save(self, out: Path) -> None:
-        notes = {"validation": asdict(self.best), "training": self.settings()["training"], "range": to_mapping(self.carm)}
-        save_regressor(out, self.state.average, self.volume.fingerprint, notes)
+        save_regressor(out, self.state.average, self.volume.fingerprint, self.notes())
 
     def _losses(self, estimate: PoseEstimate, samples: Samples) -> tuple[Tensor, Tensor]:
         """The weighted sum that the pose answers for, and the doubt's negative log likelihood."""

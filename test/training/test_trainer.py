@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.regressor import RegressorOptions, load_regressor
+from fluoro_reg.regressor.checkpoint import KIND
+from fluoro_reg.regressor.safetensors_file import read_tensors
 from fluoro_reg.training.loop import rate, resume_file
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.trainer import RegressorTraining
@@ -54,6 +56,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, uninte
     assert again.keys() == weights.keys()
     assert all(torch.equal(again[name], weights[name]) for name in weights)
     assert not resume_file(out).exists()
+    _, header = read_tensors(out, KIND)
+    assert [record["step"] for record in header["notes"]["history"]] == [2, 4, 6, 8]
+    assert header["notes"]["validation"]["mtre_mm"] == best.mtre_mm
 
 
 def test_another_seed_makes_other_weights(volume, carm, uninterrupted, tmp_path):
