@@ -30,6 +30,14 @@ class FeatureViews(NamedTuple):
 
 @_inlined
 @no_type_check
+def _of_pixel(matrix, row, column, out):
+    """What a matrix makes of the homogeneous pixel."""
+    for axis in range(3):
+        out[axis] = matrix[axis, 0] * column + matrix[axis, 1] * row + matrix[axis, 2]
+
+
+@_inlined
+@no_type_check
 def _cut(source, ray, shape):
     """Depths at which a ray enters and leaves the box that the padded grid's outermost centres span."""
     enter, leave = 0.0, np.inf
@@ -60,8 +68,7 @@ def _project(voxels, views, samples, first, last, out):
         view, row = line // height, line % height
         source, direction = views.source[view], views.direction[view]
         for column in range(width):
-            for axis in range(3):
-                ray[axis] = direction[axis, 0] * column + direction[axis, 1] * row + direction[axis, 2]
+            _of_pixel(direction, row, column, ray)
             image = out[view, row, column]
             image[:] = 0
             enter, leave = _cut(source, ray, voxels.shape)
@@ -96,9 +103,8 @@ def _project(voxels, views, samples, first, last, out):
                     s1[2, c] += far * gz
             mm = np.float32(step * views.mm_by_depth[row, column])
             for number in range(6):
-                by_direction, by_source = views.by_direction[view, number], views.by_source[view, number]
-                for axis in range(3):
-                    turned[axis] = by_direction[axis, 0] * column + by_direction[axis, 1] * row + by_direction[axis, 2]
+                by_source = views.by_source[view, number]
+                _of_pixel(views.by_direction[view, number], row, column, turned)
                 for c in range(channels):
                     total = 0.0
                     for axis in range(3):
@@ -119,8 +125,7 @@ def _transpose(gradient, views, samples, first, last, voxels):
         view, row = line // height, line % height
         source, direction = views.source[view], views.direction[view]
         for column in range(width):
-            for axis in range(3):
-                ray[axis] = direction[axis, 0] * column + direction[axis, 1] * row + direction[axis, 2]
+            _of_pixel(direction, row, column, ray)
             enter, leave = _cut(source, ray, voxels.shape)
             if leave <= enter:
                 continue
@@ -129,9 +134,8 @@ def _transpose(gradient, views, samples, first, last, voxels):
             given = gradient[view, row, column]
             h0[:], h1[:] = 0, 0
             for number in range(6):
-                by_direction, by_source = views.by_direction[view, number], views.by_source[view, number]
-                for axis in range(3):
-                    turned[axis] = by_direction[axis, 0] * column + by_direction[axis, 1] * row + by_direction[axis, 2]
+                by_source = views.by_source[view, number]
+                _of_pixel(views.by_direction[view, number], row, column, turned)
                 for c in range(channels):
                     for axis in range(3):
                         h0[axis, c] += mm * by_source[axis] * given[1 + number, c]

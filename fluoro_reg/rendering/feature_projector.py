@@ -2,8 +2,9 @@
 
 The loss of a gradient's direction needs the derivative of the projection to the pose, and how that derivative depends on the
 volume; it never needs the second derivative to the pose. So image and derivatives are computed at once, as numbers that are
-linear in the volume, and the pose enters as if the image were linear in it. The ways of autograd through gathered samples
-(`project_features`, the oracle here and what a GPU runs) take some forty times as long.
+linear in the volume, and the pose enters as if the image were linear in it. The way of autograd through gathered samples
+(`project_features`, the oracle here and what a GPU runs) takes two to three times the processor time
+(`benchmarks/feature_projector.py`).
 """
 
 from typing import Any
