@@ -1,5 +1,6 @@
 """`RigidTransform`: rotation and translation with free batch dimensions; named `target_from_source` wherever it is used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,11 @@ class RigidTransform:
     @staticmethod
     def identity(dtype: torch.dtype = torch.float64) -> "RigidTransform":
         return RigidTransform(torch.eye(3, dtype=dtype), torch.zeros(3, dtype=dtype))
+
+    @staticmethod
+    def cat(batches: "Sequence[RigidTransform]") -> "RigidTransform":
+        """One batch after the other."""
+        return RigidTransform(torch.cat([b.rotation for b in batches]), torch.cat([b.translation for b in batches]))
 
     @staticmethod
     def stack(transforms: "list[RigidTransform]") -> "RigidTransform":

@@ -1,5 +1,6 @@
 """Similarities that are learned on one patient's CT: a value of a pose and an X-ray whose gradient leads to the true pose."""
 
+from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import LEARNED, LEARNED_RESIDUALS, load_similarity, save_similarity, similarity_kind
 from fluoro_reg.learned.encoders import ImageEncoder
 from fluoro_reg.learned.in_use import ImageProblem, SimilarityInUse
@@ -12,6 +13,7 @@ __all__ = [
     "LEARNED",
     "LEARNED_RESIDUALS",
     "AbstractLearnedSimilarity",
+    "Calibration",
     "ImageEncoder",
     "ImageProblem",
     "LearnedProblem",

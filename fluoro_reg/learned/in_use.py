@@ -55,6 +55,8 @@ class SimilarityInUse:
     def __post_init__(self) -> None:
         with torch.no_grad():
             self._projector = self.network.projector()
+            reference = self.network.reference.camera_from_patient
+            self._projector(RigidTransform.stack([reference]))  # compiles, so that the first image does not wait for it
 
     @staticmethod
     def load(path: Path | str, kind: str, volume: CTVolume, device: str = "cpu") -> "SimilarityInUse":

@@ -90,4 +90,11 @@ class ProSTProblem:
         return mean_shown(difference.square().mean(1), self.weight) / self.network.scale
 
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        return self.at(retract(starts, twists, self.network.reference.pivot))
+        return self.at(retract(starts, twists, self.network.reference.pivot)).to(twists)
+
+    def table(self, poses: RigidTransform) -> Float[Tensor, "poses images"]:
+        moving = self.network.moving_encoder(self.projector(poses))
+        difference = (moving[:, None] - self.grid).square().mean(2)
+        count = difference.shape[:2]
+        weight = self.weight.expand(*count, -1, -1).flatten(0, 1)
+        return mean_shown(difference.flatten(0, 1), weight).unflatten(0, count)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.regressor.heads import ReferenceView
 
 Projector = Callable[[RigidTransform], Any]
@@ -30,7 +31,13 @@ class LearnedProblem(Protocol):
         """
 
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
+        """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it.
+
+        Dtype and device are those of the twists.
+        """
+
+    def table(self, poses: RigidTransform) -> Float[Tensor, "poses images"]:
+        """The value of every pose with every X-ray, before it is scaled; poses come as often as X-rays, or some times that."""
 
 
 class AbstractLearnedSimilarity(nn.Module, ABC):
@@ -43,6 +50,7 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         super().__init__()
         self.options, self.reference = options, reference
         self.register_buffer("scale", torch.ones(()))
+        self.calibration = Calibration()
 
     @abstractmethod
     def projector(self) -> Projector:
@@ -53,10 +61,6 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         self, projector: Projector, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
     ) -> LearnedProblem:
         """Once an X-ray, or a batch of them; the mask is True where it may be used."""
-
-    def value_loss(self, values: Float[Tensor, "batch"], distance_mm: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """What training adds for values that shall tell how far off a pose is; nothing where directions alone are taught."""
-        return values.new_zeros(())
 
 
 def shown(mask: Bool[Tensor, "batch height width"], grid: Float[Tensor, "batch embedding i j"]) -> Float[Tensor, "batch i j"]:

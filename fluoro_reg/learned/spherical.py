@@ -15,13 +15,10 @@ Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, for the idea; it leave
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from fluoro_reg.geometry import sphere
-
-_SMOOTH_RAD = 1e-3  # the root of a squared distance is smoothed so much at zero
 
 
 class AbstractMetric(ABC):
@@ -84,30 +81,3 @@ def squared_distance(
     """The mean over cells of their squared distances, rad^2; 0 where no cell counts."""
     total = weight.sum(-1).clamp_min(1e-12)
     return (weight * residuals.square().sum(-1)).sum(-1) / total
-
-
-class Calibration(nn.Module):
-    """What a distance between images (rad) says of the distance between their poses (mm): they are made proportional, and the
-    rate is learned with the encoder.
-
-    The error is told in mm. Told in rad it would vanish for an encoder that sees no difference at all.
-    """
-
-    def __init__(self, rad_per_mm: float = 0.02, huber_mm: float = 5.0) -> None:
-        super().__init__()
-        self.log_rad_per_mm = nn.Parameter(torch.tensor(rad_per_mm).log())
-        self.huber_mm = huber_mm
-
-    def millimetres(self, squared_distance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The predicted distance between the poses; grows with that of the images, and both are zero together."""
-        rad = (squared_distance + _SMOOTH_RAD**2).sqrt() - _SMOOTH_RAD
-        return rad * torch.exp(-self.log_rad_per_mm)
-
-    def error(
-        self, squared_distance: Float[Tensor, "*batch"], pose_distance_mm: Float[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch"]:
-        """How far the prediction is from the truth, mm: Huber's loss over its corner, so that far off it is the error less a
-        constant.
-        """
-        predicted = self.millimetres(squared_distance)
-        return nn.functional.huber_loss(predicted, pose_distance_mm, reduction="none", delta=self.huber_mm) / self.huber_mm

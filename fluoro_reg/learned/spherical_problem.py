@@ -140,6 +140,15 @@ class SphericalProblem:
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
         return self.at(retract(starts, twists, self.pivot))
 
+    def table(self, poses: RigidTransform) -> Float[Tensor, "poses images"]:
+        """Each pose is seen through the mask of the X-ray whose turn it is."""
+        integrals, _ = self.project(poses)
+        times, images = len(integrals) // len(self.mask), len(self.fixed)
+        seen = network_input(integrals.to(self.fixed), self.mask.repeat(times, 1, 1))
+        moving = self.metric.points(self.encoder(seen)).repeat_interleave(images, 0)
+        residuals = self.metric.residuals(moving, self.fixed.repeat(len(integrals), 1, 1, 1)).cpu()
+        return squared_distance(residuals, self.shown.repeat(len(integrals), 1)).unflatten(0, (-1, images))
+
     def _weight(self, residuals: Float[Tensor, "batch cells residuals"]) -> Float[Tensor, "batch cells"]:
         """How much each cell is shown, less where its angle is far beyond the usual."""
         angle = residuals.norm(dim=-1)

@@ -1,8 +1,7 @@
 """The spherical similarity as it is trained and used: one encoder for X-ray and projected CT, compared on spheres.
 
 Unlike ProST's, the moving side is a plain projection of the whole CT, by the renderer that registrations use: both images go
-through the same weights, and Levenberg-Marquardt gets the derivatives of the projection for nothing. What it learns beside the
-direction of its gradient is to be a distance: its root shall say how many millimetres the pose is off (`Calibration`).
+through the same weights, and Levenberg-Marquardt gets the derivatives of the projection for nothing.
 Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, as far as it is known.
 """
 
@@ -15,7 +14,7 @@ from fluoro_reg.config import option
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector
-from fluoro_reg.learned.spherical import METRICS, Calibration
+from fluoro_reg.learned.spherical import METRICS
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
 from fluoro_reg.learned.spherical_problem import Drr, SphericalProblem
 from fluoro_reg.regressor.heads import ReferenceView
@@ -34,7 +33,6 @@ class SphericalOptions:
     width: int = option(64, "channels inside the encoder", minimum=8, maximum=1024)
     heads: int = option(4, "heads of attention", minimum=1, maximum=64)
     layers: int = option(2, "blocks of attention", minimum=0, maximum=24)
-    calibration: float = option(0.1, "weight of the error of the distance it predicts, per mm; 0: directions alone", minimum=0)
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
@@ -51,7 +49,6 @@ class Spherical(AbstractLearnedSimilarity):
     def __init__(self, options: SphericalOptions, reference: ReferenceView, volume: CTVolume) -> None:
         super().__init__(options, reference, volume)
         self.encoder = SphericalEncoder(options.embedding, options.width, options.heads, options.layers)
-        self.calibration = Calibration()
         pixel_mm = reference.depth_mm / reference.intrinsics.fx
         i, j, k = (max(1, round(pixel_mm / size)) for size in volume.voxel_size_mm)
         self._coarse = volume.downsampled((i, j, k))
@@ -68,9 +65,3 @@ class Spherical(AbstractLearnedSimilarity):
     ) -> SphericalProblem:
         metric, scale = METRICS[self.options.metric], float(self.scale)
         return SphericalProblem.of(projector, self.reference.pivot, self.encoder, metric, images, mask, scale)
-
-    def value_loss(self, values: Float[Tensor, "batch"], distance_mm: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """The error of the distances that the values predict, in mm, by the weight that the options give it."""
-        if self.options.calibration == 0:
-            return super().value_loss(values, distance_mm)
-        return self.options.calibration * self.calibration.error(values, distance_mm).mean()

@@ -20,7 +20,7 @@ from fluoro_reg.registration.result import Outcome
 class Evidence:
     """What speaks for the best pose. `rival_similarity` is the best among distinct poses; `depth_sd_mm` and `turn_sd_deg` are
     predicted standard deviations, along the optical axis and about the axis that is known worst; None when there is none.
-    `outline_mm` is how far the pose would move in depth if the body's outline did not count.
+    `outline_mm` is how far the pose would move in depth if the body's outline did not count; None where that cannot be told.
     `near_object`: residuals are not of the whole image.
     """
 
@@ -31,7 +31,7 @@ class Evidence:
     overlap: float
     depth_mm: float
     depth_sd_mm: float | None
-    outline_mm: float
+    outline_mm: float | None
     turn_sd_deg: float | None
     converged: bool
     near_object: bool
@@ -77,7 +77,7 @@ def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
         return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
-    if not e.outline_mm <= gate.maximum_outline_mm:
+    if e.outline_mm is not None and not e.outline_mm <= gate.maximum_outline_mm:
         reason = f"without the body's outline it would lie {e.outline_mm:.1f} mm nearer or further: a saturated outline?"
         return Outcome.REJECTED_POSE, reason
     if e.turn_sd_deg is None or not e.turn_sd_deg <= gate.maximum_turn_sd_deg:

@@ -61,10 +61,11 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
     patch = PatchNCC().score(at.moving, fixed, inner).double()
     apart = metric.distances(at.poses, at.poses[0])
     rivals = [k for k in range(1, len(similarity)) if float(apart[k]) > gate.distinct_mm]
-    shift = _shift_without_outline(refined) if doubt is None else torch.zeros(6, dtype=torch.float64)
+    shift = _shift_without_outline(refined, gate.maximum_sd_mm) if doubt is None else None
     if doubt is None:
         covariance = covariance_of_information(information_of(refined))
-        covariance = None if covariance is None else covariance + torch.outer(shift, shift)
+        if covariance is not None and shift is not None:
+            covariance = covariance + torch.outer(shift, shift)
         doubt = doubt_of(covariance, at.poses[0], objective.model.pivot)
     evidence = Evidence(
         similarity=float(similarity[0]),
@@ -74,7 +75,7 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
         overlap=_overlap(refined),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
         depth_sd_mm=doubt.depth_sd_mm,
-        outline_mm=abs(float(at.poses[0].rotation[2] @ shift[:3])),
+        outline_mm=None if shift is None else abs(float(at.poses[0].rotation[2] @ shift[:3])),
         turn_sd_deg=doubt.turn_sd_deg,
         converged=bool(refined.converged[0]),
         near_object=objective.model.roi != "full",
@@ -97,14 +98,21 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
     return 1 - torch.nn.functional.max_pool2d(air[:, None], OUTLINE_PX, stride=1, padding=OUTLINE_PX // 2)[:, 0]
 
 
-def _shift_without_outline(refined: Refined) -> Float[Tensor, "6"]:
-    """The twist that the first pose would take if the body's outline did not count; zero near an object: it is all outline."""
+def _shift_without_outline(refined: Refined, largest_sd_mm: float) -> Float[Tensor, "6"] | None:
+    """The twist that the first pose would take if the body's outline did not count. None near an object, which is all outline,
+    and where the inside alone knows depth no better than `largest_sd_mm`: then it contradicts nothing.
+    """
     objective, first = refined.objective, take(refined.at, torch.tensor([0]))
     if objective.model.roi != "full":
-        return torch.zeros(6, dtype=torch.float64)
+        return None
     within = objective.linearise(replace(first, near=first.near * inside_body(first.moving)))
+    alone = Refined(objective, first, within, refined.converged[:1])
+    doubt = doubt_of(covariance_of_information(information_of(alone)), first.poses[0], objective.model.pivot)
+    if doubt.depth_sd_mm is None or not doubt.depth_sd_mm <= largest_sd_mm:
+        return None
     here = refined.linearised
-    return (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
+    shift = (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
+    return shift if bool(torch.isfinite(shift).all()) else None
 
 
 def _overlap(refined: Refined) -> float:

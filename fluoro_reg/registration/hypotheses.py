@@ -4,7 +4,6 @@ Distance is the mean displacement of points of the CT in the camera, with depth 
 badly that two poses which differ in depth alone are the same answer with another uncertainty.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +13,6 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 
 DEPTH_WEIGHT = 0.2
-
-
-def joined(batches: Sequence[RigidTransform]) -> RigidTransform:
-    """One batch after the other."""
-    return RigidTransform(torch.cat([b.rotation for b in batches]), torch.cat([b.translation for b in batches]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A similarity and an optimiser are entries of their tables, and their settings ar
 neither a default of theirs nor a bound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,11 +96,16 @@ class Method:
     @property
     def learned(self) -> tuple[str, ...]:
         """The learned similarities that it follows, each once."""
-        return tuple(dict.fromkeys(s.similarity.kind for s in self.stages if isinstance(s.similarity, Learned)))
+        return learned_by(self.stages)
 
     def tracking_stages(self) -> tuple[StageOptions, ...]:
         """The last two stages with one hypothesis: coarse to fine even from a good start, since the finest alone gets lost."""
         return tuple(replace(stage, keep=1) for stage in self.stages[-2:])
+
+
+def learned_by(stages: Sequence[StageOptions]) -> tuple[str, ...]:
+    """The learned similarities that stages follow, each once."""
+    return tuple(dict.fromkeys(stage.similarity.kind for stage in stages if isinstance(stage.similarity, Learned)))
 
 
 def load_methods() -> dict[str, Method]:
@@ -124,12 +129,12 @@ def lacking(method: Method, model: str, learned: Mapping[str, str]) -> str | Non
     """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED`."""
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
-        return f"the method {method.name} needs weights; give them by --model W.safetensors; {made}"
+        return f"the method {method.name} needs weights; give them by --model W.safetensors (setting model); {made}"
     for kind in method.learned:
         if not learned.get(kind):
             made = f"'fluoro-reg train similarity --kind {kind}' makes them"
             needed = f"the method {method.name} needs weights of the similarity {kind}"
-            return f"{needed}; give them by --similarity W.safetensors; {made}"
+            return f"{needed}; give them by --similarity W.safetensors (setting learned.{kind}); {made}"
     return None
 
 
@@ -153,8 +158,7 @@ def _read(path: Path) -> Method:
 
 def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     plain = {key: value for key, value in row.items() if key not in ("similarity", "optimiser")}
-    named = row.get("similarity", "gradient-ncc")
-    similarity = Learned(named) if named in tuple(LEARNED) else _entry(SIMILARITIES, named, f"{where}: 'similarity'")
+    similarity = _similarity(row.get("similarity", "gradient-ncc"), f"{where}: 'similarity'")
     optimiser = _entry(STAGE_OPTIMISERS, row.get("optimiser", "lm"), f"{where}: 'optimiser'")
     stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
     by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
@@ -172,10 +176,17 @@ def _has_residuals(similarity: AbstractSimilarity | Learned) -> bool:
     return isinstance(similarity, tuple(RESIDUAL_SIMILARITIES.values()))
 
 
-def _entry(table: Mapping[str, type[T]], given: Any, where: str) -> T:
+def _similarity(given: Any, where: str) -> AbstractSimilarity | Learned:
+    """An entry of `SIMILARITIES`, or the name of a learned one, which has no settings: its weights bring them."""
+    if given in [*LEARNED, *({"name": name} for name in LEARNED)]:
+        return Learned(given["name"] if isinstance(given, Mapping) else given)
+    return _entry(SIMILARITIES, given, where, tuple(LEARNED))
+
+
+def _entry(table: Mapping[str, type[T]], given: Any, where: str, others: tuple[str, ...] = ()) -> T:
     """The entry that a section names, with the section's other settings; a name alone is an entry with its defaults."""
     settings = dict(given) if isinstance(given, Mapping) else {"name": given}
     name = settings.pop("name", None)
     if name not in table:
-        raise InputError(f"{where} must be one of {', '.join(table)}, got {name!r}")
+        raise InputError(f"{where} must be one of {', '.join((*table, *others))}, got {name!r}")
     return from_mapping(table[name], settings, where)

@@ -15,8 +15,8 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import ImageProblem, SimilarityInUse
 from fluoro_reg.registration.evidence import Verdict, weigh
-from fluoro_reg.registration.hypotheses import PoseMetric, joined, reference_points
-from fluoro_reg.registration.methods import Method, PredictionOptions, lacking, load_method
+from fluoro_reg.registration.hypotheses import PoseMetric, reference_points
+from fluoro_reg.registration.methods import Method, PredictionOptions, StageOptions, lacking, learned_by, load_method
 from fluoro_reg.registration.multi_view import JointObjective, View, refine_together, weigh_together
 from fluoro_reg.registration.objective import ObjectModel, PoseObjective, PosePrior
 from fluoro_reg.registration.options import RegistrationOptions
@@ -78,8 +78,8 @@ class Registrar:
         """The pose `reference_from_patient` that suits several X-rays of known relative geometry, judged in each of them.
 
         Each view is searched and refined alone from the common start, by the method; what they find is refined together, always
-        by Levenberg-Marquardt on gradient NCC. Weights play no part. Times, intensity and scores are those of the view that the
-        reason names.
+        by Levenberg-Marquardt on gradient NCC. A regressor's weights play no part. Times, intensity and scores are those of the
+        view that the reason names.
 
         Raises:
             InputError: no view.
@@ -101,14 +101,14 @@ class Registrar:
             if (reason := self._out_of_range(scales.depth_mm)) is not None:
                 return self._answer(Outcome.REJECTED_POSE, f"view {number}: {reason}", job)
             try:
-                learned = self._learned(prepared.image)
+                learned = self._learned(prepared.image, self.method.stages)
             except InputError as error:
                 return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {error}", job)
             solvers.append(self._solver(scales, None, learned))
             refined = solvers[-1].run(solvers[-1].starts(alone, self.method.search), self.method.stages)
             found.append(view.camera_from_reference.inverse() @ refined.poses)
         clock.lap("refine")
-        candidates = RigidTransform(torch.cat([f.rotation for f in found]), torch.cat([f.translation for f in found]))
+        candidates = RigidTransform.cat(found)
         objectives: list[PoseObjective] = []
 
         def joint_objective(object_px: int, poses: RigidTransform) -> JointObjective:
@@ -143,15 +143,16 @@ class Registrar:
         scales = self._scales(prepared, start)
         if (reason := self._out_of_range(scales.depth_mm)) is not None:
             return self._answer(Outcome.REJECTED_POSE, reason, job)
+        stages = self.method.tracking_stages() if tracking else self.method.stages
         try:
-            learned = self._learned(prepared.image)
+            learned = self._learned(prepared.image, stages)
         except InputError as error:
             return self._answer(Outcome.REJECTED_IMAGE, str(error), job)
         solver = self._solver(scales, prior, learned)
         search = None if tracking else self.method.search
-        poses = joined([*(solver.starts(pose, search) for pose in starts.searched), *starts.refined])
+        poses = RigidTransform.cat([*(solver.starts(pose, search) for pose in starts.searched), *starts.refined])
         clock.lap("search")
-        refined = solver.run(poses, self.method.tracking_stages() if tracking else self.method.stages)
+        refined = solver.run(poses, stages)
         clock.lap("refine")
         return self._judged(refined, solver.n_renders, job)
 
@@ -166,8 +167,9 @@ class Registrar:
             return None
         return f"the start puts the CT {depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
 
-    def _learned(self, image: XrayImage) -> dict[str, ImageProblem]:
-        return {kind: similarity.problem(image) for kind, similarity in self.learned.items()}
+    def _learned(self, image: XrayImage, stages: Sequence[StageOptions]) -> dict[str, ImageProblem]:
+        """The learned similarities that some stages follow, to an image."""
+        return {kind: self.learned[kind].problem(image) for kind in learned_by(stages)}
 
     def _solver(self, scales: ImageScales, prior: PosePrior | None, learned: Mapping[str, ImageProblem]) -> Solver:
         return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed, learned)

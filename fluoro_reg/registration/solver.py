@@ -18,7 +18,7 @@ from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import ImageProblem
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
-from fluoro_reg.optimisers.problem import ValueProblem
+from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.covariance import twist_information
 from fluoro_reg.registration.hypotheses import PoseMetric
 from fluoro_reg.registration.methods import Learned, SearchOptions, StageOptions
@@ -53,6 +53,14 @@ class Refined:
         return self.at.poses
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Distinct hypotheses after a stage without residuals, best first, and whether each met the optimiser's tolerance."""
+
+    poses: RigidTransform
+    converged: Bool[Tensor, "batch"]
+
+
 @dataclass(slots=True)
 class Solver:
     """The search and the stages over one image."""
@@ -78,21 +86,20 @@ class Solver:
         pixel_mm = self.scales.pixel_mm(scale.intrinsics)
         order = found.correlation.argsort(descending=True)
         rows = self.metric.distinct(found.poses, order, pixel_mm, options.keep)
-        best = found.poses[torch.tensor(rows)]
-        return RigidTransform(torch.cat([alone.rotation, best.rotation]), torch.cat([alone.translation, best.translation]))
+        return RigidTransform.cat([alone, found.poses[torch.tensor(rows)]])
 
     def objective(self, object_px: int, poses: RigidTransform) -> PoseObjective:
         """Gradient NCC at a scale, about some poses: at `JUDGED_PX` it judges poses, whatever their method maximised."""
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
     def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
-        """Every stage in turn."""
-        for number, stage in enumerate(stages, 1):
-            refined = self._refine(poses, stage, roughly=number < len(stages))
-            poses = refined.poses
-        return refined
+        """Every stage in turn; the last one's poses are judged."""
+        for stage in stages[:-1]:
+            poses = self._refined(poses, stage, roughly=True).poses
+        refined = self._refined(poses, stages[-1], roughly=False)
+        return refined if isinstance(refined, Refined) else self._judged(refined)
 
-    def _refine(self, poses: RigidTransform, stage: StageOptions, roughly: bool) -> Refined:
+    def _refined(self, poses: RigidTransform, stage: StageOptions, roughly: bool) -> Refined | Found:
         if isinstance(stage.similarity, Learned):
             return self._by_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
@@ -107,55 +114,55 @@ class Solver:
         objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
-        rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(objective.scale.intrinsics), stage.keep)
+        rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
-    def _by_values(
-        self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], roughly: bool
-    ) -> Refined:
+    def _by_values(self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], roughly: bool) -> Found:
         scale = self.scales.scale(stage.object_px, None, roughly)
         similarity = cast(AbstractSimilarity, stage.similarity)
         values = PoseValues(scale, self.model, similarity, self.prior, stage.restraint)
         values.prepare(poses, stage.sparse, self.seed)
-        if isinstance(optimiser, CMAES):
-            optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
-        minima = optimiser.minimise(_problem_for(optimiser, values), poses)
+        minima = self._minima(optimiser, values, poses)
         found = moved(poses, minima.twists, self.model.pivot)
         rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         self.n_renders += values.n_renders
-        return self._judged(found[rows], minima.converged[rows])
+        return Found(found[rows], minima.converged[rows])
 
-    def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Refined:
+    def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
+        """A prior has no say here: it is counted in pixels, and there are none."""
         before, problem = similar.counted.n_renders, cast(Any, similar.problem)  # of residuals for Levenberg-Marquardt
         with torch.no_grad():
             if isinstance(stage.optimiser, LevenbergMarquardt):
                 at, here, converged = stage.optimiser.minimise(problem, problem.evaluate(poses))
                 found, values = at.poses, here.cost
             else:
-                minima = stage.optimiser.minimise(_problem_for(stage.optimiser, problem), poses)
+                minima = self._minima(stage.optimiser, problem, poses)
                 found, values, converged = retract(poses, minima.twists, similar.pivot), minima.values, minima.converged
         rows = self._best(found, values, 0.0, stage.keep)
         self.n_renders += similar.counted.n_renders - before
-        return self._judged(found[rows], converged[rows])
+        return Found(found[rows], converged[rows])
 
-    def _judged(self, poses: RigidTransform, converged: Bool[Tensor, "batch"]) -> Refined:
+    def _minima(self, optimiser: AbstractOptimiser[Any], values: ValueProblem, poses: RigidTransform) -> Minima:
+        """With the run's seed, and with gradients for those that ask for them."""
+        if isinstance(optimiser, CMAES):
+            optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
+        problem: Any = ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
+        return optimiser.minimise(problem, poses)
+
+    def _judged(self, found: Found) -> Refined:
         """Poses that were not found by residuals, by those of gradient NCC."""
-        judged = self.objective(JUDGED_PX, poses)
-        at = judged.evaluate(poses)
+        judged = self.objective(JUDGED_PX, found.poses)
+        at = judged.evaluate(found.poses)
         linearised = judged.linearise(at)
-        settled = converged & at_optimum(judged, at, linearised)
+        converged = found.converged.clone()
+        converged[:1] &= at_optimum(judged, take(at, torch.tensor([0])), take(linearised, torch.tensor([0])))
         self.n_renders += judged.n_renders
-        return Refined(judged, at, linearised, settled)
+        return Refined(judged, at, linearised, converged)
 
     def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], pixel_mm: float, keep: int) -> Int[Tensor, "kept"]:
         """Which of the poses go on: the best ones that are distinct."""
         apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
-
-
-def _problem_for(optimiser: AbstractOptimiser[Any], values: ValueProblem) -> Any:
-    """What the optimiser asks for: values, or their gradient too."""
-    return ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
 
 
 def at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) -> Bool[Tensor, "batch"]:

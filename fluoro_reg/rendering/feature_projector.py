@@ -1,4 +1,4 @@
-"""`project_features` for training on a CPU: compiled, and as differentiable as training needs, no more.
+"""`project_features` on a CPU: compiled, and as differentiable as training needs, no more.
 
 The loss of a gradient's direction needs the derivative of the projection to the pose, and how that derivative depends on the
 volume; it never needs the second derivative to the pose. So image and derivatives are computed at once, as numbers that are

@@ -25,14 +25,10 @@ Values = Callable[[RigidTransform], Float[Tensor, "batch"]]
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """Cosines between a similarity's gradients and those of the distance: 1 leads to the true pose, -1 away from it. With them
-    the similarity's values, and the distances (mm).
-    """
+    """Cosines between a similarity's gradients and those of the distance: 1 leads to the true pose, -1 away from it."""
 
     rotation: Float[Tensor, "batch"]
     translation: Float[Tensor, "batch"]
-    values: Float[Tensor, "batch"]
-    distance_mm: Float[Tensor, "batch"]
 
     def loss(self) -> Float[Tensor, ""]:
         """The mean of the squared differences of the unit gradients: 0 where they agree, 8 where both are opposite."""
@@ -44,11 +40,9 @@ def directions(
 ) -> Directions:
     """Of the similarity `values` at the starts; differentiable to all that the values depend on."""
     pivot = pivot.to(starts.translation)
-    value, found = _with_gradient(values, starts, pivot, length_mm)
-    squared, right = _with_gradient(lambda poses: squared_geodesic(poses, truth, pivot, length_mm), starts, pivot, length_mm)
-    right, distance_mm = right.detach(), length_mm * squared.detach().sqrt()
-    rotation, translation = _cosine(found[..., 3:], right[..., 3:]), _cosine(found[..., :3], right[..., :3])
-    return Directions(rotation, translation, value, distance_mm)
+    found = _gradient(values, starts, pivot, length_mm)
+    right = _gradient(lambda poses: squared_geodesic(poses, truth, pivot, length_mm), starts, pivot, length_mm).detach()
+    return Directions(_cosine(found[..., 3:], right[..., 3:]), _cosine(found[..., :3], right[..., :3]))
 
 
 def squared_geodesic(
@@ -60,14 +54,11 @@ def squared_geodesic(
     return turn.square().sum(-1) + shift.square().sum(-1)
 
 
-def _with_gradient(
-    values: Values, starts: RigidTransform, pivot: Float[Tensor, "3"], length_mm: float
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch 6"]]:
+def _gradient(values: Values, starts: RigidTransform, pivot: Float[Tensor, "3"], length_mm: float) -> Float[Tensor, "batch 6"]:
     twist = starts.translation.new_zeros(len(starts.translation), 6).requires_grad_()
     unit = twist.new_tensor([length_mm] * 3 + [1.0] * 3)
-    at_starts = values(retract(starts, twist * unit, pivot))
-    (gradient,) = torch.autograd.grad(at_starts.sum(), twist, create_graph=True)
-    return at_starts, gradient
+    (gradient,) = torch.autograd.grad(values(retract(starts, twist * unit, pivot)).sum(), twist, create_graph=True)
+    return gradient
 
 
 def _cosine(one: Float[Tensor, "batch 3"], other: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:

@@ -1,8 +1,9 @@
 """`SimilarityTraining`: from a CT and a range of views to a similarity whose gradient leads to the true pose.
 
-The loss is that of the gradient's direction alone (`gradient_direction`), and so is what is monitored: cosines over pairs that
-training never sees. When it is over, values are scaled by how much they fall from start to truth on average over those pairs,
-so that who follows them knows what a plateau is.
+The loss is that of the gradient's direction (`gradient_direction`), with a share of the error of the distance that values tell
+(`Calibration`), of every pose of a batch to every X-ray of it: all but free, and it takes no second derivative. Monitored are
+cosines over pairs that training never sees. When it is over, values are scaled by how much they fall from start to truth on
+average over those pairs, so that who follows them knows what a plateau is.
 """
 
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from torch import Tensor
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.views import aim_point, bone_points
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import (
     LEARNED,
     AbstractLearnedSimilarity,
+    Calibration,
     LearnedProblem,
     Projector,
     ProSTOptions,
@@ -25,7 +28,7 @@ from fluoro_reg.learned import (
 )
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.training.draws import seeded_generator
-from fluoro_reg.training.gradient_direction import Directions, directions
+from fluoro_reg.training.gradient_direction import Directions, directions, squared_geodesic
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.pairs import PairOptions, Pairs, PoseSpread, make_pairs
@@ -46,6 +49,9 @@ class SimilarityTrainingOptions(LoopOptions):
     learning_rate: float = option(3e-3, "the highest, after warm-up", minimum=1e-7, maximum=1)
     average: float = option(0.98, "share of the running average of weights that a step keeps", minimum=0, maximum=0.99999)
     validation_images: int = option(64, "number of held-back pairs", minimum=8, maximum=100_000)
+    value_loss: float = option(
+        0.1, "weight of the error, per mm, of the distance of poses that values tell; 0: directions alone", minimum=0
+    )
     kind: str = option("prost", "which similarity", choices=tuple(LEARNED))
     prost: ProSTOptions = section(ProSTOptions)
     spherical: SphericalOptions = section(SphericalOptions)
@@ -93,8 +99,11 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
 
     def backward(self, batch: Pairs) -> Tensor:
         network = self.state.network
-        found = self._directions(network, network.projector(), batch)
-        loss = found.loss() + network.value_loss(found.values, found.distance_mm)
+        problem = self._problem(network, network.projector(), batch)
+        loss = self._directions(problem, batch).loss()
+        if self.options.value_loss:
+            errors = self._value_errors(problem, batch, network.calibration)
+            loss = loss.to(errors.device) + self.options.value_loss * errors.mean()
         loss.backward()
         self.team.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), self.options.clip)
@@ -104,7 +113,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         network = self.state.average
         with torch.no_grad():
             projector = network.projector()
-        found = [self._directions(network, projector, pairs) for pairs in self.held_back]
+        found = [self._directions(self._problem(network, projector, pairs), pairs) for pairs in self.held_back]
         rotation = torch.cat([part.rotation.detach() for part in found])
         translation = torch.cat([part.translation.detach() for part in found])
         towards = ((rotation > 0) & (translation > 0)).double().mean()
@@ -135,9 +144,18 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     def _pairs(self, seed: int, number: int) -> Pairs:
         return make_pairs(self.maker, self._spread, self.options.batch, seed, number)
 
-    def _directions(self, network: AbstractLearnedSimilarity, projector: Projector, pairs: Pairs) -> Directions:
+    def _directions(self, problem: LearnedProblem, pairs: Pairs) -> Directions:
         truth, pivot = pairs.views.camera_from_patient, self.maker.reference.pivot
-        return directions(self._problem(network, projector, pairs).at, pairs.starts, truth, pivot, LENGTH_MM)
+        return directions(problem.at, pairs.starts, truth, pivot, LENGTH_MM)
+
+    def _value_errors(self, problem: LearnedProblem, pairs: Pairs, calibration: Calibration) -> Tensor:
+        """Of all starts and all true poses with every X-ray of the batch, mm."""
+        truth, pivot = pairs.views.camera_from_patient, self.maker.reference.pivot
+        poses = RigidTransform.cat([pairs.starts, truth])
+        rows, columns = torch.cartesian_prod(torch.arange(len(poses.translation)), torch.arange(len(truth.translation))).T
+        distance_mm = LENGTH_MM * squared_geodesic(poses[rows], truth[columns], pivot, LENGTH_MM).sqrt()
+        values = problem.table(poses).to(calibration.log_per_mm)
+        return calibration.error(values, distance_mm.to(values).reshape(values.shape))
 
     def _problem(self, network: AbstractLearnedSimilarity, projector: Projector, pairs: Pairs) -> LearnedProblem:
         return network.problem(projector, pairs.views.images, pairs.views.mask)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fluoro_reg.geometry import so4
-from fluoro_reg.learned.spherical import METRICS, Calibration, squared_distance
+from fluoro_reg.learned.spherical import METRICS, squared_distance
 
 ALL_CELLS = torch.ones(1, 6, dtype=torch.float64)
 
@@ -82,37 +82,3 @@ def test_cells_without_weight_have_no_say():
     weight[:, 3:] = 0
     torch.testing.assert_close(squared_distance(residuals, weight), squared_distance(residuals[:, :3], ALL_CELLS[:, :3]))
     assert squared_distance(residuals, torch.zeros(1, 6, dtype=torch.float64)).tolist() == [0.0, 0.0]
-
-
-def test_millimetres_grow_with_the_distance_and_are_zero_with_it():
-    calibration = Calibration(rad_per_mm=0.05)
-    squared = torch.linspace(0, 1.0, 50).square().requires_grad_()
-    mm = calibration.millimetres(squared)
-    (slope,) = torch.autograd.grad(mm.sum(), squared)
-    assert float(mm[0].detach()) == 0.0
-    assert float(mm[-1].detach()) == pytest.approx(20.0, rel=2e-3)
-    assert (mm.diff() > 0).all()
-    assert torch.isfinite(slope).all()
-
-
-def test_the_rate_is_learned_from_distances_and_a_few_failures_do_not_spoil_it():
-    torch.manual_seed(1)
-    truth_mm = 30 * torch.rand(200)
-    rad = 0.013 * truth_mm * (1 + 0.05 * torch.randn(200))
-    rad[:10] = 1.0
-    by_least_squares = rad.square().sum() / (rad * truth_mm).sum()
-    assert by_least_squares > 0.02
-    calibration = Calibration()
-    optimiser = torch.optim.Adam(calibration.parameters(), lr=0.05)
-    for _ in range(200):
-        optimiser.zero_grad()
-        calibration.error(rad.square(), truth_mm).mean().backward()
-        optimiser.step()
-    assert float(calibration.log_rad_per_mm.detach().exp()) == pytest.approx(0.013, rel=0.1)
-
-
-def test_the_error_is_that_in_millimetres_less_half_the_corner():
-    calibration = Calibration(rad_per_mm=0.02, huber_mm=5.0)
-    rad = torch.tensor([0.401, 0.101, 0.401])  # 20, 5 and 20 mm with the smoothing's share
-    error = calibration.error(rad.square() - 1e-6, torch.tensor([20.0, 30.0, 22.0]))
-    torch.testing.assert_close(error, torch.tensor([0.0, 22.5, 0.4]), atol=1e-4, rtol=0)

@@ -214,3 +214,16 @@ def test_levenberg_marquardt_finds_the_pose(encoder):
     at, _, _ = LevenbergMarquardt(iterations=20, tolerance=1e-10).minimise(problem, problem.evaluate(starts))
     missed = (at.poses.translation - TRUTH.translation).norm(dim=-1)
     assert float(missed.max()) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", METRICS)
+def test_the_table_holds_every_pose_with_every_x_ray(encoder, name):
+    project, poses = Spots(PIVOT), _away(4, n=4)
+    mask = torch.ones(2, 16, 16, dtype=torch.bool)
+    images = project.image(_away(5, n=2))
+    table = _against(project, encoder, images, mask, METRICS[name]).table(poses)
+    assert table.shape == (4, 2)
+    for n in range(2):
+        alone = _against(project, encoder, images[n : n + 1], mask[n : n + 1], METRICS[name])
+        torch.testing.assert_close(table[:, n], alone.at(poses))

@@ -23,6 +23,10 @@ GOOD = Evidence(
 )
 
 
+def test_an_outline_of_which_nothing_can_be_told_is_no_doubt():
+    assert judge(replace(GOOD, outline_mm=None), GateOptions())[0] is Outcome.CONVERGED
+
+
 def test_good_evidence_passes():
     assert judge(GOOD, GateOptions())[0] is Outcome.CONVERGED
     assert judge(replace(GOOD, rival_similarity=None), GateOptions())[0] is Outcome.CONVERGED
@@ -46,6 +50,7 @@ def test_good_evidence_passes():
         ({"depth_sd_mm": 80.0}, Outcome.NOT_CONVERGED, "undetermined"),
         ({"depth_sd_mm": float("nan")}, Outcome.NOT_CONVERGED, "undetermined"),
         ({"outline_mm": 6.0}, Outcome.REJECTED_POSE, "outline"),
+        ({"outline_mm": float("inf")}, Outcome.REJECTED_POSE, "outline"),
         ({"outline_mm": float("nan")}, Outcome.REJECTED_POSE, "outline"),
         ({"turn_sd_deg": None}, Outcome.NOT_CONVERGED, "a turn undetermined"),
         ({"turn_sd_deg": 9.0}, Outcome.NOT_CONVERGED, "a turn undetermined"),

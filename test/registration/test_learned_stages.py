@@ -1,6 +1,6 @@
 """Methods that follow a learned similarity: from far off with one that knows the way, and without the weights they need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import ProST, ProSTOptions, SimilarityInUse, Spherical, SphericalOptions, save_similarity
 from fluoro_reg.learned.in_use import CountedProjector, ImageProblem
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, View
 from fluoro_reg.registration.options import LearnedOptions
 from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
 
 FAR = torch.tensor([30.0, 60.0, -25.0, 0.2, -0.15, 0.2], dtype=torch.float64)  # y is depth in this view
@@ -46,6 +47,9 @@ class KnowsTheWay:
     def values(self, starts: RigidTransform, twists: Tensor) -> Tensor:
         return self.at(retract(starts, twists, self.pivot))
 
+    def table(self, poses: RigidTransform) -> Tensor:
+        return self.at(poses)[:, None]
+
     def evaluate(self, poses: RigidTransform) -> Places:
         self.project(poses)
         return Places(poses)
@@ -70,6 +74,11 @@ class Oracle(SimilarityInUse):
 
     def problem(self, image):
         return ImageProblem(self.known, self.known.pivot, self.known.project)
+
+
+def off_axis(xray: XrayImage) -> XrayImage:
+    """The same pixels, 400 of them beside where they were."""
+    return replace(xray, intrinsics=xray.intrinsics.cropped(-400, 0, 128, 128))
 
 
 @pytest.fixture(scope="session")
@@ -119,11 +128,26 @@ def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, 
 
 def test_an_image_that_shows_nothing_that_the_similarity_knows_is_rejected(world, similarity_weights):
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
-    xray = world.xray()
-    off_axis = type(xray)(xray.pixels, xray.intrinsics.cropped(-400, 0, 128, 128), xray.intensity, xray.mask)
-    result = registrar.register(off_axis, world.truth)
+    result = registrar.register(off_axis(world.xray()), world.truth)
     assert (result.outcome, result.accepted) == (Outcome.REJECTED_IMAGE, False)
     assert "hardly anything of what the similarity was trained to see" in result.reason
+
+
+def test_tracking_does_not_ask_a_similarity_that_its_stages_do_not_follow(world, similarity_weights):
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
+    registrar.learned.clear()
+    assert registrar.register(world.xray(), world.truth, tracking=True).accepted
+
+
+def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world, similarity_weights):
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
+    pivot = world.volume.centre_patient
+    registrar.learned["spherical"] = Oracle(KnowsTheWay(world.truth, pivot, CountedProjector(lambda poses: None)))
+    view = View(world.xray(), RigidTransform.identity())
+    assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
+    result = registrar.register_views([view, replace(view, image=off_axis(world.xray()))], world.truth)
+    assert result.outcome is Outcome.REJECTED_IMAGE and result.reason.startswith("view 2: the image shows hardly anything")
 
 
 def test_a_method_without_its_similarity_says_what_to_do(world, similarity_weights):
