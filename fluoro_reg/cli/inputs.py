@@ -159,12 +159,15 @@ def read_start(options: StartOptions, registration: "RegistrationOptions") -> "R
     """The given start; None where weights will find one. That the weights can be read is found out here, before the CT is."""
     from fluoro_reg.config import to_mapping
     from fluoro_reg.geometry.files import read_pose
+    from fluoro_reg.learned import check_similarity
     from fluoro_reg.registration.methods import lacking, load_method
     from fluoro_reg.regressor.checkpoint import check_weights
 
     method = load_method(registration.method)
     if (sentence := lacking(method, registration.model, to_mapping(registration.learned))) is not None:
         raise InputError(sentence)
+    for kind in method.learned:
+        check_similarity(getattr(registration.learned, kind), kind)
     if registration.model:
         check_weights(registration.model)
     elif options.initial is None:

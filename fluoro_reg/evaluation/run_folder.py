@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fluoro_reg.evaluation.environment import processor, versions
 from fluoro_reg.evaluation.plan import PlannedCase, case_digest
 from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.geometry.files import read_json
-from fluoro_reg.learned import similarity_kind
+from fluoro_reg.learned import check_similarity
 from fluoro_reg.registration.methods import load_method
 from fluoro_reg.regressor.checkpoint import check_weights
 
@@ -132,7 +133,7 @@ def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], r
     registration = {key: value for key, value in to_mapping(recipe.options).items() if key != "method"}
     registration["model"] = _weights(recipe.options.model, check_weights)
     learned = to_mapping(recipe.options.learned)
-    registration["learned"] = {kind: _weights(path, similarity_kind) for kind, path in learned.items()}
+    registration["learned"] = {kind: _weights(path, partial(check_similarity, kind=kind)) for kind, path in learned.items()}
     settings = {
         "version": fluoro_reg.__version__,
         "intensity": None if recipe.intensity is None else recipe.intensity.value,

@@ -91,10 +91,7 @@ def rigid_entry(content: dict[str, Any], key: str, name: str) -> RigidTransform:
     rows = content[key]
     if not _is_matrix_4x4(rows):
         raise InputError(f"{name}: '{key}' must be four rows of four numbers")
-    try:
-        return RigidTransform.from_matrix(rows, f"'{key}' in {name}")
-    except OverflowError as error:
-        raise InputError(f"{name}: '{key}' holds a number that is too large") from error
+    return RigidTransform.from_matrix(rows, f"'{key}' in {name}")
 
 
 def write_pose(path: Path | str, camera_from_patient: RigidTransform) -> None:

@@ -74,7 +74,9 @@ class RigidTransform:
         """
         try:
             m = torch.as_tensor(matrix, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        except OverflowError as error:
+            raise InputError(f"{name} holds a number that is too large") from error
+        except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{name} must be a 4 x 4 matrix of numbers") from error
         if m.shape != (4, 4):
             raise InputError(f"{name} must be a 4 x 4 matrix, got shape {tuple(m.shape)}")

@@ -67,6 +67,16 @@ def similarity_kind(path: Path | str) -> str:
     return _known(header, Path(path).name)
 
 
+def check_similarity(path: Path | str, kind: str) -> None:
+    """Refuses weights that are not of the entry `kind` of `LEARNED`, and what `similarity_kind` refuses.
+
+    Raises:
+        InputError: as said.
+    """
+    if (other := similarity_kind(path)) != kind:
+        raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give those")
+
+
 def _known(header: Mapping[str, Any], name: str) -> str:
     kind = header.get("similarity")
     if kind not in LEARNED:

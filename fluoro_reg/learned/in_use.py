@@ -13,15 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.learned.checkpoint import load_similarity, similarity_kind
+from fluoro_reg.learned.checkpoint import check_similarity, load_similarity
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, LearnedProblem, Projector
-from fluoro_reg.regressor.image_input import network_input
-from fluoro_reg.xray.image import Intensity, XrayImage
-from fluoro_reg.xray.resample import resample
-
-LEAST_SEEN = 0.1  # share of the network's image that the X-ray must show
+from fluoro_reg.regressor.image_input import input_of
+from fluoro_reg.xray.image import XrayImage
 
 
 @dataclass(slots=True)
@@ -65,8 +61,7 @@ class SimilarityInUse:
         Raises:
             InputError: as `load_similarity`, or weights of another kind.
         """
-        if (other := similarity_kind(path)) != kind:
-            raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give those")
+        check_similarity(path, kind)
         return SimilarityInUse(load_similarity(path, volume).to(device))
 
     @torch.no_grad()
@@ -76,13 +71,7 @@ class SimilarityInUse:
         Raises:
             InputError: the image shows next to nothing of what the network sees.
         """
-        if image.intensity is not Intensity.ATTENUATION:
-            raise ValueError("the network sees attenuation; preprocess the image first")
         reference, device = self.network.reference, self.network.scale.device
-        seen = resample(image, reference.intrinsics)
-        if float(seen.mask.float().mean()) < LEAST_SEEN:
-            raise InputError("the image shows hardly anything of what the similarity was trained to see; choose another method")
-        mask = seen.mask[None].to(device)
-        images = network_input(seen.pixels[None].float().to(device), mask)
+        images, mask = input_of(image, reference.intrinsics, "the similarity", "choose another method")
         counted = CountedProjector(self._projector)
-        return ImageProblem(self.network.problem(counted, images, mask), reference.pivot, counted)
+        return ImageProblem(self.network.problem(counted, images.to(device), mask.to(device)), reference.pivot, counted)

@@ -149,7 +149,7 @@ def _read(path: Path) -> Method:
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
     prediction = from_mapping(PredictionOptions, predicted, f"{path.name}, prediction")
     description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
-    needs += ("similarity",) if any(isinstance(stage.similarity, Learned) for stage in stages) else ()
+    needs += ("similarity",) if learned_by(stages) and "similarity" not in needs else ()
     if content:
         known = "description, needs, search, prediction, stages"
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: {known}")

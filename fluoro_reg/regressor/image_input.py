@@ -9,10 +9,32 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.image import Intensity, XrayImage
+from fluoro_reg.xray.resample import resample
+
+LEAST_SEEN = 0.1  # share of a network's image that an X-ray must show
 LIMIT = 3.0
 _LOW, _MIDDLE, _HIGH = 0.1, 0.5, 0.9
 _SPREAD_IN_SD = 2.563  # from one to the other in a normal distribution
 _STRIDE = 5  # every fifth pixel is enough
+
+
+def input_of(
+    image: XrayImage, camera: CameraIntrinsics, network: str, otherwise: str
+) -> tuple[Float[Tensor, "1 1 height width"], Bool[Tensor, "1 height width"]]:
+    """What a network that knows one camera sees of a preprocessed X-ray, and where; on the CPU.
+
+    Raises:
+        InputError: it shows next to nothing there; the sentence says of which `network`, and what to do `otherwise`.
+    """
+    if image.intensity is not Intensity.ATTENUATION:
+        raise ValueError("the network sees attenuation; preprocess the image first")
+    seen = resample(image, camera)
+    if float(seen.mask.float().mean()) < LEAST_SEEN:
+        raise InputError(f"the image shows hardly anything of what {network} was trained to see; {otherwise}")
+    return network_input(seen.pixels[None].float(), seen.mask[None]), seen.mask[None]
 
 
 def network_input(

@@ -16,16 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.regressor.behind import covariance_from_behind, from_behind
 from fluoro_reg.regressor.checkpoint import load_regressor
-from fluoro_reg.regressor.image_input import network_input
+from fluoro_reg.regressor.image_input import input_of
 from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
-from fluoro_reg.xray.image import Intensity, XrayImage
-from fluoro_reg.xray.resample import resample
-
-LEAST_SEEN = 0.1  # share of the network's image that the X-ray must show
+from fluoro_reg.xray.image import XrayImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +77,8 @@ class PosePredictor:
         Raises:
             InputError: the image is not attenuation, or shows next to nothing of what the network sees.
         """
-        if image.intensity is not Intensity.ATTENUATION:
-            raise ValueError("the network sees attenuation; preprocess the image first")
         reference = self.network.reference
-        seen = resample(image, reference.intrinsics)
-        if float(seen.mask.float().mean()) < LEAST_SEEN:
-            raise InputError("the image shows hardly anything of what the network was trained to see; give a start instead")
-        images = network_input(seen.pixels[None].float(), seen.mask[None])
+        images, _ = input_of(image, reference.intrinsics, "the network", "give a start instead")
         estimate = self.network(torch.cat([images, images.flip(-1)] if behind else [images]).to(self.device))
         poses = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64))
         covariances = patient_covariance(estimate).cpu()

@@ -22,6 +22,8 @@ from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.renderer import homogeneous_pixels
 from fluoro_reg.rendering.spatial_transformer import project_features
 
+_PARTS = 8  # of the rows of a batch, each with a volume of its own to add to
+
 
 def project_features_linearised(
     features: Float[Tensor, "channels slices rows columns"],
@@ -69,15 +71,15 @@ class _Transposed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, views: FeatureViews, samples: int, shape: tuple[int, ...]) -> Tensor:
         given = np.ascontiguousarray(gradient.detach().permute(0, 3, 4, 1, 2).numpy())
-        parts: dict[int, np.ndarray] = {}
+        rows, parts = len(given) * given.shape[1], np.zeros((_PARTS, *shape), np.float32)
 
         def add(first: int, last: int) -> None:
-            parts[first] = np.zeros(shape, np.float32)
-            transpose_rows(given, views, samples, first, last, parts[first])
+            for part in range(first, last):
+                transpose_rows(given, views, samples, rows * part // _PARTS, rows * (part + 1) // _PARTS, parts[part])
 
-        share_out(add, len(given) * given.shape[1])
+        share_out(add, _PARTS)
         ctx.views, ctx.samples = views, samples
-        total = sum(parts[first] for first in sorted(parts))  # in one order, whoever came first: the same bits every time
+        total = parts.sum(0)  # in one order, whoever came first: the same bits every time
         return torch.from_numpy(total)[1:-1, 1:-1, 1:-1].movedim(-1, 0)
 
     @staticmethod

@@ -31,19 +31,46 @@ def test_weights_are_made_and_used(cli, view, tmp_path):
 
 TINY = [
     word
-    for setting in ("steps=12", "batch=4", "validations=2", "validation_images=8", "prost.image_px=16", "prost.samples=8")
+    for setting in ("steps=12", "batch=4", "validations=2", "validation_images=8", "value_loss=0.5")
     for word in ("--set", setting)
 ]
+NETWORK = {
+    "prost": ["--set", "prost.image_px=16", "--set", "prost.samples=8", "--set", "prost.encoder_channels=[8, 8]"],
+    "spherical": ["--set", "spherical.image_px=16", "--set", "spherical.width=16", "--set", "spherical.metric=so4"],
+}
 
 
-def test_a_similarity_is_trained(cli, view, tmp_path):
-    out = tmp_path / "s.safetensors"
-    arguments = ["--kind", "prost", "--ct", view.ct, "--out", out, *TINY, "--set", "prost.encoder_channels=[8, 8]"]
-    trained = cli("train", "similarity", *arguments, "--json")
+@pytest.fixture(scope="module")
+def similarities(tmp_path_factory):
+    return tmp_path_factory.mktemp("similarities")
+
+
+@pytest.mark.parametrize(("kind", "method"), [("prost", "prost"), ("spherical", "spherical-lm")])
+def test_a_similarity_is_trained_and_used(cli, view, similarities, kind, method):
+    out = similarities / f"{kind}.safetensors"
+    trained = cli("train", "similarity", "--kind", kind, "--ct", view.ct, "--out", out, *TINY, *NETWORK[kind], "--json")
     assert trained.status == 0, trained.err
     answer = trained.json()
     assert answer["steps"] == 12 and -1 <= answer["rotation_cosine"] <= 1 and answer["bytes"] == out.stat().st_size
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.png", "s.safetensors"]
+    assert {path.name for path in similarities.iterdir()} >= {f"{kind}.png", f"{kind}.safetensors"}
+    found = cli("register", *view.arguments(similarity=out, method=method), "--intensity", "attenuation", "--json")
+    assert found.status in (0, 1), found.err  # what twelve steps teach is nothing to rely on
+    assert found.json()["method"] == method and found.json()["n_renders"] > 10
+
+
+def test_similarities_that_do_not_fit_are_refused_before_the_ct_is_read(cli, view, similarities):
+    prost, spherical = (similarities / f"{kind}.safetensors" for kind in NETWORK)
+    ct = view.arguments(method="spherical-lm", ct="nowhere")
+
+    def refused(*arguments) -> str:
+        answer = cli("register", *ct, *arguments, "--json")
+        assert answer.status == 2 and answer.out == "" and answer.err.count("\n") == 1
+        return answer.err
+
+    assert "give them by --similarity W.safetensors (setting learned.spherical)" in refused("--similarity", prost)
+    assert "are both weights of prost" in refused("--similarity", prost, "--similarity", prost)
+    assert "holds weights of the similarity prost, not of spherical" in refused("--set", f"learned.spherical={prost}")
+    assert "nowhere" in refused("--similarity", spherical, "--similarity", prost)
 
 
 def test_kinds_of_similarities_are_those_there_are():
