@@ -21,6 +21,7 @@ from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.losses import LossOptions
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.trainer import RegressorTraining
+from fluoro_reg.training.validation import errors_over
 
 NO_DEGRADATION: dict[str, Any] = dict.fromkeys(
     ("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0
@@ -73,7 +74,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             training.run(Path(folder) / "w.safetensors")
         same_images = changed.network.image_px == options.network.image_px
-        errors = judge.errors(training.state.average) if same_images else training.best
+        errors = errors_over(judge, training.state.average) if same_images else training.best
         numbers = f"{errors.mtre_mm:.1f} | {errors.in_plane_mm:.1f} | {errors.rotation_deg:.1f} | {errors.captured:.0%}"
         print(f"| {name} | {training.state.step} | {numbers} |", flush=True)
 

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import CTOptions, read_volume
+from fluoro_reg.cli.inputs import SERIES_HELP, CTOptions, read_volume
 from fluoro_reg.cli.options import Common, grouped, paragraphs
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
+    from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.training.loop import AbstractTraining
     from fluoro_reg.training.loop import Progress as Made
@@ -82,7 +83,31 @@ class KindOption:
     kind: Annotated[Similarity | None, typer.Option(help="Which similarity. Default: prost.")] = None
 
 
-def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
+@dataclass(frozen=True, slots=True)
+class PatientOptions:
+    """Of whom."""
+
+    ct: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="CT",
+            help="CT, as for ct-info; repeatable: several make weights of no patient, to begin from (--pretrained).",
+        ),
+    ]
+    series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(metavar="W.safetensors", help="Weights of another CT, or of several, to begin from: that saves time."),
+    ] = None
+
+    def read(self, output: Output) -> "list[CTVolume]":
+        """The CTs."""
+        if self.series is not None and len(self.ct) > 1:
+            raise InputError("--series chooses in the folder of one CT; with several --ct give folders of one series each")
+        return [read_volume(CTOptions(path, self.series), output) for path in self.ct]
+
+
+def regressor(patients: PatientOptions, train: TrainOptions, common: Common) -> int:
     """Train the pose regressor of one patient: a small network that finds a first pose in an X-ray, without a start.
 
     It learns from X-rays of the CT that are made while it trains, at poses of the range, with noise, tools and collimation. The
@@ -97,9 +122,9 @@ def regressor(ct: CTOptions, train: TrainOptions, common: Common) -> int:
     options, carm = train.settings(TrainingOptions, common), train.carm()
     check_writable(train.out, (".safetensors",))
     device = resolve_device("auto" if common.device is None else common.device.value)
-    volume = read_volume(ct, output)
+    first, *further = patients.read(output)
     with output.doing("making the held-back views"):
-        training = RegressorTraining(volume, carm, options, device)
+        training = RegressorTraining(first, carm, options, device, tuple(further), patients.pretrained)
     return _trained(training, train, output, _errors, lambda path: write_report(path, training))
 
 

@@ -20,6 +20,7 @@ from fluoro_reg.regressor.safetensors_file import read_tensors, write_tensors
 
 KIND = "weights of a pose regressor"
 VERSION = 1
+SEVERAL = "several CTs"  # in place of a fingerprint: weights to begin a training from, and no patient's
 
 
 def save_regressor(path: Path | str, network: PoseRegressor, ct_fingerprint: str, notes: Mapping[str, Any]) -> None:
@@ -54,6 +55,21 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     )
     fill(network, tensors, name)
     return network.eval()
+
+
+def begin_from(path: Path | str, network: PoseRegressor) -> None:
+    """Puts the weights of a regressor of any CT, or of several, into a network that is to be trained.
+
+    Raises:
+        InputError: an unreadable or foreign file, another version's, or the weights of another kind of network.
+    """
+    name = Path(path).name
+    tensors, header = _read(path)
+    options = from_mapping(RegressorOptions, header.get("network", {}), name)
+    if options != network.options:
+        said = ", ".join(f"network.{key}={value}" for key, value in to_mapping(options).items())
+        raise InputError(f"{name} holds a network of other settings; give the same by --set: {said}")
+    fill(network, tensors, name)
 
 
 def trained_for(path: Path | str, volume: CTVolume) -> bool:
@@ -100,6 +116,10 @@ def refuse_another_ct(header: Mapping[str, Any], volume: CTVolume, name: str, co
     Raises:
         InputError: the weights of the file `name` are another CT's.
     """
+    if header.get("ct_fingerprint") == SEVERAL:
+        raise InputError(
+            f"{name} was trained on several CTs, to begin from; train on this one by 'fluoro-reg train {command} --pretrained'"
+        )
     if header.get("ct_fingerprint") != volume.fingerprint:
         raise InputError(
             f"{name} was trained on another CT; give that CT, or train on this one by 'fluoro-reg train {command}'"

@@ -54,19 +54,21 @@ class PoseRegressor(nn.Module):
             nn.init.normal_(layer.weight, std=0.1 * features**-0.5)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Float[Tensor, "batch 1 height width"]) -> PoseEstimate:
+    def forward(self, images: Float[Tensor, "batch 1 height width"], reference: ReferenceView | None = None) -> PoseEstimate:
+        """Poses count from the network's own reference view, or from that of another CT."""
+        reference = reference or self.reference
         features = self.backbone(images).float()
         with torch.autocast(features.device.type, enabled=False):  # 16 bits do not hold a pose
-            pose = self.head.pose(self.pose_numbers(features), self.reference)
-            return PoseEstimate(pose, self._factor(self.factor_numbers(features.detach())))
+            pose = self.head.pose(self.pose_numbers(features), reference)
+            return PoseEstimate(pose, self._factor(self.factor_numbers(features.detach()), reference))
 
-    def _factor(self, numbers: Float[Tensor, "batch 21"]) -> Float[Tensor, "batch 6 6"]:
+    def _factor(self, numbers: Float[Tensor, "batch 21"], reference: ReferenceView) -> Float[Tensor, "batch 6 6"]:
         row, column = torch.tril_indices(6, 6)
         lower = numbers.new_zeros(len(numbers), 6, 6)
         lower[:, row, column] = numbers
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
         lower = lower.tril(-1) + torch.diag_embed(torch.exp(diagonal.clamp(-8, 8)))
-        sd_mm = _FIRST_SD_SHARE * self.reference.half_field_mm
+        sd_mm = _FIRST_SD_SHARE * reference.half_field_mm
         return lower / numbers.new_tensor([sd_mm] * 3 + [_FIRST_SD_RAD] * 3)[:, None]
 
 

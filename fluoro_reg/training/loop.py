@@ -98,6 +98,11 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         """The validation of the weights that are kept."""
         return min(self.state.history, key=lambda record: record.error)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the CT that the weights will know."""
+        return self.volume.fingerprint
+
     def notes(self) -> dict[str, Any]:
         """What the weights say of how they were made: the validation of what was kept, all validations, and the settings."""
         return {
@@ -112,7 +117,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         return {
             "training": to_mapping(self.options),
             "range": to_mapping(self.carm),
-            "ct_fingerprint": self.volume.fingerprint,
+            "ct_fingerprint": self.fingerprint,
             "processes": self.team.size,
         }
 

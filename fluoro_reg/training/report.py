@@ -24,7 +24,8 @@ def write_report(path: Path, training: RegressorTraining) -> None:
     figure = Figure(figsize=(12, 7), layout="constrained")
     curves, views = figure.subfigures(2, 1, height_ratios=(2, 3))
     _curves(curves.subplots(1, 3), training.state.history)
-    _views(views.subplots(2, _EXAMPLES), training)
+    shown = min(_EXAMPLES, len(training.held_back[0].chunks[0].inputs))
+    _views(views.subplots(2, shown, squeeze=False), training)
     figure.savefig(path, dpi=100)
 
 
@@ -77,10 +78,11 @@ def _lines(
 
 @torch.no_grad()
 def _views(axes: np.ndarray, training: RegressorTraining) -> None:
-    samples = training.held_back.chunks[0]
-    found = training.state.average(samples.inputs).camera_from_patient
-    errors, _ = training.held_back.target_errors(found, samples.camera_from_patient)
-    rendered = training.maker.project(found.to("cpu", torch.float64), samples.bone_contrast)
+    held_back, subject = training.held_back[0], training.subjects[0]
+    samples = held_back.chunks[0]
+    found = training.state.average(samples.inputs, subject.reference).camera_from_patient
+    errors, _ = held_back.target_errors(found, samples.camera_from_patient)
+    rendered = subject.maker.project(found.to("cpu", torch.float64), samples.bone_contrast)
     for n, (above, below) in enumerate(axes.T):
         above.imshow(samples.inputs[n, 0].cpu(), cmap="gray_r")
         below.imshow(rendered[n].cpu(), cmap="gray_r")

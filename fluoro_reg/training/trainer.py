@@ -8,54 +8,59 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.evaluation.views import aim_point, bone_points
-from fluoro_reg.regressor import PoseEstimate, PoseRegressor, ReferenceView, save_regressor
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.regressor import PoseEstimate, PoseRegressor, save_regressor
 from fluoro_reg.regressor.behind import where_behind
+from fluoro_reg.regressor.checkpoint import SEVERAL, begin_from
 from fluoro_reg.training import losses
-from fluoro_reg.training.draws import seeded_generator
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import TrainingOptions
-from fluoro_reg.training.samples import SampleMaker, Samples
 from fluoro_reg.training.state import new_state
+from fluoro_reg.training.subject import Subject, SubjectBatch
 from fluoro_reg.training.team import Team
-from fluoro_reg.training.validation import HeldBack, Record
-
-_BONE_SAMPLES, _LANDMARKS = 4000, 100
+from fluoro_reg.training.validation import HeldBack, Record, errors_over
 
 
 @dataclass(slots=True)
-class RegressorTraining(AbstractTraining[PoseRegressor, Record, Samples]):
-    """One training; `run` may be called once."""
+class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
+    """One training; `run` may be called once. With `further` CTs, batches come from each in turn; `pretrained` names weights to
+    begin from.
+    """
 
     options: TrainingOptions
-    maker: SampleMaker = field(init=False)
-    held_back: HeldBack = field(init=False)
-    _points: Float[Tensor, "n 3"] = field(init=False)
+    further: tuple[CTVolume, ...] = ()
+    pretrained: Path | None = None
+    subjects: tuple[Subject, ...] = field(init=False)
+    held_back: tuple[HeldBack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.team = Team.joined(self.device)
-        bone = bone_points(self.volume, _BONE_SAMPLES, seeded_generator(0, 0))
-        aim = aim_point(self.volume, bone)
-        reference = ReferenceView(self.carm.middle(aim), aim, self.carm.camera(self.options.network.image_px))
-        self._points = bone[:_LANDMARKS]
-        self.maker = SampleMaker(self.volume, self.carm, reference, self.options.degradations, self.device)
-        self.held_back = HeldBack(self.maker, self._points, self.options.validation_images, self.options.seed)
+        self.team, options = Team.joined(self.device), self.options
+        self.subjects = tuple(Subject.of(ct, self.carm, options, self.device) for ct in (self.volume, *self.further))
+        share = max(1, options.validation_images // len(self.subjects))
+        self.held_back = tuple(HeldBack(subject, share, options.seed) for subject in self.subjects)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.options.seed)
-            network = PoseRegressor(self.options.network, reference)
+            torch.manual_seed(options.seed)
+            network = PoseRegressor(options.network, self.subjects[0].reference)
+        if self.pretrained is not None:
+            begin_from(self.pretrained, network)
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.state = new_state(network, Record, self.options.learning_rate, self.options.weight_decay)
+        self.state = new_state(network, Record, options.learning_rate, options.weight_decay)
 
-    def batch(self, number: int) -> Samples:
-        return self.maker.batch(self.options.batch, self.options.seed, number)
+    @property
+    def fingerprint(self) -> str:
+        return SEVERAL if self.further else self.volume.fingerprint
 
-    def backward(self, batch: Samples) -> Tensor:
+    def batch(self, number: int) -> SubjectBatch:
+        subject = self.subjects[number % len(self.subjects)]
+        return SubjectBatch(subject, subject.maker.batch(self.options.batch, self.options.seed, number))
+
+    def backward(self, batch: SubjectBatch) -> Tensor:
         state = self.state
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            estimate = state.network(batch.inputs.contiguous(memory_format=torch.channels_last))
+            inputs = batch.samples.inputs.contiguous(memory_format=torch.channels_last)
+            estimate = state.network(inputs, batch.subject.reference)
         loss, doubt = self._losses(estimate, batch)
         (loss + self.options.losses.uncertainty * doubt).backward()
         self.team.average_gradients(state.network.parameters())
@@ -66,15 +71,15 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, Samples]):
         return loss
 
     def validate(self, loss: float) -> Record:
-        errors = self.held_back.errors(self.state.average)
+        errors = errors_over(self.held_back, self.state.average)
         return Record(self.state.step, self.state.elapsed_s, loss, **asdict(errors))
 
     def save(self, out: Path) -> None:
-        save_regressor(out, self.state.average, self.volume.fingerprint, self.notes())
+        save_regressor(out, self.state.average, self.fingerprint, self.notes())
 
-    def _losses(self, estimate: PoseEstimate, samples: Samples) -> tuple[Tensor, Tensor]:
+    def _losses(self, estimate: PoseEstimate, batch: SubjectBatch) -> tuple[Tensor, Tensor]:
         """The weighted sum that the pose answers for, and the doubt's negative log likelihood."""
-        weights, reference = self.options.losses, self.maker.reference
+        weights, samples, reference = self.options.losses, batch.samples, batch.subject.reference
         found = estimate.camera_from_patient
         truth = samples.target.to(found.translation)
         pivot, radius = reference.pivot.to(found.translation), self.carm.source_to_detector_mm / 2
@@ -84,10 +89,10 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, Samples]):
         if weights.log_geodesic:
             total = total + weights.log_geodesic * losses.log_geodesic(found, truth, pivot, radius)
         if weights.landmarks:
-            points = self._points.to(found.translation)
+            points = batch.subject.points_patient.to(found.translation)
             total = total + weights.landmarks * losses.projected_landmarks(found, truth, points, reference.intrinsics)
         if weights.image:
             seen = where_behind(samples.behind, found, reference.pivot)
-            moving = self.maker.project(seen, samples.bone_contrast)
+            moving = batch.subject.maker.project(seen, samples.bone_contrast)
             total = total + weights.image * losses.image_loss(moving, samples.integrals)
         return total.mean(), losses.negative_log_likelihood(estimate, truth, pivot).mean()

@@ -1,5 +1,6 @@
 """Errors over held-back views: poses of the same range, with degradations of their own, that no training step sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,9 @@ from fluoro_reg.regressor import PoseRegressor
 from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
-from fluoro_reg.training.samples import SampleMaker, Samples
+from fluoro_reg.training.samples import Samples
 from fluoro_reg.training.state import AbstractRecord
+from fluoro_reg.training.subject import Subject
 
 CAPTURED_MM = 25.0  # a registration's search finds its way from here
 _CHUNK = 64
@@ -48,30 +50,21 @@ class Record(AbstractRecord):
 
 
 class HeldBack:
-    """The held-back views of a training, made once."""
+    """The held-back views of a subject, made once."""
 
-    def __init__(self, maker: SampleMaker, points_patient: Float[Tensor, "n 3"], count: int, seed: int) -> None:
+    def __init__(self, subject: Subject, count: int, seed: int) -> None:
         sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
-        self.chunks = [maker.batch(size, _HELD_BACK + seed, number) for number, size in enumerate(sizes)]
-        self._maker, self._points = maker, points_patient
+        self.chunks = [subject.maker.batch(size, _HELD_BACK + seed, number) for number, size in enumerate(sizes)]
+        self._subject = subject
 
-    @torch.no_grad()
-    def errors(self, network: PoseRegressor) -> ValidationErrors:
-        """Of a network in the mode it is in."""
-        rows = torch.cat([self._of_chunk(network, chunk) for chunk in self.chunks])
-        mtre, in_plane, turn, inside = rows.unbind(-1)
-        return ValidationErrors(
-            float(mtre.median()),
-            float(in_plane.median()),
-            float(turn.median().rad2deg()),
-            float((mtre < CAPTURED_MM).double().mean()),
-            float(inside.mean()),
-        )
+    def errors(self, network: PoseRegressor) -> Float[Tensor, "views 4"]:
+        """mTRE and its part in the image plane (mm), the turn (rad) and whether the 95 % ellipsoid holds the truth."""
+        return torch.cat([self._of_chunk(network, chunk) for chunk in self.chunks])
 
     def _of_chunk(self, network: PoseRegressor, chunk: Samples) -> Float[Tensor, "batch 4"]:
-        estimate = network(chunk.inputs)
+        estimate = network(chunk.inputs, self._subject.reference)
         found, target = estimate.camera_from_patient.to("cpu", torch.float64), chunk.target
-        pivot = self._maker.reference.pivot
+        pivot = self._subject.reference.pivot
         mtre, in_plane = self.target_errors(where_behind(chunk.behind, found, pivot), chunk.camera_from_patient)
         twist = camera_twist(found, target, pivot)
         whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]
@@ -82,10 +75,23 @@ class HeldBack:
         self, found: RigidTransform, true: RigidTransform
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         """mTRE and its part in the image plane, mm, per pose over the bone that the true view shows."""
-        found, camera = found.to("cpu", torch.float64), self._maker.intrinsics
-        at = true.apply(self._points)
-        difference = found.apply(self._points) - at
+        found, camera = found.to("cpu", torch.float64), self._subject.maker.intrinsics
+        at = true.apply(self._subject.points_patient)
+        difference = found.apply(self._subject.points_patient) - at
         weight = shown(camera.project(at), camera).double()
         weight = weight / weight.sum(-1, keepdim=True).clamp_min(1)
         mtre, in_plane = ((weight * part.norm(dim=-1)).sum(-1) for part in (difference, difference[..., :2]))
         return mtre, in_plane
+
+
+@torch.no_grad()
+def errors_over(held_back: Sequence[HeldBack], network: PoseRegressor) -> ValidationErrors:
+    """Of a network in the mode it is in, over the views of all subjects."""
+    mtre, in_plane, turn, inside = torch.cat([views.errors(network) for views in held_back]).unbind(-1)
+    return ValidationErrors(
+        float(mtre.median()),
+        float(in_plane.median()),
+        float(turn.median().rad2deg()),
+        float((mtre < CAPTURED_MM).double().mean()),
+        float(inside.mean()),
+    )

@@ -103,6 +103,17 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(cli, view, tmp_path, mo
     assert said in refused.err and refused.err.count("\n") == 1
 
 
+def test_weights_of_several_cts_are_made_and_begun_from(cli, view, tmp_path):
+    several, out = tmp_path / "several.safetensors", tmp_path / "w.safetensors"
+    assert cli("train", "regressor", "--ct", view.ct, "--ct", view.ct, "--out", several, *SMALL, "--json").status == 0
+    refused = cli("register", *view.arguments(model=several), "--json")
+    assert refused.status == 2 and "trained on several CTs" in refused.err
+    begun = cli("train", "regressor", "--ct", view.ct, "--pretrained", several, "--out", out, *SMALL, "--json")
+    assert begun.status == 0, begun.err
+    refused = cli("train", "regressor", "--ct", view.ct, "--ct", view.ct, "--series", "1", "--out", out, *SMALL)
+    assert refused.status == 2 and "--series chooses in the folder of one CT" in refused.err
+
+
 def test_another_ct_is_refused_before_anything_is_registered(cli, view, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file

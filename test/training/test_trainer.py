@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.regressor import RegressorOptions, load_regressor
+from fluoro_reg.regressor import PoseRegressor, RegressorOptions, load_regressor
 from fluoro_reg.regressor.checkpoint import KIND
 from fluoro_reg.regressor.safetensors_file import read_tensors
 from fluoro_reg.training.loop import rate, resume_file
@@ -118,3 +118,52 @@ def test_the_learning_rate_rises_and_falls_to_zero():
     assert rate(0.1, 0.1) == pytest.approx(1)
     assert rate(0.55, 0.1) == pytest.approx(0.5)
     assert rate(1.0, 0.1) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def other(volume):
+    """Another patient: twice the size along one axis."""
+    stretched = volume.patient_from_voxel.clone()
+    stretched[:, 2] *= 2
+    return dataclasses.replace(volume, patient_from_voxel=stretched, fingerprint="1" * 64)
+
+
+@pytest.fixture(scope="module")
+def pretrained(volume, other, carm, tmp_path_factory):
+    out = tmp_path_factory.mktemp("several") / "several.safetensors"
+    training = RegressorTraining(volume, carm, SHORT, further=(other,))
+    return training, training.run(out), out
+
+
+def test_batches_come_from_each_ct_in_turn_and_count_from_its_own_view(volume, other, pretrained):
+    training, best, _ = pretrained
+    first, second, again = (training.batch(number) for number in (0, 1, 2))
+    assert [batch.subject.volume.fingerprint for batch in (first, second, again)] == [
+        volume.fingerprint,
+        other.fingerprint,
+        volume.fingerprint,
+    ]
+    assert not torch.equal(first.subject.reference.pivot, second.subject.reference.pivot)
+    assert best.mtre_mm > 0 and len(training.held_back) == 2
+    network = training.state.average
+    estimate = network(second.samples.inputs, second.subject.reference).camera_from_patient
+    alone = PoseRegressor(network.options, second.subject.reference)
+    alone.load_state_dict(network.state_dict())
+    torch.testing.assert_close(estimate.translation, alone(second.samples.inputs).camera_from_patient.translation)
+
+
+def test_weights_of_several_cts_are_a_beginning_and_no_patients(volume, other, carm, pretrained, tmp_path):
+    training, _, several = pretrained
+    with pytest.raises(InputError, match=r"trained on several CTs, to begin from; train on this one by .* --pretrained"):
+        load_regressor(several, volume)
+    begun = RegressorTraining(other, carm, SHORT, pretrained=several)
+    for ours, theirs in zip(begun.state.network.parameters(), training.state.average.parameters(), strict=True):
+        assert torch.equal(ours, theirs.half().float())
+    begun.run(tmp_path / "w.safetensors")
+    assert load_regressor(tmp_path / "w.safetensors", other).reference.pivot.equal(begun.subjects[0].reference.pivot)
+
+
+def test_weights_of_another_network_are_no_beginning(volume, carm, pretrained):
+    larger = dataclasses.replace(SHORT, network=RegressorOptions(image_px=64))
+    with pytest.raises(InputError, match=r"other settings; give the same by --set: .*network.image_px=32"):
+        RegressorTraining(volume, carm, larger, pretrained=pretrained[2])
