@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("ct", type=Path)
     parser.add_argument("--range", type=Path, required=True, help="carm.yaml")
     parser.add_argument("--budget", type=float, default=100.0, help="seconds of each training")
+    parser.add_argument("--only", default="", metavar="TEXT", help="lines whose name holds this text")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     volume, device = read_ct(arguments.ct), resolve_device(arguments.device)
@@ -69,7 +70,7 @@ def main() -> None:
     judge = RegressorTraining(volume, carm, options, device).held_back
     print(f"{arguments.budget:g} s each, {device}; medians over {options.validation_images} held-back views\n")
     print("| training | steps | mTRE, mm | in plane, mm | turn, deg | below 25 mm |\n|---|--:|--:|--:|--:|--:|")
-    for name, changed, views in variants(options, carm):
+    for name, changed, views in (variant for variant in variants(options, carm) if arguments.only in variant[0]):
         training = RegressorTraining(volume, views, changed, device)
         with tempfile.TemporaryDirectory() as folder:
             training.run(Path(folder) / "w.safetensors")
