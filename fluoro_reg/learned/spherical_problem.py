@@ -98,11 +98,10 @@ class SphericalProblem:
         metric: AbstractMetric,
         images: Float[Tensor, "batch 1 height width"],
         mask: Bool[Tensor, "batch height width"],
-        scale: float = 1.0,
     ) -> "SphericalProblem":
         """The problem of X-rays as `network_input` makes them."""
         grid = encoder(images)
-        return cls(project, pivot, encoder, metric, mask, metric.points(grid), shown(mask, grid).flatten(1).cpu(), scale)
+        return cls(project, pivot, encoder, metric, mask, metric.points(grid), shown(mask, grid).flatten(1).cpu())
 
     def evaluate(self, poses: RigidTransform) -> SphericalEvaluation:
         """Renders and encodes at each pose of a batch."""

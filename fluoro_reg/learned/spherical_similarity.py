@@ -5,7 +5,7 @@ through the same weights, and Levenberg-Marquardt gets the derivatives of the pr
 Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, as far as it is known.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -63,5 +63,6 @@ class Spherical(AbstractLearnedSimilarity):
     def problem(
         self, projector: Projector, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
     ) -> SphericalProblem:
-        metric, scale = METRICS[self.options.metric], float(self.scale)
-        return SphericalProblem.of(projector, self.reference.pivot, self.encoder, metric, images, mask, scale)
+        metric = METRICS[self.options.metric]
+        problem = SphericalProblem.of(projector, self.reference.pivot, self.encoder, metric, images, mask)
+        return replace(problem, scale=float(self.scale))

@@ -65,7 +65,7 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
     if doubt is None:
         covariance = covariance_of_information(information_of(refined))
         if covariance is not None and shift is not None:
-            covariance = covariance + torch.outer(shift, shift)
+            covariance = covariance + torch.outer(shift, shift) if bool(torch.isfinite(shift).all()) else None
         doubt = doubt_of(covariance, at.poses[0], objective.model.pivot)
     evidence = Evidence(
         similarity=float(similarity[0]),
@@ -111,8 +111,7 @@ def _shift_without_outline(refined: Refined, largest_sd_mm: float) -> Float[Tens
     if doubt.depth_sd_mm is None or not doubt.depth_sd_mm <= largest_sd_mm:
         return None
     here = refined.linearised
-    shift = (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
-    return shift if bool(torch.isfinite(shift).all()) else None
+    return (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
 
 
 def _overlap(refined: Refined) -> float:
