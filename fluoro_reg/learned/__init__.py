@@ -3,7 +3,6 @@
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import (
     LEARNED,
-    LEARNED_RESIDUALS,
     check_similarity,
     load_similarity,
     save_similarity,
@@ -11,14 +10,14 @@ from fluoro_reg.learned.checkpoint import (
 )
 from fluoro_reg.learned.encoders import ImageEncoder
 from fluoro_reg.learned.in_use import ImageProblem, SimilarityInUse
+from fluoro_reg.learned.problem import LearnedProblem
 from fluoro_reg.learned.prost import ProST, ProSTOptions
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, LearnedProblem, Projector
-from fluoro_reg.learned.spherical_similarity import Spherical, SphericalOptions
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
+from fluoro_reg.learned.spherical import Spherical, SphericalOptions
 from fluoro_reg.learned.volume_network import VolumeNetwork
 
 __all__ = [
     "LEARNED",
-    "LEARNED_RESIDUALS",
     "AbstractLearnedSimilarity",
     "Calibration",
     "ImageEncoder",
@@ -26,6 +25,7 @@ __all__ = [
     "LearnedProblem",
     "ProST",
     "ProSTOptions",
+    "Projection",
     "Projector",
     "SimilarityInUse",
     "Spherical",

@@ -9,16 +9,15 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned.prost import ProST
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
-from fluoro_reg.learned.spherical_similarity import Spherical
+from fluoro_reg.learned.spherical import Spherical
 from fluoro_reg.regressor.checkpoint import fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
 from fluoro_reg.regressor.safetensors_file import write_tensors
 
 KIND = "weights of a learned similarity"
-VERSION = 1
+VERSION = 2
 
 # By the name that weights and methods use. Each is made of its `Options`, a reference view and the CT.
 LEARNED: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST, "spherical": Spherical}
-LEARNED_RESIDUALS = ("spherical",)  # whose problems are least squares too
 
 
 def save_similarity(

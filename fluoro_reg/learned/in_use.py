@@ -6,7 +6,6 @@ exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`); what the 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,8 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned.checkpoint import check_similarity, load_similarity
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, LearnedProblem, Projector
+from fluoro_reg.learned.problem import LearnedProblem
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
 from fluoro_reg.regressor.image_input import input_of
 from fluoro_reg.xray.image import XrayImage
 
@@ -27,7 +27,7 @@ class CountedProjector:
     projector: Projector
     n_renders: int = 0
 
-    def __call__(self, poses: RigidTransform) -> Any:
+    def __call__(self, poses: RigidTransform) -> Projection:
         self.n_renders += len(poses.translation)
         return self.projector(poses)
 
@@ -72,6 +72,7 @@ class SimilarityInUse:
             InputError: the image shows next to nothing of what the network sees.
         """
         reference, device = self.network.reference, self.network.scale.device
-        images, mask = input_of(image, reference.intrinsics, "the similarity", "choose another method")
+        images, _ = input_of(image, reference.intrinsics, "the similarity", "choose another method")
         counted = CountedProjector(self._projector)
-        return ImageProblem(self.network.problem(counted, images.to(device), mask.to(device)), reference.pivot, counted)
+        problem = LearnedProblem(self.network, counted, self.network.fixed(images.to(device)))
+        return ImageProblem(problem, reference.pivot, counted)

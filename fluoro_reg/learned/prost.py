@@ -1,15 +1,15 @@
-"""ProST: the distance between two embeddings, one of the X-ray, one of the projected learned volume.
+"""ProST: the distance between two encodings, one of the X-ray, one of the projected learned volume.
 
-Its value is taught by its gradient alone: that shall point where the true pose lies (`fluoro_reg.training.gradient_direction`).
-The moving side is bone only, the X-ray shows everything; telling them apart is what the two encoders are for.
+It is taught by its gradient, which shall point where the true pose lies (`fluoro_reg.training.gradient_direction`). The moving
+side is bone only, the X-ray shows everything; telling them apart is what the two encoders are for.
 Source: C. Gao et al., "A fully differentiable framework for 2D/3D registration and the projective spatial transformers", IEEE
-TMI 43(1), 2024, and its forerunner, MICCAI 2020. Places of the image that the X-ray does not show have no say here.
+TMI 43(1), 2024, and its forerunner, MICCAI 2020.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.config import option
@@ -17,12 +17,13 @@ from fluoro_reg.ct.attenuation import BONE_PER_MM
 from fluoro_reg.ct.bone import coarse_bone
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned.encoders import GROUPS, ImageEncoder
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector, mean_shown, shown
+from fluoro_reg.learned.metrics import METRICS, AbstractMetric
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
 from fluoro_reg.learned.volume_network import VolumeNetwork
 from fluoro_reg.regressor.heads import ReferenceView
-from fluoro_reg.rendering import project_features_linearised
+from fluoro_reg.rendering import project_features_with_jacobian
 
 _BONE_MM = 20.0  # so much solid bone is one unit of a projection
 
@@ -35,8 +36,8 @@ class ProSTOptions:
     voxel_mm: float = option(8.0, "about the size of the learned volume's voxels", unit="mm", minimum=0.5, maximum=50)
     samples: int = option(24, "samples along a ray", minimum=4, maximum=1024)
     volume_channels: int = option(3, "channels of the learned volume", minimum=1, maximum=32)
-    encoder_channels: tuple[int, ...] = option((16, 32, 32), "channels, halving by halving", minimum=4, maximum=512)
-    embedding: int = option(32, "channels that are compared", minimum=1, maximum=512)
+    encoder_channels: tuple[int, ...] = option((16, 32, 64), "channels, halving by halving", minimum=4, maximum=512)
+    numbers: int = option(32, "numbers of an image that are compared", minimum=6, maximum=1024)
 
     def __post_init__(self) -> None:
         if any(channels % GROUPS for channels in self.encoder_channels):
@@ -46,7 +47,7 @@ class ProSTOptions:
 
 
 class ProST(AbstractLearnedSimilarity):
-    """The mean squared difference of the embeddings."""
+    """The mean squared difference of the encodings."""
 
     Options = ProSTOptions
     bone: Tensor
@@ -56,45 +57,22 @@ class ProST(AbstractLearnedSimilarity):
         self.voxels = coarse_bone(volume, options.voxel_mm)
         self.register_buffer("bone", self.voxels.attenuation / (BONE_PER_MM * _BONE_MM), persistent=False)
         self.volume_network = VolumeNetwork(options.volume_channels)
-        self.moving_encoder = ImageEncoder(options.volume_channels, options.encoder_channels, options.embedding)
-        self.fixed_encoder = ImageEncoder(1, options.encoder_channels, options.embedding)
+        self.moving_encoder = ImageEncoder(options.volume_channels, options.encoder_channels, options.numbers)
+        self.fixed_encoder = ImageEncoder(1, options.encoder_channels, options.numbers)
+
+    @property
+    def metric(self) -> AbstractMetric:
+        return METRICS["euclidean"]
 
     def projector(self) -> Projector:
-        learned_volume = self.volume_network(self.bone)
-        return partial(self._projected, learned_volume)
+        return partial(self._projected, self.volume_network(self.bone))
 
-    def problem(
-        self, projector: Projector, images: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch height width"]
-    ) -> "ProSTProblem":
-        grid = self.fixed_encoder(images)
-        return ProSTProblem(self, projector, grid, shown(mask, grid))
+    def moving(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch numbers"]:
+        return self.moving_encoder(image)
 
-    def _projected(
-        self, learned_volume: Float[Tensor, "channels slices rows columns"], poses: RigidTransform
-    ) -> Float[Tensor, "batch channels height width"]:
+    def fixed(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch numbers"]:
+        return self.fixed_encoder(images)
+
+    def _projected(self, learned_volume: Float[Tensor, "channels slices rows columns"], poses: RigidTransform) -> Projection:
         camera, pivot = self.reference.intrinsics, self.reference.pivot
-        return project_features_linearised(learned_volume, self.voxels, poses, camera, self.options.samples, pivot)
-
-
-@dataclass(frozen=True, slots=True)
-class ProSTProblem:
-    """The X-rays' embeddings on a grid, and how much of each place of the grid they show."""
-
-    network: ProST
-    projector: Projector
-    grid: Float[Tensor, "batch embedding i j"]
-    weight: Float[Tensor, "batch i j"]
-
-    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
-        difference = self.network.moving_encoder(self.projector(poses)) - self.grid
-        return mean_shown(difference.square().mean(1), self.weight) / self.network.scale
-
-    def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        return self.at(retract(starts, twists, self.network.reference.pivot)).to(twists)
-
-    def table(self, poses: RigidTransform) -> Float[Tensor, "poses images"]:
-        moving = self.network.moving_encoder(self.projector(poses))
-        difference = (moving[:, None] - self.grid).square().mean(2)
-        count = difference.shape[:2]
-        weight = self.weight.expand(*count, -1, -1).flatten(0, 1)
-        return mean_shown(difference.flatten(0, 1), weight).unflatten(0, count)
+        return project_features_with_jacobian(learned_volume, self.voxels, poses, camera, self.options.samples, pivot)

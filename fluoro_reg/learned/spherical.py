@@ -1,83 +1,90 @@
-"""Images compared as points of spheres: one point, or pairs of quaternions, in every cell of a grid of features.
+"""The spherical similarity: one encoder for X-ray and projected CT, compared on spheres.
 
-Euclidean distances between features bend the way to the true pose; angles need not. The residual of a cell is the sphere's
-logarithm at the fixed image's feature, a frame that stays put while the pose moves, and its squared length is the cell's
-squared distance: what Gauss-Newton needs, and the gradient as well.
-
-`angle` takes all channels of a cell as one point of a sphere. `so4` takes them by eights as pairs of unit quaternions under the
-metric that is invariant on both sides of SO(4), `2 (a^2 + b^2)` of the two angles, mean over the pairs. A sign common to a pair
-is not divided out: features, unlike rotations, may use it. `euclidean` is what both are held against: plain differences, mean
-over the channels.
-
-Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, for the idea; it leaves these choices open.
+Unlike ProST's, the moving side is a plain projection of the whole CT, by the renderer that registrations use: both images go
+through the same weights, and the derivatives of the projection come for nothing. X-rays are standardised by quantiles of their
+own, projections by those of the reference view: a quantile moves with a single pixel, and its derivative would be noise.
+Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, as far as it is known.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import sphere
+from fluoro_reg.config import option
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.learned.metrics import METRICS, AbstractMetric
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
+from fluoro_reg.learned.spherical_encoder import SphericalEncoder
+from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
 
-
-class AbstractMetric(ABC):
-    """Final subclasses say what points the channels of a cell make up, and how one differs from another."""
-
-    @abstractmethod
-    def points(self, features: Float[Tensor, "batch channels i j"]) -> Float[Tensor, "batch cells points numbers"]:
-        """The channels must be a multiple of a point's numbers."""
-
-    @abstractmethod
-    def residuals(
-        self, moving: Float[Tensor, "batch cells points numbers"], fixed: Float[Tensor, "#batch cells points numbers"]
-    ) -> Float[Tensor, "batch cells residuals"]:
-        """Per cell a vector whose squared length is the cell's squared distance."""
+_LEAST_PX = 16
+_SPREAD_IN_SD = 2.563  # from the 10 % to the 90 % quantile of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
-class EuclideanMetric(AbstractMetric):
-    """The mean squared difference of the channels."""
+class SphericalOptions:
+    """The encoder, and what its numbers are to each other."""
 
-    def points(self, features: Float[Tensor, "batch channels i j"]) -> Float[Tensor, "batch cells 1 channels"]:
-        return features.flatten(2).mT[:, :, None]
+    image_px: int = option(48, "width and height of the images that are compared", unit="px", minimum=_LEAST_PX, maximum=512)
+    metric: str = option("angle", "how the numbers of two images are compared", choices=tuple(METRICS))
+    numbers: int = option(32, "numbers of an image", minimum=8, maximum=1024)
+    width: int = option(64, "channels inside the encoder", minimum=8, maximum=1024)
+    heads: int = option(4, "heads of attention", minimum=1, maximum=64)
+    layers: int = option(2, "blocks of attention", minimum=0, maximum=24)
 
-    def residuals(
-        self, moving: Float[Tensor, "batch cells 1 channels"], fixed: Float[Tensor, "#batch cells 1 channels"]
-    ) -> Float[Tensor, "batch cells channels"]:
-        return ((moving - fixed) / moving.shape[-1] ** 0.5).flatten(2)
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width % 4:
+            raise InputError(f"the width must be a multiple of 4 and of the {self.heads} heads, got {self.width}")
+        if self.metric == "so4" and self.numbers % 8:
+            raise InputError(f"so4 takes the numbers by eights; {self.numbers} is no multiple of 8")
+
+
+class Spherical(AbstractLearnedSimilarity):
+    """The squared angle between two images' points, or what else `METRICS` holds."""
+
+    Options = SphericalOptions
+
+    def __init__(self, options: SphericalOptions, reference: ReferenceView, volume: CTVolume) -> None:
+        super().__init__(options, reference, volume)
+        self.encoder = SphericalEncoder(options.numbers, options.width, options.heads, options.layers)
+        pixel_mm = reference.depth_mm / reference.intrinsics.fx
+        i, j, k = (max(1, round(pixel_mm / size)) for size in volume.voxel_size_mm)
+        self._coarse = volume.downsampled((i, j, k))
+        self._renderers: dict[str, AbstractRenderer] = {}
+        image, _ = self.projector()(RigidTransform.stack([reference.camera_from_patient]))
+        low, self._middle, high = torch.quantile(image.double(), image.new_tensor([0.1, 0.5, 0.9]).double()).tolist()
+        self._spread = max((high - low) / _SPREAD_IN_SD, 1e-6)
+
+    @property
+    def metric(self) -> AbstractMetric:
+        return METRICS[self.options.metric]
+
+    def projector(self) -> Projector:
+        device = self.scale.device.type
+        if device not in self._renderers:
+            self._renderers[device] = make_renderer(self._coarse, device)
+        return Drr(self._renderers[device], self.reference.intrinsics, self.reference.pivot)
+
+    def moving(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch numbers"]:
+        return self.encoder((image - self._middle) / self._spread)
+
+    def fixed(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch numbers"]:
+        return self.encoder(images)
 
 
 @dataclass(frozen=True, slots=True)
-class SphericalMetric(AbstractMetric):
-    """Points of length 1, of `numbers` each (0: all); the squared distance (rad^2) is `factor` times the mean square of the
-    points' angles.
-    """
+class Drr:
+    """A `Projector`: line integrals of a CT."""
 
-    numbers: int
-    factor: float
+    renderer: AbstractRenderer
+    intrinsics: CameraIntrinsics
+    pivot: Float[Tensor, "3"]
 
-    def points(self, features: Float[Tensor, "batch channels i j"]) -> Float[Tensor, "batch cells points numbers"]:
-        cells = features.flatten(2).mT
-        return sphere.normalised(cells.unflatten(-1, (-1, self.numbers or cells.shape[-1])))
-
-    def residuals(
-        self, moving: Float[Tensor, "batch cells points numbers"], fixed: Float[Tensor, "#batch cells points numbers"]
-    ) -> Float[Tensor, "batch cells residuals"]:
-        share = self.factor / moving.shape[-2]
-        return share**0.5 * sphere.log(fixed, moving).flatten(2)
-
-
-METRICS: dict[str, AbstractMetric] = {
-    "angle": SphericalMetric(numbers=0, factor=1.0),
-    "so4": SphericalMetric(numbers=4, factor=4.0),
-    "euclidean": EuclideanMetric(),
-}
-
-
-def squared_distance(
-    residuals: Float[Tensor, "batch cells residuals"], weight: Float[Tensor, "#batch cells"]
-) -> Float[Tensor, "batch"]:
-    """The mean over cells of their squared distances, rad^2; 0 where no cell counts."""
-    total = weight.sum(-1).clamp_min(1e-12)
-    return (weight * residuals.square().sum(-1)).sum(-1) / total
+    def __call__(self, poses: RigidTransform) -> Projection:
+        integrals, by_twist = project_with_jacobian(self.renderer, poses, self.intrinsics, self.pivot)
+        return integrals[:, None], by_twist[:, None]

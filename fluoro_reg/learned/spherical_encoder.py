@@ -1,9 +1,8 @@
-"""Convolutions to a grid of cells, then attention among the cells: features of a place that know of all the others.
+"""Convolutions to a grid of cells, attention among the cells, then a mixture of all.
 
-A convolution sees how a contour lies in its cell; whether the whole has turned or come nearer is told by cells far apart. DRR
-and X-ray go through the same weights, so both must come through `network_input`, and equal images have equal features. Every
-layer can be differentiated twice, and forwards as well as backwards: attention is written out, since torch's fused kernels
-cannot.
+A convolution sees how a contour lies in its cell; whether the whole has turned or come nearer is told by cells far apart. Every
+layer can be differentiated twice, and forwards as well as backwards: attention and normalisation are written out, since torch's
+fused kernels cannot, or not rightly.
 
 Layers: CNN and transformer as in M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, which tells no sizes; A. Vaswani et al.,
 NeurIPS 2017, with normalisation before each part (R. Xiong et al., ICML 2020).
@@ -13,27 +12,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fluoro_reg.learned.encoders import ImageEncoder
+from fluoro_reg.learned.encoders import Mixture, trunk
 
-CHANNELS = (8, 24, 48)  # each halves the image
+CHANNELS = (16, 32, 64)  # each halves the image
+HIDDEN = 256
+_NO_SPREAD = 1e-5
 LONGEST_WAVE = 100.0  # cells; positions are told apart by waves from about six cells to so many times that
 
 
 class SphericalEncoder(nn.Module):
-    """Images of 64 px give 8 x 8 cells of `embedding` numbers, which need not have length 1: `SphericalMetric` sees to that."""
+    """`numbers` of an image, which need not have length 1: the metric sees to that."""
 
-    def __init__(self, embedding: int = 32, width: int = 64, heads: int = 4, layers: int = 2) -> None:
+    def __init__(self, numbers: int = 32, width: int = 64, heads: int = 4, layers: int = 2) -> None:
         super().__init__()
-        self.cells = ImageEncoder(1, CHANNELS, width)
+        self.cells = nn.Sequential(trunk(1, CHANNELS), nn.Conv2d(CHANNELS[-1], width, 1))
         self.attention = nn.Sequential(*[AttentionBlock(width, heads) for _ in range(layers)])
-        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding))
-        self.embedding, self.shrinks = embedding, self.cells.shrinks
+        self.norm = CellNorm(width)
+        self.mixture = Mixture(width, numbers, HIDDEN)
 
-    def forward(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch embedding i j"]:
-        """Height and width are divided by `shrinks`."""
+    def forward(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch numbers"]:
+        return self.mixture(self.attended(images))
+
+    def attended(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch channels i j"]:
+        """The cells, an eighth as fine as the image, after they have heard of each other."""
         grid = self.cells(images)
         tokens = (grid + positions(*grid.shape[1:]).to(grid)).flatten(2).mT
-        return self.project(self.attention(tokens)).mT.unflatten(-1, grid.shape[2:])
+        return self.norm(self.attention(tokens)).mT.unflatten(-1, grid.shape[2:])
 
 
 class AttentionBlock(nn.Module):
@@ -42,7 +46,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.before_asking, self.before_thinking = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.before_asking, self.before_thinking = CellNorm(width), CellNorm(width)
         self.asked, self.answered = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -55,6 +59,20 @@ class AttentionBlock(nn.Module):
         query, key, value = by_head.unbind(1)
         share = torch.softmax(query @ key.mT / query.shape[-1] ** 0.5, dim=-1)
         return (share @ value).movedim(1, 2).flatten(2)
+
+
+class CellNorm(nn.Module):
+    """Layer normalisation (J. L. Ba et al., 2016), written out: differentiated forwards, torch's own teaches the weights before
+    it a wrong gradient (seen with torch 2.13; the test of this encoder shows it).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        centred = tokens - tokens.mean(-1, keepdim=True)
+        return centred * (centred.square().mean(-1, keepdim=True) + _NO_SPREAD).rsqrt() * self.weight + self.bias
 
 
 def positions(width: int, rows: int, columns: int) -> Float[Tensor, "width rows columns"]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.learned import LEARNED, LEARNED_RESIDUALS
+from fluoro_reg.learned import LEARNED
 from fluoro_reg.optimisers import OPTIMISERS, AbstractOptimiser, LevenbergMarquardt
 from fluoro_reg.optimisers.problem import SixNumbers
 from fluoro_reg.resources import config_folder
@@ -162,18 +162,12 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     optimiser = _entry(STAGE_OPTIMISERS, row.get("optimiser", "lm"), f"{where}: 'optimiser'")
     stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
     by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
-    if by_residuals and not _has_residuals(similarity):
-        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_RESIDUALS))
+    if by_residuals and not isinstance(similarity, (Learned, *RESIDUAL_SIMILARITIES.values())):
+        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED))
         raise InputError(f"{where}: lm needs a similarity of residuals, one of {known}")
     if (by_residuals or learned) and (stage.sparse.count or stage.restraint.share):
         raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm or learned similarities; leave them out")
     return stage
-
-
-def _has_residuals(similarity: AbstractSimilarity | Learned) -> bool:
-    if isinstance(similarity, Learned):
-        return similarity.kind in LEARNED_RESIDUALS
-    return isinstance(similarity, tuple(RESIDUAL_SIMILARITIES.values()))
 
 
 def _similarity(given: Any, where: str) -> AbstractSimilarity | Learned:

@@ -4,7 +4,7 @@ import torch
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.rendering.feature_projector import project_features_linearised
+from fluoro_reg.rendering.feature_projector import project_features_with_jacobian
 from fluoro_reg.rendering.numba_renderer import NumbaRenderer
 from fluoro_reg.rendering.projection import project, project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
@@ -58,7 +58,7 @@ __all__ = [
     "make_renderer",
     "project",
     "project_features",
-    "project_features_linearised",
+    "project_features_with_jacobian",
     "project_with_jacobian",
     "resolve_device",
 ]

@@ -1,10 +1,9 @@
-"""`project_features` on a CPU: compiled, and as differentiable as training needs, no more.
+"""`project_features` and its six derivatives to the pose, which a learned similarity compares and is taught by.
 
-The loss of a gradient's direction needs the derivative of the projection to the pose, and how that derivative depends on the
-volume; it never needs the second derivative to the pose. So image and derivatives are computed at once, as numbers that are
-linear in the volume, and the pose enters as if the image were linear in it. The way of autograd through gathered samples
-(`project_features`, the oracle here and what a GPU runs) takes two to three times the processor time
-(`benchmarks/feature_projector.py`).
+On a CPU both are computed at once by compiled kernels, as numbers that are linear in the volume: the loss of a gradient's
+direction needs the derivative of the projection to the pose, and how that derivative depends on the volume; it never needs the
+second derivative to the pose. The way of autograd through gathered samples (`project_features`, the oracle here and what a GPU
+runs, forwards along each direction) takes several times the processor time (`benchmarks/feature_projector.py`).
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.rendering._feature_kernels import FeatureViews, project_rows, transpose_rows
 from fluoro_reg.rendering._threads import share_out
 from fluoro_reg.rendering.rays import ViewGeometry
@@ -25,26 +24,42 @@ from fluoro_reg.rendering.spatial_transformer import project_features
 _PARTS = 8  # of the rows of a batch, each with a volume of its own to add to
 
 
-def project_features_linearised(
+def project_features_with_jacobian(
     features: Float[Tensor, "channels slices rows columns"],
     volume: CTVolume,
     camera_from_patient: RigidTransform,
     intrinsics: CameraIntrinsics,
     samples: int,
     pivot: Float[Tensor, "3"],
-) -> Float[Tensor, "batch channels height width"]:
-    """As `project_features`, but where it is compiled (float32, on the CPU) the image's derivative to the pose is constant to
-    the pose; to the features all derivatives are there. `pivot` (patient mm) is where the pose's twists are taken.
+) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
+    """As `project_features`, and the derivatives to a twist [mm, rad] about `pivot` (patient mm).
+
+    Both are differentiable to the features, once and twice; the poses count as constant.
     """
-    if features.device.type != "cpu" or features.dtype != torch.float32:
-        return project_features(features, volume, camera_from_patient, intrinsics, samples)
     here = RigidTransform(camera_from_patient.rotation.detach(), camera_from_patient.translation.detach())
-    views = _views(volume, here, intrinsics, pivot)
-    both = _Projection.apply(features, views, samples)
-    if not (camera_from_patient.rotation.requires_grad or camera_from_patient.translation.requires_grad):
-        return both[:, 0]
-    away = se3.local(here, camera_from_patient, pivot.to(here.translation))  # zero, but for its derivatives
-    return both[:, 0] + torch.einsum("bnchw,bn->bchw", both[:, 1:], away.to(both))
+    if features.device.type != "cpu" or features.dtype != torch.float32:
+        return _by_autograd(features, volume, here, intrinsics, samples, pivot)
+    both = _Projection.apply(features, _views(volume, here, intrinsics, pivot), samples)
+    return both[:, 0], both[:, 1:].movedim(1, -1)
+
+
+def _by_autograd(
+    features: Float[Tensor, "channels slices rows columns"],
+    volume: CTVolume,
+    poses: RigidTransform,
+    intrinsics: CameraIntrinsics,
+    samples: int,
+    pivot: Float[Tensor, "3"],
+) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
+    pivot = pivot.to(poses.translation)
+    twist = poses.translation.new_zeros(len(poses.translation), 6)
+
+    def image(twist: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch channels height width"]:
+        return project_features(features, volume, retract(poses, twist, pivot), intrinsics, samples)
+
+    directions = torch.eye(6, dtype=twist.dtype, device=twist.device)
+    parts = [torch.func.jvp(image, (twist,), (direction.expand_as(twist).contiguous(),)) for direction in directions]
+    return parts[0][0], torch.stack([derivative for _, derivative in parts], dim=-1)
 
 
 class _Projection(torch.autograd.Function):

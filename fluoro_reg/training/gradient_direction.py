@@ -1,26 +1,68 @@
 """The double-backward loss: which way the gradient of a learned similarity points, against the way to the true pose.
 
-A similarity is followed and its value means nothing, so only the direction of its gradient to the pose is taught, for turns
-and shifts apart. The right direction is that of the squared geodesic distance on SE(3). The gradient keeps its graph, and
-the loss of it is differentiated once more, to the weights.
+A similarity is followed and its value means little, so the direction of its gradient to the pose is taught, for turns and
+shifts apart. The right direction is that of the squared geodesic distance on SE(3). The gradient keeps its graph, and the loss
+of it is differentiated once more, to the weights.
 
-Poses are a twist about a pivot away from each start, shifts in units of a length, so that no number is large or small: the
-distance is |Log(R^T R_true)|^2 + |shift of the pivot / length|^2. Source: C. Gao et al., IEEE TMI 43(1), 2024, and MICCAI 2020;
-there the derivative of the distance is a closed form, here autograd takes it through the logarithm.
+Poses are a twist about a pivot away from each start, and the distance is |Log(R^T R_true)|^2 + |shift of the pivot / length|^2.
+Source: C. Gao et al., IEEE TMI 43(1), 2024, and MICCAI 2020; there the derivative of the distance is a closed form, here
+autograd takes it through the logarithm. What is new here: the numbers of a projection do not depend on the X-ray, so that they
+and their derivatives to a twist, carried forwards, serve every X-ray of a batch (`Comparison.of_all`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract, so3
+from fluoro_reg.learned import AbstractLearnedSimilarity, Projector
+from fluoro_reg.learned.ahead import ahead
 
+LENGTH_MM = 100.0  # a shift of this much counts as a turn of a rad: for the distance; directions know no unit
 _NO_LENGTH = 1e-10  # gradients shorter than this have no direction
 
-Values = Callable[[RigidTransform], Float[Tensor, "batch"]]
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Squared distances of a similarity, unscaled, and their gradients to a twist [mm, rad] of each pose, for pairs of a pose
+    and an X-ray: numbers `starts` and `images` say which.
+    """
+
+    values: Float[Tensor, "pairs"]
+    gradients: Float[Tensor, "pairs 6"]
+    starts: Int[Tensor, "pairs"]
+    images: Int[Tensor, "pairs"]
+
+    @classmethod
+    def of_all(
+        cls,
+        network: AbstractLearnedSimilarity,
+        projector: Projector,
+        starts: RigidTransform,
+        fixed: Float[Tensor, "batch numbers"],
+    ) -> "Comparison":
+        """Every start with every X-ray, of which the numbers are given."""
+        rows, columns = torch.cartesian_prod(torch.arange(len(starts.translation)), torch.arange(len(fixed))).T
+        return cls.of(network, projector, starts, fixed, rows, columns)
+
+    @classmethod
+    def of(
+        cls,
+        network: AbstractLearnedSimilarity,
+        projector: Projector,
+        starts: RigidTransform,
+        fixed: Float[Tensor, "batch numbers"],
+        rows: Int[Tensor, "pairs"],
+        columns: Int[Tensor, "pairs"],
+    ) -> "Comparison":
+        """Some starts with some X-rays."""
+        moving, by_twist = network.encoded(projector(starts))
+        against = fixed[columns]
+        residuals, jacobian = ahead(lambda at: network.metric.residuals(at, against), moving[rows], by_twist[rows])
+        gradients = 2 * torch.einsum("pr,prk->pk", residuals, jacobian)
+        return cls(residuals.square().sum(-1), gradients, rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +78,35 @@ class Directions:
 
 
 def directions(
-    values: Values, starts: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"], length_mm: float
+    gradients: Float[Tensor, "batch 6"],
+    starts: RigidTransform,
+    truth: RigidTransform,
+    pivot: Float[Tensor, "3"],
+    depth_weight: float = 1.0,
 ) -> Directions:
-    """Of the similarity `values` at the starts; differentiable to all that the values depend on."""
-    pivot = pivot.to(starts.translation)
-    found = _gradient(values, starts, pivot, length_mm)
-    right = _gradient(lambda poses: squared_geodesic(poses, truth, pivot, length_mm), starts, pivot, length_mm).detach()
-    return Directions(_cosine(found[..., 3:], right[..., 3:]), _cosine(found[..., :3], right[..., :3]))
+    """Of a similarity's gradients to a twist about `pivot`; differentiable to them.
+
+    Directions of shifts are compared in units of which that of depth, along the camera's axis, is `depth_weight` times as long.
+    """
+    right = geodesic_gradient(starts, truth, pivot).to(gradients)
+    unit = gradients.new_tensor([1.0, 1.0, depth_weight])
+    shifts = [unit * (starts.rotation.to(g) @ g[..., :3, None]).squeeze(-1) for g in (gradients, right)]
+    return Directions(_cosine(gradients[..., 3:], right[..., 3:]), _cosine(*shifts))
 
 
-def squared_geodesic(
-    poses: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"], length_mm: float
-) -> Float[Tensor, "batch"]:
-    """The squared distance on SE(3): rad^2, and the pivot's shift in units of `length_mm`."""
+def squared_geodesic(poses: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "batch"]:
+    """The squared distance on SE(3): rad^2, and the pivot's shift in units of `LENGTH_MM`."""
     turn = so3.log(poses.rotation.mT @ truth.rotation)
-    shift = (poses.apply(pivot[None]) - truth.apply(pivot[None])).squeeze(-2) / length_mm
+    shift = (poses.apply(pivot[None]) - truth.apply(pivot[None])).squeeze(-2) / LENGTH_MM
     return turn.square().sum(-1) + shift.square().sum(-1)
 
 
-def _gradient(values: Values, starts: RigidTransform, pivot: Float[Tensor, "3"], length_mm: float) -> Float[Tensor, "batch 6"]:
-    twist = starts.translation.new_zeros(len(starts.translation), 6).requires_grad_()
-    unit = twist.new_tensor([length_mm] * 3 + [1.0] * 3)
-    (gradient,) = torch.autograd.grad(values(retract(starts, twist * unit, pivot)).sum(), twist, create_graph=True)
+def geodesic_gradient(starts: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "batch 6"]:
+    """The derivative of the squared distance to a twist [mm, rad] about `pivot`, at each start."""
+    pivot = pivot.to(starts.translation)
+    with torch.enable_grad():
+        twist = starts.translation.new_zeros(len(starts.translation), 6).requires_grad_()
+        (gradient,) = torch.autograd.grad(squared_geodesic(retract(starts, twist, pivot), truth, pivot).sum(), twist)
     return gradient
 
 

@@ -70,7 +70,7 @@ class SampleMaker:
     """Batches of one CT by number: the same number, seed and device give the same batch."""
 
     volume: CTVolume
-    carm: ViewSource
+    source: ViewSource
     reference: ReferenceView
     degradations: DegradationOptions
     device: str = "cpu"
@@ -100,13 +100,13 @@ class SampleMaker:
         target = where_behind(behind, poses, self.reference.pivot)
         return Samples(inputs, target, poses, behind, views.integrals, views.bone_contrast)
 
-    def views(self, count: int, seed: int, number: int) -> Views:
-        """The same, none of them mirrored.
+    def views(self, count: int, seed: int, number: int, source: ViewSource | None = None) -> Views:
+        """The same, none of them mirrored; from another source, where one is given.
 
         Raises:
             InputError: hardly any view of the range shows bone.
         """
-        poses, soft, bone = self._seen(count, seeded_generator(seed, number))
+        poses, soft, bone = self._seen(source or self.source, count, seeded_generator(seed, number))
         draws = Draws.seeded(count, seed, number, soft.device)
         contrast = draws.log_even(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
@@ -121,10 +121,10 @@ class SampleMaker:
         return soft + bone_contrast[:, None, None] * bone
 
     @torch.no_grad()
-    def _seen(self, count: int, generator: torch.Generator) -> tuple[RigidTransform, Tensor, Tensor]:
+    def _seen(self, source: ViewSource, count: int, generator: torch.Generator) -> tuple[RigidTransform, Tensor, Tensor]:
         kept: list[tuple[Tensor, ...]] = []
         for _ in range(_MOST_TRIES):
-            poses = self.carm.sample(self.reference.pivot, count, generator)
+            poses = source.sample(self.reference.pivot, count, generator)
             bone = project(self._bone, poses, self.intrinsics)
             shown = enough_bone(bone)
             if shown.any():

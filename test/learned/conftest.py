@@ -12,7 +12,7 @@ from fluoro_reg.learned import ProST, ProSTOptions
 from fluoro_reg.regressor import ReferenceView
 
 CAMERA = CameraIntrinsics(16, 16, 54.4, 54.4, 7.5, 7.5, 1020.0)
-TINY = ProSTOptions(image_px=16, voxel_mm=10.0, samples=12, volume_channels=2, encoder_channels=(4, 8), embedding=3)
+TINY = ProSTOptions(image_px=16, voxel_mm=10.0, samples=12, volume_channels=2, encoder_channels=(4, 8), numbers=6)
 
 
 @pytest.fixture(scope="session")

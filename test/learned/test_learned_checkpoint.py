@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.learned import load_similarity, save_similarity, similarity_kind
+from fluoro_reg.learned import LearnedProblem, load_similarity, save_similarity, similarity_kind
 from fluoro_reg.regressor import load_regressor
 from fluoro_reg.regressor.safetensors_file import write_tensors
 
@@ -30,9 +30,9 @@ def header_of(path) -> dict:
 
 def test_the_same_values_come_back(prost, volume, reference, weights):
     again = load_similarity(weights, volume)
-    images, mask = torch.randn(1, 1, 16, 16), torch.ones(1, 16, 16, dtype=torch.bool)
+    images = torch.randn(1, 1, 16, 16)
     pose = RigidTransform.stack([reference.camera_from_patient])
-    expected, found = (n.problem(n.projector(), images, mask).at(pose) for n in (prost, again))
+    expected, found = (LearnedProblem(n, n.projector(), n.fixed(images)).at(pose) for n in (prost, again))
     torch.testing.assert_close(found, expected.detach())
     assert again.options == prost.options and again.reference.intrinsics == reference.intrinsics
     assert not found.requires_grad and similarity_kind(weights) == "prost"
@@ -48,7 +48,7 @@ def test_another_ct_is_refused(volume, weights):
 @pytest.mark.parametrize(
     ("header", "tensors", "sentence"),
     [
-        ({"version": 2}, {}, "format version 2, this program reads 1"),
+        ({"version": 1}, {}, "format version 1, this program reads 2"),
         ({"similarity": "best"}, {}, "a similarity that this program does not know"),
         ({"network": {"image": 3}}, {}, "unknown key 'image'"),
         ({"reference": {}}, {}, "lacks the view"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fluoro_reg.learned.spherical import METRICS, squared_distance
-from fluoro_reg.learned.spherical_problem import SphericalSystem
+from fluoro_reg.learned.metrics import SphericalMetric
+from fluoro_reg.learned.problem import LearnedSystem
 from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, Schedule
 
 UNITS = torch.tensor([10.0, 10.0, 50.0, 0.1, 0.1, 0.1], dtype=torch.float64)
@@ -31,29 +31,25 @@ class Embedding:
 
     def residuals(self, x: Tensor) -> Tensor:
         straight, wavy = self.matrices
-        metric = METRICS["angle"]
 
-        def points(u: Tensor) -> Tensor:
-            features = 0.5 * u @ straight.T + self.bend * torch.sin(u @ wavy.T)
-            return metric.points((features + wavy.sum(-1)).unflatten(-1, (32, 4)).mT[..., None])
+        def numbers(u: Tensor) -> Tensor:
+            return 0.5 * u @ straight.T + self.bend * torch.sin(u @ wavy.T) + wavy.sum(-1)
 
-        return metric.residuals(points(x / UNITS), points(torch.zeros(1, 6, dtype=torch.float64)))
+        return SphericalMetric(numbers=4, factor=1.0).residuals(numbers(x / UNITS), numbers(torch.zeros_like(x)))
 
     def retract(self, at: Places, step: Tensor) -> Places:
         return Places(at.x + step)
 
-    def linearise(self, at: Places) -> SphericalSystem:
-        r = self.residuals(at.x).flatten(1)
-        jacobian = torch.func.vmap(torch.func.jacfwd(lambda x: self.residuals(x[None]).flatten()))(at.x)
-        weight = torch.full((len(r), 32), 1 / 32, dtype=torch.float64)
-        gradient, hessian = (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian
-        return SphericalSystem(r.square().sum(-1) / 32, gradient / 32, hessian / 32, weight)
+    def linearise(self, at: Places) -> LearnedSystem:
+        r = self.residuals(at.x)
+        jacobian = torch.func.vmap(torch.func.jacfwd(lambda x: self.residuals(x[None])[0]))(at.x)
+        return LearnedSystem(r.square().sum(-1), (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
 
-    def cost(self, trial: Places, reference: SphericalSystem) -> Tensor:
+    def cost(self, trial: Places, reference: LearnedSystem) -> Tensor:
         return self.values(trial, torch.zeros_like(trial.x))
 
     def values(self, starts: Places, twists: Tensor) -> Tensor:
-        return squared_distance(self.residuals(starts.x + twists), torch.ones(1, 32, dtype=torch.float64))
+        return self.residuals(starts.x + twists).square().sum(-1)
 
 
 @pytest.mark.parametrize("bend", [0.0, 0.2])

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract, se3
-from fluoro_reg.learned import ProST, ProSTOptions, SimilarityInUse, Spherical, SphericalOptions, save_similarity
+from fluoro_reg.learned import (
+    LearnedProblem,
+    ProST,
+    ProSTOptions,
+    SimilarityInUse,
+    Spherical,
+    SphericalOptions,
+    save_similarity,
+)
 from fluoro_reg.learned.in_use import CountedProjector, ImageProblem
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, View
 from fluoro_reg.registration.options import LearnedOptions
@@ -32,13 +40,12 @@ class Normal:
     hessian: Tensor
 
 
-@dataclass(frozen=True)
-class KnowsTheWay:
+class KnowsTheWay(LearnedProblem):
     """The squared distance to the truth, in units of a training's spread: as a value and as least squares."""
 
-    truth: RigidTransform
-    pivot: Tensor
-    project: CountedProjector
+    def __init__(self, truth: RigidTransform, pivot: Tensor, project: CountedProjector) -> None:
+        for name, value in {"truth": truth, "pivot": pivot, "project": project}.items():
+            object.__setattr__(self, name, value)
 
     def at(self, poses: RigidTransform) -> Tensor:
         self.project(poses)
@@ -46,9 +53,6 @@ class KnowsTheWay:
 
     def values(self, starts: RigidTransform, twists: Tensor) -> Tensor:
         return self.at(retract(starts, twists, self.pivot))
-
-    def table(self, poses: RigidTransform) -> Tensor:
-        return self.at(poses)[:, None]
 
     def evaluate(self, poses: RigidTransform) -> Places:
         self.project(poses)
@@ -76,6 +80,12 @@ class Oracle(SimilarityInUse):
         return ImageProblem(self.known, self.known.pivot, self.known.project)
 
 
+def nothing(poses: RigidTransform) -> tuple[Tensor, Tensor]:
+    """A projection of no CT."""
+    count = len(poses.translation)
+    return torch.zeros(count, 1, 1, 1), torch.zeros(count, 1, 1, 1, 6)
+
+
 def off_axis(xray: XrayImage) -> XrayImage:
     """The same pixels, 400 of them beside where they were."""
     return replace(xray, intrinsics=xray.intrinsics.cropped(-400, 0, 128, 128))
@@ -87,7 +97,7 @@ def similarity_weights(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("similarities")
     camera = world.camera.binned(4)
     reference = ReferenceView(world.truth, world.volume.centre_patient, camera)
-    prost = ProSTOptions(image_px=32, voxel_mm=16.0, samples=12, volume_channels=2, encoder_channels=(8, 8), embedding=8)
+    prost = ProSTOptions(image_px=32, voxel_mm=16.0, samples=12, volume_channels=2, encoder_channels=(8, 8), numbers=8)
     networks = {
         "prost": ProST(prost, reference, world.volume),
         "spherical": Spherical(SphericalOptions(image_px=32, width=16), reference, world.volume),
@@ -102,7 +112,7 @@ def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity
     registrar = Registrar(world.volume, RegistrationOptions(method=method, learned=similarity_weights))
     (kind,) = registrar.method.learned
     pivot = world.volume.centre_patient
-    projector = CountedProjector(lambda poses: None)
+    projector = CountedProjector(nothing)
     registrar.learned[kind] = Oracle(KnowsTheWay(world.truth, pivot, projector))
     result = registrar.register(world.xray(), retract(world.truth, FAR, pivot))
     points = world.landmarks_patient
@@ -142,7 +152,7 @@ def test_tracking_does_not_ask_a_similarity_that_its_stages_do_not_follow(world,
 def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world, similarity_weights):
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     pivot = world.volume.centre_patient
-    registrar.learned["spherical"] = Oracle(KnowsTheWay(world.truth, pivot, CountedProjector(lambda poses: None)))
+    registrar.learned["spherical"] = Oracle(KnowsTheWay(world.truth, pivot, CountedProjector(nothing)))
     view = View(world.xray(), RigidTransform.identity())
     assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))

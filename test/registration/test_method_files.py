@@ -29,7 +29,7 @@ from fluoro_reg.similarity import GMNCC, NCC
             "stages: [{optimiser: lm}, {similarity: gmncc}]",
             "mine.yaml, stage 1: lm needs a similarity of residuals, one",
         ),
-        ("stages: [{similarity: prost}]", "stage 0: lm needs a similarity of residuals, one of .*, spherical"),
+        ("stages: [{similarity: mutual-information}]", "stage 0: lm needs a similarity of residuals, one of .*, spherical"),
         (
             "stages: [{similarity: prost, optimiser: adam, sparse: {count: 9}}]",
             "stage 0: 'sparse' and 'restraint' are not for lm or learned",

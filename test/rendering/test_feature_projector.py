@@ -5,7 +5,7 @@ import torch
 from rendering_scenes import CAMERA, Scene
 
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.rendering import project_features, project_features_linearised
+from fluoro_reg.rendering import project_features, project_features_with_jacobian
 from fluoro_reg.rendering.feature_projector import _Projection, _Transposed, _views
 
 SAMPLES = 200
@@ -54,22 +54,28 @@ def test_the_transpose_is_the_transpose(sheared_scene, poses, features):
     assert float((image.double() * probe).sum()) == pytest.approx(float((features.double() * back).sum()), rel=1e-4)
 
 
-def test_a_gradient_of_a_gradient_reaches_the_features(sheared_scene, poses):
-    """By twist, then by features, against autograd all the way, where all that differs is how samples follow the box."""
+def test_a_gradient_of_the_derivatives_reaches_the_features(sheared_scene, poses):
+    """What a twist does to a value, by the features, against autograd all the way, where all that differs is how samples follow
+    the box.
+    """
     scene, generator = sheared_scene, torch.Generator().manual_seed(2)
     inner = torch.zeros(1, *scene.volume.attenuation.shape)
     inner[:, 2:-2, 2:-2, 2:-2] = 1
     noise, fixed = (torch.rand(shape, generator=generator) for shape in (inner.shape, (2, 1, CAMERA.height, CAMERA.width)))
-    found = []
-    for project in (project_features, project_features_linearised):
-        features = (inner * noise).requires_grad_()
+
+    def by_autograd(features: torch.Tensor) -> torch.Tensor:
         twist = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
-        moved = retract(poses, twist, scene.pivot)
-        more = (scene.pivot,) if project is project_features_linearised else ()
-        image = project(features, scene.volume, moved, CAMERA, 4 * SAMPLES, *more)
-        assert image.shape[1:] == (1, CAMERA.height, CAMERA.width)
-        value = (image - fixed).square().mean()
-        (slope,) = torch.autograd.grad(value, twist, create_graph=True)
+        image = project_features(features, scene.volume, retract(poses, twist, scene.pivot), CAMERA, 4 * SAMPLES)
+        return torch.autograd.grad((image - fixed).square().mean(), twist, create_graph=True)[0]
+
+    def forwards(features: torch.Tensor) -> torch.Tensor:
+        image, jacobian = project_features_with_jacobian(features, scene.volume, poses, CAMERA, 4 * SAMPLES, scene.pivot)
+        return 2 * torch.einsum("bchw,bchwk->bk", image - fixed, jacobian) / image.numel()
+
+    found = []
+    for slope_of in (by_autograd, forwards):
+        features = (inner * noise).requires_grad_()
+        slope = slope_of(features)
         (by_features,) = torch.autograd.grad((slope * torch.tensor([1.0] * 3 + [30.0] * 3)).sum(), features)
         found.append((slope.detach(), by_features * inner))
     for exact, ours in zip(*found, strict=True):
@@ -77,7 +83,14 @@ def test_a_gradient_of_a_gradient_reaches_the_features(sheared_scene, poses):
 
 
 def test_float64_and_other_devices_go_the_way_of_autograd(sheared_scene, poses, features):
-    scene, twist = sheared_scene, torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
-    moved = retract(poses, twist, scene.pivot)
-    image = project_features_linearised(features.double(), scene.volume, moved, CAMERA, 12, scene.pivot)
-    torch.testing.assert_close(image, project_features(features.double(), scene.volume, moved, CAMERA, 12))
+    scene, h = sheared_scene, 1e-4
+    found, jacobian = project_features_with_jacobian(features.double(), scene.volume, poses, CAMERA, 12, scene.pivot)
+
+    def image(twist: torch.Tensor) -> torch.Tensor:
+        return project_features(features.double(), scene.volume, retract(poses, twist, scene.pivot), CAMERA, 12)
+
+    torch.testing.assert_close(found, image(torch.zeros(2, 6, dtype=torch.float64)))
+    for number in range(6):
+        step = h * torch.eye(6, dtype=torch.float64)[number].expand(2, 6)
+        difference = (image(step) - image(-step)) / (2 * h)
+        assert (jacobian[..., number] - difference).abs().mean() < 1e-3 * difference.abs().max()

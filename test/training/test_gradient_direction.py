@@ -8,16 +8,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.geometry.pose_sampling import ap_pose
-from fluoro_reg.learned import ProST, ProSTOptions
+from fluoro_reg.learned import LearnedProblem, ProST, ProSTOptions, Spherical, SphericalOptions
 from fluoro_reg.regressor import ReferenceView
-from fluoro_reg.rendering import make_renderer, project
-from fluoro_reg.training.gradient_direction import directions, squared_geodesic
+from fluoro_reg.rendering import make_renderer, project, project_features
+from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, directions, squared_geodesic
 
-TINY = ProSTOptions(image_px=8, voxel_mm=32.0, samples=6, volume_channels=1, encoder_channels=(4,), embedding=2)
+TINY = ProSTOptions(image_px=8, voxel_mm=32.0, samples=6, volume_channels=1, encoder_channels=(4,), numbers=6)
 CAMERA = CameraIntrinsics(8, 8, 27.2, 27.2, 3.5, 3.5, 1020.0)
-LENGTH_MM = 100.0
 
 
 def random_poses(count: int, pivot: torch.Tensor) -> RigidTransform:
@@ -37,60 +36,115 @@ def test_the_distance_is_scipys_angle_and_the_pivots_shift():
     turn = Rotation.from_matrix(a.rotation.numpy()).inv() * Rotation.from_matrix(b.rotation.numpy())
     shift = (a.rotation @ pivot + a.translation - b.rotation @ pivot - b.translation) / LENGTH_MM
     expected = torch.from_numpy(turn.magnitude()) ** 2 + shift.square().sum(-1)
-    torch.testing.assert_close(squared_geodesic(a, b, pivot, LENGTH_MM), expected)
+    torch.testing.assert_close(squared_geodesic(a, b, pivot), expected)
+
+
+def gradient_of(values, starts: RigidTransform, pivot: torch.Tensor) -> torch.Tensor:
+    """Of values of poses to a twist about the pivot, with its graph."""
+    twist = torch.zeros(len(starts.translation), 6, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(values(retract(starts, twist, pivot)).sum(), twist, create_graph=True)[0]
 
 
 @pytest.mark.parametrize(("sign", "loss", "cosine"), [(1, 0.0, 1.0), (-1, 8.0, -1.0)])
-def test_the_loss_is_0_where_gradients_agree_and_8_where_they_are_opposite(sign, loss, cosine):
+@pytest.mark.parametrize("depth_weight", [1.0, 4.0])
+def test_the_loss_is_0_where_gradients_agree_and_8_where_they_are_opposite(sign, loss, cosine, depth_weight):
     """Any increasing function of the distance agrees with it, whatever its scale."""
     pivot = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64)
-    truth = random_poses(6, pivot)
-    found = directions(
-        lambda poses: sign * 1e-3 * torch.expm1(squared_geodesic(poses, truth, pivot, LENGTH_MM)),
-        random_poses(6, pivot),
-        truth,
-        pivot,
-        LENGTH_MM,
-    )
-    assert float(found.loss().detach()) == pytest.approx(loss, abs=1e-9)
+    truth, starts = random_poses(6, pivot), random_poses(6, pivot)
+    gradients = gradient_of(lambda poses: sign * 1e-3 * torch.expm1(squared_geodesic(poses, truth, pivot)), starts, pivot)
+    found = directions(gradients.detach(), starts, truth, pivot, depth_weight)
+    assert float(found.loss()) == pytest.approx(loss, abs=1e-9)
     for part in (found.rotation, found.translation):
         torch.testing.assert_close(part, torch.full_like(part, cosine))
 
 
 def test_turns_and_shifts_are_told_apart_by_known_angles():
-    """A similarity linear in the motion from the start, 60 degrees off in turns and at a right angle in shifts."""
+    """A gradient 60 degrees off in turns and at a right angle in shifts."""
     pivot = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64)
     start = RigidTransform.stack([ap_pose(pivot, 700.0)])
     shifted = retract(start, torch.tensor([[30.0, 0, 0, 0, 0, 0]], dtype=torch.float64), pivot)
     truth = retract(shifted, torch.tensor([[0, 0, 0, 0, 0.2, 0]], dtype=torch.float64), pivot)
-    slope = torch.tensor([0.0, 0.0, 5.0, -(0.75**0.5), -0.5, 0.0], dtype=torch.float64)
-    found = directions(lambda poses: se3.local(start, poses, pivot) @ slope, start, truth, pivot, LENGTH_MM)
-    assert float(found.rotation.detach()) == pytest.approx(0.5)
-    assert float(found.translation.detach()) == pytest.approx(0.0, abs=1e-9)
-    assert float(found.loss().detach()) == pytest.approx(3.0)
+    slope = torch.tensor([[0.0, 0.0, 5.0, -(0.75**0.5), -0.5, 0.0]], dtype=torch.float64)
+    found = directions(slope, start, truth, pivot)
+    assert float(found.rotation) == pytest.approx(0.5)
+    assert float(found.translation) == pytest.approx(0.0, abs=1e-9)
+    assert float(found.loss()) == pytest.approx(3.0)
+
+
+def test_a_longer_unit_of_depth_makes_its_error_count_more():
+    """A shift of 30 mm across and 30 in depth, whose depth is not told: 45 degrees off, or nearly all of it."""
+    pivot = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64)
+    start = RigidTransform.stack([ap_pose(pivot, 700.0)])
+    camera = torch.tensor([[30.0, 0.0, 30.0]], dtype=torch.float64)
+    truth = RigidTransform(start.rotation, start.translation + camera)
+    across = (start.rotation.mT @ torch.tensor([-1.0, 0, 0], dtype=torch.float64)).expand(1, 3)
+    gradients = torch.cat([across, torch.ones(1, 3, dtype=torch.float64)], dim=1)
+    for weight, cosine in ((1.0, 0.5**0.5), (3.0, 0.1**0.5)):
+        assert float(directions(gradients, start, truth, pivot, weight).translation) == pytest.approx(cosine)
 
 
 def test_second_derivatives_through_projector_encoders_and_loss(volume):
     """A gradcheck of the loss is one of the mixed derivative to pose and weights, which it moves in place."""
     prost, pivot = tiny(volume), volume.centre_patient
     start, truth = random_poses(1, pivot), random_poses(1, pivot)
-    images, mask = torch.randn(1, 1, 8, 8, dtype=torch.float64), torch.ones(1, 8, 8, dtype=torch.bool)
-    names = ("moving_encoder.layers.0.1.bias", "fixed_encoder.layers.4.bias")
+    images = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    names = ("moving_encoder.trunk.0.1.bias", "fixed_encoder.mixture.mix.2.bias")
     share, field = torch.zeros(1, dtype=torch.float64, requires_grad=True), torch.rand(prost.bone.shape, dtype=torch.float64)
     weights = (share, *(prost.get_parameter(name) for name in names))
 
-    def values(poses: RigidTransform) -> torch.Tensor:
-        projector = partial(prost._projected, prost.volume_network(prost.bone) + share * field)
-        return prost.problem(projector, images, mask).at(poses)
+    def projector():
+        return partial(prost._projected, prost.volume_network(prost.bone) + share * field)
 
     def at(twist: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
-        return values(retract(start, twist * torch.tensor([LENGTH_MM] * 3 + [1.0] * 3), pivot))
+        image = project_features(prost.volume_network(prost.bone) + share * field, prost.voxels, moved(twist), CAMERA, 6)
+        return prost.metric.residuals(prost.moving(image), prost.fixed(images)).square().sum(-1)
+
+    def moved(twist: torch.Tensor) -> RigidTransform:
+        return retract(start, twist * torch.tensor([LENGTH_MM] * 3 + [1.0] * 3), pivot)
+
+    def loss(*_: torch.Tensor) -> torch.Tensor:
+        compared = Comparison.of_all(prost, projector(), start, prost.fixed(images))
+        return directions(compared.gradients, start, truth, pivot).loss()
 
     twist = torch.full((1, 6), 1e-3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(at, (twist, *weights), eps=1e-6, atol=1e-6)
-    assert torch.autograd.gradcheck(
-        lambda *_: directions(values, start, truth, pivot, LENGTH_MM).loss(), weights, eps=1e-6, atol=1e-5
+    assert torch.autograd.gradcheck(loss, weights, eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["prost", "spherical"])
+def test_gradients_of_all_pairs_are_those_of_each_by_backward_mode_and_teach_the_same(volume, kind):
+    """The double backward of the papers as the oracle: value, gradient to the pose, and its derivative to the weights."""
+    pivot, reference = (
+        volume.centre_patient,
+        ReferenceView(ap_pose(volume.centre_patient, 700.0), volume.centre_patient, CAMERA),
     )
+    torch.manual_seed(1)
+    if kind == "prost":
+        network = ProST(TINY, reference, volume)
+    else:
+        network = Spherical(SphericalOptions(numbers=8, width=8, heads=2, layers=1), reference, volume)
+    network, made = network.double(), network.projector()
+
+    def projector(poses: RigidTransform) -> tuple[torch.Tensor, torch.Tensor]:
+        image, by_twist = made(poses)
+        return image.double(), by_twist.double()
+
+    starts, images = random_poses(2, pivot), torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    compared = Comparison.of_all(network, projector, starts, network.fixed(images))
+    probe = torch.randn(6, dtype=torch.float64) * torch.tensor([30.0] * 3 + [0.3] * 3)
+    weights = [p for p in network.parameters() if p is not network.calibration.log_per_mm]
+    found = torch.autograd.grad((compared.gradients @ probe).sum(), weights, retain_graph=True)
+    problems = [LearnedProblem(network, projector, network.fixed(images[n : n + 1])) for n in range(3)]
+    expected, slopes = [], []
+    for start, image in zip(compared.starts.tolist(), compared.images.tolist(), strict=True):
+        expected.append(problems[image].at(starts[start : start + 1]))
+        slopes.append(gradient_of(problems[image].at, starts[start : start + 1], pivot))
+    torch.testing.assert_close(compared.values, torch.cat(expected))
+    torch.testing.assert_close(compared.gradients, torch.cat(slopes))
+    by_backward = torch.autograd.grad((torch.cat(slopes) @ probe).sum(), weights)
+    scale = max(float(part.abs().max()) for part in by_backward)
+    for one, other in zip(found, by_backward, strict=True):
+        assert float((one - other).abs().max()) < 1e-8 * scale
 
 
 def test_the_loss_falls_in_a_few_steps(volume):
@@ -101,10 +155,12 @@ def test_the_loss_falls_in_a_few_steps(volume):
     prost = ProST(options, ReferenceView(ap_pose(aim, 700.0), aim, camera), volume)
     starts, truth = random_poses(4, aim), random_poses(4, aim)
     images = project(make_renderer(volume), truth, camera)[:, None]
-    mask, optimiser = torch.ones(4, 16, 16, dtype=torch.bool), torch.optim.Adam(prost.parameters(), 5e-3)
+    optimiser = torch.optim.Adam(prost.parameters(), 5e-3)
     losses = []
     for _ in range(40):
-        loss = directions(prost.problem(prost.projector(), images, mask).at, starts, truth, aim, LENGTH_MM).loss()
+        own = torch.arange(4)
+        compared = Comparison.of(prost, prost.projector(), starts, prost.fixed(images), own, own)
+        loss = directions(compared.gradients, starts, truth, aim).loss()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

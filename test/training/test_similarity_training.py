@@ -12,8 +12,10 @@ from fluoro_reg.training.loop import resume_file
 from fluoro_reg.training.pairs import PairOptions
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
 
-SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), embedding=8)
-SHORT = SimilarityTrainingOptions(steps=6, batch=4, validations=3, validation_images=8, patience=100, average=0.5, prost=SMALL)
+SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), numbers=8)
+SHORT = SimilarityTrainingOptions(
+    steps=6, batch=4, starts=2, validations=3, validation_images=8, patience=100, average=0.5, prost=SMALL
+)
 
 
 class InterruptedTrainingError(Exception):
@@ -29,7 +31,7 @@ def interrupt(progress) -> None:
 def trained(volume, carm, tmp_path_factory):
     """Long enough for the value to fall from start to truth."""
     out = tmp_path_factory.mktemp("trained") / "w.safetensors"
-    options = dataclasses.replace(SHORT, steps=45, batch=6, average=0.9, validation_images=24, value_loss=0.0)
+    options = dataclasses.replace(SHORT, steps=60, batch=16, starts=4, average=0.9, validation_images=24)
     training = SimilarityTraining(volume, carm, options)
     return training, training.run(out), out
 
@@ -80,6 +82,6 @@ def test_resuming_with_other_settings_is_refused(volume, carm, tmp_path):
 def test_a_value_that_does_not_fall_is_no_similarity(volume, carm):
     training = SimilarityTraining(volume, carm, SHORT)
     network = training.state.average
-    torch.nn.init.zeros_(network.moving_encoder.layers[-1].weight)  # every pose looks alike
+    torch.nn.init.zeros_(network.moving_encoder.mixture.mix[2].weight)  # every pose looks alike
     with pytest.raises(InputError, match="nothing was learned"):
         training.mean_fall(network)

@@ -1,0 +1,93 @@
+"""A learned similarity to given X-rays as a problem of poses: a value for descents, least squares for Levenberg-Marquardt.
+
+The projection comes with its six derivatives to a twist in one pass; carried through encoder and metric forwards they are the
+Jacobian of all residuals, whose squared length is the value. Backwards it would take one pass for each residual.
+
+Nothing here needs a projection that can be differentiated twice: what weights are taught by (a gradient, the point that a few
+steps lead to) is linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are unrolled
+and differentiated, each takes the derivatives of its own image as constant, which for all but the first is an approximation.
+Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import RigidTransform, retract, se3
+from fluoro_reg.learned.ahead import ahead
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedEvaluation:
+    """Poses, the residuals there and their derivatives to a twist [mm, rad]; on the CPU."""
+
+    poses: RigidTransform
+    residuals: Float[Tensor, "batch residuals"]
+    jacobian: Float[Tensor, "batch residuals 6"]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedSystem:
+    """Cost, its gradient and Gauss-Newton Hessian, the latter two halved."""
+
+    cost: Float[Tensor, "batch"]
+    gradient: Float[Tensor, "batch 6"]
+    hessian: Float[Tensor, "batch 6 6"]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedProblem:
+    """One X-ray, or one a pose, by its numbers: a `LeastSquaresProblem`, and a `ValueProblem` whose starts are poses.
+
+    All is differentiable to the weights: who does not teach them had better say `torch.no_grad`.
+    """
+
+    network: AbstractLearnedSimilarity
+    project: Projector
+    fixed: Float[Tensor, "#batch numbers"]
+
+    def evaluate(self, poses: RigidTransform) -> LearnedEvaluation:
+        """Projects and encodes at each pose of a batch."""
+        image, by_twist = (part.to(self.fixed.device) for part in self._projection(poses))
+        residuals, jacobian = ahead(self._residuals, image, by_twist)
+        return LearnedEvaluation(poses, residuals.cpu(), jacobian.cpu())
+
+    def retract(self, at: LearnedEvaluation, step: Float[Tensor, "batch 6"]) -> LearnedEvaluation:
+        return self.evaluate(retract(at.poses, step.to(at.poses.translation), self._pivot))
+
+    def linearise(self, at: LearnedEvaluation) -> LearnedSystem:
+        gradient = (at.jacobian.mT @ at.residuals[..., None]).squeeze(-1)
+        return LearnedSystem(at.residuals.square().sum(-1), gradient, at.jacobian.mT @ at.jacobian)
+
+    def cost(self, trial: LearnedEvaluation, reference: LearnedSystem) -> Float[Tensor, "batch"]:
+        return trial.residuals.square().sum(-1)
+
+    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        """The value at each pose, by the network's scale; where poses come with a graph, differentiable to them."""
+        image, _ = self._projection(poses)
+        return self._residuals(image.to(self.fixed.device)).square().sum(-1).double().cpu() / self.network.scale.cpu()
+
+    def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
+        """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
+        return self.at(retract(starts, twists, self._pivot))
+
+    @property
+    def _pivot(self) -> Float[Tensor, "3"]:
+        return self.network.reference.pivot
+
+    def _residuals(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch residuals"]:
+        return self.network.metric.residuals(self.network.moving(image), self.fixed)
+
+    def _projection(
+        self, poses: RigidTransform
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
+        """Of poses that come with a graph the image has one too, but as if it were linear: its derivatives are constants."""
+        here = RigidTransform(poses.rotation.detach(), poses.translation.detach())
+        image, by_twist = self.project(here)
+        if poses.rotation.requires_grad or poses.translation.requires_grad:
+            away = se3.local(here, poses, self._pivot)  # zero, but for its derivatives
+            image = image + torch.einsum("bchwk,bk->bchw", by_twist, away.to(by_twist))
+        return image, by_twist
