@@ -91,7 +91,7 @@ class PatientOptions:
         list[Path],
         typer.Option(
             metavar="CT",
-            help="CT, as for ct-info; repeatable: several make weights of no patient, to begin from (--pretrained).",
+            help="CT, as for ct-info; repeatable: several make weights of no one patient, to begin from (--pretrained).",
         ),
     ]
     series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
@@ -128,12 +128,13 @@ def regressor(patients: PatientOptions, train: TrainOptions, common: Common) -> 
     return _trained(training, train, output, _errors, lambda path: write_report(path, training))
 
 
-def similarity(kind: KindOption, ct: CTOptions, train: TrainOptions, common: Common) -> int:
+def similarity(kind: KindOption, patients: PatientOptions, train: TrainOptions, common: Common) -> int:
     """Train a similarity of one patient: a value of a pose and an X-ray whose gradient leads to the true pose from afar.
 
     It learns from pairs of an X-ray of the CT, made as for 'train regressor', and a pose to start from; the direction of its
-    gradient is what it is taught. Weights know this CT alone. Shown are the mean cosines between the gradient and the way to
-    the truth, for turns and shifts, over pairs that training never saw: 1 is perfect, 0 is chance.
+    gradient is what it is taught, and the distance that its value tells. Weights of one CT know it alone, those of several
+    serve any. Shown are the mean cosines between the gradient and the way to the truth, for turns and shifts, over pairs that
+    training never saw: 1 is perfect, 0 is chance.
     """
     from fluoro_reg.rendering import resolve_device
     from fluoro_reg.training.report import write_similarity_report
@@ -143,9 +144,9 @@ def similarity(kind: KindOption, ct: CTOptions, train: TrainOptions, common: Com
     options, carm = train.settings(SimilarityTrainingOptions, common, kind=kind.kind), train.carm()
     check_writable(train.out, (".safetensors",))
     device = resolve_device("auto" if common.device is None else common.device.value)
-    volume = read_volume(ct, output)
+    first, *further = patients.read(output)
     with output.doing("making the held-back pairs"):
-        training = SimilarityTraining(volume, carm, options, device)
+        training = SimilarityTraining(first, carm, options, device, tuple(further), patients.pretrained)
     return _trained(training, train, output, _cosines, lambda path: write_similarity_report(path, training.state.history))
 
 

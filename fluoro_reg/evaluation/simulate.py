@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.config import option
+from fluoro_reg.ct.aim import aim_point, bone_points
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -22,15 +23,7 @@ from fluoro_reg.evaluation.second_view import turned, write_second_view
 from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator
 from fluoro_reg.evaluation.truncation import truncated, write_volume
 from fluoro_reg.evaluation.variants import CASE_VARIANTS, TRUNCATED, VARIANTS, Progress, new_folder, tools_of
-from fluoro_reg.evaluation.views import (
-    BONE_SAMPLES,
-    TARGETS,
-    aim_point,
-    bone_points,
-    carm_camera,
-    random_view,
-    targets_in_view,
-)
+from fluoro_reg.evaluation.views import BONE_SAMPLES, TARGETS, carm_camera, random_view, targets_in_view
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.xray.image import Intensity

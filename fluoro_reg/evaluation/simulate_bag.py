@@ -10,21 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.config import option
+from fluoro_reg.ct.aim import aim_point, bone_points
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
 from fluoro_reg.evaluation.cases import write_landmarks
 from fluoro_reg.evaluation.metal import Cylinder
 from fluoro_reg.evaluation.simulation import XraySimulator, blank_xray
 from fluoro_reg.evaluation.variants import VARIANTS, Progress, new_folder, tools_of
-from fluoro_reg.evaluation.views import (
-    BONE_SAMPLES,
-    SOURCE_TO_OBJECT_MM,
-    TARGETS,
-    aim_point,
-    bone_points,
-    carm_camera,
-    targets_in_view,
-)
+from fluoro_reg.evaluation.views import BONE_SAMPLES, SOURCE_TO_OBJECT_MM, TARGETS, carm_camera, targets_in_view
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.files import write_camera, write_pose
 from fluoro_reg.geometry.pose_sampling import ap_pose, perturb_to_mtre, smooth_motion

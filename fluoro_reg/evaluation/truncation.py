@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from fluoro_reg.ct.aim import FIELD_MM, axis_along_body, voxel_of
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.datasets.export import write_ct
-from fluoro_reg.evaluation.views import FIELD_MM, axis_along_body, voxel_of
 
 KEPT_SHARE = 0.7  # of the field's length
 _WHOLE_HU = np.arange(

@@ -5,21 +5,15 @@ X-ray would show a patient who stops. Target points lie in the bone that the ima
 an extrapolation.
 """
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.ct.attenuation import attenuation_from_hu
-from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.pose_sampling import view_pose
 
 SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM, DETECTOR_MM = 1020.0, 700.0, 300.0  # a mobile C-arm with a 30 cm detector
-FIELD_MM = DETECTOR_MM * SOURCE_TO_OBJECT_MM / SOURCE_TO_DETECTOR_MM  # what of the patient it sees
 BONE_SAMPLES, TARGETS = 4000, 40  # points of bone to choose from, and how many of those in view are landmarks
-_BONE_HU = 300.0
 _FEWEST_TARGETS = 4
 
 
@@ -27,39 +21,6 @@ def carm_camera(size_px: int) -> CameraIntrinsics:
     """A square detector of so many pixels."""
     focal, middle = SOURCE_TO_DETECTOR_MM * size_px / DETECTOR_MM, (size_px - 1) / 2
     return CameraIntrinsics(size_px, size_px, focal, focal, middle, middle, SOURCE_TO_DETECTOR_MM)
-
-
-def bone_points(volume: CTVolume, n: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Random voxels of bone, patient mm; `n` of them, with repetition where there are fewer.
-
-    Raises:
-        InputError: there is no bone.
-    """
-    threshold = float(attenuation_from_hu(np.array([_BONE_HU], np.float32))[0])
-    voxels = torch.nonzero(volume.attenuation > threshold)
-    if len(voxels) == 0:
-        raise InputError(f"the CT holds no bone (nothing above {_BONE_HU:.0f} HU); give a CT with bone")
-    chosen = voxels[torch.randint(len(voxels), (n,), generator=generator)]
-    return volume.points_patient(chosen.flip(-1).double())
-
-
-def aim_point(volume: CTVolume, bone_patient: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The middle of the skeleton, moved along the body so far that the field stays inside the CT, where it is long enough."""
-    aim, axis = voxel_of(volume, bone_patient.median(0).values), axis_along_body(volume)
-    last = volume.shape_ijk[axis] - 1
-    rim = min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], last / 2)  # the view tilts and wanders
-    aim[axis] = aim[axis].clamp(rim, last - rim)
-    return volume.points_patient(aim)
-
-
-def axis_along_body(volume: CTVolume) -> int:
-    """Which of the voxel axes (i, j, k) runs most from feet to head."""
-    return int(volume.patient_from_voxel[2, :3].abs().argmax())
-
-
-def voxel_of(volume: CTVolume, point_patient: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
-    """(i, j, k) of a point in patient mm."""
-    return torch.linalg.solve(volume.patient_from_voxel[:3, :3], point_patient - volume.patient_from_voxel[:3, 3])
 
 
 def random_view(aim_patient: Float[Tensor, "3"], oblique_share: float, generator: torch.Generator) -> RigidTransform:

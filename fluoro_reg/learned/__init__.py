@@ -3,6 +3,7 @@
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import (
     LEARNED,
+    begin_similarity_from,
     check_similarity,
     load_similarity,
     save_similarity,
@@ -31,6 +32,7 @@ __all__ = [
     "Spherical",
     "SphericalOptions",
     "VolumeNetwork",
+    "begin_similarity_from",
     "check_similarity",
     "load_similarity",
     "save_similarity",

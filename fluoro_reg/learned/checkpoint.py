@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from fluoro_reg.config import from_mapping, to_mapping
+from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned.prost import ProST
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
 from fluoro_reg.learned.spherical import Spherical
-from fluoro_reg.regressor.checkpoint import fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
+from fluoro_reg.regressor.checkpoint import SEVERAL, fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
 from fluoro_reg.regressor.safetensors_file import write_tensors
 
 KIND = "weights of a learned similarity"
@@ -41,19 +42,42 @@ def save_similarity(
 
 
 def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimilarity:
-    """The similarity trained for this CT, on the CPU, ready to be used: no gradient reaches its weights.
+    """The similarity trained for this CT, or for several and so for any, on the CPU, ready to be used: no gradient reaches its
+    weights. Of several CTs' the reference view is taken about the middle of this one's skeleton.
 
     Raises:
         InputError: an unreadable or foreign file, another version's, another CT's weights, or damaged ones.
     """
     name = Path(path).name
     tensors, header = read_weights(path, KIND, VERSION)
-    refuse_another_ct(header, volume, name, "similarity")
+    reference = reference_of(header.get("reference"), name)
+    if header.get("ct_fingerprint") == SEVERAL:
+        reference = reference.about(middle_of_skeleton(volume))
+    else:
+        refuse_another_ct(header, volume, name, "similarity")
     kind = LEARNED[_known(header, name)]
     options: Any = from_mapping(kind.Options, header.get("network", {}), name)
-    network = kind(options, reference_of(header.get("reference"), name), volume)
+    network = kind(options, reference, volume)
     fill(network, tensors, name)
     return network.eval().requires_grad_(False)
+
+
+def begin_similarity_from(path: Path | str, network: AbstractLearnedSimilarity) -> None:
+    """Puts the weights of a similarity of any CT, or of several, into one that is to be trained.
+
+    Raises:
+        InputError: an unreadable or foreign file, another version's, or the weights of another kind of similarity or network.
+    """
+    name = Path(path).name
+    tensors, header = read_weights(path, KIND, VERSION)
+    if LEARNED[_known(header, name)] is not type(network):
+        raise InputError(f"{name} holds weights of the similarity {header['similarity']}; begin from those of the same kind")
+    options: Any = from_mapping(type(network).Options, header.get("network", {}), name)
+    if options != network.options:
+        said = ", ".join(f"{header['similarity']}.{key}={value}" for key, value in to_mapping(options).items())
+        raise InputError(f"{name} holds a network of other settings; give the same by --set: {said}")
+    fill(network, tensors, name)
+    network.scale.fill_(1.0)
 
 
 def similarity_kind(path: Path | str) -> str:

@@ -35,6 +35,12 @@ class ReferenceView:
         """The pivot's distance from the source along the optical axis."""
         return float(self.camera_from_patient.apply(self.pivot[None])[0, 2])
 
+    def about(self, pivot: Float[Tensor, "3"]) -> "ReferenceView":
+        """The same view of another patient, whose `pivot` (patient mm) lies where this one's does."""
+        rotation = self.camera_from_patient.rotation
+        at = self.camera_from_patient.apply(self.pivot[None])[0]
+        return ReferenceView(RigidTransform(rotation, at - rotation @ pivot), pivot, self.intrinsics)
+
     @property
     def half_field_mm(self) -> float:
         """Half of what the camera sees at the pivot's depth."""

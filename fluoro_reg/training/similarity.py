@@ -16,29 +16,27 @@ import torch
 from torch import Tensor
 
 from fluoro_reg.config import option, section
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.views import aim_point, bone_points
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import (
     LEARNED,
     AbstractLearnedSimilarity,
-    LearnedProblem,
-    Projector,
     ProSTOptions,
     SphericalOptions,
+    begin_similarity_from,
     save_similarity,
 )
-from fluoro_reg.regressor import ReferenceView
-from fluoro_reg.training.draws import seeded_generator
-from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, Directions, directions, squared_geodesic
+from fluoro_reg.regressor.checkpoint import SEVERAL
+from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
+from fluoro_reg.training.pair_subject import PairSubject, SubjectPairs, reference_for
 from fluoro_reg.training.pairs import PairOptions, Pairs, make_pairs
 from fluoro_reg.training.samples import SampleMaker
 from fluoro_reg.training.state import AbstractRecord, new_state
 from fluoro_reg.training.team import Team
 
-_BONE_SAMPLES = 4000
 _CHUNK = 16  # held-back pairs at a time
 _HELD_BACK = 2**31  # seeds from here on are validation's; users' seeds end below
 
@@ -80,101 +78,99 @@ class SimilarityRecord(AbstractRecord):
 
 
 @dataclass(slots=True)
-class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityRecord, Pairs]):
-    """One training; `run` may be called once."""
+class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityRecord, SubjectPairs]):
+    """One training; `run` may be called once. With `further` CTs, steps are about each in turn; `pretrained` names weights to
+    begin from.
+    """
 
     options: SimilarityTrainingOptions
-    maker: SampleMaker = field(init=False)
-    held_back: list[Pairs] = field(init=False)
+    further: tuple[CTVolume, ...] = ()
+    pretrained: Path | None = None
+    subjects: tuple[PairSubject, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.team, options = Team.joined(self.device), self.options
-        aim = aim_point(self.volume, bone_points(self.volume, _BONE_SAMPLES, seeded_generator(0, 0)))
         network_options = getattr(options, options.kind)
-        reference = ReferenceView(self.carm.middle(aim), aim, self.carm.camera(network_options.image_px))
-        self.maker = SampleMaker(self.volume, self.carm, reference, options.degradations, self.device)
-        count = options.validation_images
-        sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
-        self.held_back = [self._pairs(_HELD_BACK + options.seed, number, n, n) for number, n in enumerate(sizes)]
+        volumes = (self.volume, *self.further)
+        references = [reference_for(volume, self.carm, network_options.image_px) for volume in volumes]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = LEARNED[options.kind](network_options, reference, self.volume)
+            network = LEARNED[options.kind](network_options, references[0], self.volume)
+        if self.pretrained is not None:
+            begin_similarity_from(self.pretrained, network)
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
+        subjects = []
+        for volume, reference in zip(volumes, references, strict=True):
+            maker = SampleMaker(volume, self.carm, reference, options.degradations, self.device)
+            network, average = self.state.network, self.state.average
+            if volume is not self.volume:
+                network, average = network.on(volume, reference), average.on(volume, reference)
+            subjects.append(PairSubject(maker, network, average, self._held_back(maker, len(volumes))))
+        self.subjects = tuple(subjects)
 
-    def batch(self, number: int) -> Pairs:
-        return self._pairs(self.options.seed, number, self.options.batch, self.options.starts)
+    @property
+    def fingerprint(self) -> str:
+        return SEVERAL if self.further else self.volume.fingerprint
 
-    def backward(self, batch: Pairs) -> Tensor:
-        network, options = self.state.network, self.options
-        with torch.set_grad_enabled(self.state.step % options.volume_every == 0):
+    def batch(self, number: int) -> SubjectPairs:
+        subject, options = self.subjects[number % len(self.subjects)], self.options
+        return SubjectPairs(subject, self._pairs(subject.maker, options.seed, number, options.batch, options.starts))
+
+    def backward(self, batch: SubjectPairs) -> Tensor:
+        subject, pairs, options = batch.subject, batch.pairs, self.options
+        network = subject.network
+        with torch.set_grad_enabled(self.state.step // len(self.subjects) % options.volume_every == 0):
             projector = network.projector()
-        fixed = network.fixed(batch.views.images)
-        compared = Comparison.of_all(network, projector, batch.starts, fixed)
-        loss = options.direction_loss * self._directions(compared, batch, options.depth_weight).loss()
+        fixed = network.fixed(pairs.views.images)
+        compared = Comparison.of_all(network, projector, pairs.starts, fixed)
+        loss = options.direction_loss * subject.directions(compared, pairs, options.depth_weight).loss()
         if options.value_loss:
-            loss = loss + options.value_loss * self._value_errors(compared, fixed, batch)
+            loss = loss + options.value_loss * _value_errors(subject, compared, fixed, pairs)
         loss.backward()
         self.team.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip)
         return loss
 
     def validate(self, loss: float) -> SimilarityRecord:
-        network = self.state.average
-        with torch.no_grad():
-            projector = network.projector()
-            found = [self._directions(self._own_pairs(network, projector, pairs), pairs) for pairs in self.held_back]
+        found = [part for subject in self.subjects for part in subject.held_back_directions()]
         rotation, translation = torch.cat([part.rotation for part in found]), torch.cat([part.translation for part in found])
         towards = ((rotation > 0) & (translation > 0)).double().mean()
         means = float(rotation.mean()), float(translation.mean()), float(towards)
         return SimilarityRecord(self.state.step, self.state.elapsed_s, loss, *means)
 
     def save(self, out: Path) -> None:
-        network = self.state.average
-        network.scale.fill_(self.mean_fall(network))
-        save_similarity(out, network, self.volume.fingerprint, self.notes())
+        self.state.average.scale.mul_(self.mean_fall())
+        save_similarity(out, self.state.average, self.fingerprint, self.notes())
 
-    @torch.no_grad()
-    def mean_fall(self, network: AbstractLearnedSimilarity) -> float:
-        """How much the value falls from start to truth, on average over the held-back pairs.
+    def mean_fall(self) -> float:
+        """How much the average's value falls from start to truth, on average over the held-back pairs.
 
         Raises:
             InputError: it does not fall, so nothing could follow it.
         """
-        projector, falls = network.projector(), []
-        for pairs in self.held_back:
-            truth = LearnedProblem(network, projector, network.fixed(pairs.views.images)).at(pairs.views.camera_from_patient)
-            falls.append(self._own_pairs(network, projector, pairs).values.cpu() / network.scale.cpu() - truth)
-        fall = float(torch.cat(falls).mean())
+        fall = float(torch.cat([part for subject in self.subjects for part in subject.held_back_falls()]).mean())
         if not fall > 0:
             raise InputError("nothing was learned: the value does not fall from a start to the true pose; train for longer")
         return fall
 
-    def _pairs(self, seed: int, number: int, n_views: int, n_starts: int) -> Pairs:
-        return make_pairs(self.maker, self.carm, self.options.pairs, n_views, n_starts, seed, number)
+    def _held_back(self, maker: SampleMaker, n_subjects: int) -> list[Pairs]:
+        count, seed = max(1, self.options.validation_images // n_subjects), _HELD_BACK + self.options.seed
+        sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
+        return [self._pairs(maker, seed, number, n, n) for number, n in enumerate(sizes)]
 
-    @staticmethod
-    def _own_pairs(network: AbstractLearnedSimilarity, projector: Projector, pairs: Pairs) -> Comparison:
-        """Each start with one X-ray, so that no pair has anything of another's."""
-        own = torch.arange(len(pairs.starts.translation))
-        return Comparison.of(network, projector, pairs.starts, network.fixed(pairs.views.images), own, own)
+    def _pairs(self, maker: SampleMaker, seed: int, number: int, n_views: int, n_starts: int) -> Pairs:
+        return make_pairs(maker, self.carm, self.options.pairs, n_views, n_starts, seed, number)
 
-    def _directions(self, compared: Comparison, pairs: Pairs, depth_weight: float = 1.0) -> Directions:
-        starts, truth = pairs.starts[compared.starts], pairs.views.camera_from_patient[compared.images]
-        return directions(compared.gradients.cpu(), starts, truth, self.maker.reference.pivot, depth_weight)
 
-    def _value_errors(self, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:
-        """Of starts from X-rays, and of X-rays from each other; mean, mm."""
-        network, truth = self.state.network, pairs.views.camera_from_patient
-        ones, others = torch.triu_indices(len(fixed), len(fixed), 1)
-        between = network.metric.residuals(fixed[ones], fixed[others]).square().sum(-1)
-        errors = [
-            network.calibration.error(values, self._distance_mm(one, other).to(values)).mean()
-            for values, one, other in (
-                (compared.values, pairs.starts[compared.starts], truth[compared.images]),
-                (between, truth[ones], truth[others]),
-            )
-        ]
-        return torch.stack(errors).sum().cpu()
+def _value_errors(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:
+    """Of starts from X-rays, and of X-rays from each other; mean, mm."""
+    network, truth, pivot = subject.network, pairs.views.camera_from_patient, subject.maker.reference.pivot
+    ones, others = torch.triu_indices(len(fixed), len(fixed), 1)
+    between = network.metric.residuals(fixed[ones], fixed[others]).square().sum(-1)
 
-    def _distance_mm(self, one: RigidTransform, other: RigidTransform) -> Tensor:
-        return LENGTH_MM * squared_geodesic(one, other, self.maker.reference.pivot).sqrt()
+    def error(values: Tensor, one: RigidTransform, other: RigidTransform) -> Tensor:
+        distance_mm = LENGTH_MM * squared_geodesic(one, other, pivot).sqrt()
+        return network.calibration.error(values, distance_mm.to(values)).mean()
+
+    from_starts = error(compared.values, pairs.starts[compared.starts], truth[compared.images])
+    return (from_starts + error(between, truth[ones], truth[others])).cpu()

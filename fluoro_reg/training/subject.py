@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.ct.aim import aim_point, bone_points
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.evaluation.views import aim_point, bone_points
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.training.draws import seeded_generator
 from fluoro_reg.training.options import TrainingOptions

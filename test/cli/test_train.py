@@ -31,7 +31,7 @@ def test_weights_are_made_and_used(cli, view, tmp_path):
 
 TINY = [
     word
-    for setting in ("steps=12", "batch=4", "validations=2", "validation_images=8", "value_loss=0.5")
+    for setting in ("steps=30", "batch=12", "average=0.5", "validations=2", "validation_images=16")
     for word in ("--set", setting)
 ]
 NETWORK = {
@@ -51,10 +51,10 @@ def test_a_similarity_is_trained_and_used(cli, view, similarities, kind, method)
     trained = cli("train", "similarity", "--kind", kind, "--ct", view.ct, "--out", out, *TINY, *NETWORK[kind], "--json")
     assert trained.status == 0, trained.err
     answer = trained.json()
-    assert answer["steps"] == 12 and -1 <= answer["rotation_cosine"] <= 1 and answer["bytes"] == out.stat().st_size
+    assert answer["steps"] == 30 and -1 <= answer["rotation_cosine"] <= 1 and answer["bytes"] == out.stat().st_size
     assert {path.name for path in similarities.iterdir()} >= {f"{kind}.png", f"{kind}.safetensors"}
     found = cli("register", *view.arguments(similarity=out, method=method), "--intensity", "attenuation", "--json")
-    assert found.status in (0, 1), found.err  # what twelve steps teach is nothing to rely on
+    assert found.status in (0, 1), found.err  # what thirty steps teach is nothing to rely on
     assert found.json()["method"] == method and found.json()["n_renders"] > 10
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fluoro_reg.ct.aim import FIELD_MM, aim_point, bone_points, voxel_of
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
@@ -14,7 +15,6 @@ from fluoro_reg.evaluation.cases import read_case
 from fluoro_reg.evaluation.ray_sampling import sampled_volume, water_and_bone_mm
 from fluoro_reg.evaluation.simulate import CaseOptions, simulate_cases
 from fluoro_reg.evaluation.truncation import KEPT_SHARE, hu_from_attenuation, truncated
-from fluoro_reg.evaluation.views import FIELD_MM, aim_point, bone_points, voxel_of
 
 pytest.importorskip("nibabel", reason="needs the extra 'datasets'")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.errors import InputError
-from fluoro_reg.learned import ProSTOptions, load_similarity
+from fluoro_reg.learned import ProSTOptions, SphericalOptions, load_similarity
 from fluoro_reg.training.loop import resume_file
 from fluoro_reg.training.pairs import PairOptions
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
@@ -45,8 +46,8 @@ def test_the_cosines_rise_and_point_to_the_truth(trained):
 
 def test_the_value_is_1_higher_at_the_starts_of_the_held_back_pairs(trained, volume):
     training, _, out = trained
-    network = load_similarity(out, volume)
-    assert training.mean_fall(network) == pytest.approx(1, rel=1e-4)
+    assert training.mean_fall() == pytest.approx(1, rel=1e-4)
+    assert float(load_similarity(out, volume).scale) == pytest.approx(float(training.state.average.scale))
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, tmp_path):
@@ -66,7 +67,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, tmp_pa
 
 def test_another_seed_makes_other_pairs_and_weights(volume, carm):
     one, other = (SimilarityTraining(volume, carm, dataclasses.replace(SHORT, seed=seed)) for seed in (0, 1))
-    assert not torch.equal(one.batch(0).starts.rotation, other.batch(0).starts.rotation)
+    assert not torch.equal(one.batch(0).pairs.starts.rotation, other.batch(0).pairs.starts.rotation)
     assert not torch.equal(*(next(training.state.network.moving_encoder.parameters()) for training in (one, other)))
 
 
@@ -84,4 +85,32 @@ def test_a_value_that_does_not_fall_is_no_similarity(volume, carm):
     network = training.state.average
     torch.nn.init.zeros_(network.moving_encoder.mixture.mix[2].weight)  # every pose looks alike
     with pytest.raises(InputError, match="nothing was learned"):
-        training.mean_fall(network)
+        training.mean_fall()
+
+
+@pytest.mark.parametrize("kind", ["prost", "spherical"])
+def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, tmp_path, kind, monkeypatch):
+    """Each step is about one of them; the weights are then used, and trained on, with a CT that was not among them."""
+    moved = volume.patient_from_voxel.clone()
+    moved[:3, 3] += torch.tensor([30.0, -20.0, 250.0])
+    other = dataclasses.replace(volume, attenuation=volume.attenuation.flip(0), fingerprint="other")
+    third = dataclasses.replace(volume, patient_from_voxel=moved, fingerprint="third")
+    options = dataclasses.replace(SHORT, kind=kind, steps=12, spherical=SphericalOptions(image_px=16, width=16))
+    out = tmp_path / "several.safetensors"
+    training = SimilarityTraining(volume, carm, options, further=(other,))
+    first, second = (subject.network for subject in training.subjects)
+    assert all(one is two for one, two in zip(first.parameters(), second.parameters(), strict=True))
+    assert training.batch(0).subject is training.subjects[0] and training.batch(1).subject is training.subjects[1]
+    before = [parameter.detach().clone() for parameter in second.parameters()]
+    monkeypatch.setattr(SimilarityTraining, "mean_fall", lambda training: 1.0)  # what so few steps teach may lead nowhere
+    training.run(out)
+    assert any(not torch.equal(one, two) for one, two in zip(before, second.parameters(), strict=True))
+    found = load_similarity(out, third)
+    assert torch.allclose(found.reference.pivot, middle_of_skeleton(third))
+    seen = found.reference.camera_from_patient.apply(found.reference.pivot[None])
+    assert torch.allclose(seen, first.reference.camera_from_patient.apply(first.reference.pivot[None]))
+    again = SimilarityTraining(third, carm, options, pretrained=out)
+    assert all(torch.equal(one, two) for one, two in zip(found.parameters(), again.state.network.parameters(), strict=True))
+    with pytest.raises(InputError, match="holds a network of other settings"):
+        narrower = dataclasses.replace(SMALL, numbers=6), SphericalOptions(image_px=16, width=8)
+        SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)

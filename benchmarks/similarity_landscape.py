@@ -1,0 +1,108 @@
+"""Pictures of similarities over pairs of pose axes about the true pose: how far off a slope still leads home.
+
+    python benchmarks/similarity_landscape.py CASE --similarity PROST.safetensors --similarity SPHERICAL.safetensors --out P.png
+
+CASE is one folder as `fluoro-reg simulate` writes it. Columns are pairs of axes of a twist about the CT's middle along the
+camera's axes: across and down (mm), depth (mm), turns about them (degrees). Rows are gradient NCC and multiscale NCC at 64 px
+across the CT, and the learned ones. Colours run from the lowest value of a picture to its highest; arrows are the negative
+gradient's direction of every few points, in units of the axes' ranges.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.evaluation.cases import RegistrationCase, read_case
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.learned import SimilarityInUse, similarity_kind
+from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration.pose_values import PoseValues, moved
+from fluoro_reg.similarity import SIMILARITIES
+from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.reader import read_xray
+
+Values = Callable[[Tensor], Tensor]
+REACH = torch.tensor([60.0, 60.0, 100.0, *np.radians([30.0, 30.0, 30.0])], dtype=torch.float64)
+LABELS = ("across, mm", "down, mm", "depth, mm", "turn about across, deg", "turn about down, deg", "turn in the plane, deg")
+PAIRS = ((0, 1), (0, 2), (3, 4), (5, 0))
+CLASSICAL = ("gradient-ncc", "multiscale-ncc")
+PX = 64
+
+
+def classical(case: RegistrationCase, names: tuple[str, ...]) -> dict[str, Values]:
+    """Values of twists away from the truth, by each similarity."""
+    registrar = Registrar(read_ct(case.ct), RegistrationOptions(method="lm-local"))
+    prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), registrar.options.preprocess)
+    scale = registrar._scales(prepared, case.truth).scale(PX, None, roughly=True)
+
+    def of(name: str) -> Values:
+        values = PoseValues(scale, registrar.model, SIMILARITIES[name]())
+        return lambda twists: values.values(RigidTransform.stack([case.truth] * len(twists)), twists)
+
+    return {name: of(name) for name in names}
+
+
+def learned(case: RegistrationCase, path: str) -> Values:
+    """The same of a learned similarity."""
+    volume = read_ct(case.ct)
+    image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
+    similar = SimilarityInUse.load(path, similarity_kind(path), volume).problem(image)
+
+    @torch.no_grad()
+    def values(twists: Tensor) -> Tensor:
+        starts = RigidTransform.stack([case.truth] * len(twists))
+        return torch.cat([similar.problem.at(part) for part in chunks(moved(starts, twists, similar.pivot), 64)])
+
+    return values
+
+
+def chunks(poses: RigidTransform, size: int) -> list[RigidTransform]:
+    return [poses[k : k + size] for k in range(0, len(poses.translation), size)]
+
+
+def landscape(values: Values, pair: tuple[int, int], steps: int) -> np.ndarray:
+    """Values on a grid, rows along the second axis of the pair."""
+    share = torch.linspace(-1, 1, steps, dtype=torch.float64)
+    second, first = torch.meshgrid(share, share, indexing="ij")
+    twists = torch.zeros(steps * steps, 6, dtype=torch.float64)
+    twists[:, pair[0]], twists[:, pair[1]] = first.flatten() * REACH[pair[0]], second.flatten() * REACH[pair[1]]
+    return values(twists).reshape(steps, steps).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", type=Path)
+    parser.add_argument("--similarity", action="append", default=[], help="weights; repeatable")
+    parser.add_argument("--steps", type=int, default=25, help="points along an axis")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    case = read_case(arguments.case)
+    rows = classical(case, CLASSICAL) | {similarity_kind(path): learned(case, path) for path in arguments.similarity}
+    figure = Figure(figsize=(3.1 * len(PAIRS), 2.9 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(PAIRS), squeeze=False)
+    units = REACH.clone()
+    units[3:] = torch.rad2deg(units[3:])
+    for line, (name, values) in zip(axes, rows.items(), strict=True):
+        for ax, pair in zip(line, PAIRS, strict=True):
+            grid = landscape(values, pair, arguments.steps)
+            grid = np.where(np.isfinite(grid), grid, np.nanmax(grid[np.isfinite(grid)]))
+            first, second = (np.linspace(-float(units[axis]), float(units[axis]), arguments.steps) for axis in pair)
+            ax.contourf(first, second, grid, levels=24, cmap="viridis")
+            every = slice(1, None, 3)
+            down, across = (-slope[every, every] for slope in np.gradient(grid))
+            length = np.hypot(across, down) + 1e-12
+            ax.quiver(first[every], second[every], across / length, down / length, color="w", alpha=0.7, width=0.005, scale=18)
+            ax.plot(0, 0, "r+", ms=9)
+            ax.set(xlabel=LABELS[pair[0]], ylabel=LABELS[pair[1]])
+        line[0].set_title(name, loc="left", fontweight="bold")
+    figure.savefig(arguments.out, dpi=80)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Trains both learned similarities of the phantom, small enough for two cores (ten minutes each; `scripts/train_similarities.sh
+# 60s` for a look), then shows what they are worth: ProST from its published starts with CMA-ES alone beside it, and
+# Levenberg-Marquardt against descents in three bands of starts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/bootstrap.sh
+
+budget=${1:-10min}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+range=benchmarks/ranges/about_ap.yaml
+python benchmarks/phantom.py "$work/ct"
+for kind in prost spherical; do
+  fluoro-reg train similarity --kind $kind --ct "$work/ct" --range $range --out "$work/$kind.safetensors" --budget "$budget"
+done
+fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/cases" --cases 20 --set 'variants=[standard]'
+python benchmarks/spread_starts.py "$work/cases" --range $range
+fluoro-reg evaluate --cases "$work/cases" --similarity "$work/prost.safetensors" --methods cma-es,prost,prost-cmaes --out "$work/evaluation"
+fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/bands" --cases 15 --set 'variants=[standard]' \
+  --set 'start_mm=[[10,25],[25,50],[50,100]]'
+python benchmarks/learned_descents.py "$work/bands" --similarity "$work/prost.safetensors" \
+  --similarity "$work/spherical.safetensors" --out learned_descents
+python benchmarks/similarity_landscape.py "$work/cases/case_000" --similarity "$work/prost.safetensors" \
+  --similarity "$work/spherical.safetensors" --out similarity_landscape.png
