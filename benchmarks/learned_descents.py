@@ -5,9 +5,10 @@
     python benchmarks/learned_descents.py CASES --similarity SPHERICAL.safetensors --similarity PROST.safetensors --out OUT
 
 Each method runs whole and every iteration's pose is recorded, rejected trials of Levenberg-Marquardt included. `to the end` are
-the iterations of the stage that is compared (the learned one, where there is one) until its optimiser stops; `to 10 mm` those
-until its mTRE is first below 10 mm, of the starts that get there. Seconds are those of that stage, on this machine. OUT.png
-shows the medians of mTRE by iteration.
+the iterations of the stage that is compared (the learned one, where there is one) until its optimiser stops, `settled` those
+until it stays within 2 mm of where it ends, `to 10 mm` those until its mTRE is first below 10 mm, of the starts that get there.
+Seconds are those of that stage, on this machine. `--descent RATE,MOMENTUM` (mm^2) gives the descents on learned similarities
+other steps. OUT.png shows the medians of mTRE by iteration.
 """
 
 import argparse
@@ -26,14 +27,15 @@ from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import similarity_kind
-from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers import GradientDescent, LevenbergMarquardt
 from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.methods import StageOptions
+from fluoro_reg.registration.methods import Method, StageOptions
 from fluoro_reg.registration.options import LearnedOptions
 from fluoro_reg.registration.pose_values import PoseValues, moved
+from fluoro_reg.training.gradient_direction import LENGTH_MM
 from fluoro_reg.xray.reader import read_xray
 
-NEAR_MM, RIGHT_MM = 10.0, 2.0
+NEAR_MM, RIGHT_MM, SETTLED_MM = 10.0, 2.0, 2.0
 METHODS = {
     "spherical-lm": "spherical, Levenberg-Marquardt",
     "spherical-gd": "spherical, gradient descent",
@@ -45,9 +47,10 @@ METHODS = {
 
 @dataclass
 class Track:
-    """The poses that a stage's optimiser evaluated, one an iteration, and its time."""
+    """The poses that a stage's optimiser evaluated, the start and one an iteration, where it ended, and its time."""
 
     poses: list[RigidTransform] = field(default_factory=list)
+    end: RigidTransform | None = None
     seconds: float = 0.0
 
 
@@ -78,13 +81,15 @@ class Gradients:
     track: Track
 
     def values_and_gradient(self, starts: RigidTransform, twists: torch.Tensor) -> Any:
+        self.track.poses.append(self.away(starts, twists)[0])
+        return self.problem.values_and_gradient(starts, twists)
+
+    def away(self, starts: RigidTransform, twists: torch.Tensor) -> RigidTransform:
+        """Poses by the chart of the problem."""
         of = self.problem.problem
         if isinstance(of, PoseValues):
-            poses = moved(starts, twists, of.model.pivot)
-        else:
-            poses = retract(starts, twists, of.network.reference.pivot)
-        self.track.poses.append(poses[0])
-        return self.problem.values_and_gradient(starts, twists)
+            return moved(starts, twists, of.model.pivot)
+        return retract(starts, twists, of.network.reference.pivot)
 
 
 def recorded(stage: StageOptions, track: Track) -> StageOptions:
@@ -95,17 +100,36 @@ def recorded(stage: StageOptions, track: Track) -> StageOptions:
 
     class Recording(kind):  # type: ignore[misc, valid-type]
         def minimise(self, problem: Any, start: Any) -> Any:
-            track.poses.append((start.poses if by_residuals else start)[0])
             begin = time.perf_counter()
-            found = kind.minimise(self, (Squares if by_residuals else Gradients)(problem, track), start)
+            if by_residuals:
+                track.poses += [] if track.poses else [start.poses[0]]
+                noted: Any = Squares(problem, track)
+                problem.retract(start, torch.zeros(1, 6, dtype=torch.float64))  # the start's evaluation, which counts as well
+                found = kind.minimise(self, noted, start)
+                track.end = found[0].poses[0]
+            else:
+                noted = Gradients(problem, track)
+                found = kind.minimise(self, noted, start)
+                track.end = noted.away(start, found.twists)[0]
             track.seconds += time.perf_counter() - begin
             return found
 
     return replace(stage, optimiser=Recording(**{f.name: getattr(optimiser, f.name) for f in fields(optimiser)}))
 
 
-def run(registrar: Registrar, case: RegistrationCase) -> tuple[np.ndarray, float, float]:
-    """mTRE by iteration of the compared stages, their seconds, and the mTRE of the whole method's end."""
+def descending(method: Method, rate_mm2: float, momentum: float) -> Method:
+    """The method with other steps of its learned stage's descent."""
+    first, *others = method.stages
+    if not isinstance(first.optimiser, GradientDescent):
+        return method
+    optimiser = replace(first.optimiser, rates=(rate_mm2, rate_mm2 / LENGTH_MM**2), momentum=momentum)
+    return replace(method, stages=(replace(first, optimiser=optimiser), *others))
+
+
+def run(registrar: Registrar, case: RegistrationCase) -> tuple[np.ndarray, int, float, float, float]:
+    """mTRE by iteration of the compared stages, the iteration from which it stays by its end, mTRE there, the stages' seconds,
+    and the mTRE of the whole method's end.
+    """
     track = Track()
     stages = registrar.method.stages
     compared = 1 if registrar.method.learned else len(stages)
@@ -120,18 +144,27 @@ def run(registrar: Registrar, case: RegistrationCase) -> tuple[np.ndarray, float
     def mtre(pose: RigidTransform | None) -> float:
         return np.inf if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient).mtre_mm
 
-    return np.array([mtre(pose) for pose in track.poses]), track.seconds, mtre(result.camera_from_patient)
+    if track.end is None:
+        return np.array([mtre(case.initial)]), 0, np.inf, np.nan, mtre(result.camera_from_patient)
+    curve = np.array([mtre(pose) for pose in track.poses])
+    away = [target_registration_errors(pose, track.end, case.landmarks_patient).mtre_mm for pose in track.poses]
+    late = np.flatnonzero(np.array(away) > SETTLED_MM)
+    settled = int(late[-1]) + 1 if len(late) else 0
+    return curve, settled, mtre(track.end), track.seconds, mtre(result.camera_from_patient)
 
 
-def row(curves: Sequence[np.ndarray], seconds: Sequence[float], ends: Sequence[float]) -> str:
+def row(
+    curves: Sequence[np.ndarray], settled: Sequence[int], then: Sequence[float], seconds: Sequence[float], ends: Sequence[float]
+) -> str:
     """The figures of one method in one band."""
-    last = np.array([curve[-1] for curve in curves])
+    last = np.array(then)
     stop = np.array([len(curve) - 1 for curve in curves])
     near = [int(np.argmax(curve < NEAR_MM)) for curve in curves if (curve < NEAR_MM).any()]
     cells = (
         f"{np.median(stop):.0f}",
+        f"{np.median(settled):.0f}",
         f"{np.median(near):.0f}" if near else "-",
-        f"{np.median(seconds):.2f}",
+        f"{np.nanmedian(seconds):.2f}",
         f"{np.median(last):.1f}",
         f"{np.mean(last < NEAR_MM):.0%}",
         f"{np.median(ends):.2f}",
@@ -164,6 +197,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="cases of one CT, with bands of starts")
     parser.add_argument("--similarity", action="append", default=[], help="weights; repeatable")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--descent", metavar="RATE,MOMENTUM")
     parser.add_argument("--out", type=Path, required=True, help="name of the picture, without .png")
     arguments = parser.parse_args()
     cases = [read_case(folder) for folder in find_cases(arguments.folder)]
@@ -171,17 +205,18 @@ def main() -> None:
     volume = read_ct(cases[0].ct)
     bands = list(dict.fromkeys(case.start_band_mm for case in cases))
     names = [f"{low:g} to {high:g}" for low, high in bands]  # type: ignore[misc]
-    print(
-        "| starts, mm | method | to the end | to 10 mm | s | mTRE then | below 10 mm | mTRE of the whole method | below 2 mm |"
-    )
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    print("| starts, mm | method | to the end | settled | to 10 mm | s | mTRE then | below 10 mm | whole method | below 2 mm |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     curves: dict[tuple[str, str], list[np.ndarray]] = {}
     for method in arguments.methods.split(","):
         registrar = Registrar(volume, RegistrationOptions(method=method, learned=learned))
+        if arguments.descent and registrar.method.learned:
+            rate, momentum = map(float, arguments.descent.split(","))
+            registrar.method = descending(registrar.method, rate, momentum)
         run(registrar, cases[0])  # compiles
         for band, name in zip(bands, names, strict=True):
             found = [run(registrar, case) for case in cases if case.start_band_mm == band]
-            curves[method, name] = [curve for curve, _, _ in found]
+            curves[method, name] = [curve for curve, *_ in found]
             print(f"| {name} | `{method}` | " + row(*zip(*found, strict=True)) + " |", flush=True)  # type: ignore[arg-type]
     draw(arguments.out.with_suffix(".png"), curves, names)
 

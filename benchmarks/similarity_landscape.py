@@ -2,10 +2,10 @@
 
     python benchmarks/similarity_landscape.py CASE --similarity PROST.safetensors --similarity SPHERICAL.safetensors --out P.png
 
-CASE is one folder as `fluoro-reg simulate` writes it. Columns are pairs of axes of a twist about the CT's middle along the
-camera's axes: across and down (mm), depth (mm), turns about them (degrees). Rows are gradient NCC and multiscale NCC at 64 px
-across the CT, and the learned ones. Colours run from the lowest value of a picture to its highest; arrows are the negative
-gradient's direction of every few points, in units of the axes' ranges.
+CASE is one folder as `fluoro-reg simulate` writes it. Columns are pairs of axes of a twist about the middle of the CT's
+skeleton along the camera's axes: across and down (mm), depth (mm), turns about them (degrees). Rows are gradient NCC and
+multiscale NCC at 64 px across the CT, and the learned ones. Colours run from the lowest value of a picture to its highest;
+arrows are the negative gradient's direction of every few points, in units of the axes' ranges.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
@@ -27,7 +28,7 @@ from fluoro_reg.similarity import SIMILARITIES
 from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.reader import read_xray
 
-Values = Callable[[Tensor], Tensor]
+Values = Callable[[RigidTransform], Tensor]
 REACH = torch.tensor([60.0, 60.0, 100.0, *np.radians([30.0, 30.0, 30.0])], dtype=torch.float64)
 LABELS = ("across, mm", "down, mm", "depth, mm", "turn about across, deg", "turn about down, deg", "turn in the plane, deg")
 PAIRS = ((0, 1), (0, 2), (3, 4), (5, 0))
@@ -35,29 +36,23 @@ CLASSICAL = ("gradient-ncc", "multiscale-ncc")
 PX = 64
 
 
-def classical(case: RegistrationCase, names: tuple[str, ...]) -> dict[str, Values]:
-    """Values of twists away from the truth, by each similarity."""
+def classical(case: RegistrationCase, name: str) -> Values:
+    """Values of poses by an ordinary similarity."""
     registrar = Registrar(read_ct(case.ct), RegistrationOptions(method="lm-local"))
     prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), registrar.options.preprocess)
     scale = registrar._scales(prepared, case.truth).scale(PX, None, roughly=True)
-
-    def of(name: str) -> Values:
-        values = PoseValues(scale, registrar.model, SIMILARITIES[name]())
-        return lambda twists: values.values(RigidTransform.stack([case.truth] * len(twists)), twists)
-
-    return {name: of(name) for name in names}
+    values = PoseValues(scale, registrar.model, SIMILARITIES[name]())
+    return lambda poses: values.values(poses, torch.zeros(len(poses.translation), 6, dtype=torch.float64))
 
 
 def learned(case: RegistrationCase, path: str) -> Values:
     """The same of a learned similarity."""
-    volume = read_ct(case.ct)
     image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
-    similar = SimilarityInUse.load(path, similarity_kind(path), volume).problem(image)
+    similar = SimilarityInUse.load(path, similarity_kind(path), read_ct(case.ct)).problem(image)
 
     @torch.no_grad()
-    def values(twists: Tensor) -> Tensor:
-        starts = RigidTransform.stack([case.truth] * len(twists))
-        return torch.cat([similar.problem.at(part) for part in chunks(moved(starts, twists, similar.pivot), 64)])
+    def values(poses: RigidTransform) -> Tensor:
+        return torch.cat([similar.problem.at(part) for part in chunks(poses, 64)])
 
     return values
 
@@ -66,13 +61,13 @@ def chunks(poses: RigidTransform, size: int) -> list[RigidTransform]:
     return [poses[k : k + size] for k in range(0, len(poses.translation), size)]
 
 
-def landscape(values: Values, pair: tuple[int, int], steps: int) -> np.ndarray:
+def landscape(values: Values, truth: RigidTransform, pivot: Tensor, pair: tuple[int, int], steps: int) -> np.ndarray:
     """Values on a grid, rows along the second axis of the pair."""
     share = torch.linspace(-1, 1, steps, dtype=torch.float64)
     second, first = torch.meshgrid(share, share, indexing="ij")
     twists = torch.zeros(steps * steps, 6, dtype=torch.float64)
     twists[:, pair[0]], twists[:, pair[1]] = first.flatten() * REACH[pair[0]], second.flatten() * REACH[pair[1]]
-    return values(twists).reshape(steps, steps).numpy()
+    return values(moved(RigidTransform.stack([truth] * len(twists)), twists, pivot)).reshape(steps, steps).numpy()
 
 
 def main() -> None:
@@ -83,14 +78,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     case = read_case(arguments.case)
-    rows = classical(case, CLASSICAL) | {similarity_kind(path): learned(case, path) for path in arguments.similarity}
+    rows = {name: classical(case, name) for name in CLASSICAL}
+    rows |= {similarity_kind(path): learned(case, path) for path in arguments.similarity}
+    pivot = middle_of_skeleton(read_ct(case.ct))
     figure = Figure(figsize=(3.1 * len(PAIRS), 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(PAIRS), squeeze=False)
     units = REACH.clone()
     units[3:] = torch.rad2deg(units[3:])
     for line, (name, values) in zip(axes, rows.items(), strict=True):
         for ax, pair in zip(line, PAIRS, strict=True):
-            grid = landscape(values, pair, arguments.steps)
+            grid = landscape(values, case.truth, pivot, pair, arguments.steps)
             grid = np.where(np.isfinite(grid), grid, np.nanmax(grid[np.isfinite(grid)]))
             first, second = (np.linspace(-float(units[axis]), float(units[axis]), arguments.steps) for axis in pair)
             ax.contourf(first, second, grid, levels=24, cmap="viridis")

@@ -10,6 +10,7 @@ benchmarks/ranges/wide.yaml).
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,8 @@ from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.evaluation.cases import find_cases, read_case
+from fluoro_reg.evaluation.cases import find_cases, read_case, write_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry.files import write_pose
 from fluoro_reg.training.draws import seeded_generator
 from fluoro_reg.training.pairs import PairOptions, PosesAbout
 
@@ -41,7 +41,7 @@ def main() -> None:
     starts = PosesAbout(carm.middle(aim), options).sample(aim, len(cases), seeded_generator(arguments.seed, 1))
     errors = []
     for number, case in enumerate(cases):
-        write_pose(case.folder / "initial.json", starts[number])
+        write_case(replace(case, initial=starts[number], start_band_mm=None))
         errors.append(target_registration_errors(starts[number], case.truth, case.landmarks_patient).mtre_mm)
     print("starts' mTRE, mm, 50/75/95 %: " + ", ".join(f"{value:.0f}" for value in np.percentile(errors, (50, 75, 95))))
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Trains both learned similarities of the phantom, small enough for two cores (ten minutes each; `scripts/train_similarities.sh
-# 60s` for a look), then shows what they are worth: ProST from its published starts with CMA-ES alone beside it, and
+# 60s folder` for a look), and keeps weights and pictures in a folder (similarities); then shows what they are worth: ProST from its published starts with CMA-ES alone beside it, and
 # Levenberg-Marquardt against descents in three bands of starts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh
 
 budget=${1:-10min}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=${2:-similarities}
+mkdir "$work"
 range=benchmarks/ranges/about_ap.yaml
 python benchmarks/phantom.py "$work/ct"
 for kind in prost spherical; do
@@ -20,6 +20,6 @@ fluoro-reg evaluate --cases "$work/cases" --similarity "$work/prost.safetensors"
 fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/bands" --cases 15 --set 'variants=[standard]' \
   --set 'start_mm=[[10,25],[25,50],[50,100]]'
 python benchmarks/learned_descents.py "$work/bands" --similarity "$work/prost.safetensors" \
-  --similarity "$work/spherical.safetensors" --out learned_descents
+  --similarity "$work/spherical.safetensors" --out "$work/descents"
 python benchmarks/similarity_landscape.py "$work/cases/case_000" --similarity "$work/prost.safetensors" \
-  --similarity "$work/spherical.safetensors" --out similarity_landscape.png
+  --similarity "$work/spherical.safetensors" --out "$work/landscape.png"

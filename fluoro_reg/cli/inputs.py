@@ -26,7 +26,9 @@ INTENSITY_HELP = (
 )
 
 
-SIMILARITY_HELP = "Weights that 'train similarity' made for this CT, for methods that follow one; repeatable, one of each kind."
+SIMILARITY_HELP = (
+    "Weights by 'train similarity' for this CT or several, for methods that follow one; repeatable, one of each kind."
+)
 
 
 @dataclass(frozen=True, slots=True)

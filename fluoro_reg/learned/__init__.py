@@ -1,4 +1,4 @@
-"""Similarities that are learned on one patient's CT: a value of a pose and an X-ray whose gradient leads to the true pose."""
+"""Similarities learned on one CT or several: a value of a pose and an X-ray whose gradient leads to the true pose."""
 
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import (

@@ -14,10 +14,12 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned.checkpoint import check_similarity, load_similarity
-from fluoro_reg.learned.problem import LearnedProblem
+from fluoro_reg.learned.problem import LearnedProblem, PoseProblem
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
 from fluoro_reg.regressor.image_input import input_of
 from fluoro_reg.xray.image import XrayImage
+
+LEAST_SEEN = 0.25  # share of its image that an X-ray must show: training's collimators leave no less
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class CountedProjector:
 class ImageProblem:
     """The problem of one X-ray, the pivot (patient mm) that its twists are about, and who counts its projections."""
 
-    problem: LearnedProblem
+    problem: PoseProblem
     pivot: Float[Tensor, "3"]
     counted: CountedProjector
 
@@ -72,7 +74,7 @@ class SimilarityInUse:
             InputError: the image shows next to nothing of what the network sees.
         """
         reference, device = self.network.reference, self.network.scale.device
-        images, _ = input_of(image, reference.intrinsics, "the similarity", "choose another method")
+        images = input_of(image, reference.intrinsics, "the similarity", "choose another method", LEAST_SEEN)
         counted = CountedProjector(self._projector)
         problem = LearnedProblem(self.network, counted, self.network.fixed(images.to(device)))
         return ImageProblem(problem, reference.pivot, counted)

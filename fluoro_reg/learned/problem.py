@@ -10,6 +10,7 @@ Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
 """
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,16 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned.ahead import ahead
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector
+from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem
+from fluoro_reg.optimisers.problem import ValueProblem
+
+
+@runtime_checkable
+class PoseProblem(LeastSquaresProblem[Any, Any], ValueProblem, Protocol):
+    """What a registration asks of a learned similarity to an X-ray: least squares, and a value whose starts are poses."""
+
+    def evaluate(self, poses: RigidTransform) -> Any:
+        """The evaluation that Levenberg-Marquardt begins with; its `poses` are those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ class LearnedSystem:
 
 @dataclass(frozen=True, slots=True)
 class LearnedProblem:
-    """One X-ray, or one a pose, by its numbers: a `LeastSquaresProblem`, and a `ValueProblem` whose starts are poses.
+    """One X-ray, or one a pose, by its numbers: the `PoseProblem` of an `AbstractLearnedSimilarity`.
 
     All is differentiable to the weights: who does not teach them had better say `torch.no_grad`.
     """

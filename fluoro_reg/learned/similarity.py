@@ -41,7 +41,8 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
 
     def on(self, volume: CTVolume, reference: ReferenceView) -> "AbstractLearnedSimilarity":
         """The similarity of another CT by the same weights, not a copy of them: what one learns the other knows."""
-        other = type(self)(self.options, reference, volume).to(self.scale.device)
+        with torch.random.fork_rng(devices=[]):
+            other = type(self)(self.options, reference, volume).to(self.scale.device)
         for name, module in self.named_children():
             setattr(other, name, module)
         other.scale = self.scale

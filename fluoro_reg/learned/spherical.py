@@ -20,10 +20,11 @@ from fluoro_reg.learned.metrics import METRICS, AbstractMetric
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
 from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.regressor.image_input import QUANTILES, SPREAD_IN_SD
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
 
 _LEAST_PX = 16
-_SPREAD_IN_SD = 2.563  # from the 10 % to the 90 % quantile of a normal distribution
+_LEAST_SPREAD = 0.02  # of the greatest line integral
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,10 @@ class Spherical(AbstractLearnedSimilarity):
         self._coarse = volume.downsampled((i, j, k))
         self._renderers: dict[str, AbstractRenderer] = {}
         image, _ = self.projector()(RigidTransform.stack([reference.camera_from_patient]))
-        low, self._middle, high = torch.quantile(image.double(), image.new_tensor([0.1, 0.5, 0.9]).double()).tolist()
-        self._spread = max((high - low) / _SPREAD_IN_SD, 1e-6)
+        low, self._middle, high = torch.quantile(image.double(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+        self._spread = (high - low) / SPREAD_IN_SD
+        if not self._spread > _LEAST_SPREAD * float(image.max()):
+            raise InputError("the CT fills next to nothing of the view; give a CT of the region of interest, or another range")
 
     @property
     def metric(self) -> AbstractMetric:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A similarity by its name in `LEARNED`: which one it is, the weights for this CT say."""
+    """A similarity by its name in `LEARNED`: which one it is, its weights say."""
 
     kind: str
 

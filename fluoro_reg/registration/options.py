@@ -44,7 +44,7 @@ class GateOptions:
 
 @dataclass(frozen=True, slots=True)
 class LearnedOptions:
-    """Files of weights of learned similarities, trained on this CT; empty: none. The names are those of `LEARNED`."""
+    """Files of weights of learned similarities, of this CT or of several; empty: none. The names are those of `LEARNED`."""
 
     prost: str = option("", "weights of ProST")
     spherical: str = option("", "weights of the spherical similarity")

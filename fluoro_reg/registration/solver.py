@@ -130,7 +130,7 @@ class Solver:
 
     def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
         """A prior has no say here: it is counted in pixels, and there are none."""
-        before, problem = similar.counted.n_renders, cast(Any, similar.problem)  # of residuals for Levenberg-Marquardt
+        before, problem = similar.counted.n_renders, similar.problem
         with torch.no_grad():
             if isinstance(stage.optimiser, LevenbergMarquardt):
                 at, here, converged = stage.optimiser.minimise(problem, problem.evaluate(poses))

@@ -20,7 +20,7 @@ from fluoro_reg.regressor.safetensors_file import read_tensors, write_tensors
 
 KIND = "weights of a pose regressor"
 VERSION = 1
-SEVERAL = "several CTs"  # in place of a fingerprint: weights to begin a training from, and no patient's
+SEVERAL = "several CTs"  # in place of a fingerprint: no one patient's weights, to begin a training from
 
 
 def save_regressor(path: Path | str, network: PoseRegressor, ct_fingerprint: str, notes: Mapping[str, Any]) -> None:

@@ -78,7 +78,7 @@ class PosePredictor:
             InputError: the image is not attenuation, or shows next to nothing of what the network sees.
         """
         reference = self.network.reference
-        images, _ = input_of(image, reference.intrinsics, "the network", "give a start instead")
+        images = input_of(image, reference.intrinsics, "the network", "give a start instead")
         estimate = self.network(torch.cat([images, images.flip(-1)] if behind else [images]).to(self.device))
         poses = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64))
         covariances = patient_covariance(estimate).cpu()

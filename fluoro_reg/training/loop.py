@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.carm_range import CarmRange
+from fluoro_reg.regressor.checkpoint import SEVERAL
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.prefetch import Prefetched
 from fluoro_reg.training.state import AbstractRecord, TrainingState, read_state, write_state
@@ -43,12 +44,17 @@ class Progress(Generic[R]):
 
 @dataclass(slots=True)
 class AbstractTraining(ABC, Generic[N, R, B]):
-    """One training of a network N, judged by records R, on batches B; `run` may be called once."""
+    """One training of a network N, judged by records R, on batches B; `run` may be called once.
+
+    With `further` CTs, steps are about each in turn; `pretrained` names weights to begin from.
+    """
 
     volume: CTVolume
     carm: CarmRange
     options: LoopOptions
     device: str = "cpu"
+    further: tuple[CTVolume, ...] = ()
+    pretrained: Path | None = None
     state: TrainingState[N, R] = field(init=False)
     team: Team = field(init=False)
 
@@ -101,7 +107,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     @property
     def fingerprint(self) -> str:
         """Of the CT that the weights will know."""
-        return self.volume.fingerprint
+        return SEVERAL if self.further else self.volume.fingerprint
 
     def notes(self) -> dict[str, Any]:
         """What the weights say of how they were made: the validation of what was kept, all validations, and the settings."""
@@ -117,7 +123,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         return {
             "training": to_mapping(self.options),
             "range": to_mapping(self.carm),
-            "ct_fingerprint": self.fingerprint,
+            "ct_fingerprints": [volume.fingerprint for volume in (self.volume, *self.further)],
             "processes": self.team.size,
         }
 

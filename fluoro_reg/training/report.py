@@ -45,7 +45,11 @@ def write_similarity_report(path: Path, history: Sequence[SimilarityRecord]) -> 
         "training pairs": [record.loss for record in history],
         "held-back pairs": [record.error for record in history],
     }
-    _lines(figure.subplots(1, 2), history, (("loss (0 to 8, chance: 4)", loss), ("cosine of the gradients, share", cosines)))
+    _lines(
+        figure.subplots(1, 2),
+        history,
+        (("directions 0 to 8, chance 4; of training with its other terms", loss), ("cosine of the gradients, share", cosines)),
+    )
     figure.savefig(path, dpi=100)
 
 

@@ -43,7 +43,6 @@ class Views:
     and the factor of bone in them."""
 
     images: Float[Tensor, "batch 1 height width"]
-    mask: Bool[Tensor, "batch height width"]
     camera_from_patient: RigidTransform
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
@@ -111,7 +110,7 @@ class SampleMaker:
         contrast = draws.log_even(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
         pixels, mask = degrade(integrals, self.degradations, draws)
-        return Views(network_input(pixels, mask), mask, poses, integrals, contrast)
+        return Views(network_input(pixels, mask), poses, integrals, contrast)
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]

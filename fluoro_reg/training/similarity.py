@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fluoro_reg.config import option, section
-from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import (
@@ -27,7 +26,6 @@ from fluoro_reg.learned import (
     begin_similarity_from,
     save_similarity,
 )
-from fluoro_reg.regressor.checkpoint import SEVERAL
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
@@ -38,6 +36,7 @@ from fluoro_reg.training.state import AbstractRecord, new_state
 from fluoro_reg.training.team import Team
 
 _CHUNK = 16  # held-back pairs at a time
+_MOST_CHUNKS = 2**20  # of one CT
 _HELD_BACK = 2**31  # seeds from here on are validation's; users' seeds end below
 
 
@@ -63,6 +62,10 @@ class SimilarityTrainingOptions(LoopOptions):
     spherical: SphericalOptions = section(SphericalOptions)
     pairs: PairOptions = section(PairOptions)
 
+    def __post_init__(self) -> None:
+        if not (self.direction_loss or self.value_loss):
+            raise InputError("with direction_loss and value_loss both 0 nothing is taught; give one of them")
+
 
 @dataclass(frozen=True, slots=True)
 class SimilarityRecord(AbstractRecord):
@@ -84,8 +87,6 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     """
 
     options: SimilarityTrainingOptions
-    further: tuple[CTVolume, ...] = ()
-    pretrained: Path | None = None
     subjects: tuple[PairSubject, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,18 +100,14 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         if self.pretrained is not None:
             begin_similarity_from(self.pretrained, network)
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
-        subjects = []
+        subjects: list[PairSubject] = []
         for volume, reference in zip(volumes, references, strict=True):
             maker = SampleMaker(volume, self.carm, reference, options.degradations, self.device)
             network, average = self.state.network, self.state.average
             if volume is not self.volume:
                 network, average = network.on(volume, reference), average.on(volume, reference)
-            subjects.append(PairSubject(maker, network, average, self._held_back(maker, len(volumes))))
+            subjects.append(PairSubject(maker, network, average, self._held_back(maker, len(subjects), len(volumes))))
         self.subjects = tuple(subjects)
-
-    @property
-    def fingerprint(self) -> str:
-        return SEVERAL if self.further else self.volume.fingerprint
 
     def batch(self, number: int) -> SubjectPairs:
         subject, options = self.subjects[number % len(self.subjects)], self.options
@@ -123,7 +120,9 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             projector = network.projector()
         fixed = network.fixed(pairs.views.images)
         compared = Comparison.of_all(network, projector, pairs.starts, fixed)
-        loss = options.direction_loss * subject.directions(compared, pairs, options.depth_weight).loss()
+        loss = torch.zeros(())
+        if options.direction_loss:
+            loss = loss + options.direction_loss * subject.directions(compared, pairs, options.depth_weight).loss()
         if options.value_loss:
             loss = loss + options.value_loss * _value_errors(subject, compared, fixed, pairs)
         loss.backward()
@@ -153,17 +152,19 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             raise InputError("nothing was learned: the value does not fall from a start to the true pose; train for longer")
         return fall
 
-    def _held_back(self, maker: SampleMaker, n_subjects: int) -> list[Pairs]:
+    def _held_back(self, maker: SampleMaker, subject: int, n_subjects: int) -> list[Pairs]:
+        """A share of all; about a range every pair is about a view of its own."""
         count, seed = max(1, self.options.validation_images // n_subjects), _HELD_BACK + self.options.seed
-        sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
-        return [self._pairs(maker, seed, number, n, n) for number, n in enumerate(sizes)]
+        chunk = _CHUNK if self.options.pairs.around == "middle" else 1
+        sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]
+        return [self._pairs(maker, seed, subject * _MOST_CHUNKS + number, n, n) for number, n in enumerate(sizes)]
 
     def _pairs(self, maker: SampleMaker, seed: int, number: int, n_views: int, n_starts: int) -> Pairs:
         return make_pairs(maker, self.carm, self.options.pairs, n_views, n_starts, seed, number)
 
 
 def _value_errors(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:
-    """Of starts from X-rays, and of X-rays from each other; mean, mm."""
+    """The mean of starts from X-rays, and that of X-rays from each other, added; mm."""
     network, truth, pivot = subject.network, pairs.views.camera_from_patient, subject.maker.reference.pivot
     ones, others = torch.triu_indices(len(fixed), len(fixed), 1)
     between = network.metric.residuals(fixed[ones], fixed[others]).square().sum(-1)

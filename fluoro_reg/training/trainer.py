@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, save_regressor
 from fluoro_reg.regressor.behind import where_behind
-from fluoro_reg.regressor.checkpoint import SEVERAL, begin_from
+from fluoro_reg.regressor.checkpoint import begin_from
 from fluoro_reg.training import losses
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import TrainingOptions
@@ -30,8 +29,6 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
     """
 
     options: TrainingOptions
-    further: tuple[CTVolume, ...] = ()
-    pretrained: Path | None = None
     subjects: tuple[Subject, ...] = field(init=False)
     held_back: tuple[HeldBack, ...] = field(init=False)
 
@@ -47,10 +44,6 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
             begin_from(self.pretrained, network)
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.state = new_state(network, Record, options.learning_rate, options.weight_decay)
-
-    @property
-    def fingerprint(self) -> str:
-        return SEVERAL if self.further else self.volume.fingerprint
 
     def batch(self, number: int) -> SubjectBatch:
         subject = self.subjects[number % len(self.subjects)]

@@ -161,12 +161,11 @@ def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exact
     assert float((backwards * direction).sum()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("rounds", "exactly"), [(1, 1e-4), (3, 0.6)])
-def test_unrolled_rounds_can_be_differentiated_to_the_encoder(encoder, rounds, exactly):
-    """After the first round the image's derivatives, which count as constant, would change with the weights."""
+def test_a_step_can_be_differentiated_to_the_encoder(encoder):
+    """Exactly for one; after that the image's derivatives, which count as constant, would change with the weights."""
     project, start, weight = Spots(), _away(3, n=1), encoder.mixture.mix[2].weight
     other = project.image(_away(6, n=1)) ** 1.3
-    optimiser = LevenbergMarquardt(iterations=rounds, tolerance=0.0, largest_step=(30.0, 0.3))
+    optimiser = LevenbergMarquardt(iterations=1, tolerance=0.0, largest_step=(30.0, 0.3))
 
     def missed() -> Tensor:
         problem = _against(project, encoder, other)
@@ -177,7 +176,7 @@ def test_unrolled_rounds_can_be_differentiated_to_the_encoder(encoder, rounds, e
     direction = torch.randn(weight.shape, dtype=torch.float64)
     expected = _difference(missed, weight, direction, 1e-7)
     assert abs(expected) > 1e-2
-    assert float((gradient * direction).sum()) == pytest.approx(expected, rel=exactly)
+    assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-4)
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ from torch import Tensor
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import (
-    LearnedProblem,
     ProST,
     ProSTOptions,
     SimilarityInUse,
@@ -40,12 +39,13 @@ class Normal:
     hessian: Tensor
 
 
-class KnowsTheWay(LearnedProblem):
+@dataclass(frozen=True)
+class KnowsTheWay:
     """The squared distance to the truth, in units of a training's spread: as a value and as least squares."""
 
-    def __init__(self, truth: RigidTransform, pivot: Tensor, project: CountedProjector) -> None:
-        for name, value in {"truth": truth, "pivot": pivot, "project": project}.items():
-            object.__setattr__(self, name, value)
+    truth: RigidTransform
+    pivot: Tensor
+    project: CountedProjector
 
     def at(self, poses: RigidTransform) -> Tensor:
         self.project(poses)
@@ -140,7 +140,7 @@ def test_an_image_that_shows_nothing_that_the_similarity_knows_is_rejected(world
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     result = registrar.register(off_axis(world.xray()), world.truth)
     assert (result.outcome, result.accepted) == (Outcome.REJECTED_IMAGE, False)
-    assert "hardly anything of what the similarity was trained to see" in result.reason
+    assert "too little of what the similarity was trained to see" in result.reason
 
 
 def test_tracking_does_not_ask_a_similarity_that_its_stages_do_not_follow(world, similarity_weights):
@@ -157,7 +157,7 @@ def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world
     assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     result = registrar.register_views([view, replace(view, image=off_axis(world.xray()))], world.truth)
-    assert result.outcome is Outcome.REJECTED_IMAGE and result.reason.startswith("view 2: the image shows hardly anything")
+    assert result.outcome is Outcome.REJECTED_IMAGE and result.reason.startswith("view 2: the image shows too little")
 
 
 def test_a_method_without_its_similarity_says_what_to_do(world, similarity_weights):

@@ -2,16 +2,18 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.errors import InputError
-from fluoro_reg.learned import ProSTOptions, SphericalOptions, load_similarity
+from fluoro_reg.learned import LearnedProblem, ProSTOptions, SphericalOptions, load_similarity
+from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
 from fluoro_reg.training.loop import resume_file
 from fluoro_reg.training.pairs import PairOptions
-from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
+from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions, _value_errors
 
 SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), numbers=8)
 SHORT = SimilarityTrainingOptions(
@@ -46,8 +48,11 @@ def test_the_cosines_rise_and_point_to_the_truth(trained):
 
 def test_the_value_is_1_higher_at_the_starts_of_the_held_back_pairs(trained, volume):
     training, _, out = trained
-    assert training.mean_fall() == pytest.approx(1, rel=1e-4)
-    assert float(load_similarity(out, volume).scale) == pytest.approx(float(training.state.average.scale))
+    network, falls = load_similarity(out, volume), []
+    for pairs in training.subjects[0].held_back:
+        problem = LearnedProblem(network, network.projector(), network.fixed(pairs.views.images))
+        falls.append(problem.at(pairs.starts) - problem.at(pairs.views.camera_from_patient))
+    assert float(torch.cat(falls).mean()) == pytest.approx(1, rel=1e-4)
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, tmp_path):
@@ -114,3 +119,76 @@ def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, t
     with pytest.raises(InputError, match="holds a network of other settings"):
         narrower = dataclasses.replace(SMALL, numbers=6), SphericalOptions(image_px=16, width=8)
         SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)
+
+
+def test_distances_of_all_pairs_are_those_of_each(volume, carm):
+    """Starts from X-rays, and X-rays from each other, each by itself; in mm, as the calibration has it."""
+    training = SimilarityTraining(volume, carm, SHORT)
+    subject, network = training.subjects[0], training.state.network
+    pairs, pivot = training.batch(0).pairs, subject.maker.reference.pivot
+    fixed = network.fixed(pairs.views.images)
+    found = _value_errors(subject, Comparison.of_all(network, network.projector(), pairs.starts, fixed), fixed, pairs)
+    truth = pairs.views.camera_from_patient
+
+    def error(values, one, other) -> float:
+        distance = LENGTH_MM * float(squared_geodesic(one, other, pivot)) ** 0.5
+        return float(network.calibration.error(values, torch.tensor([distance])))
+
+    from_starts, from_others = [], []
+    for n in range(len(fixed)):
+        problem = LearnedProblem(network, network.projector(), fixed[n : n + 1])
+        for start in (pairs.starts[k : k + 1] for k in range(2)):
+            from_starts.append(error(problem.at(start).float(), start, truth[n : n + 1]))
+        for k in range(n):
+            values = (fixed[n] - fixed[k]).square().mean()[None]
+            from_others.append(error(values, truth[n : n + 1], truth[k : k + 1]))
+    assert float(found) == pytest.approx(np.mean(from_starts) + np.mean(from_others), rel=1e-3)
+
+
+def test_the_volume_learns_in_some_steps_only(volume, carm):
+    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, volume_every=3))
+    network = training.state.network
+    reached = []
+    for step in range(4):
+        training.state.step = step
+        network.zero_grad(set_to_none=True)
+        training.backward(training.batch(step))
+        reached.append(next(network.volume_network.parameters()).grad is not None)
+        assert next(network.moving_encoder.parameters()).grad is not None
+    assert reached == [True, False, False, True]
+
+
+@pytest.mark.parametrize("changed", [{"value_loss": 0.0}, {"direction_loss": 0.0}])
+def test_either_loss_teaches_alone(volume, carm, changed):
+    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, **changed))
+    assert float(training.backward(training.batch(0)).detach()) > 0
+    assert any(parameter.grad.abs().max() > 0 for parameter in training.state.network.moving_encoder.parameters())
+
+
+def test_without_any_loss_nothing_is_taught():
+    with pytest.raises(InputError, match="both 0 nothing is taught"):
+        dataclasses.replace(SHORT, value_loss=0.0, direction_loss=0.0)
+
+
+def test_about_a_range_every_held_back_pair_is_about_a_view_of_its_own(volume, carm):
+    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, pairs=PairOptions(around="range")))
+    assert [len(pairs.starts.translation) for pairs in training.subjects[0].held_back] == [1] * 8
+
+
+def test_weights_of_another_kind_are_no_beginning(trained, volume, carm):
+    with pytest.raises(InputError, match="holds weights of the similarity prost; begin from those of the same kind"):
+        SimilarityTraining(volume, carm, dataclasses.replace(SHORT, kind="spherical"), pretrained=trained[2])
+
+
+def test_what_is_begun_from_has_no_scale(trained, volume, carm):
+    again = SimilarityTraining(volume, carm, SHORT, pretrained=trained[2])
+    assert float(load_similarity(trained[2], volume).scale) != 1 and float(again.state.average.scale) == 1
+
+
+def test_resuming_with_other_cts_is_refused(volume, carm, tmp_path):
+    out = tmp_path / "w.safetensors"
+    other, third = (dataclasses.replace(volume, fingerprint=name) for name in ("other", "third"))
+    with pytest.raises(InterruptedTrainingError):
+        SimilarityTraining(volume, carm, SHORT, further=(other,)).run(out, tell=interrupt)
+    with pytest.raises(InputError, match="other settings"):
+        SimilarityTraining(volume, carm, SHORT, further=(third,)).run(out, resume=True)
