@@ -98,7 +98,7 @@ def main() -> None:
             ax.plot(0, 0, "r+", ms=9)
             ax.set(xlabel=LABELS[pair[0]], ylabel=LABELS[pair[1]])
         line[0].set_title(name, loc="left", fontweight="bold")
-    figure.savefig(arguments.out, dpi=80)
+    figure.savefig(arguments.out, dpi=72)
 
 
 if __name__ == "__main__":

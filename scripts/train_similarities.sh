@@ -14,10 +14,10 @@ python benchmarks/phantom.py "$work/ct"
 for kind in prost spherical; do
   fluoro-reg train similarity --kind $kind --ct "$work/ct" --range $range --out "$work/$kind.safetensors" --budget "$budget"
 done
-fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/cases" --cases 20 --set 'variants=[standard]'
+fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/cases" --cases 12 --set 'variants=[standard]'
 python benchmarks/spread_starts.py "$work/cases" --range $range
 fluoro-reg evaluate --cases "$work/cases" --similarity "$work/prost.safetensors" --methods cma-es,prost,prost-cmaes --out "$work/evaluation"
-fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/bands" --cases 15 --set 'variants=[standard]' \
+fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/bands" --cases 9 --set 'variants=[standard]' \
   --set 'start_mm=[[10,25],[25,50],[50,100]]'
 python benchmarks/learned_descents.py "$work/bands" --similarity "$work/prost.safetensors" \
   --similarity "$work/spherical.safetensors" --out "$work/descents"
