@@ -3,8 +3,7 @@
 The gradient of the similarity to the pose is itself differentiated in training, so every layer has second derivatives that say
 something: no kinks, no maxima. Groups of channels are normalised and not batches: two images of one patient are no sample of
 anything. The numbers belong to the whole image, like those of the pose regressor and unlike ProST's grid of 16 x 16 places
-(C. Gao et al., IEEE TMI 43(1), 2024): how far two views are apart is told by what happens far apart in the image, and an
-encoder of places learns that several times more slowly (`benchmarks/results/learned-cpu.md`).
+(C. Gao et al., IEEE TMI 43(1), 2024): how far two views are apart is told by what happens far apart in the image.
 """
 
 from collections.abc import Sequence

@@ -5,19 +5,17 @@ Jacobian of all residuals, whose squared length is the value. Backwards it would
 
 Nothing here needs a projection that can be differentiated twice: what weights are taught by (a gradient, the point that a few
 steps lead to) is linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are unrolled
-and differentiated, each takes the derivatives of its own image as constant, which for all but the first is an approximation.
+and differentiated, our projectors take each image's derivatives as constant, which for all but the first is an approximation.
 Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
 """
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform, retract, se3
-from fluoro_reg.learned.ahead import ahead
+from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector
 from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem
 from fluoro_reg.optimisers.problem import ValueProblem
@@ -62,8 +60,7 @@ class LearnedProblem:
 
     def evaluate(self, poses: RigidTransform) -> LearnedEvaluation:
         """Projects and encodes at each pose of a batch."""
-        image, by_twist = (part.to(self.fixed.device) for part in self._projection(poses))
-        residuals, jacobian = ahead(self._residuals, image, by_twist)
+        residuals, jacobian = self.network.compared(self.network.encoded(self.project(poses)), self.fixed)
         return LearnedEvaluation(poses, residuals.cpu(), jacobian.cpu())
 
     def retract(self, at: LearnedEvaluation, step: Float[Tensor, "batch 6"]) -> LearnedEvaluation:
@@ -78,8 +75,9 @@ class LearnedProblem:
 
     def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
         """The value at each pose, by the network's scale; where poses come with a graph, differentiable to them."""
-        image, _ = self._projection(poses)
-        return self._residuals(image.to(self.fixed.device)).square().sum(-1).double().cpu() / self.network.scale.cpu()
+        image, _ = self.project(poses)
+        residuals = self.network.metric.residuals(self.network.moving(image.to(self.fixed.device)), self.fixed)
+        return residuals.square().sum(-1).double().cpu() / self.network.scale.cpu()
 
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
         """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
@@ -88,17 +86,3 @@ class LearnedProblem:
     @property
     def _pivot(self) -> Float[Tensor, "3"]:
         return self.network.reference.pivot
-
-    def _residuals(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch residuals"]:
-        return self.network.metric.residuals(self.network.moving(image), self.fixed)
-
-    def _projection(
-        self, poses: RigidTransform
-    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
-        """Of poses that come with a graph the image has one too, but as if it were linear: its derivatives are constants."""
-        here = RigidTransform(poses.rotation.detach(), poses.translation.detach())
-        image, by_twist = self.project(here)
-        if poses.rotation.requires_grad or poses.translation.requires_grad:
-            away = se3.local(here, poses, self._pivot)  # zero, but for its derivatives
-            image = image + torch.einsum("bchwk,bk->bchw", by_twist, away.to(by_twist))
-        return image, by_twist

@@ -20,7 +20,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned.encoders import GROUPS, ImageEncoder
 from fluoro_reg.learned.metrics import METRICS, AbstractMetric
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector, followed
 from fluoro_reg.learned.volume_network import VolumeNetwork
 from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.rendering import project_features_with_jacobian
@@ -75,4 +75,5 @@ class ProST(AbstractLearnedSimilarity):
 
     def _projected(self, learned_volume: Float[Tensor, "channels slices rows columns"], poses: RigidTransform) -> Projection:
         camera, pivot = self.reference.intrinsics, self.reference.pivot
-        return project_features_with_jacobian(learned_volume, self.voxels, poses, camera, self.options.samples, pivot)
+        projection = project_features_with_jacobian(learned_volume, self.voxels, poses, camera, self.options.samples, pivot)
+        return followed(projection, poses, pivot)

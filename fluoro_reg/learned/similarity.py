@@ -13,15 +13,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.learned.ahead import ahead
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.metrics import AbstractMetric
 from fluoro_reg.regressor.heads import ReferenceView
 
-# What poses show, and its derivatives to a twist [mm, rad] about `reference.pivot`; the poses count as constant.
+# What poses show, and its derivatives to a twist [mm, rad] about `reference.pivot`.
 Projection = tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]
 Projector = Callable[[RigidTransform], Projection]
+
+
+def followed(projection: Projection, poses: RigidTransform, pivot: Float[Tensor, "3"]) -> Projection:
+    """The projection of poses that come with a graph: the image has it too, as if it were linear in the pose; its derivatives
+    are constants.
+    """
+    image, by_twist = projection
+    if not (poses.rotation.requires_grad or poses.translation.requires_grad):
+        return projection
+    here = RigidTransform(poses.rotation.detach(), poses.translation.detach())
+    away = se3.local(here, poses, pivot.to(here.translation))  # zero, but for its derivatives
+    return image + torch.einsum("bchwk,bk->bchw", by_twist, away.to(by_twist)), by_twist
 
 
 class AbstractLearnedSimilarity(nn.Module, ABC):
@@ -69,3 +81,11 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         """The numbers of a projection, and their derivatives to a twist; on the device of the weights."""
         image, by_twist = (part.to(self.scale.device) for part in projection)
         return ahead(self.moving, image, by_twist)
+
+    def compared(
+        self,
+        encoded: tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers 6"]],
+        fixed: Float[Tensor, "#batch numbers"],
+    ) -> tuple[Float[Tensor, "batch residuals"], Float[Tensor, "batch residuals 6"]]:
+        """Residuals, and their derivatives to a twist."""
+        return ahead(lambda numbers: self.metric.residuals(numbers, fixed), *encoded)

@@ -17,7 +17,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.learned.metrics import METRICS, AbstractMetric
-from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
+from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector, followed
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
 from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.regressor.image_input import QUANTILES, SPREAD_IN_SD
@@ -89,5 +89,6 @@ class Drr:
     pivot: Float[Tensor, "3"]
 
     def __call__(self, poses: RigidTransform) -> Projection:
-        integrals, by_twist = project_with_jacobian(self.renderer, poses, self.intrinsics, self.pivot)
-        return integrals[:, None], by_twist[:, None]
+        here = RigidTransform(poses.rotation.detach(), poses.translation.detach())
+        integrals, by_twist = project_with_jacobian(self.renderer, here, self.intrinsics, self.pivot)
+        return followed((integrals[:, None], by_twist[:, None]), poses, self.pivot)

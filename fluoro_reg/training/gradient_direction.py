@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract, so3
 from fluoro_reg.learned import AbstractLearnedSimilarity, Projector
-from fluoro_reg.learned.ahead import ahead
 
 LENGTH_MM = 100.0  # a shift of this much counts as a turn of a rad: for the distance; directions know no unit
 _NO_LENGTH = 1e-10  # gradients shorter than this have no direction
@@ -59,8 +58,7 @@ class Comparison:
     ) -> "Comparison":
         """Some starts with some X-rays."""
         moving, by_twist = network.encoded(projector(starts))
-        against = fixed[columns]
-        residuals, jacobian = ahead(lambda at: network.metric.residuals(at, against), moving[rows], by_twist[rows])
+        residuals, jacobian = network.compared((moving[rows], by_twist[rows]), fixed[columns])
         gradients = 2 * torch.einsum("pr,prk->pk", residuals, jacobian)
         return cls(residuals.square().sum(-1), gradients, rows, columns)
 

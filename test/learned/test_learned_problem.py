@@ -161,11 +161,12 @@ def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exact
     assert float((backwards * direction).sum()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_step_can_be_differentiated_to_the_encoder(encoder):
-    """Exactly for one; after that the image's derivatives, which count as constant, would change with the weights."""
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_unrolled_rounds_can_be_differentiated_to_the_encoder(encoder, rounds):
+    """Exactly, where the projector's derivatives come with a graph."""
     project, start, weight = Spots(), _away(3, n=1), encoder.mixture.mix[2].weight
     other = project.image(_away(6, n=1)) ** 1.3
-    optimiser = LevenbergMarquardt(iterations=1, tolerance=0.0, largest_step=(30.0, 0.3))
+    optimiser = LevenbergMarquardt(iterations=rounds, tolerance=0.0, largest_step=(30.0, 0.3))
 
     def missed() -> Tensor:
         problem = _against(project, encoder, other)

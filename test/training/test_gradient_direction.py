@@ -11,6 +11,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.geometry.pose_sampling import ap_pose
 from fluoro_reg.learned import LearnedProblem, ProST, ProSTOptions, Spherical, SphericalOptions
+from fluoro_reg.learned.similarity import followed
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.rendering import make_renderer, project, project_features
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, directions, squared_geodesic
@@ -126,8 +127,8 @@ def test_gradients_of_all_pairs_are_those_of_each_by_backward_mode_and_teach_the
     network, made = network.double(), network.projector()
 
     def projector(poses: RigidTransform) -> tuple[torch.Tensor, torch.Tensor]:
-        image, by_twist = made(poses)
-        return image.double(), by_twist.double()
+        image, by_twist = made(RigidTransform(poses.rotation.detach(), poses.translation.detach()))
+        return followed((image.double(), by_twist.double()), poses, pivot)
 
     starts, images = random_poses(2, pivot), torch.randn(3, 1, 8, 8, dtype=torch.float64)
     compared = Comparison.of_all(network, projector, starts, network.fixed(images))
