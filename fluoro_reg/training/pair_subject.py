@@ -15,8 +15,7 @@ from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.training.gradient_direction import Comparison, Directions, directions
-from fluoro_reg.training.pairs import Pairs
-from fluoro_reg.training.samples import SampleMaker
+from fluoro_reg.training.pairs import PairMaker, Pairs
 
 
 def reference_for(volume: CTVolume, carm: CarmRange, image_px: int) -> ReferenceView:
@@ -33,7 +32,7 @@ def reference_for(volume: CTVolume, carm: CarmRange, image_px: int) -> Reference
 class PairSubject:
     """`network` learns, `average` is its running average; every subject of a training has the same weights."""
 
-    maker: SampleMaker
+    maker: PairMaker
     network: AbstractLearnedSimilarity
     average: AbstractLearnedSimilarity
     held_back: list[Pairs]
@@ -41,7 +40,7 @@ class PairSubject:
     def directions(self, compared: Comparison, pairs: Pairs, depth_weight: float = 1.0) -> Directions:
         """Cosines of compared pairs of this CT."""
         starts, truth = pairs.starts[compared.starts], pairs.views.camera_from_patient[compared.images]
-        return directions(compared.gradients.cpu(), starts, truth, self.maker.reference.pivot, depth_weight)
+        return directions(compared.gradients.cpu(), starts, truth, self.network.reference.pivot, depth_weight)
 
     @torch.no_grad()
     def held_back_directions(self) -> Iterator[Directions]:

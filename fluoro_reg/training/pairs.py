@@ -58,15 +58,22 @@ class Pairs:
     starts: RigidTransform
 
 
-def make_pairs(
-    maker: SampleMaker, carm: CarmRange, options: PairOptions, n_views: int, n_starts: int, seed: int, number: int
-) -> Pairs:
-    """Batch `number` of a seed.
+@dataclass(frozen=True, slots=True)
+class PairMaker:
+    """Batches of pairs of one CT by number; of the maker of X-rays, its own source of views is not asked."""
 
-    Raises:
-        InputError: hardly any view of the spread shows bone.
-    """
-    pivot, generator = maker.reference.pivot, seeded_generator(seed, _STARTS + number)
-    view = carm.middle(pivot) if options.around == "middle" else carm.sample(pivot, 1, generator)[0]
-    about = PosesAbout(view, options)
-    return Pairs(maker.views(n_views, seed, number, about), about.sample(pivot, n_starts, generator))
+    samples: SampleMaker
+    carm: CarmRange
+    options: PairOptions
+
+    def pairs(self, n_views: int, n_starts: int, seed: int, number: int) -> Pairs:
+        """Batch `number` of a seed.
+
+        Raises:
+            InputError: hardly any view of the spread shows bone.
+        """
+        pivot, generator = self.samples.reference.pivot, seeded_generator(seed, _STARTS + number)
+        middle = self.options.around == "middle"
+        view = self.carm.middle(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
+        about = PosesAbout(view, self.options)
+        return Pairs(self.samples.views(n_views, seed, number, about), about.sample(pivot, n_starts, generator))

@@ -30,7 +30,7 @@ from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, square
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.pair_subject import PairSubject, SubjectPairs, reference_for
-from fluoro_reg.training.pairs import PairOptions, Pairs, make_pairs
+from fluoro_reg.training.pairs import PairMaker, PairOptions, Pairs
 from fluoro_reg.training.samples import SampleMaker
 from fluoro_reg.training.state import AbstractRecord, new_state
 from fluoro_reg.training.team import Team
@@ -102,7 +102,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
         subjects: list[PairSubject] = []
         for volume, reference in zip(volumes, references, strict=True):
-            maker = SampleMaker(volume, self.carm, reference, options.degradations, self.device)
+            samples = SampleMaker(volume, self.carm, reference, options.degradations, self.device)
+            maker = PairMaker(samples, self.carm, options.pairs)
             network, average = self.state.network, self.state.average
             if volume is not self.volume:
                 network, average = network.on(volume, reference), average.on(volume, reference)
@@ -111,7 +112,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
 
     def batch(self, number: int) -> SubjectPairs:
         subject, options = self.subjects[number % len(self.subjects)], self.options
-        return SubjectPairs(subject, self._pairs(subject.maker, options.seed, number, options.batch, options.starts))
+        return SubjectPairs(subject, subject.maker.pairs(options.batch, options.starts, options.seed, number))
 
     def backward(self, batch: SubjectPairs) -> Tensor:
         subject, pairs, options = batch.subject, batch.pairs, self.options
@@ -152,20 +153,17 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             raise InputError("nothing was learned: the value does not fall from a start to the true pose; train for longer")
         return fall
 
-    def _held_back(self, maker: SampleMaker, subject: int, n_subjects: int) -> list[Pairs]:
+    def _held_back(self, maker: PairMaker, subject: int, n_subjects: int) -> list[Pairs]:
         """A share of all; about a range every pair is about a view of its own."""
         count, seed = max(1, self.options.validation_images // n_subjects), _HELD_BACK + self.options.seed
         chunk = _CHUNK if self.options.pairs.around == "middle" else 1
         sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]
-        return [self._pairs(maker, seed, subject * _MOST_CHUNKS + number, n, n) for number, n in enumerate(sizes)]
-
-    def _pairs(self, maker: SampleMaker, seed: int, number: int, n_views: int, n_starts: int) -> Pairs:
-        return make_pairs(maker, self.carm, self.options.pairs, n_views, n_starts, seed, number)
+        return [maker.pairs(n, n, seed, subject * _MOST_CHUNKS + number) for number, n in enumerate(sizes)]
 
 
 def _value_errors(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:
     """The mean of starts from X-rays, and that of X-rays from each other, added; mm."""
-    network, truth, pivot = subject.network, pairs.views.camera_from_patient, subject.maker.reference.pivot
+    network, truth, pivot = subject.network, pairs.views.camera_from_patient, subject.network.reference.pivot
     ones, others = torch.triu_indices(len(fixed), len(fixed), 1)
     between = network.metric.residuals(fixed[ones], fixed[others]).square().sum(-1)
 

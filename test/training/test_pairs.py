@@ -11,7 +11,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
-from fluoro_reg.training.pairs import PairOptions, PosesAbout, make_pairs
+from fluoro_reg.training.pairs import PairMaker, PairOptions, PosesAbout
 from fluoro_reg.training.samples import SampleMaker
 
 AIM = torch.tensor([12.0, -40.0, 300.0], dtype=torch.float64)
@@ -53,7 +53,7 @@ def maker(volume, carm) -> SampleMaker:
 
 def test_start_and_truth_are_drawn_apart(maker, carm):
     """Seeds that a generator takes for the same would give starts that are the truth."""
-    pairs = make_pairs(maker, carm, PairOptions(), 200, 200, seed=4, number=0)
+    pairs = PairMaker(maker, carm, PairOptions()).pairs(200, 200, seed=4, number=0)
     truth, starts = (spread_of(p, carm.middle(maker.reference.pivot)) for p in (pairs.views.camera_from_patient, pairs.starts))
     numbers = torch.cat([*truth, *starts], dim=1)
     across = torch.corrcoef(numbers.T)[:6, 6:]
@@ -65,7 +65,7 @@ def test_about_a_range_each_batch_is_about_a_view_of_its_own(maker):
     options = PairOptions(around="range", rotation_deg=1.0, translation_mm=1.0, depth_mm=1.0)
     middles = []
     for number in range(12):
-        pairs = make_pairs(maker, carm, options, 6, 3, seed=4, number=number)
+        pairs = PairMaker(maker, carm, options).pairs(6, 3, seed=4, number=number)
         views = RigidTransform.cat([pairs.views.camera_from_patient, pairs.starts])
         primary = torch.rad2deg(torch.atan2(-views.rotation[:, 2, 0], views.rotation[:, 2, 1]))
         assert float(primary.max() - primary.min()) < 8
@@ -74,10 +74,10 @@ def test_about_a_range_each_batch_is_about_a_view_of_its_own(maker):
 
 
 def test_the_image_is_of_the_true_pose_and_batches_differ(volume, carm, maker):
-    pairs = make_pairs(maker, carm, PairOptions(), 3, 2, seed=4, number=0)
+    pairs = PairMaker(maker, carm, PairOptions()).pairs(3, 2, seed=4, number=0)
     assert pairs.views.images.shape[0] == 3 and pairs.starts.translation.shape == (2, 3)
     rendered = project(make_renderer(volume), pairs.views.camera_from_patient, maker.intrinsics)
     torch.testing.assert_close(pairs.views.integrals, rendered, atol=2e-2, rtol=2e-2)
-    again, other = (make_pairs(maker, carm, PairOptions(), 3, 2, 4, number) for number in (0, 1))
+    again, other = (PairMaker(maker, carm, PairOptions()).pairs(3, 2, 4, number) for number in (0, 1))
     assert torch.equal(again.starts.rotation, pairs.starts.rotation)
     assert not torch.equal(other.starts.rotation, pairs.starts.rotation)

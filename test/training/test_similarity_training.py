@@ -125,7 +125,7 @@ def test_distances_of_all_pairs_are_those_of_each(volume, carm):
     """Starts from X-rays, and X-rays from each other, each by itself; in mm, as the calibration has it."""
     training = SimilarityTraining(volume, carm, SHORT)
     subject, network = training.subjects[0], training.state.network
-    pairs, pivot = training.batch(0).pairs, subject.maker.reference.pivot
+    pairs, pivot = training.batch(0).pairs, network.reference.pivot
     fixed = network.fixed(pairs.views.images)
     found = _value_errors(subject, Comparison.of_all(network, network.projector(), pairs.starts, fixed), fixed, pairs)
     truth = pairs.views.camera_from_patient
