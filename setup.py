@@ -25,7 +25,7 @@ setup(
     maintainer_email="maintainers@fluoro-reg.example.org",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "evaluation/templates/*"]},
+    package_data={PACKAGE: ["py.typed", "*/templates/*", "*/*/templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -62,6 +62,7 @@ setup(
         (f"share/{PACKAGE}/launch", files("launch/*.py")),
         (f"share/{PACKAGE}/config", files("config/*")),
         (f"share/{PACKAGE}/config/methods", files("config/methods/*.yaml")),
+        (f"share/{PACKAGE}/models", files("models/*.safetensors")),
         (f"share/{PACKAGE}/embedded_ros", ["embedded_ros/fastdds_loopback.xml"]),
     ],
     zip_safe=False,

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.losses import LossOptions

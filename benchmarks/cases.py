@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fluoro_reg.config import from_mapping, parse_overrides
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.cases import find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cases import find_cases, read_case
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.xray.reader import read_xray
 

@@ -21,8 +21,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fluoro_reg.rendering import _triton_kernels as kernels
-from fluoro_reg.rendering.triton_ops import TILE
+from fluoro_reg.rendering.backends.triton import kernels as kernels
+from fluoro_reg.rendering.backends.triton.ops import TILE
 
 TILE_V, TILE_U = TILE
 VARIANTS = [  # kernel, derivatives, lanes that share a ray, voxels

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.config import from_mapping, parse_overrides
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.rendering.overlay import overlay
 from fluoro_reg.xray.image import Intensity

@@ -23,15 +23,15 @@ import torch
 from matplotlib.figure import Figure
 
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import similarity_kind
 from fluoro_reg.optimisers import GradientDescent, LevenbergMarquardt
 from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.methods import Method, StageOptions
+from fluoro_reg.registration.method import Method, StageOptions
 from fluoro_reg.registration.options import LearnedOptions
-from fluoro_reg.registration.pose_values import PoseValues, moved
+from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.training.gradient_direction import LENGTH_MM
 from fluoro_reg.xray.reader import read_xray
 

@@ -7,8 +7,8 @@ fluoro-reg simulate --ct PHANTOM --out CASES
 import sys
 from pathlib import Path
 
-from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry.files import write_pose
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
+from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.regressor import PosePredictor
-from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.reader import read_xray
 
 FIGURES = ("mtre_mm", "in_plane_mm", "depth_mm", "rotation_deg")

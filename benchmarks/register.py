@@ -31,15 +31,15 @@ from render_bench.report import duration, markdown, save
 from render_bench.scene import Scene, body, make_scene
 from torch import Tensor
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.optimisers import Adam, ByAutograd, LevenbergMarquardt, Schedule
-from fluoro_reg.registration.ncc_refiner import GramEvaluation, GramObjective, NCCRefiner
+from fluoro_reg.registration.stages.ncc_refiner import GramEvaluation, GramObjective, NCCRefiner
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
-from fluoro_reg.rendering._threads import THREADS
 from fluoro_reg.rendering.rays import ViewGeometry, march_axes
+from fluoro_reg.rendering.threads import THREADS
 from fluoro_reg.similarity import NCC, NormalEquations
 
 LIMITS_MM = (1.0, 0.1)

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
 from fluoro_reg.learned.similarity import Projection, Projector
 from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, Schedule
-from fluoro_reg.registration.methods import load_method
+from fluoro_reg.registration.method import load_method
 from fluoro_reg.training.gradient_direction import LENGTH_MM, squared_geodesic
 from fluoro_reg.training.pairs import Pairs
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions

@@ -17,15 +17,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fluoro_reg.ct.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import middle_of_skeleton
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.cases import RegistrationCase, read_case
+from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInUse, similarity_kind
 from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.pose_values import PoseValues, moved
+from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.similarity import SIMILARITIES
-from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.reader import read_xray
 
 Values = Callable[[RigidTransform], Tensor]

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, load_yaml
-from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.evaluation.cases import find_cases, read_case, write_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.training.draws import seeded_generator
+from fluoro_reg.formats.cases import find_cases, read_case, write_case
 from fluoro_reg.training.pairs import PairOptions, PosesAbout
+from fluoro_reg.training.random_values import seeded_generator
 
 
 def main() -> None:

@@ -20,14 +20,15 @@ from machine import machine, versions
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
-from fluoro_reg.evaluation.simulation import SimulationOptions, XraySimulator
-from fluoro_reg.evaluation.variants import VARIANTS
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult, View
+from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.simulation.simulator import SimulationOptions, XraySimulator
+from fluoro_reg.simulation.variants import VARIANTS
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import read_xray
+from fluoro_reg.xray.view import View
 
 
 def views_of(case: RegistrationCase, simulator: XraySimulator, angle_deg: float, seed: int) -> list[View]:

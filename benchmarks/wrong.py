@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.reader import read_xray

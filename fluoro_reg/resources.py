@@ -11,6 +11,11 @@ def config_folder() -> Path:
     return _shared("config/methods").parent
 
 
+def models_folder() -> Path:
+    """The `models/` folder: weights that the package ships."""
+    return _shared("models")
+
+
 def dds_profile() -> Path:
     """The Fast DDS profile for large images between processes of one machine."""
     return _shared("embedded_ros/fastdds_loopback.xml")

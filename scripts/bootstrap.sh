@@ -95,7 +95,7 @@ link_shares() {  # what an ament installation would hold and an editable pip ins
   local share="$venv/share/fluoro_reg" index="$venv/share/ament_index/resource_index/packages" name
   mkdir -p "$share" "$index" "$venv/lib/fluoro_reg"
   ln -sfn "$project/resource/fluoro_reg" "$index/fluoro_reg"
-  for name in package.xml launch config embedded_ros; do ln -sfn "$project/$name" "$share/$name"; done
+  for name in package.xml launch config models embedded_ros; do ln -sfn "$project/$name" "$share/$name"; done
   for name in registration_node bag_player tf_listener; do ln -sfn "../../bin/$name" "$venv/lib/fluoro_reg/$name"; done
 }
 

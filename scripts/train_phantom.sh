@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the phantom's regressor as it is shipped (config/phantom_regressor.safetensors), then registers X-rays of all the range
+# Trains the phantom's regressor as it is shipped (models/phantom_regressor.safetensors), then registers X-rays of all the range
 # without a start. Ten minutes of training on whatever cores there are; `scripts/train_phantom.sh 60s` for a look.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,5 +12,5 @@ fluoro-reg train regressor --ct "$work/ct" --range config/carm.yaml --out "$work
 fluoro-reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases 60
 python benchmarks/predictions.py "$work/cases" --model "$work/w.safetensors" --range config/carm.yaml
 fluoro-reg evaluate --cases "$work/cases" --model "$work/w.safetensors" --methods regressor-lm,diffpose --out "$work/evaluation"
-cp "$work/w.safetensors" config/phantom_regressor.safetensors
+cp "$work/w.safetensors" models/phantom_regressor.safetensors
 cp "$work/w.png" phantom_regressor.png

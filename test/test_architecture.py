@@ -18,12 +18,14 @@ FLOORS = [
     {"config", "resources"},
     {"geometry", "optimisers"},
     {"ct", "xray"},
-    {"rendering", "similarity"},
+    {"carm"},
+    {"rendering", "similarity", "formats"},
+    {"networks", "simulation"},
     {"regressor"},
     {"learned"},
     {"registration"},
-    {"evaluation"},
-    {"training"},
+    {"evaluation", "training"},
+    {"demo"},
     {"ros", "cli"},
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

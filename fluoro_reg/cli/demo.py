@@ -15,7 +15,7 @@ from fluoro_reg.cli.demo_screen import DemoScreen
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output
-from fluoro_reg.cli.ros_processes import RosProcessError
+from fluoro_reg.demo.ros_processes import RosProcessError
 from fluoro_reg.errors import InputError
 
 NAME = "demo"
@@ -46,8 +46,8 @@ def command(
             f"the demo needs ROS 2, and this Python has no {missing[0]}; run 'bash scripts/demo.sh' in the project, which "
             "installs it, or source an installed ROS 2"
         )
-    from fluoro_reg.cli.demo_run import run_demo
-    from fluoro_reg.evaluation.demo import DemoOptions, blank_frames
+    from fluoro_reg.demo.run import run_demo
+    from fluoro_reg.demo.scene import DemoOptions, blank_frames
 
     output = Output(common.json)
     blank = None if frames is None else blank_frames(frames)

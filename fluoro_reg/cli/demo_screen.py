@@ -12,15 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from fluoro_reg.cli.output import table_of
+from fluoro_reg.demo.screen import AbstractScreen
 
 if TYPE_CHECKING:
-    from fluoro_reg.cli.demo_files import Outcome
-    from fluoro_reg.evaluation.demo import FrameRecord
+    from fluoro_reg.demo.assessment import FrameRecord
+    from fluoro_reg.demo.files import DemoOutcome
 
 HEAD = f"{'frame':>6}  {'verdict':<9}{'mTRE mm':>9}{'in-plane':>10}{'depth':>8}{'turn deg':>10}{'latency':>10}  reason"
 
 
-class DemoScreen:
+class DemoScreen(AbstractScreen):
     """Writes to one console; bars only on a terminal."""
 
     def __init__(self, console: Console) -> None:
@@ -53,7 +54,7 @@ class DemoScreen:
         """An empty line."""
         self._console.print()
 
-    def finished(self, outcome: "Outcome", folder: Path) -> None:
+    def finished(self, outcome: "DemoOutcome", folder: Path) -> None:
         """The summary."""
         good = not outcome.shortcomings
         reasons = [Text(f"\n{sentence}", style="red") for sentence in outcome.shortcomings]
@@ -78,7 +79,7 @@ def frame_line(record: "FrameRecord") -> Text:
     return Text.assemble(f"{record.index:>6}  ", (f"{verdict:<9}", colour), numbers, f"{latency:>10}  ", reason)
 
 
-def summary_lines(outcome: "Outcome") -> dict[str, str]:
+def summary_lines(outcome: "DemoOutcome") -> dict[str, str]:
     """`summary.json` in words."""
     content = outcome.summary
     millimetres = [_shown(content[key], 1, 2, "mm") for key in ("median_mtre_mm", "max_mtre_mm")]

@@ -16,7 +16,7 @@ from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     from fluoro_reg.evaluation.comparison import MethodSummary
-    from fluoro_reg.evaluation.engines import AbstractEngine
+    from fluoro_reg.evaluation.engines.local import AbstractEngine
     from fluoro_reg.evaluation.runner import Evaluated
 
 NAME = "evaluate"
@@ -87,8 +87,8 @@ class HowOptions:
 
     def build(self) -> "AbstractEngine":
         """The engine; one worker is this process itself."""
-        from fluoro_reg.evaluation.engines import ProcessEngine, SerialEngine
-        from fluoro_reg.evaluation.ray_engine import RayEngine
+        from fluoro_reg.evaluation.engines.local import ProcessEngine, SerialEngine
+        from fluoro_reg.evaluation.engines.ray import RayEngine
 
         if self.engine is Engine.RAY:
             return RayEngine(self.workers)
@@ -111,7 +111,7 @@ def command(
     fails is a record with its error. Settings (--config, --set) are those of register.
     """
     from fluoro_reg.evaluation.comparison import compare
-    from fluoro_reg.evaluation.comparison_files import summary_row
+    from fluoro_reg.evaluation.report.files import summary_row
     from fluoro_reg.evaluation.runner import finished
 
     output, out = Output(common.json), out.resolve()
@@ -181,10 +181,10 @@ def _evaluated(what: WhatOptions, out: Path, how: HowOptions, common: Common, ou
 
 def _write(evaluated: "Evaluated", out: Path, output: Output) -> None:
     from fluoro_reg.cli.files import write_file
-    from fluoro_reg.evaluation.comparison_files import write_summary, write_table
-    from fluoro_reg.evaluation.comparison_pictures import paint
-    from fluoro_reg.evaluation.comparison_plots import by_method
-    from fluoro_reg.evaluation.comparison_report import ComparisonReport, comparison_html
+    from fluoro_reg.evaluation.report.comparison import ComparisonReport, comparison_html
+    from fluoro_reg.evaluation.report.files import write_summary, write_table
+    from fluoro_reg.evaluation.report.plots import by_method
+    from fluoro_reg.evaluation.report.worst_cases import paint
     from fluoro_reg.evaluation.run_folder import REPORT, SUMMARY, TABLE
 
     run, records = evaluated.run, evaluated.records

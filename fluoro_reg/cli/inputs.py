@@ -16,8 +16,9 @@ from fluoro_reg.errors import InputError
 if TYPE_CHECKING:
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import RegistrationOptions, View
+    from fluoro_reg.registration import RegistrationOptions
     from fluoro_reg.xray.image import XrayImage
+    from fluoro_reg.xray.view import CalibratedXray
 
 SERIES_HELP = "Which DICOM series, when the folder holds several: its number in the list that the refusal prints, or its UID."
 INTENSITY_HELP = (
@@ -124,7 +125,7 @@ def read_volume(options: CTOptions, output: Output) -> "CTVolume":
 
 def read_image(options: XrayOptions) -> "XrayImage":
     """The X-ray with its camera."""
-    from fluoro_reg.geometry.files import read_camera
+    from fluoro_reg.formats.cameras import read_camera
     from fluoro_reg.xray.image import Intensity
     from fluoro_reg.xray.reader import read_xray
 
@@ -132,19 +133,19 @@ def read_image(options: XrayOptions) -> "XrayImage":
     return read_xray(options.image, camera, Intensity(options.intensity.value), options.frame)
 
 
-def read_views(xray: XrayOptions, further: FurtherOptions) -> "list[View]":
+def read_views(xray: XrayOptions, further: FurtherOptions) -> "list[CalibratedXray]":
     """The X-ray, whose camera is the reference, and the further ones."""
-    from fluoro_reg.evaluation.view_files import read_view
+    from fluoro_reg.formats.views import read_view
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import View
+    from fluoro_reg.xray.view import CalibratedXray
 
-    first = View(read_image(xray), RigidTransform.identity())
+    first = CalibratedXray(read_image(xray), RigidTransform.identity())
     return [first, *(read_view(path) for path in further.view or [])]
 
 
 def check_together(further: FurtherOptions, registration: "RegistrationOptions") -> None:
     """Refuses, for several X-rays, what would not be used."""
-    from fluoro_reg.registration.methods import load_method
+    from fluoro_reg.registration.method import load_method
 
     if not further.view:
         return
@@ -160,9 +161,9 @@ def check_together(further: FurtherOptions, registration: "RegistrationOptions")
 def read_start(options: StartOptions, registration: "RegistrationOptions") -> "RigidTransform | None":
     """The given start; None where weights will find one. That the weights can be read is found out here, before the CT is."""
     from fluoro_reg.config import to_mapping
-    from fluoro_reg.geometry.files import read_pose
+    from fluoro_reg.formats.poses import read_pose
     from fluoro_reg.learned import check_similarity
-    from fluoro_reg.registration.methods import lacking, load_method
+    from fluoro_reg.registration.method import lacking, load_method
     from fluoro_reg.regressor.checkpoint import check_weights
 
     method = load_method(registration.method)

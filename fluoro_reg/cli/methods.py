@@ -16,7 +16,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")] = False,
 ) -> int:
     """List the named registration methods: name, what each needs (start, weights, similarity), devices, description."""
-    from fluoro_reg.registration.methods import load_methods
+    from fluoro_reg.registration.method import load_methods
 
     rows, table = [], Table("name", "needs", "devices", "description")
     for method in load_methods().values():

@@ -5,8 +5,6 @@ standard output whole; without it the answer is a table for people. Progress bar
 warnings wait for the answer: when there is none, standard error holds the one sentence that says why.
 """
 
-import json
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 from rich.table import Table
+
+from fluoro_reg.formats.json_file import json_line
 
 WIDTH_WITHOUT_TERMINAL = 120
 
@@ -66,21 +66,6 @@ def _console(stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
     return console
-
-
-def json_line(content: Mapping[str, Any]) -> str:
-    """One line of strict JSON."""
-    return json.dumps(_finite(content), allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def table_of(content: Mapping[str, Any]) -> Table:

@@ -10,7 +10,7 @@ from fluoro_reg.cli.inputs import INTENSITY_HELP
 from fluoro_reg.cli.options import IntensityChoice
 
 if TYPE_CHECKING:
-    from fluoro_reg.evaluation.recording import Source
+    from fluoro_reg.formats.recordings import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class SourceOptions:
 
     def read(self) -> "Source":
         """With the camera read."""
-        from fluoro_reg.evaluation.recording import Source
-        from fluoro_reg.geometry.files import read_camera
+        from fluoro_reg.formats.cameras import read_camera
+        from fluoro_reg.formats.recordings import Source
         from fluoro_reg.xray.image import Intensity
 
         camera = None if self.camera is None else read_camera(self.camera)

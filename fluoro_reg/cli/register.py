@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import RegistrationResult, View
+    from fluoro_reg.registration import RegistrationResult
+    from fluoro_reg.xray.view import CalibratedXray
 
 NAME = "register"
 GAP_PX = 8  # between the pictures of an overlay
@@ -95,7 +96,9 @@ def command(
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 
 
-def _overlay(views: "list[View]", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None") -> "Image":
+def _overlay(
+    views: "list[CalibratedXray]", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None"
+) -> "Image":
     """All views side by side; `found` and `initial` are poses in the first camera."""
     from PIL.Image import fromarray
 
@@ -120,7 +123,7 @@ def _side_by_side(pictures: "list[UInt8[np.ndarray, '_ _ 3']]") -> "UInt8[np.nda
     return np.concatenate(columns, axis=1)[:, :-GAP_PX]
 
 
-def _which_is_which(views: "list[View]", names: list[str]) -> list[str]:
+def _which_is_which(views: "list[CalibratedXray]", names: list[str]) -> list[str]:
     """Which view is which, for people, who read "view 2" in a reason."""
     from fluoro_reg.geometry import so3
 
@@ -164,7 +167,7 @@ def _motion(start: "RigidTransform", end: "RigidTransform", centre_patient: "Flo
 
 def _deviations(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> str:
     """The doubt at the CT's centre; at the patient's origin, where ROS wants it, the turns would dominate."""
-    from fluoro_reg.registration.covariance import position_covariance
+    from fluoro_reg.registration.assessment.covariance import position_covariance
 
     assert result.covariance is not None and result.camera_from_patient is not None
     there = position_covariance(result.covariance, result.camera_from_patient, centre_patient)

@@ -51,7 +51,8 @@ def command(
     F.npy holds the line integrals of attenuation (float32, rows x columns, no unit: 1/mm times mm). F.png shows them in 8 bits,
     bone bright, between the 1st (black) and the 99.9th percentile (white); settings: black_percentile, white_percentile, gamma.
     """
-    from fluoro_reg.geometry.files import read_camera, read_pose
+    from fluoro_reg.formats.cameras import read_camera
+    from fluoro_reg.formats.poses import read_pose
     from fluoro_reg.rendering import make_renderer, project
 
     output = Output(common.json)

@@ -24,7 +24,7 @@ from fluoro_reg.cli.recordings import SourceOptions
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
-    from fluoro_reg.evaluation.recording import RecordedFrame
+    from fluoro_reg.formats.recordings import RecordedFrame
     from fluoro_reg.registration import RegistrationResult, Tracker
 
 NAME = "replay"
@@ -53,7 +53,7 @@ def command(
     --json prints one JSON line a frame: stamp_ns (the image's; a cine's count from 0), accepted, reason, camera_from_patient
     (4 x 4, mm; null unless accepted), latency_s. Frames start from the last accepted pose, and from --initial when it is lost.
     """
-    from fluoro_reg.evaluation.recording import recorded_frames
+    from fluoro_reg.formats.recordings import recorded_frames
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)

@@ -12,8 +12,8 @@ from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
-    from fluoro_reg.evaluation.simulate import CaseOptions
-    from fluoro_reg.evaluation.simulate_bag import BagOptions
+    from fluoro_reg.simulation.bags import BagOptions
+    from fluoro_reg.simulation.cases import CaseOptions
 
 NAME = "simulate"
 EXAMPLES = (
@@ -58,8 +58,8 @@ class KindOptions:
         Raises:
             InputError: options of one kind with the other, or a bad value.
         """
-        from fluoro_reg.evaluation.simulate import CaseOptions
-        from fluoro_reg.evaluation.simulate_bag import BagOptions
+        from fluoro_reg.simulation.bags import BagOptions
+        from fluoro_reg.simulation.cases import CaseOptions
 
         if common.device is Device.CUDA:
             raise InputError("simulate computes on the CPU only; leave --device out")
@@ -88,11 +88,11 @@ def command(
     image.png (16 bit, transmitted), camera.json, initial.json, truth.json, landmarks.json (mm) and case.json; a bag comes with
     truth.json (a pose a stamp), initial.json, camera.json and landmarks.json beside it.
     """
+    from fluoro_reg.carm.range import CarmRange
     from fluoro_reg.config import from_mapping, load_yaml
-    from fluoro_reg.evaluation.carm_range import CarmRange
-    from fluoro_reg.evaluation.cases import read_landmarks
-    from fluoro_reg.evaluation.simulate import simulate_cases
-    from fluoro_reg.evaluation.simulate_bag import BagOptions, simulate_bag
+    from fluoro_reg.formats.landmarks import read_landmarks
+    from fluoro_reg.simulation.bags import BagOptions, simulate_bag
+    from fluoro_reg.simulation.cases import simulate_cases
 
     output = Output(common.json)
     options = kind.settings(common)

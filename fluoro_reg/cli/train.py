@@ -18,8 +18,8 @@ from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
+    from fluoro_reg.carm.range import CarmRange
     from fluoro_reg.ct.volume import CTVolume
-    from fluoro_reg.evaluation.carm_range import CarmRange
     from fluoro_reg.training.loop import AbstractTraining
     from fluoro_reg.training.loop import Progress as Made
     from fluoro_reg.training.similarity import SimilarityRecord
@@ -63,8 +63,8 @@ class TrainOptions:
 
     def carm(self) -> "CarmRange":
         """The range of views."""
+        from fluoro_reg.carm.range import CarmRange
         from fluoro_reg.config import from_mapping, load_yaml
-        from fluoro_reg.evaluation.carm_range import CarmRange
 
         return CarmRange() if self.range is None else from_mapping(CarmRange, load_yaml(self.range), self.range.name)
 

@@ -1,0 +1,1 @@
+"""The CT: readers, Hounsfield units, attenuation and bone."""

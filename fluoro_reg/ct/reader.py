@@ -7,8 +7,8 @@ word; NIfTI, NRRD and MetaImage go through nibabel and SimpleITK. What a folder 
 import os
 from pathlib import Path
 
-from fluoro_reg.ct.dicom import read_dicom
-from fluoro_reg.ct.dicom_files import claims_dicom, find_files
+from fluoro_reg.ct.dicom.files import claims_dicom, find_files
+from fluoro_reg.ct.dicom.reader import read_dicom
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ct.volume_files import VOLUME_FORMATS, is_volume_file, read_volume_file
 from fluoro_reg.errors import InputError

@@ -1,1 +1,1 @@
-"""Judging registrations: simulated X-rays with known poses, case folders, bags, and the errors of an estimate."""
+"""Comparing methods over many cases: metrics, statistics, a resumable runner, reports, public data sets."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import find_cases, name_of_ct, read_case
+from fluoro_reg.formats.cases import find_cases, name_of_ct, read_case
 from fluoro_reg.registration import RegistrationOptions
-from fluoro_reg.registration.methods import lacking, load_method, load_methods
+from fluoro_reg.registration.method import lacking, load_method, load_methods
 
 ALL_METHODS = "all"
 _OWN_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")

@@ -24,9 +24,9 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.environment import processor, versions
 from fluoro_reg.evaluation.plan import PlannedCase, case_digest
 from fluoro_reg.evaluation.worker import Recipe
-from fluoro_reg.geometry.files import read_json
+from fluoro_reg.formats.json_file import read_json
 from fluoro_reg.learned import check_similarity
-from fluoro_reg.registration.methods import load_method
+from fluoro_reg.registration.method import load_method
 from fluoro_reg.regressor.checkpoint import check_weights
 
 PROGRAM = "fluoro-reg evaluate"

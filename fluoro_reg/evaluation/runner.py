@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.engines import AbstractEngine
+from fluoro_reg.evaluation.engines.local import AbstractEngine
 from fluoro_reg.evaluation.plan import PlannedCase, chosen_methods, jobs
 from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_records
 from fluoro_reg.evaluation.run_folder import RECORDS, Run, continued, locked, wanted

@@ -13,13 +13,13 @@ import torch
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, read_case
 from fluoro_reg.evaluation.metrics import double_geodesic_mm, projection_errors, target_registration_errors
 from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import FAILED, EvaluationRecord
+from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.methods import load_method
+from fluoro_reg.registration.method import load_method
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
 

@@ -10,7 +10,7 @@ from fluoro_reg.learned.checkpoint import (
     similarity_kind,
 )
 from fluoro_reg.learned.encoders import ImageEncoder
-from fluoro_reg.learned.in_use import ImageProblem, SimilarityInUse
+from fluoro_reg.learned.inference import ImageProblem, SimilarityInUse
 from fluoro_reg.learned.problem import LearnedProblem
 from fluoro_reg.learned.prost import ProST, ProSTOptions
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector

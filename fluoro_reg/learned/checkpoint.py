@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fluoro_reg.carm.aim import middle_of_skeleton
 from fluoro_reg.config import from_mapping, to_mapping
-from fluoro_reg.ct.aim import middle_of_skeleton
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned.prost import ProST
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
 from fluoro_reg.learned.spherical import Spherical
-from fluoro_reg.regressor.checkpoint import SEVERAL, fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
-from fluoro_reg.regressor.safetensors_file import write_tensors
+from fluoro_reg.networks.safetensors_file import write_tensors
+from fluoro_reg.networks.weights import SEVERAL, fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
 
 KIND = "weights of a learned similarity"
 VERSION = 2

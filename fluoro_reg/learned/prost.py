@@ -22,7 +22,7 @@ from fluoro_reg.learned.encoders import GROUPS, ImageEncoder
 from fluoro_reg.learned.metrics import METRICS, AbstractMetric
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector, followed
 from fluoro_reg.learned.volume_network import VolumeNetwork
-from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import project_features_with_jacobian
 
 _BONE_MM = 20.0  # so much solid bone is one unit of a projection

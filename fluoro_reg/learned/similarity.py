@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, se3
-from fluoro_reg.learned.ahead import ahead
 from fluoro_reg.learned.calibration import Calibration
+from fluoro_reg.learned.forward_mode import ahead
 from fluoro_reg.learned.metrics import AbstractMetric
-from fluoro_reg.regressor.heads import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 
 # What poses show, and its derivatives to a twist [mm, rad] about `reference.pivot`.
 Projection = tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]

@@ -19,8 +19,8 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.learned.metrics import METRICS, AbstractMetric
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector, followed
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
-from fluoro_reg.regressor.heads import ReferenceView
-from fluoro_reg.regressor.image_input import QUANTILES, SPREAD_IN_SD
+from fluoro_reg.networks.image_input import QUANTILES, SPREAD_IN_SD
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
 
 _LEAST_PX = 16

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.xray.preprocess import PreprocessOptions
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,20 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import ImageProblem, SimilarityInUse
-from fluoro_reg.registration.evidence import Verdict, weigh
-from fluoro_reg.registration.hypotheses import PoseMetric, reference_points
-from fluoro_reg.registration.methods import Method, PredictionOptions, StageOptions, lacking, learned_by, load_method
-from fluoro_reg.registration.multi_view import JointObjective, View, refine_together, weigh_together
-from fluoro_reg.registration.objective import ObjectModel, PoseObjective, PosePrior
+from fluoro_reg.registration.assessment.evidence import Verdict, weigh
+from fluoro_reg.registration.method import Method, PredictionOptions, StageOptions, lacking, learned_by, load_method
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
-from fluoro_reg.registration.scales import CoarseRenderers, ImageScales, box_corners
-from fluoro_reg.registration.solver import Refined, Solver
+from fluoro_reg.registration.stages.joint import JointObjective, refine_together, weigh_together
+from fluoro_reg.registration.stages.objective import ObjectModel, PoseObjective, PosePrior
+from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
+from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
+from fluoro_reg.registration.stages.solver import Refined, Solver
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocess import Preprocessed, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess
+from fluoro_reg.xray.view import CalibratedXray
 
 METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
 SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
@@ -74,7 +75,7 @@ class Registrar:
         with _one_torch_thread():
             return self._register(image, start, prior, tracking)
 
-    def register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
+    def register_views(self, views: Sequence[CalibratedXray], start: RigidTransform) -> RegistrationResult:
         """The pose `reference_from_patient` that suits several X-rays of known relative geometry, judged in each of them.
 
         Each view is searched and refined alone from the common start, by the method; what they find is refined together, always
@@ -89,7 +90,7 @@ class Registrar:
         with _one_torch_thread():
             return self._register_views(views, start)
 
-    def _register_views(self, views: Sequence[View], start: RigidTransform) -> RegistrationResult:
+    def _register_views(self, views: Sequence[CalibratedXray], start: RigidTransform) -> RegistrationResult:
         clock, found, solvers, jobs = _Clock(), [], [], []
         for number, view in enumerate(views, 1):
             prepared = preprocess(view.image, self.options.preprocess)

@@ -4,9 +4,10 @@ The first half of DiffPose (V. Gopalakrishnan, N. Dey, P. Golland, CVPR 2024, ar
 registration, a few mm and degrees off, with a covariance that says how far to search; it is never an answer.
 """
 
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.regressor.backbones import BACKBONES
 from fluoro_reg.regressor.checkpoint import load_regressor, save_regressor, trained_for
-from fluoro_reg.regressor.heads import HEADS, ReferenceView
+from fluoro_reg.regressor.heads import HEADS
 from fluoro_reg.regressor.network import PoseEstimate, PoseRegressor, RegressorOptions
 from fluoro_reg.regressor.predictor import PosePrediction, PosePredictor
 

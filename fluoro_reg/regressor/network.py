@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fluoro_reg.config import option
 from fluoro_reg.geometry import RigidTransform, se3
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.regressor.backbones import BACKBONES
-from fluoro_reg.regressor.heads import HEADS, ReferenceView
+from fluoro_reg.regressor.heads import HEADS
 
 _FACTOR_SIZE = 21
 _FIRST_SD_SHARE, _FIRST_SD_RAD = 0.25, 0.2  # the doubt of an untrained network: of the half field; of turns

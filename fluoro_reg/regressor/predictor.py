@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.regressor.behind import covariance_from_behind, from_behind
+from fluoro_reg.networks.image_input import input_of
+from fluoro_reg.networks.opposite_view import covariance_from_behind, from_behind
 from fluoro_reg.regressor.checkpoint import load_regressor
-from fluoro_reg.regressor.image_input import input_of
 from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
 from fluoro_reg.xray.image import XrayImage
 

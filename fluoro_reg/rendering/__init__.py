@@ -4,13 +4,13 @@ import torch
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.rendering.feature_projector import project_features_with_jacobian
-from fluoro_reg.rendering.numba_renderer import NumbaRenderer
+from fluoro_reg.rendering.backends.numba.renderer import NumbaRenderer
+from fluoro_reg.rendering.backends.reference import TorchRenderer
+from fluoro_reg.rendering.backends.triton.renderer import TritonRenderer
+from fluoro_reg.rendering.features.projector import project_features_with_jacobian
+from fluoro_reg.rendering.features.spatial_transformer import project_features
 from fluoro_reg.rendering.projection import project, project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
-from fluoro_reg.rendering.spatial_transformer import project_features
-from fluoro_reg.rendering.torch_renderer import TorchRenderer
-from fluoro_reg.rendering.triton_renderer import TritonRenderer
 
 RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch": TorchRenderer, "triton": TritonRenderer}
 

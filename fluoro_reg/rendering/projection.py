@@ -1,6 +1,6 @@
 """Digitally reconstructed radiographs of a posed CT and their derivatives: the glue that every backend shares.
 
-`project` is for autograd: a loss of the image reaches the pose and the intrinsics (`fluoro_reg.rendering.autograd`).
+`project` is for autograd: a loss of the image reaches the pose and the intrinsics (`fluoro_reg.rendering.backends.autograd`).
 `project_with_jacobian` is for Gauss-Newton: the image and its six derivatives to a twist of the pose, in one pass.
 """
 

@@ -10,7 +10,8 @@ import numpy as np
 
 import fluoro_reg
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry.files import write_camera, write_pose
+from fluoro_reg.formats.cameras import write_camera
+from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.ros.options import DebugOptions
 from fluoro_reg.ros.processor import Processed
 

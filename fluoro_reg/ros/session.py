@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry.files import read_pose
+from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.registration import Registrar, RegistrationOptions, Tracker
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import FrameTracker

@@ -5,7 +5,7 @@ are counted, the image is blurred, shaded and shown on a curve of its own; then 
 picture, and a collimator leaves a part of it. What a preprocessed X-ray masks (outside a collimator that was found) is masked
 here, but not always: none is always found.
 
-It is no model of physics: `fluoro_reg.evaluation.simulation` is, and a regressor is judged on what it has not been trained on.
+It is no model of physics: `fluoro_reg.simulation.simulator` is, and a regressor is judged on what it has not been trained on.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from fluoro_reg.config import option
-from fluoro_reg.training import marks
-from fluoro_reg.training.draws import Draws
+from fluoro_reg.training import artefacts
+from fluoro_reg.training.random_values import Draws
 
 _DARKEST = 1e-4  # of open air
 _STRIDE = 7  # every seventh pixel is enough for a quantile
@@ -38,7 +38,7 @@ class DegradationOptions:
     shading: float = option(0.4, "greatest change of the line integral across the image", minimum=0, maximum=5)
     gamma: tuple[float, float] = option((0.7, 1.5), "exponent of the display curve of attenuation", minimum=0.1, maximum=5)
     tools: float = option(0.3, "share of images with tools in the beam", minimum=0, maximum=1)
-    marks: float = option(0.1, "share of images with writing", minimum=0, maximum=1)
+    writing: float = option(0.1, "share of images with writing", minimum=0, maximum=1)
     collimation: float = option(0.4, "share of images with a collimated field", minimum=0, maximum=1)
 
 
@@ -49,11 +49,11 @@ def degrade(
     height, width = integrals.shape[1:]
     x = detected(integrals * draws.log_even(*options.density)[:, None, None], options, draws)
     x = _blurred(x, options.blur_px, draws)
-    x = x + options.shading * draws.even(0, 1)[:, None, None] * marks.ramp(height, width, draws)
+    x = x + options.shading * draws.even(0, 1)[:, None, None] * artefacts.ramp(height, width, draws)
     x = _displayed(x, options.gamma, draws)
-    x = marks.with_tools(x, draws.happens(options.tools), draws)
-    x = marks.with_writing(x, draws.happens(options.marks), draws)
-    return marks.collimated(x, draws.happens(options.collimation), draws)
+    x = artefacts.with_tools(x, draws.happens(options.tools), draws)
+    x = artefacts.with_writing(x, draws.happens(options.writing), draws)
+    return artefacts.collimated(x, draws.happens(options.collimation), draws)
 
 
 def detected(

@@ -18,14 +18,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.regressor.checkpoint import SEVERAL
+from fluoro_reg.networks.weights import SEVERAL
+from fluoro_reg.training.distributed import Team
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.prefetch import Prefetched
 from fluoro_reg.training.state import AbstractRecord, TrainingState, read_state, write_state
-from fluoro_reg.training.team import Team
 
 N = TypeVar("N", bound=nn.Module)
 R = TypeVar("R", bound=AbstractRecord)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from fluoro_reg.ct.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
-from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.training.gradient_direction import Comparison, Directions, directions
 from fluoro_reg.training.pairs import PairMaker, Pairs
 

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import option
-from fluoro_reg.evaluation.carm_range import CarmRange
 from fluoro_reg.geometry import RigidTransform, so3
-from fluoro_reg.training.draws import seeded_generator
+from fluoro_reg.training.random_values import seeded_generator
 from fluoro_reg.training.samples import SampleMaker, Views
 
 _STARTS = 2**30  # batches from here on are those of starts; torch's generator on a CPU reads 32 bits of a seed, and no more

@@ -17,12 +17,12 @@ from fluoro_reg.ct.bone import BONE_BEGINS_HU, soft_and_bone
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.regressor.behind import looks_from_behind, where_behind
-from fluoro_reg.regressor.heads import ReferenceView
-from fluoro_reg.regressor.image_input import network_input
+from fluoro_reg.networks.image_input import network_input
+from fluoro_reg.networks.opposite_view import looks_from_behind, where_behind
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
-from fluoro_reg.training.draws import Draws, seeded_generator
+from fluoro_reg.training.random_values import Draws, seeded_generator
 
 LEAST_BONE_MM = 2.0  # a ray that crosses less shows none
 LEAST_BONE_SHARE = 0.05

@@ -26,6 +26,7 @@ from fluoro_reg.learned import (
     begin_similarity_from,
     save_similarity,
 )
+from fluoro_reg.training.distributed import Team
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
@@ -33,7 +34,6 @@ from fluoro_reg.training.pair_subject import PairSubject, SubjectPairs, referenc
 from fluoro_reg.training.pairs import PairMaker, PairOptions, Pairs
 from fluoro_reg.training.samples import SampleMaker
 from fluoro_reg.training.state import AbstractRecord, new_state
-from fluoro_reg.training.team import Team
 
 _CHUNK = 16  # held-back pairs at a time
 _MOST_CHUNKS = 2**20  # of one CT

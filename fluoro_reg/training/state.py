@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.regressor.safetensors_file import read_tensors, write_tensors
+from fluoro_reg.networks.safetensors_file import read_tensors, write_tensors
 
 KIND = "an unfinished training"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.ct.aim import aim_point, bone_points
+from fluoro_reg.carm.aim import aim_point, bone_points
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.carm_range import CarmRange
-from fluoro_reg.regressor import ReferenceView
-from fluoro_reg.training.draws import seeded_generator
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.training.options import TrainingOptions
+from fluoro_reg.training.random_values import seeded_generator
 from fluoro_reg.training.samples import SampleMaker, Samples
 
 _BONE_SAMPLES, _LANDMARKS = 4000, 100

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fluoro_reg.networks.opposite_view import where_behind
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, save_regressor
-from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.regressor.checkpoint import begin_from
 from fluoro_reg.training import losses
+from fluoro_reg.training.distributed import Team
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.state import new_state
 from fluoro_reg.training.subject import Subject, SubjectBatch
-from fluoro_reg.training.team import Team
 from fluoro_reg.training.validation import HeldBack, Record, errors_over
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, so3
+from fluoro_reg.networks.opposite_view import where_behind
 from fluoro_reg.regressor import PoseRegressor
-from fluoro_reg.regressor.behind import where_behind
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
 from fluoro_reg.training.samples import Samples

@@ -1,7 +1,7 @@
 """X-rays: files and messages as `XrayImage`, and their preprocessing to attenuation with a mask."""
 
 from fluoro_reg.xray.image import Intensity, XrayImage
-from fluoro_reg.xray.preprocess import Preprocessed, PreprocessOptions, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, PreprocessOptions, preprocess
 from fluoro_reg.xray.reader import frame_times_ns, n_frames, read_cine, read_xray, xray_from_pixels
 from fluoro_reg.xray.resample import resample
 

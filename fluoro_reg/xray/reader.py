@@ -15,8 +15,9 @@ import torch
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.xray import dicom_reader, raster
-from fluoro_reg.xray.dicom_times import DEFAULT_RATE_HZ
+from fluoro_reg.xray import raster
+from fluoro_reg.xray.dicom import reader as dicom_reader
+from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.stored import StoredImage
 

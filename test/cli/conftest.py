@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from fluoro_reg.cli.main import main
-from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.formats.cameras import write_camera
+from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.geometry.files import write_camera, write_pose
 from fluoro_reg.rendering import make_renderer, project
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 
 CAMERA = CameraIntrinsics(width=128, height=128, fx=420.0, fy=420.0, cx=63.5, cy=63.5, source_to_detector_mm=1000.0)
 FRONTAL = [

@@ -33,8 +33,8 @@ def test_the_page_explains_no_option_that_is_not_there(cli):
 
 
 def test_defaults_in_the_help_of_simulate_are_those_of_the_settings():
-    from fluoro_reg.evaluation.simulate import CaseOptions
-    from fluoro_reg.evaluation.simulate_bag import BagOptions
+    from fluoro_reg.simulation.bags import BagOptions
+    from fluoro_reg.simulation.cases import CaseOptions
 
     helps = {name: str(annotation.__metadata__[0].help) for name, annotation in KindOptions.__annotations__.items()}
     assert helps["cases"].endswith(f"Default: {CaseOptions().count}.")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(cli, tmp_path, name):
 
 
 def test_an_earlier_demo_is_replaced(tmp_path):
-    from fluoro_reg.cli.demo_files import prepare
-    from fluoro_reg.evaluation.demo import DemoOptions
+    from fluoro_reg.demo.files import prepare
+    from fluoro_reg.demo.scene import DemoOptions
 
     prepare(tmp_path, DemoOptions())
     (tmp_path / "ct").mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fluoro_reg.cli.main import main
-from fluoro_reg.evaluation.simulate import CaseOptions, simulate_cases
+from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
 
 TIMES = ("seconds", "stage_seconds", "warm")
 METHODS = ("--methods", "lm-local,lm-patch-ncc")

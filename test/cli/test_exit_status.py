@@ -90,7 +90,7 @@ def test_a_fault_of_the_program_is_neither_0_nor_1_nor_2_and_quotes_nothing(cli,
     def broken() -> None:
         raise RuntimeError("patient DOE^JANE")
 
-    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", broken)
+    monkeypatch.setattr("fluoro_reg.registration.method.load_methods", broken)
     finished = cli("methods")
     assert finished.status == ExitStatus.FAULT
     assert finished.out == ""
@@ -103,7 +103,7 @@ def test_ctrl_c_ends_with_130(cli, monkeypatch):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", interrupted)
+    monkeypatch.setattr("fluoro_reg.registration.method.load_methods", interrupted)
     finished = cli("methods")
     assert finished.status == ExitStatus.INTERRUPTED
     assert "Traceback" not in finished.err
@@ -122,5 +122,5 @@ def test_warnings_of_readers_do_not_reach_the_user(cli, monkeypatch):
         warnings.warn("Invalid value for VR PN: 'DOE^JANE'", stacklevel=1)
         return {}
 
-    monkeypatch.setattr("fluoro_reg.registration.methods.load_methods", noisy)
+    monkeypatch.setattr("fluoro_reg.registration.method.load_methods", noisy)
     assert "DOE" not in cli("methods").err

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from recording_files import write_cine
+from helpers.recording_files import write_cine
 
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.geometry.files import read_camera, read_pose
+from fluoro_reg.formats.cameras import read_camera
+from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from fluoro_reg.cli.output import Output, json_line, table_of
+from fluoro_reg.cli.output import Output, table_of
+from fluoro_reg.formats.json_file import json_line
 
 
 def test_what_is_not_finite_becomes_null():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluoro_reg.geometry.files import read_pose
+from fluoro_reg.formats.poses import read_pose
 
 KEYS = {
     *("accepted", "outcome", "reason", "method", "camera_from_patient", "initial_camera_from_patient", "unit", "similarity"),

@@ -12,8 +12,9 @@ from PIL import Image
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cameras import write_camera
+from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.geometry.files import read_pose, write_camera
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.rendering.overlay import bone_volume, pose_lines
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 
 BLOCK_MM, VOXEL_MM, DEPTH_MM = 80.0, 4.0, 500.0
 

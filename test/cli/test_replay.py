@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from recording_files import write_cine
+from helpers.recording_files import write_cine
 
-from fluoro_reg.evaluation.bag import FIRST_STAMP_NS, BagFrame, write_bag
+from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, write_bag
+from fluoro_reg.formats.cameras import read_camera
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.geometry.files import read_camera
 
 KEYS = ["stamp_ns", "accepted", "reason", "camera_from_patient", "latency_s"]
 PERIOD_NS = 66_666_667

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from fluoro_reg.ct.dicom_files import silent_pydicom
+from fluoro_reg.ct.dicom.files import silent_pydicom
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.summary import summarise
 from fluoro_reg.errors import InputError

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fluoro_reg.ct.phantom import PhantomOptions, phantom_hu
-from fluoro_reg.ct.phantom_dicom import write_dicom_series
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.simulate import CaseOptions, simulate_cases
+from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 
 COARSE = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
 

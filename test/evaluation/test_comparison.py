@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-from evaluation_cases import record
+from helpers.evaluation_cases import record
 
 from fluoro_reg.evaluation.comparison import Group, band_of, compare, groups
-from fluoro_reg.evaluation.comparison_files import write_summary, write_table
+from fluoro_reg.evaluation.report.files import write_summary, write_table
 
 NO_POSE = {"mtre_mm": None, "accepted": False, "outcome": "rejected_image"}
 RECORDS = [

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_cases import record
+from helpers.evaluation_cases import record
 from PIL import Image
 
-from fluoro_reg.evaluation.cases import read_case
-from fluoro_reg.evaluation.comparison_pictures import WorstCase, paint, worst
-from fluoro_reg.evaluation.comparison_plots import by_method
-from fluoro_reg.evaluation.comparison_report import ComparisonReport, comparison_html
 from fluoro_reg.evaluation.records import EvaluationRecord
+from fluoro_reg.evaluation.report.comparison import ComparisonReport, comparison_html
+from fluoro_reg.evaluation.report.plots import by_method
+from fluoro_reg.evaluation.report.worst_cases import WorstCase, paint, worst
 from fluoro_reg.evaluation.run_folder import Run
+from fluoro_reg.formats.cases import read_case
 
 HOSTILE = 'no </script><script>alert("x")</script> & <b>'
 RECORDS = [

@@ -7,13 +7,13 @@ import types
 from pathlib import Path
 
 import pytest
-from evaluation_cases import METHODS, without_times
+from helpers.evaluation_cases import METHODS, without_times
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation import engines
-from fluoro_reg.evaluation.engines import AbstractEngine, ProcessEngine, SerialEngine
+from fluoro_reg.evaluation.engines import local as engines
+from fluoro_reg.evaluation.engines.local import AbstractEngine, ProcessEngine, SerialEngine
+from fluoro_reg.evaluation.engines.ray import RayEngine
 from fluoro_reg.evaluation.plan import Job, planned_cases
-from fluoro_reg.evaluation.ray_engine import RayEngine
 from fluoro_reg.evaluation.runner import evaluate
 from fluoro_reg.evaluation.worker import Recipe, failure
 from fluoro_reg.registration import RegistrationOptions
@@ -54,7 +54,7 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch: pytest.Monk
 
 def serve_threads(pipe, recipe) -> None:
     """A worker's process that answers with its threads."""
-    from fluoro_reg.rendering._threads import THREADS
+    from fluoro_reg.rendering.threads import THREADS
 
     pipe.send("ready")
     while True:

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from evaluation_cases import record
+from helpers.evaluation_cases import record
 
 from fluoro_reg.evaluation.comparison import CAPTURE, USUAL_BANDS_MM, compare
-from fluoro_reg.evaluation.comparison_files import summary_row
 from fluoro_reg.evaluation.metrics import ProjectionErrors, TargetErrors
-from fluoro_reg.evaluation.page import template
+from fluoro_reg.evaluation.report.files import summary_row
+from fluoro_reg.evaluation.report.page import template
 from fluoro_reg.evaluation.statistics import BootstrapOptions, CaptureOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_program():
     assert CaptureOptions().share == 0.95 and CAPTURE.success_mm == 2.0 and "of which 95 % end within 2 mm" in PAGE
     assert f"{BootstrapOptions().resamples} resamples" in PAGE
     assert "-".join(f"{edge:g}" for edge in USUAL_BANDS_MM[:-1]) in PAGE
-    meanings = template("comparison.html")
+    meanings = template("fluoro_reg.evaluation.report", "comparison.html")
     assert f"in bins of {CAPTURE.bin_mm:g} mm with {CAPTURE.fewest_starts} starts or more" in meanings
 
 

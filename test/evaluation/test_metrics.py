@@ -9,10 +9,10 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
+from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import double_geodesic_mm, projection_errors, target_registration_errors
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3, so3
-from fluoro_reg.geometry.pose_sampling import view_pose
 
 CENTRE = torch.tensor([5.0, -3.0, -400.0], dtype=torch.float64)
 TRUTH = view_pose(CENTRE, 30.0, 10.0, 5.0, 700.0)

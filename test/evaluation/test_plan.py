@@ -9,7 +9,7 @@ import pytest
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.plan import case_digest, chosen_methods, job_seed, jobs, planned_cases
 from fluoro_reg.registration import RegistrationOptions
-from fluoro_reg.registration.methods import load_methods
+from fluoro_reg.registration.method import load_methods
 from fluoro_reg.registration.options import LearnedOptions
 
 NO_WEIGHTS = RegistrationOptions()

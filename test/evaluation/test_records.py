@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluation_cases import record
+from helpers.evaluation_cases import record
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_records

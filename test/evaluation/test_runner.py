@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_cases import METHODS, without_times
+from helpers.evaluation_cases import METHODS, without_times
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation import worker as worker_module
-from fluoro_reg.evaluation.cases import read_case
-from fluoro_reg.evaluation.engines import SerialEngine
+from fluoro_reg.evaluation.engines.local import SerialEngine
 from fluoro_reg.evaluation.plan import planned_cases
 from fluoro_reg.evaluation.records import EvaluationRecord
 from fluoro_reg.evaluation.run_folder import locked
 from fluoro_reg.evaluation.runner import Evaluated, evaluate, finished
 from fluoro_reg.evaluation.worker import Recipe
+from fluoro_reg.formats.cases import read_case
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.regressor.checkpoint import save_regressor
-from fluoro_reg.regressor.heads import ReferenceView
 from fluoro_reg.regressor.network import PoseRegressor, RegressorOptions
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray

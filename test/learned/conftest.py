@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.geometry.pose_sampling import ap_pose
 from fluoro_reg.learned import ProST, ProSTOptions
-from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 
 CAMERA = CameraIntrinsics(16, 16, 54.4, 54.4, 7.5, 7.5, 1020.0)
 TINY = ProSTOptions(image_px=16, voxel_mm=10.0, samples=12, volume_channels=2, encoder_channels=(4, 8), numbers=6)

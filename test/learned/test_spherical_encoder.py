@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fluoro_reg.learned.ahead import ahead
+from fluoro_reg.learned.forward_mode import ahead
 from fluoro_reg.learned.spherical_encoder import AttentionBlock, CellNorm, SphericalEncoder, positions
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from optimiser_problems import UNITS, Banana, Bowl, EggBox, Points, starts
+from helpers.optimiser_problems import UNITS, Banana, Bowl, EggBox, Points, starts
 
 from fluoro_reg.optimisers import BOBYQA, CMAES, Powell
 

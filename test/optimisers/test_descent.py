@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from optimiser_problems import UNITS, Bowl, Points, Problem, starts
+from helpers.optimiser_problems import UNITS, Bowl, Points, Problem, starts
 
 from fluoro_reg.optimisers import Adam, ByAutograd, GradientDescent, Schedule
 

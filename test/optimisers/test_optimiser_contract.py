@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from optimiser_problems import UNITS, Bowl, EggBox, HalfBlind, Nowhere, Points, starts
+from helpers.optimiser_problems import UNITS, Bowl, EggBox, HalfBlind, Nowhere, Points, starts
 
 from fluoro_reg.optimisers import (
     BOBYQA,

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from registration_world import World, bony_volume
+from helpers.registration_world import World, bony_volume
 
+from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.geometry.pose_sampling import ap_pose
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,13 @@ from fluoro_reg.learned import (
     SphericalOptions,
     save_similarity,
 )
-from fluoro_reg.learned.in_use import CountedProjector, ImageProblem
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, View
+from fluoro_reg.learned.inference import CountedProjector, ImageProblem
+from fluoro_reg.networks.reference_view import ReferenceView
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 from fluoro_reg.registration.options import LearnedOptions
-from fluoro_reg.regressor import ReferenceView
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.view import CalibratedXray
 
 FAR = torch.tensor([30.0, 60.0, -25.0, 0.2, -0.15, 0.2], dtype=torch.float64)  # y is depth in this view
 UNITS = torch.tensor([30.0, 30.0, 30.0, 0.2, 0.2, 0.2], dtype=torch.float64)
@@ -153,7 +154,7 @@ def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     pivot = world.volume.centre_patient
     registrar.learned["spherical"] = Oracle(KnowsTheWay(world.truth, pivot, CountedProjector(nothing)))
-    view = View(world.xray(), RigidTransform.identity())
+    view = CalibratedXray(world.xray(), RigidTransform.identity())
     assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     result = registrar.register_views([view, replace(view, image=off_axis(world.xray()))], world.truth)

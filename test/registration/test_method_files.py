@@ -4,7 +4,7 @@ import pytest
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.optimisers import Adam, LevenbergMarquardt, Schedule
-from fluoro_reg.registration import methods
+from fluoro_reg.registration import method as methods
 from fluoro_reg.similarity import GMNCC, NCC
 
 

@@ -4,21 +4,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from registration_world import World
+from helpers.registration_world import World
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre, view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
 from fluoro_reg.geometry import RigidTransform, se3
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre, view_pose
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult, multi_view
-from fluoro_reg.registration.covariance import position_covariance
-from fluoro_reg.registration.evidence import similarities
-from fluoro_reg.registration.multi_view import JointRefined, View
-from fluoro_reg.registration.objective import PoseObjective
-from fluoro_reg.registration.scales import ImageScales
-from fluoro_reg.registration.solver import JUDGED_PX, Refined
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.registration.assessment.covariance import position_covariance
+from fluoro_reg.registration.assessment.evidence import similarities
+from fluoro_reg.registration.stages import joint as multi_view
+from fluoro_reg.registration.stages.joint import JointRefined
+from fluoro_reg.registration.stages.objective import PoseObjective
+from fluoro_reg.registration.stages.scales import ImageScales
+from fluoro_reg.registration.stages.solver import JUDGED_PX, Refined
 from fluoro_reg.similarity import GradientNCC
-from fluoro_reg.xray.preprocess import preprocess
+from fluoro_reg.xray.preprocessing.preprocess import preprocess
+from fluoro_reg.xray.view import CalibratedXray
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,9 @@ def side(world: World) -> RigidTransform:
 
 
 @pytest.fixture(scope="module")
-def views(world: World, side: RigidTransform) -> list[View]:
+def views(world: World, side: RigidTransform) -> list[CalibratedXray]:
     identity = RigidTransform.identity()
-    return [View(world.xray(), identity), View(world.xray(pose=side), side @ world.truth.inverse())]
+    return [CalibratedXray(world.xray(), identity), CalibratedXray(world.xray(pose=side), side @ world.truth.inverse())]
 
 
 def start(world: World, seed: int) -> RigidTransform:
@@ -48,7 +50,7 @@ def errors(result: RegistrationResult, world: World) -> TargetErrors:
     return target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
 
 
-def test_a_second_view_from_the_side_tells_the_depth(world: World, registrar: Registrar, views: list[View]) -> None:
+def test_a_second_view_from_the_side_tells_the_depth(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     depth_alone, depth_together = 0.0, 0.0
     for seed in range(3):
         alone = registrar.register(views[0].image, start(world, seed))
@@ -64,7 +66,7 @@ def test_a_second_view_from_the_side_tells_the_depth(world: World, registrar: Re
     assert depth_together < depth_alone / 2
 
 
-def test_one_view_alone_is_a_registration_of_that_view(world: World, registrar: Registrar, views: list[View]) -> None:
+def test_one_view_alone_is_a_registration_of_that_view(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     alone = registrar.register(views[0].image, start(world, 0))
     result = registrar.register_views(views[:1], start(world, 0))
     apart = target_registration_errors(result.camera_from_patient, alone.camera_from_patient, world.landmarks_patient)
@@ -73,7 +75,7 @@ def test_one_view_alone_is_a_registration_of_that_view(world: World, registrar: 
     assert result.outcome is alone.outcome
 
 
-def test_the_reference_may_be_any_frame(world: World, registrar: Registrar, views: list[View]) -> None:
+def test_the_reference_may_be_any_frame(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     tracker_from_camera = view_pose(torch.tensor([100.0, -300.0, 50.0], dtype=torch.float64), -20.0, 35.0, 5.0, 900.0)
     moved = [replace(v, camera_from_reference=v.camera_from_reference @ tracker_from_camera.inverse()) for v in views]
     result = registrar.register_views(moved, tracker_from_camera @ start(world, 1))
@@ -82,7 +84,7 @@ def test_the_reference_may_be_any_frame(world: World, registrar: Registrar, view
     assert target_registration_errors(back, world.truth, world.landmarks_patient).mtre_mm < 0.5
 
 
-def test_a_view_that_contradicts_the_others_stops_them(world: World, registrar: Registrar, views: list[View]) -> None:
+def test_a_view_that_contradicts_the_others_stops_them(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     slipped = torch.tensor(
         [0.0, 14.0, 0.0, 0.08, 0.0, 0.0], dtype=torch.float64
     )  # the second camera is not where it is said to be
@@ -92,7 +94,7 @@ def test_a_view_that_contradicts_the_others_stops_them(world: World, registrar: 
     assert result.reason.startswith("view ")
 
 
-def test_an_unusable_view_is_named(world: World, registrar: Registrar, views: list[View]) -> None:
+def test_an_unusable_view_is_named(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     blank = replace(views[1].image, pixels=torch.full_like(views[1].image.pixels, 100.0))
     result = registrar.register_views([views[0], replace(views[1], image=blank)], start(world, 0))
     assert result.outcome is Outcome.REJECTED_IMAGE
@@ -100,7 +102,7 @@ def test_an_unusable_view_is_named(world: World, registrar: Registrar, views: li
 
 
 def test_a_start_beyond_reason_is_refused_for_the_view_that_it_is_beyond_in(
-    world: World, registrar: Registrar, views: list[View]
+    world: World, registrar: Registrar, views: list[CalibratedXray]
 ) -> None:
     far = RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([0.0, 0.0, 5000.0], dtype=torch.float64))
     result = registrar.register_views(views, far)
@@ -114,7 +116,7 @@ def test_no_view_is_no_registration(world: World, registrar: Registrar) -> None:
 
 
 def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
-    world: World, registrar: Registrar, views: list[View], monkeypatch: pytest.MonkeyPatch
+    world: World, registrar: Registrar, views: list[CalibratedXray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores of the first pose and of one rival, in both views: a lead in one view is enough, and none is ambiguous."""
     scores_of_rival: list[float] = []
@@ -136,7 +138,7 @@ def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
         assert verdict.outcome in (Outcome.CONVERGED, Outcome.AMBIGUOUS)
 
 
-def joint_of(registrar: Registrar, views: list[View], poses: RigidTransform) -> JointRefined:
+def joint_of(registrar: Registrar, views: list[CalibratedXray], poses: RigidTransform) -> JointRefined:
     """What every view makes of given poses."""
     refined = []
     for view in views:

@@ -5,9 +5,10 @@ import torch
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.networks.opposite_view import from_behind
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
-from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, ReferenceView, RegressorOptions, save_regressor
-from fluoro_reg.regressor.behind import from_behind
+from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, RegressorOptions, save_regressor
 
 OFF = torch.tensor([12.0, 45.0, -10.0, 0.06, -0.05, 0.10], dtype=torch.float64)  # y is depth in this view
 

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from registration_world import World
+from helpers.registration_world import World
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre, view_pose
 from fluoro_reg.config import from_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import retract
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre, view_pose
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, load_methods
-from fluoro_reg.registration.methods import Restraint
-from fluoro_reg.registration.objective import PosePrior
+from fluoro_reg.registration.method import Restraint
 from fluoro_reg.registration.options import GateOptions
+from fluoro_reg.registration.stages.objective import PosePrior
 
 
 @pytest.fixture(scope="module")

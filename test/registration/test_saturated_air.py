@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 
 LEVEL = 0.3  # of the open beam: what is brighter shows as this bright

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import se3
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, Tracker
 from fluoro_reg.registration.tracker import LOST_AFTER
 

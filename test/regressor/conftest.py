@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.geometry.pose_sampling import ap_pose
-from fluoro_reg.regressor import PoseRegressor, ReferenceView, RegressorOptions
+from fluoro_reg.networks.reference_view import ReferenceView
+from fluoro_reg.regressor import PoseRegressor, RegressorOptions
 
 CAMERA = CameraIntrinsics(32, 32, 108.8, 108.8, 15.5, 15.5, 1020.0)
 

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.networks.safetensors_file import write_tensors
 from fluoro_reg.regressor import load_regressor, save_regressor
-from fluoro_reg.regressor.safetensors_file import write_tensors
 
 
 @pytest.fixture

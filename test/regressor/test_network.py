@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.networks.image_input import LIMIT, network_input
 from fluoro_reg.regressor import BACKBONES, PoseRegressor, RegressorOptions
 from fluoro_reg.regressor import backbones as backbones_module
-from fluoro_reg.regressor.image_input import LIMIT, network_input
 from fluoro_reg.regressor.network import camera_twist
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, se3
-from fluoro_reg.geometry.pose_sampling import view_pose
+from fluoro_reg.networks.opposite_view import from_behind
 from fluoro_reg.regressor import PosePrediction, PosePredictor
-from fluoro_reg.regressor.behind import from_behind
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import Intensity, XrayImage
 

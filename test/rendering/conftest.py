@@ -1,7 +1,7 @@
 """Scenes: every awkward grid from every side; every backend."""
 
 import pytest
-from rendering_scenes import GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import GRIDS, VIEWS, Scene, grid, looking, lumpy
 
 from fluoro_reg.rendering import RENDERERS, AbstractRenderer, TritonRenderer
 
@@ -23,7 +23,7 @@ def sheared_scene() -> Scene:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[AbstractRenderer]:
     if request.param is TritonRenderer:
         pytest.importorskip("triton")
-        from fluoro_reg.rendering import triton_ops
+        from fluoro_reg.rendering.backends.triton import ops as triton_ops
 
         if triton_ops.INTERPRETED:  # which takes as long for a large tile as for a small one
             monkeypatch.setattr(triton_ops, "TILE", (16, 32))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
 from torch import Tensor
 
 from fluoro_reg import rendering
@@ -18,7 +18,7 @@ from fluoro_reg.rendering import (
     TorchRenderer,
     make_renderer,
 )
-from fluoro_reg.rendering._numba_kernels import march_rows
+from fluoro_reg.rendering.backends.numba.kernels import march_rows
 from fluoro_reg.rendering.rays import rays_of_views, twist_tangents
 
 

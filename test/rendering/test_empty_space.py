@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rendering_scenes import looking
+from helpers.rendering_scenes import looking
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, Scene
+from helpers.rendering_scenes import CAMERA, Scene
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.rendering import project_features, project_features_with_jacobian
-from fluoro_reg.rendering.feature_projector import _Projection, _Transposed, _views
+from fluoro_reg.rendering.features.projector import _Projection, _Transposed, _views
 
 SAMPLES = 200
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume

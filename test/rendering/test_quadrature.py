@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
 from torch import Tensor
 
 from fluoro_reg import rendering

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.rendering.rays import march_axes, rays_of_views, twist_tangents

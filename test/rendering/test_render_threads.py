@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
 
 from fluoro_reg.rendering import NumbaRenderer, project, project_with_jacobian
-from fluoro_reg.rendering._threads import share_out
+from fluoro_reg.rendering.threads import share_out
 
 
 def render_all(renderer: NumbaRenderer) -> list[list[float]]:

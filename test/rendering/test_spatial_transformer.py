@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from rendering_scenes import CAMERA, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, Scene, grid, looking, lumpy
 from scipy.ndimage import map_coordinates
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract

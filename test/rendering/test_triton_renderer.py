@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
@@ -17,7 +17,7 @@ from fluoro_reg.rendering.rays import rays_of_views
 from fluoro_reg.rendering.renderer import Rays, RayTangents
 
 pytest.importorskip("triton")
-from fluoro_reg.rendering import triton_ops
+from fluoro_reg.rendering.backends.triton import ops as triton_ops
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ def test_a_second_derivative_is_refused(volume: CTVolume) -> None:
 
 
 def test_without_triton_the_sentence_says_what_to_install(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "fluoro_reg.rendering.triton_ops")
+    monkeypatch.delitem(sys.modules, "fluoro_reg.rendering.backends.triton.ops")
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delattr("fluoro_reg.rendering.triton_ops")
+    monkeypatch.delattr("fluoro_reg.rendering.backends.triton.ops")
     with pytest.raises(ValueError, match="needs Triton, which comes with CUDA builds of torch"):
         TritonRenderer(volume)
 

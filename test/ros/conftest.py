@@ -9,7 +9,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="no ROS 2: scripts/bootstrap.sh installs it as wheels, or source one")
 
-from ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
+from helpers.ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
 
 from fluoro_reg.ct.volume import CTVolume  # noqa: E402
 

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from ros_bench import FIRST_STAMP, Bench, values_of
+from helpers.ros_bench import FIRST_STAMP, Bench, values_of
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 
-from fluoro_reg.ct.phantom import PhantomOptions, phantom_landmarks, phantom_volume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.registration import Registrar, RegistrationOptions, Tracker
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.ros import conversions
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_landmarks, phantom_volume
 
 pytestmark = pytest.mark.ros
 

@@ -8,7 +8,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from ros_bench import PROJECT
+from helpers.ros_bench import PROJECT
 
 from fluoro_reg.config import walk_options
 from fluoro_reg.registration import RegistrationOptions

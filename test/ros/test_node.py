@@ -9,11 +9,11 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, SIZE, FakeTracker, K, block_ct, camera_info, image, values_of
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, SIZE, FakeTracker, K, block_ct, camera_info, image, values_of
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage

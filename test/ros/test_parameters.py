@@ -2,10 +2,10 @@
 
 import pytest
 import rclpy
+from helpers.ros_bench import PROJECT
 from rcl_interfaces.msg import ParameterType
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from ros_bench import PROJECT
 
 from fluoro_reg.config import walk_options
 from fluoro_reg.errors import InputError

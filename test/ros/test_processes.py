@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import rclpy
 import torch
+from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, camera_info, image
 from rclpy.serialization import serialize_message
-from ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, camera_info, image
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -20,9 +20,10 @@ from fluoro_reg.ros.player import BagPlayer, opened
 
 pytestmark = pytest.mark.ros
 
+TESTS = Path(__file__).resolve().parents[1]
 FRAMES = 8
 BLANK = (2, 5)
-FAKE_NODE = [sys.executable, str(Path(__file__).with_name("fake_registration_node.py"))]
+FAKE_NODE = [sys.executable, str(TESTS / "helpers" / "fake_registration_node.py")]
 TOPICS = ["-r", "image:=/carm/image_raw", "-r", "camera_info:=/carm/camera_info"]
 
 

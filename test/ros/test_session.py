@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from ros_bench import block_ct
+from helpers.ros_bench import block_ct
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.registration import RegistrationOptions

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.evaluation.carm_range import CarmRange
 
 
 @pytest.fixture(scope="session")

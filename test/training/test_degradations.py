@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fluoro_reg.training.degradations import DegradationOptions, degrade
-from fluoro_reg.training.draws import Draws, seeded_generator
+from fluoro_reg.training.random_values import Draws, seeded_generator
 
 NONE = DegradationOptions(
     bone_contrast=(1, 1),
@@ -18,7 +18,7 @@ NONE = DegradationOptions(
     shading=0,
     gamma=(1, 1),
     tools=0,
-    marks=0,
+    writing=0,
     collimation=0,
 )
 SIZE = 48

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
-from fluoro_reg.geometry.pose_sampling import ap_pose
 from fluoro_reg.learned import LearnedProblem, ProST, ProSTOptions, Spherical, SphericalOptions
 from fluoro_reg.learned.similarity import followed
-from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project, project_features
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, directions, squared_geodesic
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fluoro_reg.evaluation.carm_range import CarmRange
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.regressor import ReferenceView
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.pairs import PairMaker, PairOptions, PosesAbout

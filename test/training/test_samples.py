@@ -8,8 +8,8 @@ import torch
 from fluoro_reg.ct.bone import soft_and_bone
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.regressor import ReferenceView
-from fluoro_reg.regressor.behind import from_behind
+from fluoro_reg.networks.opposite_view import from_behind
+from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.samples import SampleMaker, enough_bone

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fluoro_reg.ct.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import middle_of_skeleton
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned import LearnedProblem, ProSTOptions, SphericalOptions, load_similarity
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.networks.safetensors_file import read_tensors
 from fluoro_reg.regressor import PoseRegressor, RegressorOptions, load_regressor
 from fluoro_reg.regressor.checkpoint import KIND
-from fluoro_reg.regressor.safetensors_file import read_tensors
 from fluoro_reg.training.loop import rate, resume_file
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.trainer import RegressorTraining

@@ -5,10 +5,10 @@ import contextlib
 import numpy as np
 import pytest
 import torch
+from helpers.xray_images import camera
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from xray_images import camera
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray import Intensity, n_frames, read_cine, read_xray, xray_from_pixels

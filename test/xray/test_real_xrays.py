@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.xray_images import camera
 from PIL import Image
 from pydicom import dcmread
 from pydicom.pixels import get_decoder
-from xray_images import camera
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray import Intensity, PreprocessOptions, n_frames, preprocess, read_xray

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from xray_images import camera
+from helpers.xray_images import camera
 
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import Intensity, XrayImage, resample

@@ -21,9 +21,11 @@ from jaxtyping import Float
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import ExportedCT, Progress, StartOptions, new_folder, write_ct, write_view
+from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
-from fluoro_reg.evaluation.datasets.projective import View, optical_view, pixels_of
+from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view, pixels_of
+from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.nifti import ExportedCT, write_ct
 from fluoro_reg.xray.image import Intensity
 
 SPECIMENS = ("17-1882", "18-1109", "18-0725", "18-2799", "18-2800", "17-1905")  # 1 to 6 in papers
@@ -118,7 +120,7 @@ def _write_ct(specimen: Any, path: Path, femurs: bool) -> ExportedCT:
     return write_ct(path, hu.transpose(2, 1, 0), patient_from_voxel)
 
 
-def _view(group: Any, camera: _Camera, landmarks: dict[str, Float[np.ndarray, "3"]], where: str) -> View:
+def _view(group: Any, camera: _Camera, landmarks: dict[str, Float[np.ndarray, "3"]], where: str) -> DatasetView:
     patient_from_world = read_array(group, "gt-poses/cam-to-pelvis-vol", (4, 4))
     camera_from_patient = camera.camera_from_world @ np.linalg.inv(patient_from_world)
     _check_landmarks(read_group(group, "gt-landmarks"), camera, camera_from_patient, landmarks, where)

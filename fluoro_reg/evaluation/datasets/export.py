@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt16
 
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, write_case
-from fluoro_reg.evaluation.datasets.projective import View
+from fluoro_reg.evaluation.datasets.projective import DatasetView
+from fluoro_reg.formats.cases import RegistrationCase, write_case
+from fluoro_reg.formats.nifti import ExportedCT
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.geometry.pose_sampling import perturb_to_mtre
 from fluoro_reg.xray.image import Intensity
 
 Progress = Callable[[int, int], None]
 
 _WHITE = 65535
-_RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,48 +29,6 @@ class StartOptions:
 
     start_mm: tuple[float, float] = option((10.0, 25.0), "band of the start's mTRE", unit="mm", minimum=0, maximum=200)
     seed: int = option(0, "gives the same starts again", minimum=0)
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedCT:
-    """A CT that was written: its file and the centre of its grid, about which starts are turned."""
-
-    path: Path
-    centre_patient: Float[torch.Tensor, "3"]
-
-
-def new_folder(out_folder: Path | str) -> Path:
-    """The folder, made if need be.
-
-    Raises:
-        InputError: it holds something already.
-    """
-    folder = Path(out_folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder.name} holds something already; give a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_ct(
-    path: Path, hu: Float32[np.ndarray, "columns rows slices"], patient_from_voxel: Float[np.ndarray, "4 4"]
-) -> ExportedCT:
-    """Writes HU [i, j, k], rounded to whole numbers, as NIfTI.
-
-    Raises:
-        InputError: nibabel is not installed.
-    """
-    try:
-        import nibabel
-    except ImportError as error:
-        raise InputError('writing CTs needs nibabel: pip install "fluoro_reg[datasets]"') from error
-    whole = np.clip(np.round(hu), -32768, 32767).astype(np.int16)
-    image = nibabel.Nifti1Image(whole, _RAS_FROM_LPS @ patient_from_voxel)
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
-    middle = (np.array(hu.shape) - 1) / 2
-    centre = patient_from_voxel[:3, :3] @ middle + patient_from_voxel[:3, 3]
-    return ExportedCT(path, torch.from_numpy(centre))
 
 
 def drawn_start(
@@ -95,7 +53,7 @@ def drawn_start(
 
 def write_view(
     folder: Path,
-    view: View,
+    view: DatasetView,
     intensity: Intensity,
     ct: ExportedCT,
     landmarks_patient: Float[np.ndarray, "n 3"],

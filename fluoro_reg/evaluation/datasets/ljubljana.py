@@ -24,9 +24,11 @@ from jaxtyping import Float, Float32
 from fluoro_reg.config import option, section
 from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import ExportedCT, Progress, StartOptions, new_folder, write_ct, write_view
+from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
-from fluoro_reg.evaluation.datasets.projective import View, optical_view
+from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view
+from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.nifti import ExportedCT, write_ct
 from fluoro_reg.xray.image import Intensity
 
 SUBJECTS = tuple(f"subject{n:02d}" for n in range(1, 11))
@@ -88,7 +90,7 @@ def _check_points(values: Float32[np.ndarray, "x y z"], points_voxel: Float[np.n
         raise InputError(f"the points of {subject[1:]} lie on no vessels of its volume: the file is not laid out as expected")
 
 
-def _view(group: Any, where: str) -> View:
+def _view(group: Any, where: str) -> DatasetView:
     pixels = read_array(group, "pixels", (None, None), np.float32)
     return optical_view(
         np.median(pixels) - pixels,  # residues come out negative, and are written as 0

@@ -14,14 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.ct.aim import bone_points
+from fluoro_reg.carm.aim import bone_points
+from fluoro_reg.carm.views import BONE_SAMPLES, TARGETS, targets_in_view
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, read_landmarks, write_case
-from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, drawn_start, new_folder
-from fluoro_reg.evaluation.recording import RecordedFrame, Source, read_truth, recorded_frames
-from fluoro_reg.evaluation.views import BONE_SAMPLES, TARGETS, targets_in_view
+from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, drawn_start
+from fluoro_reg.formats.cases import RegistrationCase, write_case
+from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.landmarks import read_landmarks
+from fluoro_reg.formats.recordings import RecordedFrame, Source, read_truth, recorded_frames
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.xray.image import Intensity, XrayImage
 

@@ -16,21 +16,21 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class DatasetView:
     """An image with its camera and pose, in the project's frames; `pixels` as the file has them but for flips."""
 
     pixels: Float32[np.ndarray, "height width"]
     intrinsics: CameraIntrinsics
     camera_from_patient: RigidTransform
 
-    def without_border(self, border_px: int) -> "View":
+    def without_border(self, border_px: int) -> "DatasetView":
         """The view without so many pixels at each edge."""
         height, width = self.pixels.shape
         if 2 * border_px >= min(height, width):
             raise InputError(f"a border of {border_px} px leaves nothing of an image of {width} x {height}; give a smaller one")
         inner = slice(border_px, -border_px or None)
         camera = self.intrinsics.cropped(border_px, border_px, width - 2 * border_px, height - 2 * border_px)
-        return View(self.pixels[inner, inner], camera, self.camera_from_patient)
+        return DatasetView(self.pixels[inner, inner], camera, self.camera_from_patient)
 
 
 def pixels_of(
@@ -48,7 +48,7 @@ def optical_view(
     spacing_mm: tuple[float, float],
     where: str,
     upside_down: bool = False,
-) -> View:
+) -> DatasetView:
     """The file's image, K and 4 x 4 pose in the project's frames; `spacing_mm` is (column, row).
 
     `upside_down` turns the image by 180 degrees. `where` names the view in refusals.
@@ -73,4 +73,4 @@ def optical_view(
         pixels, k[1, 2] = pixels[::-1], height - 1 - k[1, 2]
     distance = (abs(fx) * spacing_mm[0] + abs(fy) * spacing_mm[1]) / 2
     camera = CameraIntrinsics.from_k(width, height, k.ravel().tolist(), distance)
-    return View(pixels, camera, RigidTransform.from_matrix(pose, f"the pose of {where}"))
+    return DatasetView(pixels, camera, RigidTransform.from_matrix(pose, f"the pose of {where}"))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("h5py", reason="needs the extra 'datasets'")
-from dataset_files import write_deepfluoro, write_ljubljana
-from recording_files import write_cine
+from helpers.dataset_files import write_deepfluoro, write_ljubljana
+from helpers.recording_files import write_cine
 
 from fluoro_reg.cli.main import main
-from fluoro_reg.evaluation.bag import read_bag_truth, read_frames
-from fluoro_reg.evaluation.cases import find_cases, read_case
-from fluoro_reg.evaluation.simulate_bag import BagOptions, simulate_bag
+from fluoro_reg.formats.bags import read_bag_truth, read_frames
+from fluoro_reg.formats.cases import find_cases, read_case
+from fluoro_reg.simulation.bags import BagOptions, simulate_bag
 from fluoro_reg.xray.encodings import pixels_from_message
 
 FOLDERS = ("one_specimen", "ljubljana_cases", "bag_cases", "cine_cases")

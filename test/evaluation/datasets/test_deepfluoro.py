@@ -9,14 +9,14 @@ from PIL import Image
 
 pytest.importorskip("h5py", reason="needs the extra 'datasets'")
 import h5py
-from dataset_files import COLUMNS, EXTRINSIC, HARDNESS, NAMES, ROWS, SOURCE_TO_DETECTOR, SPOTS, write_deepfluoro
+from helpers.dataset_files import COLUMNS, EXTRINSIC, HARDNESS, NAMES, ROWS, SOURCE_TO_DETECTOR, SPOTS, write_deepfluoro
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.datasets import DeepFluoroOptions, StartOptions, cases_from_deepfluoro
 from fluoro_reg.evaluation.datasets.projective import optical_view
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.rendering import make_renderer, project
 

@@ -9,13 +9,13 @@ from PIL import Image
 
 pytest.importorskip("h5py", reason="needs the extra 'datasets'")
 import h5py
-from dataset_files import VESSEL_SIZES, VESSEL_SPACING, write_ljubljana
+from helpers.dataset_files import VESSEL_SIZES, VESSEL_SPACING, write_ljubljana
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.evaluation.datasets import LjubljanaOptions, cases_from_ljubljana
 from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray

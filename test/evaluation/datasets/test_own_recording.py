@@ -7,24 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import record
-from recording_files import write_cine
+from helpers.evaluation_cases import record
+from helpers.recording_files import write_cine
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.bag import read_bag_truth, read_frames
-from fluoro_reg.evaluation.cases import find_cases, read_case, read_landmarks
-from fluoro_reg.evaluation.comparison_pictures import _Painter
 from fluoro_reg.evaluation.datasets import RecordingFiles, StartOptions, cases_from_recording, own_recording
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.evaluation.pictures import xray_picture
 from fluoro_reg.evaluation.plan import case_digest, jobs, planned_cases
-from fluoro_reg.evaluation.recording import RecordedFrame, Source, recorded_frames
-from fluoro_reg.evaluation.simulate_bag import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.evaluation.report.pictures import xray_picture
+from fluoro_reg.evaluation.report.worst_cases import _Painter
 from fluoro_reg.evaluation.worker import Recipe, Worker
-from fluoro_reg.geometry.files import read_camera
+from fluoro_reg.formats.bags import read_bag_truth, read_frames
+from fluoro_reg.formats.cameras import read_camera
+from fluoro_reg.formats.cases import find_cases, read_case
+from fluoro_reg.formats.landmarks import read_landmarks
+from fluoro_reg.formats.recordings import RecordedFrame, Source, recorded_frames
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.xray.encodings import pixels_from_message
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import read_xray, xray_from_pixels

@@ -1,0 +1,48 @@
+"""The demo's scene: a phantom as a DICOM series, and a recording of it with known poses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fluoro_reg.config import option, section
+from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phantom_landmarks
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """Who is X-rayed, how, and how it is registered."""
+
+    phantom: PhantomOptions = section(PhantomOptions)
+    recording: BagOptions = section(BagOptions)
+    registration: RegistrationOptions = section(RegistrationOptions)
+    given_start: bool = option(False, "begin at a pose beside the true one, also where weights would find one in the image")
+
+
+def blank_frames(frames: int) -> tuple[int, ...]:
+    """Three frames without a patient, spread as in the default recording."""
+    return tuple(11 * k * frames // 40 for k in (1, 2, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class DemoScene:
+    """The files of a demo."""
+
+    ct: Path
+    recording: SimulatedBag
+
+
+def make_phantom(folder: Path, options: DemoOptions) -> Path:
+    """Writes the phantom as a DICOM series."""
+    write_dicom_series(folder / "ct", *phantom_hu(options.phantom))
+    return folder / "ct"
+
+
+def make_recording(ct: Path, options: DemoOptions, progress: Callable[[int, int], None]) -> DemoScene:
+    """X-rays the CT as it comes out of the DICOM reader; errors are told at the phantom's landmarks."""
+    points = torch.stack(list(phantom_landmarks(options.phantom).values()))
+    return DemoScene(ct, simulate_bag(ct, ct.parent / "recording", options.recording, points, progress))

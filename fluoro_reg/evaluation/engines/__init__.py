@@ -1,0 +1,1 @@
+"""Where an evaluation computes: in this process, in several, or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""An evaluation on paper: tables, plots and one HTML page."""

@@ -1,0 +1,184 @@
+"""rosbag2 files without ROS: written for the demo and tests, read by `replay`.
+
+A bag is sensor_msgs/Image (mono16) with sensor_msgs/CameraInfo of the same stamp, as a C-arm's driver publishes them; sqlite3
+or mcap, as `ros2 bag` reads them. Messages come back as they are: what their bytes mean is `xray.encodings`' business.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt16
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.formats.json_file import read_json, write_json
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+
+IMAGE_TOPIC, CAMERA_INFO_TOPIC = "/carm/image_raw", "/carm/camera_info"
+CAMERA_FRAME = "carm_xray_optical_frame"
+FIRST_STAMP_NS = 1_700_000_000_000_000_000
+
+_IMAGE, _COMPRESSED, _CAMERA_INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
+_WAITING = 100  # messages of one kind that wait for their partner; at 15 Hz more than six seconds
+_STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+
+
+@dataclass(frozen=True, slots=True)
+class BagFrame:
+    """One image to be written, with its camera."""
+
+    stamp_ns: int
+    pixels: UInt16[np.ndarray, "height width"]
+    intrinsics: CameraIntrinsics
+
+
+def write_bag(folder: Path | str, frames: Iterable[BagFrame], storage: str = "sqlite3") -> None:
+    """Writes a new rosbag2 folder; `storage` is sqlite3 or mcap.
+
+    Raises:
+        InputError: the folder exists already.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise InputError(f"the bag {folder.name} exists already; remove it or write to another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store = _typestore()
+    with Writer(folder, version=9, storage_plugin=_STORAGE[storage]) as writer:
+        image = writer.add_connection(IMAGE_TOPIC, _IMAGE, typestore=store)
+        info = writer.add_connection(CAMERA_INFO_TOPIC, _CAMERA_INFO, typestore=store)
+        for frame in frames:
+            writer.write(info, frame.stamp_ns, store.serialize_cdr(_camera_info(store, frame), _CAMERA_INFO))
+            writer.write(image, frame.stamp_ns, store.serialize_cdr(_image(store, frame), _IMAGE))
+
+
+def read_frames(
+    bag: Path | str, image_topic: str = IMAGE_TOPIC, camera_info_topic: str = CAMERA_INFO_TOPIC
+) -> Iterator[tuple[int, Any, Any]]:
+    """(stamp_ns, image message, CameraInfo message) for every image that has a CameraInfo of its very stamp, in bag order.
+
+    Raises:
+        InputError: no readable bag, no such topic or one of another type, or not one image with its CameraInfo.
+    """
+    bag = Path(bag)
+    if not bag.exists():
+        raise InputError(f"there is no bag at {bag.name}; check the path")
+    paired = False
+    try:
+        with AnyReader([bag], default_typestore=_typestore()) as reader:
+            _check_topic(reader, bag.name, image_topic, (_IMAGE, _COMPRESSED))
+            _check_topic(reader, bag.name, camera_info_topic, (_CAMERA_INFO,))
+            for frame in _pairs(reader, image_topic, camera_info_topic):
+                paired = True
+                yield frame
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes the storage libraries raise errors of many unrelated classes
+        rule = "give a folder with metadata.yaml and undamaged sqlite3 or mcap files"
+        raise InputError(f"{bag.name} cannot be read as a rosbag2; {rule}") from error
+    if not paired:
+        raise InputError(f"no image on {image_topic} in {bag.name} has a CameraInfo with its stamp on {camera_info_topic}")
+
+
+def write_bag_truth(path: Path | str, poses: dict[int, RigidTransform | None]) -> None:
+    """The true pose at every stamp, null where the frame is blank."""
+    rows = [
+        {"stamp_ns": stamp, "camera_from_patient": None if pose is None else pose.matrix().tolist()}
+        for stamp, pose in poses.items()
+    ]
+    write_json(path, {"unit": "mm", "frames": rows})
+
+
+def read_bag_truth(path: Path | str, key: str = "stamp_ns") -> dict[int, RigidTransform | None]:
+    """The inverse of `write_bag_truth`; `key` is what the rows call their frames by.
+
+    Raises:
+        InputError: a missing or malformed file, or a frame that is there twice.
+    """
+    path = Path(path)
+    content = read_json(path)
+    rows = content.get("frames")
+    if content.get("unit") != "mm" or not isinstance(rows, list):
+        raise InputError(f'{path.name} must hold "unit": "mm" and a list "frames"')
+    found: dict[int, RigidTransform | None] = {}
+    for row in rows:
+        if not isinstance(row, dict) or type(row.get(key)) is not int or "camera_from_patient" not in row:
+            whole = "whole ns" if key == "stamp_ns" else "whole number"
+            raise InputError(f"{path.name}: every frame needs '{key}' ({whole}) and 'camera_from_patient' (4 x 4 or null)")
+        frame, pose = row[key], row["camera_from_patient"]
+        if frame in found:
+            raise InputError(f"{path.name} has the frame {frame} twice; leave one out")
+        found[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
+    return found
+
+
+def _pairs(reader: AnyReader, image_topic: str, camera_info_topic: str) -> Iterator[tuple[int, Any, Any]]:
+    connections = [connection for connection in reader.connections if connection.topic in (image_topic, camera_info_topic)]
+    waiting: dict[str, dict[int, Any]] = {image_topic: {}, camera_info_topic: {}}
+    for connection, _, data in reader.messages(connections=connections):
+        message: Any = reader.deserialize(data, connection.msgtype)
+        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        partner = camera_info_topic if connection.topic == image_topic else image_topic
+        if stamp in waiting[partner]:
+            other = waiting[partner].pop(stamp)
+            yield (stamp, message, other) if connection.topic == image_topic else (stamp, other, message)
+            continue
+        queue = waiting[connection.topic]
+        queue[stamp] = message
+        if len(queue) > _WAITING:
+            del queue[next(iter(queue))]
+
+
+def _check_topic(reader: AnyReader, name: str, topic: str, types: tuple[str, ...]) -> None:
+    found = {connection.topic: connection.msgtype for connection in reader.connections}
+    if topic not in found:
+        topics = ", ".join(sorted(found)) or "none"
+        raise InputError(f"{name} has no topic {topic}; it has: {topics}")
+    if found[topic] not in types:
+        raise InputError(f"topic {topic} of {name} carries {found[topic]}, not {types[0]}; choose another topic")
+
+
+def _typestore() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)  # Image and CameraInfo are the same in every ROS 2 release since
+
+
+def _header(store: Typestore, stamp_ns: int) -> Any:
+    time = store.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+    return store.types["std_msgs/msg/Header"](stamp=time, frame_id=CAMERA_FRAME)
+
+
+def _image(store: Typestore, frame: BagFrame) -> Any:
+    height, width = frame.pixels.shape
+    return store.types[_IMAGE](
+        header=_header(store, frame.stamp_ns),
+        height=height,
+        width=width,
+        encoding="mono16",
+        is_bigendian=0,
+        step=2 * width,
+        data=np.frombuffer(frame.pixels.astype("<u2").tobytes(), np.uint8),
+    )
+
+
+def _camera_info(store: Typestore, frame: BagFrame) -> Any:
+    camera = frame.intrinsics
+    k = np.array(camera.k)
+    no_roi = store.types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return store.types[_CAMERA_INFO](
+        header=_header(store, frame.stamp_ns),
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=k,
+        r=np.eye(3).ravel(),
+        p=np.hstack([k.reshape(3, 3), np.zeros((3, 1))]).ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=no_roi,
+    )

@@ -1,0 +1,144 @@
+"""`PoseObjective`: renderer, similarity and image as a least-squares problem over poses.
+
+The moving image is `1 - exp(-S L)` of the line integrals L where an object saturates the X-ray (metal is flat grey after a few
+mm), else L itself. Masks are rebuilt at each accepted pose and frozen within a step.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
+from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
+from fluoro_reg.rendering.projection import project_with_jacobian
+from fluoro_reg.rendering.renderer import AbstractRenderer
+from fluoro_reg.similarity import AbstractResidualSimilarity
+
+LEAST_PIXELS = 30
+CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one in so many counts
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One scale of one image: the camera, the X-ray's attenuation and usable pixels there, and the CT to render."""
+
+    renderer: AbstractRenderer
+    intrinsics: CameraIntrinsics
+    fixed: Float[Tensor, "1 height width"]
+    usable: Float[Tensor, "1 height width"]
+    extent: Extent
+    margin_px: float
+
+    def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
+        """Which pixels count at each pose, of those that are `near` the object."""
+        return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectModel:
+    """What is known of the CT as an object: pivot (patient mm), where it is compared, how it saturates (S in 1/L; 0: not)."""
+
+    pivot: Float[Tensor, "3"]
+    roi: str
+    saturation: float
+
+
+@dataclass(frozen=True, slots=True)
+class PosePrior:
+    """A Gaussian belief: inverse covariance of the twist (mm, rad, about the pivot) from `camera_from_patient`."""
+
+    camera_from_patient: RigidTransform
+    information: Float[Tensor, "6 6"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Poses and their rendered images."""
+
+    poses: RigidTransform
+    moving: Float[Tensor, "batch height width"]
+    jacobian: Float[Tensor, "batch height width 6"]
+    near: Float[Tensor, "batch height width"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linearisation:
+    """Normal equations and the weights they hold under."""
+
+    cost: Float[Tensor, "batch"]
+    gradient: Float[Tensor, "batch 6"]
+    hessian: Float[Tensor, "batch 6 6"]
+    weight: Float[Tensor, "batch height width"]
+    prior_weight: Float[Tensor, "batch"]
+
+
+@dataclass(slots=True)
+class PoseObjective:
+    """A `LeastSquaresProblem` of `fluoro_reg.optimisers`; `n_renders` counts views."""
+
+    scale: Scale
+    model: ObjectModel
+    similarity: AbstractResidualSimilarity
+    prior: PosePrior | None = None
+    n_renders: int = 0
+
+    def evaluate(self, poses: RigidTransform) -> Evaluation:
+        """Renders the CT at each pose of a batch."""
+        self.n_renders += poses.translation.shape[0]
+        rendered = project_with_jacobian(self.scale.renderer, poses, self.scale.intrinsics, self.model.pivot)
+        integrals, jacobian = (tensor.cpu() for tensor in rendered)
+        near = near_object(integrals, self.model.roi, self.scale.margin_px)
+        if self.model.saturation > 0:
+            passed = torch.exp(-self.model.saturation * integrals)
+            integrals, jacobian = 1 - passed, self.model.saturation * passed[..., None] * jacobian
+        return Evaluation(poses, integrals, jacobian, near)
+
+    def retract(self, at: Evaluation, step: Float[Tensor, "batch 6"]) -> Evaluation:
+        return self.evaluate(retract(at.poses, step, self.model.pivot))
+
+    def linearise(self, at: Evaluation) -> Linearisation:
+        weight = self.weight(at)
+        system = self.similarity.normal_equations(at.moving, at.jacobian, self.scale.fixed, weight)
+        cost, gradient, hessian = system.cost.double(), system.gradient.double(), system.hessian.double()
+        prior_weight = cost / effective_pixels(weight)
+        if self.prior is not None:
+            twist = se3.local(self.prior.camera_from_patient, at.poses, self.model.pivot)
+            pull = twist @ self.prior.information
+            cost = cost + prior_weight * (twist * pull).sum(-1)
+            gradient = gradient + prior_weight[:, None] * pull
+            hessian = hessian + prior_weight[:, None, None] * self.prior.information
+        return Linearisation(_unless_empty(cost, weight), gradient, hessian, weight, prior_weight)
+
+    def cost(self, trial: Evaluation, reference: Linearisation) -> Float[Tensor, "batch"]:
+        cost = self.similarity.cost(trial.moving, self.scale.fixed, reference.weight).double()
+        if self.prior is not None:
+            twist = se3.local(self.prior.camera_from_patient, trial.poses, self.model.pivot)
+            cost = cost + reference.prior_weight * (twist @ self.prior.information * twist).sum(-1)
+        return _unless_empty(cost, reference.weight)
+
+    def score(self, at: Evaluation) -> Float[Tensor, "batch"]:
+        """The similarity that users see, under the weights of each pose."""
+        return self.similarity.score(at.moving, self.scale.fixed, self.weight(at)).double()
+
+    def widened(self, margin: int) -> "PoseObjective":
+        """The same objective on a detector `margin` pixels larger on every side, all of it usable; to render, not to fit."""
+        camera = self.scale.intrinsics
+        camera = camera.cropped(-margin, -margin, camera.width + 2 * margin, camera.height + 2 * margin)
+        blank = torch.ones(1, camera.height, camera.width)
+        return replace(self, scale=replace(self.scale, intrinsics=camera, fixed=blank, usable=blank), n_renders=0)
+
+    def weight(self, at: Evaluation) -> Float[Tensor, "batch height width"]:
+        """Which pixels count at each pose."""
+        return self.scale.weight(at.poses, at.near)
+
+
+def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
+    """How many independent residuals the weights stand for."""
+    return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()
+
+
+def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
+    """A pose that leaves next to nothing to compare is infinitely bad, not perfect."""
+    return torch.where((weight > 0).flatten(1).sum(-1) < LEAST_PIXELS, torch.inf, cost)

@@ -1,0 +1,1 @@
+"""Projection of feature volumes (ProST) and its derivatives."""

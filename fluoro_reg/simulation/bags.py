@@ -1,0 +1,112 @@
+"""A rosbag2 of a moving C-arm about AP, with the true pose of every frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import radians
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.carm.aim import aim_point, bone_points
+from fluoro_reg.carm.pose_sampling import ap_pose, perturb_to_mtre, smooth_motion
+from fluoro_reg.carm.views import BONE_SAMPLES, SOURCE_TO_OBJECT_MM, TARGETS, carm_camera, targets_in_view
+from fluoro_reg.config import option
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
+from fluoro_reg.formats.cameras import write_camera
+from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.landmarks import write_landmarks
+from fluoro_reg.formats.poses import write_pose
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.simulation.metal import Cylinder
+from fluoro_reg.simulation.simulator import XraySimulator, blank_xray
+from fluoro_reg.simulation.variants import VARIANTS, Progress, tools_of
+
+
+@dataclass(frozen=True, slots=True)
+class BagOptions:
+    """A cine of a moving C-arm about AP."""
+
+    frames: int = option(40, "number of frames", minimum=1, maximum=100000)
+    blank: tuple[int, ...] = option((11, 22, 33), "frames (from 0) of no patient: beam off, open beam, in turn", minimum=0)
+    rate_hz: float = option(15.0, "frames per second", unit="Hz", minimum=0.1, maximum=1000)
+    motion_mm: float = option(12.0, "greatest excursion", unit="mm", minimum=0, maximum=200)
+    motion_deg: float = option(5.0, "greatest rotation", unit="deg", minimum=0, maximum=45)
+    start_mm: float = option(10.0, "mTRE of initial.json against the first frame", unit="mm", minimum=0, maximum=200)
+    size_px: int = option(256, "width and height of the images", unit="px", minimum=32, maximum=4096)
+    variant: str = option("standard", "setting of the simulated machine", choices=tuple(VARIANTS))
+    storage: str = option("sqlite3", "storage of the bag", choices=("sqlite3", "mcap"))
+    seed: int = option(0, "makes the same bag again", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedBag:
+    """What `simulate_bag` wrote."""
+
+    bag: Path
+    truth: Path
+    initial: Path
+    camera: Path
+    landmarks: Path
+
+
+def simulate_bag(
+    ct: Path | str,
+    out_folder: Path | str,
+    options: BagOptions,
+    landmarks_patient: Float[Tensor, "n 3"] | None = None,
+    progress: Progress | None = None,
+) -> SimulatedBag:
+    """Writes `bag/`, `truth.json`, `initial.json`, `camera.json` and `landmarks.json` into a new folder.
+
+    Raises:
+        InputError: an unusable CT or option, or a folder that holds something already.
+    """
+    folder, volume = new_folder(out_folder), read_ct(ct)
+    generator = torch.Generator().manual_seed(options.seed)
+    bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px)
+    aim = aim_point(volume, bone)
+    first = ap_pose(aim, SOURCE_TO_OBJECT_MM)
+    amplitude = (options.motion_mm, radians(options.motion_deg))
+    poses = smooth_motion(first, options.frames, aim, amplitude, generator)
+    if landmarks_patient is None:
+        landmarks_patient = targets_in_view(bone, first, intrinsics, TARGETS)
+    initial = perturb_to_mtre(first, landmarks_patient, options.start_mm, volume.centre_patient, generator)
+    tools = tools_of(options.variant, landmarks_patient, generator)
+    files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
+    cine = _Cine(XraySimulator(volume, VARIANTS[options.variant]), poses, intrinsics, tools)
+    write_bag(files.bag, _frames(cine, options, generator, progress), options.storage)
+    shown = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
+    write_bag_truth(files.truth, shown)
+    write_pose(files.initial, initial)
+    write_camera(files.camera, intrinsics)
+    write_landmarks(files.landmarks, landmarks_patient)
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Cine:
+    """What all frames of a bag share, and where the C-arm is in each."""
+
+    simulator: XraySimulator
+    poses: RigidTransform
+    intrinsics: CameraIntrinsics
+    tools: tuple[Cylinder, ...]
+
+
+def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progress: Progress | None) -> Iterator[BagFrame]:
+    for n in range(options.frames):
+        if n in options.blank:
+            beam_on = options.blank.index(n) % 2 == 1
+            pixels = blank_xray(cine.intrinsics, VARIANTS[options.variant], generator, beam_on)
+        else:
+            pixels = cine.simulator.image(cine.poses[n], cine.intrinsics, generator, cine.tools)
+        yield BagFrame(_stamp_ns(n, options), pixels, cine.intrinsics)
+        if progress is not None:
+            progress(n + 1, options.frames)
+
+
+def _stamp_ns(n: int, options: BagOptions) -> int:
+    return FIRST_STAMP_NS + round(n * 1e9 / options.rate_hz)

@@ -1,0 +1,1 @@
+"""X-rays in DICOM: pixels, geometry, shutters and frame times."""

@@ -1,0 +1,182 @@
+"""X-rays from DICOM (XA, RF, CR, DX and their enhanced forms): pixels as the detector saw them, and what they mean.
+
+Order matters: padding is a stored value, so it is found before the Modality LUT; shutters are given in the stored image's rows
+and columns, so they are drawn before display rotation and flip are undone; all three then turn with the pixels.
+Meaning: PixelIntensityRelationship (LIN, LOG, DISP) and its Sign relate the stored numbers to the beam. MONOCHROME1 is about
+display alone and inverts only where those tags are silent. Warnings of the library may quote values of the file, so they
+are silenced: nothing of a file but numbers and its base name leaves this module.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from jaxtyping import Bool, Num, Shaped
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.xray.dicom.geometry import intrinsics_from_dicom, lookup, numbers
+from fluoro_reg.xray.dicom.shutter import open_field
+from fluoro_reg.xray.dicom.times import frame_times_ns
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.raster import check_frame, check_size, grey_and_mask
+from fluoro_reg.xray.stored import StoredImage
+
+MODALITIES = ("XA", "RF", "CR", "DX")
+_DECODERS = {
+    "JPEG Lossless": "pylibjpeg-libjpeg",
+    "JPEG Extended": "pylibjpeg-libjpeg",
+    "JPEG Baseline": "Pillow",
+    "JPEG-LS": "pyjpegls",
+    "JPEG 2000": "pylibjpeg-openjpeg",
+    "High-Throughput JPEG 2000": "pylibjpeg-openjpeg",
+}
+
+
+def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
+    """One frame of an X-ray DICOM, turned back to the detector's orientation."""
+    dataset = _dataset(path)
+    check_frame(frame, _count(dataset), path.name)
+    raw = _decoded(path, dataset, frame)
+    raw, mask = grey_and_mask(raw, path.name)
+    mask = mask & ~_padding(dataset, raw) & open_field(dataset, raw.shape, frame)
+    pixels, meaning = _meant(dataset, raw, intensity, frame)
+    camera, missing = intrinsics_from_dicom(dataset, frame)
+    undo = _undo_display(dataset, frame, path.name)
+    return StoredImage(undo(pixels), undo(mask), meaning, camera, missing)
+
+
+def count_frames(path: Path) -> int:
+    """Frames of the cine, from its header."""
+    return _count(_dataset(path))
+
+
+def read_times_ns(path: Path) -> list[int]:
+    """When each frame was taken, from the first one on, from its header."""
+    dataset = _dataset(path)
+    return frame_times_ns(dataset, _count(dataset))
+
+
+def _dataset(path: Path) -> Dataset:
+    """The header: of a cine's pixels only the frame that is wanted is read, and that later."""
+    try:
+        with _quiet():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            modality = str(dataset.get("Modality", "") or "")
+    except (InvalidDicomError, KeyError, TypeError) as error:
+        raise InputError(f"{path.name} is neither PNG, TIFF, npy nor DICOM; give an X-ray in one of these formats") from error
+    except (OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
+        raise InputError(f"{path.name} is a damaged DICOM file; copy or export it again") from error
+    if modality not in MODALITIES:
+        raise InputError(f"{path.name} is DICOM of modality {modality or 'unknown'}, not an X-ray; give XA, RF, CR or DX")
+    return dataset
+
+
+def _count(dataset: Dataset) -> int:
+    with _quiet():
+        return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+
+
+def _decoded(path: Path, dataset: Dataset, frame: int) -> Shaped[np.ndarray, "height width *channels"]:
+    name = path.name
+    check_size(int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0), name)
+    try:
+        with _quiet():
+            raw = pixel_array(path, index=frame)
+    except Exception as error:  # decoders of third parties raise what they like on damaged data
+        if _lacks_decoder(dataset, error):
+            raise InputError(_decoder_sentence(name, dataset)) from error
+        raise InputError(f"{name} has no readable pixels (truncated or damaged); copy or export it again") from error
+    bits = int(dataset.get("BitsStored", 0) or 0)
+    if raw.dtype.kind == "u" and 0 < bits < 8 * raw.dtype.itemsize:
+        return raw & np.array((1 << bits) - 1, dtype=raw.dtype)  # old files keep an overlay in the unused bits
+    return raw
+
+
+def _lacks_decoder(dataset: Dataset, error: Exception) -> bool:
+    """Whether another decoder would help: none is installed, or those that are do not know this variant."""
+    if not isinstance(error, RuntimeError):
+        return False
+    return not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available or "not support" in str(error)
+
+
+def _decoder_sentence(name: str, dataset: Dataset) -> str:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    package = next((p for start, p in _DECODERS.items() if syntax.name.startswith(start)), "pylibjpeg")
+    return (
+        f"{name} is compressed as {syntax.name} ({syntax}) and no installed decoder reads it; "
+        f"pip install {package}, or decompress the file first"
+    )
+
+
+def _padding(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    ends = [numbers(dataset.get(tag), 1) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    given = [end[0] for end in ends if end is not None]
+    if ends[0] is None:
+        return np.zeros(raw.shape, dtype=bool)
+    return (raw >= min(given)) & (raw <= max(given))
+
+
+def _meant(
+    dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int
+) -> tuple[Num[np.ndarray, "height width"], Intensity]:
+    """Numbers and their meaning: the tags' where they tell and nobody contradicts, else the image as a viewer shows it."""
+    with _quiet():
+        values = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float32)
+        ends = np.asarray(apply_modality_lut(_representable(dataset, raw), dataset), dtype=np.float32)
+    inverse = ends.max() + ends.min() - values
+    told = _told(dataset, frame)
+    if told is not None and intensity in (Intensity.AUTO, told[0]):
+        return inverse if told[1] else values, told[0]
+    monochrome1 = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
+    return inverse if monochrome1 else values, intensity
+
+
+def _told(dataset: Dataset, frame: int) -> tuple[Intensity, bool] | None:
+    """What the tags say of the stored numbers, and whether they must be inverted for it: (meaning, inverted), or None.
+
+    Without a Sign, LIN grows with the beam, as in the XA module, which has none; LOG may run either way, so it is judged.
+    """
+    relation = str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
+    sign = numbers(lookup(dataset, "PixelIntensityRelationshipSign", frame), 1)
+    grows_with_beam = None if sign is None or sign[0] == 0 else sign[0] > 0
+    if relation == "LIN":
+        return Intensity.TRANSMITTED, grows_with_beam is False
+    if relation == "LOG" and grows_with_beam is not None:
+        return Intensity.ATTENUATION, grows_with_beam
+    if grows_with_beam is not None:
+        return (Intensity.TRANSMITTED, False) if grows_with_beam else (Intensity.ATTENUATION, False)
+    return None
+
+
+def _representable(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:
+    """The least and greatest number that the stored bits can hold, so that an inversion keeps zero photons at zero."""
+    bits = int(dataset.get("BitsStored", 0) or 0) or 8 * raw.dtype.itemsize
+    half = 1 << (bits - 1)
+    low, high = (-half, half - 1) if raw.dtype.kind == "i" else (0, 2 * half - 1)
+    return np.array([low, high], dtype=raw.dtype)
+
+
+def _undo_display(dataset: Dataset, frame: int, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The inverse of FieldOfViewRotation (clockwise degrees) and FieldOfViewHorizontalFlip, which was applied after it."""
+    degrees = (numbers(lookup(dataset, "FieldOfViewRotation", frame), 1) or [0.0])[0]
+    if degrees % 90:
+        raise InputError(f"{name} says its field of view is rotated by {degrees:g} degrees; only quarter turns can be undone")
+    mirrored = str(lookup(dataset, "FieldOfViewHorizontalFlip", frame) or "").strip().upper() == "YES"
+
+    def undo(image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, int(degrees // 90)))
+
+    return undo
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,3 @@
+"""What several test files share: scenes, problems, files to read, a fake node."""
+
+from helpers import typechecker as typechecker  # named in pyproject.toml, imported by its package

@@ -1,0 +1,76 @@
+"""Each gate alone stops a pose; none is opened by another."""
+
+from dataclasses import replace
+
+import pytest
+
+from fluoro_reg.registration.assessment.gates import Evidence, judge
+from fluoro_reg.registration.options import GateOptions
+from fluoro_reg.registration.result import Outcome
+
+GOOD = Evidence(
+    similarity=0.8,
+    patch_similarity=0.8,
+    rival_similarity=0.5,
+    pixels=5000,
+    overlap=0.9,
+    depth_mm=700.0,
+    depth_sd_mm=2.0,
+    outline_mm=0.5,
+    turn_sd_deg=0.3,
+    converged=True,
+    near_object=False,
+)
+
+
+def test_an_outline_of_which_nothing_can_be_told_is_no_doubt():
+    assert judge(replace(GOOD, outline_mm=None), GateOptions())[0] is Outcome.CONVERGED
+
+
+def test_good_evidence_passes():
+    assert judge(GOOD, GateOptions())[0] is Outcome.CONVERGED
+    assert judge(replace(GOOD, rival_similarity=None), GateOptions())[0] is Outcome.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "sentence"),
+    [
+        ({"similarity": 0.3}, Outcome.REJECTED_POSE, "does not explain the image"),
+        ({"similarity": float("nan")}, Outcome.REJECTED_POSE, "does not explain the image"),
+        ({"patch_similarity": 0.6}, Outcome.REJECTED_POSE, "parts of the image"),
+        ({"patch_similarity": float("nan")}, Outcome.REJECTED_POSE, "parts of the image"),
+        ({"rival_similarity": 0.79}, Outcome.AMBIGUOUS, "another pose"),
+        ({"rival_similarity": float("nan")}, Outcome.AMBIGUOUS, "another pose"),
+        ({"pixels": 10}, Outcome.REJECTED_POSE, "pixels"),
+        ({"overlap": 0.1}, Outcome.REJECTED_POSE, "only 10%"),
+        ({"overlap": float("nan")}, Outcome.REJECTED_POSE, "can be compared"),
+        ({"depth_mm": 20.0}, Outcome.REJECTED_POSE, "from the source"),
+        ({"depth_mm": float("nan")}, Outcome.REJECTED_POSE, "from the source"),
+        ({"depth_sd_mm": None}, Outcome.NOT_CONVERGED, "undetermined"),
+        ({"depth_sd_mm": 80.0}, Outcome.NOT_CONVERGED, "undetermined"),
+        ({"depth_sd_mm": float("nan")}, Outcome.NOT_CONVERGED, "undetermined"),
+        ({"outline_mm": 6.0}, Outcome.REJECTED_POSE, "outline"),
+        ({"outline_mm": float("inf")}, Outcome.REJECTED_POSE, "outline"),
+        ({"outline_mm": float("nan")}, Outcome.REJECTED_POSE, "outline"),
+        ({"turn_sd_deg": None}, Outcome.NOT_CONVERGED, "a turn undetermined"),
+        ({"turn_sd_deg": 9.0}, Outcome.NOT_CONVERGED, "a turn undetermined"),
+        ({"turn_sd_deg": float("nan")}, Outcome.NOT_CONVERGED, "a turn undetermined"),
+        ({"converged": False}, Outcome.NOT_CONVERGED, "still moving"),
+    ],
+)
+def test_each_gate_stops_a_pose_alone(change, outcome, sentence):
+    found, reason = judge(replace(GOOD, **change), GateOptions())
+    assert found is outcome
+    assert sentence in reason
+
+
+def test_an_object_is_held_to_its_edges_and_the_body_to_its_inside():
+    edges_only = replace(GOOD, similarity=0.65, patch_similarity=0.5, rival_similarity=None)
+    spoilt_by_instruments = replace(GOOD, similarity=0.45, patch_similarity=0.8, rival_similarity=None)
+    for evidence, near_object, outcome in (
+        (edges_only, True, Outcome.CONVERGED),
+        (edges_only, False, Outcome.REJECTED_POSE),
+        (spoilt_by_instruments, True, Outcome.REJECTED_POSE),
+        (spoilt_by_instruments, False, Outcome.CONVERGED),
+    ):
+        assert judge(replace(evidence, near_object=near_object), GateOptions())[0] is outcome

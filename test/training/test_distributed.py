@@ -1,0 +1,49 @@
+"""Two processes as one team: gradients become their mean, and the leader's word counts."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import torch
+
+from fluoro_reg.training.distributed import Team
+
+MEMBER = """
+import torch
+from fluoro_reg.training.team import Team
+team = Team.joined("cpu")
+weight, bias, unused = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (2,), (1,)))
+weight.grad, bias.grad = torch.full((2, 3), float(team.rank + 1)), torch.arange(2.0) * 4 * team.rank
+team.average_gradients([weight, bias, unused])
+assert torch.equal(weight.grad, torch.full((2, 3), 1.5)), weight.grad
+assert torch.equal(bias.grad, torch.tensor([0.0, 2.0])), bias.grad
+assert unused.grad is None
+assert team.agreed(7.0 + team.rank, "cpu") == 7.0
+assert team.size == 2 and team.leads == (team.rank == 0)
+team.leave()
+"""
+
+
+def test_gradients_become_their_mean_and_the_leader_decides():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    members = [
+        subprocess.Popen([sys.executable, "-c", MEMBER], env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for member in members:
+        _, errors = member.communicate(timeout=120)
+        assert member.returncode == 0, errors
+
+
+def test_alone_nothing_is_exchanged(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    team = Team.joined("cpu")
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([1.0, 2.0])
+    team.average_gradients([weight])
+    assert team == Team(0, 1) and team.leads and team.agreed(3.5, "cpu") == 3.5
+    assert torch.equal(weight.grad, torch.tensor([1.0, 2.0]))
