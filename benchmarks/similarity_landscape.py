@@ -21,7 +21,7 @@ from fluoro_reg.carm.aim import middle_of_skeleton
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.learned import SimilarityInUse, similarity_kind
+from fluoro_reg.learned import SimilarityInference, similarity_kind
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.similarity import SIMILARITIES
@@ -48,7 +48,7 @@ def classical(case: RegistrationCase, name: str) -> Values:
 def learned(case: RegistrationCase, path: str) -> Values:
     """The same of a learned similarity."""
     image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
-    similar = SimilarityInUse.load(path, similarity_kind(path), read_ct(case.ct)).problem(image)
+    similar = SimilarityInference.load(path, similarity_kind(path), read_ct(case.ct)).problem(image)
 
     @torch.no_grad()
     def values(poses: RigidTransform) -> Tensor:

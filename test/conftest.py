@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels then run here, as Python
 
@@ -23,3 +28,20 @@ def data_folder() -> Path:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+COARSE = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom that is coarse enough for tests, as a DICOM series."""
+    folder = tmp_path_factory.mktemp("phantom") / "ct"
+    write_dicom_series(folder, *phantom_hu(COARSE))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(phantom_folder: Path) -> CTVolume:
+    """The same as a CT volume."""
+    return read_ct(phantom_folder)

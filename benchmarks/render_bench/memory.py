@@ -23,7 +23,7 @@ from render_bench.scene import Scene
 _CLEAR, _STATUS, _MACHINE = Path("/proc/self/clear_refs"), Path("/proc/self/status"), Path("/proc/meminfo")
 # Blocks from 64 kB on are mapped on their own: what was freed before the call then cannot hide what the call takes.
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-_SHARE = 0.7  # of what is available, for one entry
+_FRACTION = 0.7  # of what is available, for one entry
 
 Measured = dict[str, int]
 Refused = dict[str, str]
@@ -54,7 +54,7 @@ def _measure(
     refused: Refused = {}
     for entry in sorted(entries, key=lambda entry: entry.batch):
         expected = entry.batch * measured.get(Entry(entry.contender, entry.row, 1).name, 0)
-        if expected > _SHARE * available():
+        if expected > _FRACTION * available():
             refused[entry.name] = f"needs about {expected / 1e9:.0f} GB of memory"
         else:
             measured[entry.name] = bytes_of(work_of(entry, contender))

@@ -24,14 +24,14 @@ def carm_camera(size_px: int) -> CameraIntrinsics:
     return CameraIntrinsics(size_px, size_px, focal, focal, middle, middle, SOURCE_TO_DETECTOR_MM)
 
 
-def random_view(aim_patient: Float[Tensor, "3"], oblique_share: float, generator: torch.Generator) -> RigidTransform:
+def random_view(aim_patient: Float[Tensor, "3"], oblique_fraction: float, generator: torch.Generator) -> RigidTransform:
     """A view within 15 degrees of AP or, for a share, an oblique of 25 to 45; up to 12 degrees of tilt and 8 of roll."""
 
     def even(low: float, high: float) -> float:
         return low + (high - low) * torch.rand(1, generator=generator).item()
 
     primary = even(-15, 15)
-    if even(0, 1) < oblique_share:
+    if even(0, 1) < oblique_fraction:
         primary = even(25, 45) * (1 if even(0, 1) < 0.5 else -1)
     centre = aim_patient + torch.tensor([even(-12, 12) for _ in range(3)], dtype=torch.float64)
     return view_pose(centre, primary, even(-12, 12), even(-8, 8), SOURCE_TO_OBJECT_MM * even(0.95, 1.05))

@@ -160,12 +160,12 @@ def _ljubljana(asked: _Asked, advance: "Progress") -> tuple[list[Path], dict[str
 
 
 def _recording(asked: _Asked, advance: "Progress") -> tuple[list[Path], dict[str, int]]:
-    from fluoro_reg.evaluation.datasets import RecordingFiles, StartOptions, cases_from_recording
+    from fluoro_reg.evaluation.datasets import InitialPoseOptions, RecordingFiles, cases_from_recording
 
     known, part = asked.known, asked.part
     if known.ct is None or known.truth is None:
         raise InputError("a recording needs the CT of who is seen and true poses; give --ct CT and --truth T.json")
-    start = asked.common.settings(StartOptions, {"start_mm": part.start_mm, "seed": asked.common.seed})
+    start = asked.common.settings(InitialPoseOptions, {"start_mm": part.start_mm, "seed": asked.common.seed})
     files = RecordingFiles(asked.file, known.ct, known.truth, known.landmarks)
     exported = cases_from_recording(files, asked.out, asked.source.read(), start, advance)
     return exported.cases, {"without_truth": exported.without_truth, "unreadable": exported.unreadable}

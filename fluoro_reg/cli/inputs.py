@@ -33,7 +33,7 @@ SIMILARITY_HELP = (
 
 
 @dataclass(frozen=True, slots=True)
-class CTOptions:
+class CTArguments:
     """Which CT."""
 
     ct: Annotated[Path, typer.Option(metavar="CT", help="CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file.")]
@@ -41,7 +41,7 @@ class CTOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class XrayOptions:
+class XrayArguments:
     """Which X-ray, taken by which camera."""
 
     image: Annotated[Path, typer.Option(metavar="X", help="X-ray: DICOM (XA, RF, CR, DX), PNG, TIFF or .npy.")]
@@ -58,7 +58,7 @@ class XrayOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class FurtherOptions:
+class FurtherXrayArguments:
     """Which other X-rays of the same patient, who has not moved."""
 
     view: Annotated[
@@ -73,7 +73,7 @@ class FurtherOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class StartOptions:
+class InitialPoseArguments:
     """Where to begin."""
 
     initial: Annotated[
@@ -112,7 +112,7 @@ def learned_weights(paths: list[Path] | None) -> dict[str, str] | None:
     return found or None
 
 
-def read_volume(options: CTOptions, output: Output) -> "CTVolume":
+def read_volume(options: CTArguments, output: Output) -> "CTVolume":
     """The CT; its reader's warnings go to standard error."""
     from fluoro_reg.ct.reader import read_ct
 
@@ -123,7 +123,7 @@ def read_volume(options: CTOptions, output: Output) -> "CTVolume":
     return volume
 
 
-def read_image(options: XrayOptions) -> "XrayImage":
+def read_image(options: XrayArguments) -> "XrayImage":
     """The X-ray with its camera."""
     from fluoro_reg.formats.cameras import read_camera
     from fluoro_reg.xray.image import Intensity
@@ -133,7 +133,7 @@ def read_image(options: XrayOptions) -> "XrayImage":
     return read_xray(options.image, camera, Intensity(options.intensity.value), options.frame)
 
 
-def read_views(xray: XrayOptions, further: FurtherOptions) -> "list[CalibratedXray]":
+def read_views(xray: XrayArguments, further: FurtherXrayArguments) -> "list[CalibratedXray]":
     """The X-ray, whose camera is the reference, and the further ones."""
     from fluoro_reg.formats.views import read_view
     from fluoro_reg.geometry import RigidTransform
@@ -143,7 +143,7 @@ def read_views(xray: XrayOptions, further: FurtherOptions) -> "list[CalibratedXr
     return [first, *(read_view(path) for path in further.view or [])]
 
 
-def check_together(further: FurtherOptions, registration: "RegistrationOptions") -> None:
+def check_together(further: FurtherXrayArguments, registration: "RegistrationOptions") -> None:
     """Refuses, for several X-rays, what would not be used."""
     from fluoro_reg.registration.method import load_method
 
@@ -158,16 +158,16 @@ def check_together(further: FurtherOptions, registration: "RegistrationOptions")
         )
 
 
-def read_start(options: StartOptions, registration: "RegistrationOptions") -> "RigidTransform | None":
+def read_initial_pose(options: InitialPoseArguments, registration: "RegistrationOptions") -> "RigidTransform | None":
     """The given start; None where weights will find one. That the weights can be read is found out here, before the CT is."""
     from fluoro_reg.config import to_mapping
     from fluoro_reg.formats.poses import read_pose
     from fluoro_reg.learned import check_similarity
-    from fluoro_reg.registration.method import lacking, load_method
+    from fluoro_reg.registration.method import load_method, missing_weights
     from fluoro_reg.regressor.checkpoint import check_weights
 
     method = load_method(registration.method)
-    if (sentence := lacking(method, registration.model, to_mapping(registration.learned))) is not None:
+    if (sentence := missing_weights(method, registration.model, to_mapping(registration.learned))) is not None:
         raise InputError(sentence)
     for kind in method.learned:
         check_similarity(getattr(registration.learned, kind), kind)

@@ -11,12 +11,12 @@ from rich.panel import Panel
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.files import check_writable, write_file
 from fluoro_reg.cli.inputs import (
-    CTOptions,
-    FurtherOptions,
-    StartOptions,
-    XrayOptions,
+    CTArguments,
+    FurtherXrayArguments,
+    InitialPoseArguments,
+    XrayArguments,
     check_together,
-    read_start,
+    read_initial_pose,
     read_views,
     read_volume,
 )
@@ -47,10 +47,10 @@ EXAMPLES = (
 
 
 def command(
-    ct: CTOptions,
-    xray: XrayOptions,
-    further: FurtherOptions,
-    start: StartOptions,
+    ct: CTArguments,
+    xray: XrayArguments,
+    further: FurtherXrayArguments,
+    start: InitialPoseArguments,
     recipe: RecipeOptions,
     common: Common,
     overlay: Annotated[
@@ -75,7 +75,7 @@ def command(
     if overlay is not None:
         check_writable(overlay, (".png",))
     check_together(further, options)
-    initial = read_start(start, options)
+    initial = read_initial_pose(start, options)
     views = read_views(xray, further)
     volume = read_volume(ct, output)
     with output.doing("registering"):

@@ -9,7 +9,7 @@ import typer
 
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import CTOptions, read_volume
+from fluoro_reg.cli.inputs import CTArguments, read_volume
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.config import option
@@ -40,7 +40,7 @@ class RenderOptions:
 
 
 def command(
-    ct: CTOptions,
+    ct: CTArguments,
     camera: Annotated[Path, typer.Option(metavar="C.json", help="camera.json: size in px, K in px.")],
     pose: Annotated[Path, typer.Option(metavar="P.json", help="pose.json: camera_from_patient, mm.")],
     out: Annotated[Path, typer.Option(metavar="F.png|F.npy", help="File to write: 8-bit picture or float32 line integrals.")],

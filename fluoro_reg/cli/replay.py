@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.text import Text
 
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import CTOptions, StartOptions, read_start, read_volume
+from fluoro_reg.cli.inputs import CTArguments, InitialPoseArguments, read_initial_pose, read_volume
 from fluoro_reg.cli.options import Common
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.cli.recipe import RecipeOptions
@@ -43,8 +43,8 @@ def command(
         typer.Argument(metavar="BAG|CINE", help="rosbag2: its folder, or one .db3 or .mcap file; or an X-ray cine in DICOM."),
     ],
     source: SourceOptions,
-    ct: CTOptions,
-    start: StartOptions,
+    ct: CTArguments,
+    start: InitialPoseArguments,
     recipe: RecipeOptions,
     common: Common,
 ) -> int:
@@ -58,7 +58,7 @@ def command(
 
     output = Output(common.json)
     options = recipe.settings(common, start.weights())
-    initial = read_start(start, options)
+    initial = read_initial_pose(start, options)
     frames = recorded_frames(recording, source.read())
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)

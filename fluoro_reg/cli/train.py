@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import SERIES_HELP, CTOptions, read_volume
+from fluoro_reg.cli.inputs import SERIES_HELP, CTArguments, read_volume
 from fluoro_reg.cli.options import Common, grouped, paragraphs
 from fluoro_reg.cli.output import Output, table_of
 from fluoro_reg.errors import InputError
@@ -104,7 +104,7 @@ class PatientOptions:
         """The CTs."""
         if self.series is not None and len(self.ct) > 1:
             raise InputError("--series chooses in the folder of one CT; with several --ct give folders of one series each")
-        return [read_volume(CTOptions(path, self.series), output) for path in self.ct]
+        return [read_volume(CTArguments(path, self.series), output) for path in self.ct]
 
 
 def regressor(patients: PatientOptions, train: TrainOptions, common: Common) -> int:

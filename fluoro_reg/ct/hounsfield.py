@@ -21,7 +21,7 @@ MIN_VOXELS_ALONG_AN_AXIS = 3
 PADDING_BELOW_HU = -1024.0  # nothing real is below; scanners fill with -2000, -3024, -32768 ...
 _PLAUSIBLE_VOXEL_MM = (0.01, 50.0)
 _TISSUE_HU = -300.0
-_TRUNCATED_SHARE = 0.02
+_TRUNCATED_FRACTION = 0.02
 
 
 def check_size(shape: Sequence[int], where: str) -> None:
@@ -101,7 +101,7 @@ def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[fl
     elif high > 3100:
         found.append(f"metal or other very dense objects: up to {high:.0f} HU")
     faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
-    cut = [name for name, face in faces.items() if np.mean(face > _TISSUE_HU) > _TRUNCATED_SHARE]
+    cut = [name for name, face in faces.items() if np.mean(face > _TISSUE_HU) > _TRUNCATED_FRACTION]
     if cut and low <= -500:
         found.append(f"the body leaves the field of view at the {', '.join(cut)}: X-rays through there lack tissue")
     return found

@@ -1,7 +1,7 @@
 """How the demo is assessed: each frame's transform against the pose that its image was made with, and what fell short.
 
 Errors are those of the transforms that another process heard on /tf, at named points of the phantom's anatomy. The demo holds
-itself to `MEDIAN_MTRE_MM` and `GREATEST_MTRE_MM`: a pose that is accepted and wrong is a failure of the demo; a rejected frame
+itself to `MEDIAN_MTRE_MM` and `MAXIMUM_MTRE_MM`: a pose that is accepted and wrong is a failure of the demo; a rejected frame
 is not, unless rejections are the rule.
 """
 
@@ -20,10 +20,10 @@ from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.simulation.bags import SimulatedBag
 
-MEDIAN_MTRE_MM, GREATEST_MTRE_MM = 1.0, 5.0
+MEDIAN_MTRE_MM, MAXIMUM_MTRE_MM = 1.0, 5.0
 
 
-LEAST_ACCEPTED = 0.5
+MINIMUM_ACCEPTED = 0.5
 
 
 NO_ANSWER = "no_answer"
@@ -63,7 +63,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HeardTransform:
     """A transform as the listener heard it."""
 
     stamp_ns: int
@@ -71,10 +71,10 @@ class Heard:
     received_s: float
 
     @staticmethod
-    def from_json(line: dict[str, Any]) -> "Heard":
+    def from_json(line: dict[str, Any]) -> "HeardTransform":
         """From a line of `tf_listener`."""
         pose = RigidTransform.from_matrix(line["parent_from_child"], "the transform on /tf")
-        return Heard(int(line["stamp_ns"]), pose, float(line["received_s"]))
+        return HeardTransform(int(line["stamp_ns"]), pose, float(line["received_s"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class DemoTruth:
         """From the files beside the bag."""
         return DemoTruth(read_bag_truth(recording.truth), read_landmarks(recording.landmarks))
 
-    def record(self, stamp_ns: int, answer: Answer | None, heard: Heard | None) -> FrameRecord:
+    def record(self, stamp_ns: int, answer: Answer | None, heard: HeardTransform | None) -> FrameRecord:
         """What became of one frame."""
         index, truth = list(self.poses).index(stamp_ns), self.poses[stamp_ns]
         if answer is None:
@@ -151,7 +151,7 @@ def summary(records: Sequence[FrameRecord], tf_received: int) -> dict[str, Any]:
     }
 
 
-def shortcomings(records: Sequence[FrameRecord], heard: Sequence[Heard]) -> list[str]:
+def shortcomings(records: Sequence[FrameRecord], heard: Sequence[HeardTransform]) -> list[str]:
     """What the demo did not do as it should, one sentence each; none is a success."""
     accepted = {record.stamp_ns: record for record in records if record.accepted}
     stamps = [transform.stamp_ns for transform in heard]
@@ -164,7 +164,7 @@ def shortcomings(records: Sequence[FrameRecord], heard: Sequence[Heard]) -> list
         found.append(f"frames without an answer: {unanswered}")
     if blank:
         found.append(f"blank frames accepted: {blank}")
-    if len(accepted) < LEAST_ACCEPTED * shown:
+    if len(accepted) < MINIMUM_ACCEPTED * shown:
         found.append(f"only {len(accepted)} of {shown} X-rays of the patient were accepted")
     if set(accepted) - set(stamps):
         found.append(f"accepted frames not heard on /tf: {len(set(accepted) - set(stamps))}")
@@ -174,6 +174,6 @@ def shortcomings(records: Sequence[FrameRecord], heard: Sequence[Heard]) -> list
         found.append("the stamps on /tf do not increase")
     if errors and np.median(errors) > MEDIAN_MTRE_MM:
         found.append(f"the median mTRE is {np.median(errors):.2f} mm, more than {MEDIAN_MTRE_MM:g} mm")
-    if errors and max(errors) > GREATEST_MTRE_MM:
-        found.append(f"an accepted pose is wrong by {max(errors):.1f} mm, more than {GREATEST_MTRE_MM:g} mm")
+    if errors and max(errors) > MAXIMUM_MTRE_MM:
+        found.append(f"an accepted pose is wrong by {max(errors):.1f} mm, more than {MAXIMUM_MTRE_MM:g} mm")
     return found

@@ -16,7 +16,7 @@ import yaml
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.demo.assessment import DemoTruth, FrameRecord
-from fluoro_reg.demo.initial_pose import PHANTOM_WEIGHTS, given_start, predicted_start
+from fluoro_reg.demo.initial_pose import PHANTOM_WEIGHTS, given_start, predicted_initial_pose
 from fluoro_reg.demo.pictures import before_and_after, paint
 from fluoro_reg.demo.report import Circumstances, DemoReport, demo_html
 from fluoro_reg.demo.scene import DemoOptions, DemoScene
@@ -109,7 +109,7 @@ def write_report(
 ) -> None:
     """report.html and overlay.png."""
     model, volume = options.registration.model, read_ct(scene.ct)
-    start = predicted_start(volume, scene, truth, folder / model) if model else given_start(scene, truth)
+    start = predicted_initial_pose(volume, scene, truth, folder / model) if model else given_start(scene, truth)
     pictures = paint(volume, scene, start, outcome.records)
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
     seed = yaml.safe_load(configuration)["recording"]["seed"]

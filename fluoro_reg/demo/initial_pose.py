@@ -25,7 +25,7 @@ PHANTOM_WEIGHTS = "phantom_regressor.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class StartPose:
+class InitialPose:
     """Where the first frame's search began, and in words how good that was."""
 
     camera_from_patient: RigidTransform
@@ -44,17 +44,17 @@ def with_weights(folder: Path, ct: Path, options: DemoOptions) -> DemoOptions:
     return replace(options, registration=replace(options.registration, model=PHANTOM_WEIGHTS))
 
 
-def given_start(scene: DemoScene, truth: DemoTruth) -> StartPose:
+def given_start(scene: DemoScene, truth: DemoTruth) -> InitialPose:
     """The recording's initial.json."""
     start = read_pose(scene.recording.initial)
-    return StartPose(start, f"given, {_error_mm(start, truth):.1f} mm from the truth")
+    return InitialPose(start, f"given, {_error_mm(start, truth):.1f} mm from the truth")
 
 
-def predicted_start(volume: CTVolume, scene: DemoScene, truth: DemoTruth, weights: Path) -> StartPose:
+def predicted_initial_pose(volume: CTVolume, scene: DemoScene, truth: DemoTruth, weights: Path) -> InitialPose:
     """What the network says of the first frame."""
     first = next(recorded_frames(scene.recording.bag, Source(intensity=Intensity.TRANSMITTED))).xray()
     start = PosePredictor.load(weights, volume).predict(preprocess(first, PreprocessOptions()).image)[0].camera_from_patient
-    return StartPose(start, f"found by the network in the image alone, {_error_mm(start, truth):.1f} mm from the truth")
+    return InitialPose(start, f"found by the network in the image alone, {_error_mm(start, truth):.1f} mm from the truth")
 
 
 def _error_mm(start: RigidTransform, truth: DemoTruth) -> float:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.demo.assessment import FrameRecord
-from fluoro_reg.demo.initial_pose import StartPose
+from fluoro_reg.demo.initial_pose import InitialPose
 from fluoro_reg.demo.scene import DemoScene
 from fluoro_reg.evaluation.report.pictures import edges_picture, xray_picture
 from fluoro_reg.formats.bags import read_frames
@@ -42,7 +42,7 @@ class DemoPictures:
     start_words: str
 
 
-def paint(volume: CTVolume, scene: DemoScene, start: StartPose, records: Sequence[FrameRecord]) -> DemoPictures:
+def paint(volume: CTVolume, scene: DemoScene, start: InitialPose, records: Sequence[FrameRecord]) -> DemoPictures:
     """All pictures, from the recording and the answers."""
     renderer = make_renderer(bone_volume(volume), "cpu")
     messages = [(image, info) for _, image, info in read_frames(scene.recording.bag)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.demo.assessment import Answer, DemoTruth, FrameRecord, Heard, shortcomings, summary
+from fluoro_reg.demo.assessment import Answer, DemoTruth, FrameRecord, HeardTransform, shortcomings, summary
 from fluoro_reg.demo.files import DemoOutcome, prepare, write_answers, write_node_parameters, write_report
 from fluoro_reg.demo.initial_pose import with_weights
 from fluoro_reg.demo.ros_processes import RosProcessError, RosProcesses, ros_processes
@@ -85,7 +85,7 @@ class Watch:
 
     truth: DemoTruth
     answers: dict[int, Answer] = field(default_factory=dict)
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[HeardTransform] = field(default_factory=list)
     _shown: set[int] = field(default_factory=set)
 
     def follow(self, processes: RosProcesses, show: Callable[[FrameRecord], None]) -> None:
@@ -118,7 +118,7 @@ class Watch:
 
     def _take(self, name: str, line: dict[str, Any]) -> None:
         if name == LISTENER:
-            self.heard.append(Heard.from_json(line))
+            self.heard.append(HeardTransform.from_json(line))
         elif name == PLAYER:
             answer = Answer.from_json(line)
             self.answers[answer.stamp_ns] = answer

@@ -15,7 +15,7 @@ from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cases import find_cases, name_of_ct, read_case
 from fluoro_reg.registration import RegistrationOptions
-from fluoro_reg.registration.method import lacking, load_method, load_methods
+from fluoro_reg.registration.method import load_method, load_methods, missing_weights
 
 ALL_METHODS = "all"
 _OWN_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")
@@ -75,13 +75,13 @@ def chosen_methods(names: Sequence[str], options: RegistrationOptions) -> list[s
         InputError: no such method, in a sentence that lists those there are, or one that needs weights and has none.
     """
     methods, learned = load_methods(), to_mapping(options.learned)
-    possible = [name for name, method in methods.items() if lacking(method, options.model, learned) is None]
+    possible = [name for name, method in methods.items() if missing_weights(method, options.model, learned) is None]
     words = [word for name in names for word in name.replace(",", " ").split()]
     chosen = [method for word in words for method in (possible if word == ALL_METHODS else [load_method(word).name])]
     if not chosen:
         raise InputError(f"name at least one method; there are {', '.join(methods)}")
     for name in chosen:
-        if (sentence := lacking(methods[name], options.model, learned)) is not None:
+        if (sentence := missing_weights(methods[name], options.model, learned)) is not None:
             raise InputError(sentence)
     return list(dict.fromkeys(chosen))
 

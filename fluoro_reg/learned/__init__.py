@@ -3,14 +3,14 @@
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import (
     LEARNED,
-    begin_similarity_from,
     check_similarity,
+    load_pretrained_similarity,
     load_similarity,
     save_similarity,
     similarity_kind,
 )
 from fluoro_reg.learned.encoders import ImageEncoder
-from fluoro_reg.learned.inference import ImageProblem, SimilarityInUse
+from fluoro_reg.learned.inference import ImageProblem, SimilarityInference
 from fluoro_reg.learned.problem import LearnedProblem
 from fluoro_reg.learned.prost import ProST, ProSTOptions
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
@@ -28,12 +28,12 @@ __all__ = [
     "ProSTOptions",
     "Projection",
     "Projector",
-    "SimilarityInUse",
+    "SimilarityInference",
     "Spherical",
     "SphericalOptions",
     "VolumeNetwork",
-    "begin_similarity_from",
     "check_similarity",
+    "load_pretrained_similarity",
     "load_similarity",
     "save_similarity",
     "similarity_kind",

@@ -12,7 +12,14 @@ from fluoro_reg.learned.prost import ProST
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
 from fluoro_reg.learned.spherical import Spherical
 from fluoro_reg.networks.safetensors_file import write_tensors
-from fluoro_reg.networks.weights import SEVERAL, fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
+from fluoro_reg.networks.weights import (
+    SEVERAL_CTS,
+    check_same_ct,
+    fill,
+    read_weights,
+    reference_from_mapping,
+    reference_to_mapping,
+)
 
 KIND = "weights of a learned similarity"
 VERSION = 2
@@ -50,11 +57,11 @@ def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimila
     """
     name = Path(path).name
     tensors, header = read_weights(path, KIND, VERSION)
-    reference = reference_of(header.get("reference"), name)
-    if header.get("ct_fingerprint") == SEVERAL:
+    reference = reference_from_mapping(header.get("reference"), name)
+    if header.get("ct_fingerprint") == SEVERAL_CTS:
         reference = reference.about(middle_of_skeleton(volume))
     else:
-        refuse_another_ct(header, volume, name, "similarity")
+        check_same_ct(header, volume, name, "similarity")
     kind = LEARNED[_known(header, name)]
     options: Any = from_mapping(kind.Options, header.get("network", {}), name)
     network = kind(options, reference, volume)
@@ -62,7 +69,7 @@ def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimila
     return network.eval().requires_grad_(False)
 
 
-def begin_similarity_from(path: Path | str, network: AbstractLearnedSimilarity) -> None:
+def load_pretrained_similarity(path: Path | str, network: AbstractLearnedSimilarity) -> None:
     """Puts the weights of a similarity of any CT, or of several, into one that is to be trained.
 
     Raises:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def ahead(
+def value_and_forward_derivatives(
     function: Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*result"]],
     x: Float[Tensor, "*shape"],
     directions: Float[Tensor, "*shape n"],

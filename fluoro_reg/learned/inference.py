@@ -1,4 +1,4 @@
-"""`SimilarityInUse`: weights of a learned similarity and an X-ray of any camera to a problem that optimisers understand.
+"""`SimilarityInference`: weights of a learned similarity and an X-ray of any camera to a problem that optimisers understand.
 
 What does not change with the X-ray is computed once. The network knows one camera, and an image of another is resampled to it,
 exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`); what the image does not show is masked.
@@ -19,7 +19,7 @@ from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection,
 from fluoro_reg.networks.image_input import input_of
 from fluoro_reg.xray.image import XrayImage
 
-LEAST_SEEN = 0.25  # share of its image that an X-ray must show: training's collimators leave no less
+MINIMUM_SEEN = 0.25  # share of its image that an X-ray must show: training's collimators leave no less
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class ImageProblem:
 
 
 @dataclass(slots=True)
-class SimilarityInUse:
+class SimilarityInference:
     """A trained similarity. Not for use from two threads at once."""
 
     network: AbstractLearnedSimilarity
@@ -57,14 +57,14 @@ class SimilarityInUse:
             self._projector(RigidTransform.stack([reference]))  # compiles, so that the first image does not wait for it
 
     @staticmethod
-    def load(path: Path | str, kind: str, volume: CTVolume, device: str = "cpu") -> "SimilarityInUse":
+    def load(path: Path | str, kind: str, volume: CTVolume, device: str = "cpu") -> "SimilarityInference":
         """Weights of the entry `kind` of `LEARNED`; `device` is `cpu` or `cuda`, as `resolve_device` gives it.
 
         Raises:
             InputError: as `load_similarity`, or weights of another kind.
         """
         check_similarity(path, kind)
-        return SimilarityInUse(load_similarity(path, volume).to(device))
+        return SimilarityInference(load_similarity(path, volume).to(device))
 
     @torch.no_grad()
     def problem(self, image: XrayImage) -> ImageProblem:
@@ -74,7 +74,7 @@ class SimilarityInUse:
             InputError: the image shows next to nothing of what the network sees.
         """
         reference, device = self.network.reference, self.network.scale.device
-        images = input_of(image, reference.intrinsics, "the similarity", "choose another method", LEAST_SEEN)
+        images = input_of(image, reference.intrinsics, "the similarity", "choose another method", MINIMUM_SEEN)
         counted = CountedProjector(self._projector)
         problem = LearnedProblem(self.network, counted, self.network.fixed(images.to(device)))
         return ImageProblem(problem, reference.pivot, counted)

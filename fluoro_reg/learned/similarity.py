@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.learned.calibration import Calibration
-from fluoro_reg.learned.forward_mode import ahead
+from fluoro_reg.learned.forward_mode import value_and_forward_derivatives
 from fluoro_reg.learned.metrics import AbstractMetric
 from fluoro_reg.networks.reference_view import ReferenceView
 
@@ -80,7 +80,7 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
     def encoded(self, projection: Projection) -> tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers 6"]]:
         """The numbers of a projection, and their derivatives to a twist; on the device of the weights."""
         image, by_twist = (part.to(self.scale.device) for part in projection)
-        return ahead(self.moving, image, by_twist)
+        return value_and_forward_derivatives(self.moving, image, by_twist)
 
     def compared(
         self,
@@ -88,4 +88,4 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         fixed: Float[Tensor, "#batch numbers"],
     ) -> tuple[Float[Tensor, "batch residuals"], Float[Tensor, "batch residuals 6"]]:
         """Residuals, and their derivatives to a twist."""
-        return ahead(lambda numbers: self.metric.residuals(numbers, fixed), *encoded)
+        return value_and_forward_derivatives(lambda numbers: self.metric.residuals(numbers, fixed), *encoded)

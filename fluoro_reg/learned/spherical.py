@@ -23,15 +23,15 @@ from fluoro_reg.networks.image_input import QUANTILES, SPREAD_IN_SD
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
 
-_LEAST_PX = 16
-_LEAST_SPREAD = 0.02  # of the greatest line integral
+_MINIMUM_PX = 16
+_MINIMUM_SPREAD = 0.02  # of the greatest line integral
 
 
 @dataclass(frozen=True, slots=True)
 class SphericalOptions:
     """The encoder, and what its numbers are to each other."""
 
-    image_px: int = option(48, "width and height of the images that are compared", unit="px", minimum=_LEAST_PX, maximum=512)
+    image_px: int = option(48, "width and height of the images that are compared", unit="px", minimum=_MINIMUM_PX, maximum=512)
     metric: str = option("angle", "how the numbers of two images are compared", choices=tuple(METRICS))
     numbers: int = option(32, "numbers of an image", minimum=8, maximum=1024)
     width: int = option(64, "channels inside the encoder", minimum=8, maximum=1024)
@@ -60,7 +60,7 @@ class Spherical(AbstractLearnedSimilarity):
         image, _ = self.projector()(RigidTransform.stack([reference.camera_from_patient]))
         low, self._middle, high = torch.quantile(image.double(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
         self._spread = (high - low) / SPREAD_IN_SD
-        if not self._spread > _LEAST_SPREAD * float(image.max()):
+        if not self._spread > _MINIMUM_SPREAD * float(image.max()):
             raise InputError("the CT fills next to nothing of the view; give a CT of the region of interest, or another range")
 
     @property

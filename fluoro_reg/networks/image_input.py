@@ -14,7 +14,7 @@ from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.resample import resample
 
-LEAST_SEEN = 0.1  # share of a network's image that an X-ray must show, if nothing else is said
+MINIMUM_SEEN = 0.1  # share of a network's image that an X-ray must show, if nothing else is said
 LIMIT = 3.0
 QUANTILES = (0.1, 0.5, 0.9)
 SPREAD_IN_SD = 2.563  # from the lowest to the highest of these in a normal distribution
@@ -22,18 +22,18 @@ _STRIDE = 5  # every fifth pixel is enough
 
 
 def input_of(
-    image: XrayImage, camera: CameraIntrinsics, network: str, otherwise: str, least_seen: float = LEAST_SEEN
+    image: XrayImage, camera: CameraIntrinsics, network: str, otherwise: str, minimum_visible: float = MINIMUM_SEEN
 ) -> Float[Tensor, "1 1 height width"]:
     """What a network that knows one camera sees of a preprocessed X-ray; on the CPU.
 
     Raises:
-        InputError: it shows less there than the share `least_seen`; the sentence says of which `network`, and what to do
+        InputError: it shows less there than the share `minimum_visible`; the sentence says of which `network`, and what to do
             `otherwise`.
     """
     if image.intensity is not Intensity.ATTENUATION:
         raise ValueError("the network sees attenuation; preprocess the image first")
     seen = resample(image, camera)
-    if float(seen.mask.float().mean()) < least_seen:
+    if float(seen.mask.float().mean()) < minimum_visible:
         raise InputError(f"the image shows too little of what {network} was trained to see; {otherwise}")
     return network_input(seen.pixels[None].float(), seen.mask[None])
 

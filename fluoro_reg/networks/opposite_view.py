@@ -15,7 +15,7 @@ _AXES = (-1.0, 1.0, -1.0)  # the camera turned about its y axis, which looks alo
 _MIRROR = (-1.0, 1.0, 1.0)
 
 
-def from_behind(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
+def opposite_view(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
     """The view along the same lines from the other side, with the pivot at the mirrored place and as deep (mm, patient).
 
     Its image is nearly the mirror image, columns reversed about the principal point. Twice, it is the view itself.
@@ -26,11 +26,13 @@ def from_behind(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) 
     return RigidTransform(rotation, at - rotation @ pivot)
 
 
-def covariance_from_behind(
+def opposite_view_covariance(
     camera_from_patient: RigidTransform, covariance: Float[Tensor, "*batch 6 6"]
 ) -> Float[Tensor, "*batch 6 6"]:
-    """The covariance of a twist in patient axes about the pivot (mm, rad) when `from_behind` is applied to its pose: shifts are
-    mirrored in depth, turns are what they were."""
+    """The covariance of a twist in patient axes about the pivot (mm, rad) after `opposite_view` was applied to its pose.
+
+    Translations are mirrored in depth, rotations stay as they are.
+    """
     rotation = camera_from_patient.rotation.to(covariance)
     mirrored = rotation.mT @ (rotation.new_tensor([1.0, 1.0, -1.0])[:, None] * rotation)
     change = torch.eye(6).to(covariance).repeat(*covariance.shape[:-2], 1, 1)
@@ -38,16 +40,16 @@ def covariance_from_behind(
     return change @ covariance @ change.mT
 
 
-def looks_from_behind(camera_from_patient: RigidTransform, reference_from_patient: RigidTransform) -> Bool[Tensor, "*batch"]:
+def is_opposite_view(camera_from_patient: RigidTransform, reference_from_patient: RigidTransform) -> Bool[Tensor, "*batch"]:
     """Whether views look against the reference's direction rather than along it."""
     return (camera_from_patient.rotation[..., 2, :] * reference_from_patient.rotation[2].to(camera_from_patient.rotation)).sum(
         -1
     ) < 0
 
 
-def where_behind(behind: Bool[Tensor, "batch"], poses: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
-    """`from_behind` of the poses marked, the others as they are."""
-    turned = from_behind(poses, pivot)
+def opposite_view_where(behind: Bool[Tensor, "batch"], poses: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
+    """`opposite_view` of the poses marked, the others as they are."""
+    turned = opposite_view(poses, pivot)
     marked = behind.to(poses.translation.device)
     return RigidTransform(
         torch.where(marked[:, None, None], turned.rotation, poses.rotation),

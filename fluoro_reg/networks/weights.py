@@ -16,7 +16,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.networks.safetensors_file import read_tensors
 
-SEVERAL = "several CTs"  # in place of a fingerprint: no one patient's weights, to begin a training from
+SEVERAL_CTS = "several CTs"  # in place of a fingerprint: no one patient's weights, to begin a training from
 
 
 def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -34,13 +34,13 @@ def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, T
     return tensors, header
 
 
-def refuse_another_ct(header: Mapping[str, Any], volume: CTVolume, name: str, command: str) -> None:
+def check_same_ct(header: Mapping[str, Any], volume: CTVolume, name: str, command: str) -> None:
     """`command` is the subcommand of `train` that makes such weights.
 
     Raises:
         InputError: the weights of the file `name` are another CT's.
     """
-    if header.get("ct_fingerprint") == SEVERAL:
+    if header.get("ct_fingerprint") == SEVERAL_CTS:
         raise InputError(
             f"{name} was trained on several CTs, to begin from; train on this one by 'fluoro-reg train {command} --pretrained'"
         )
@@ -77,7 +77,7 @@ def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:
     }
 
 
-def reference_of(content: Any, name: str) -> ReferenceView:
+def reference_from_mapping(content: Any, name: str) -> ReferenceView:
     """The inverse of `reference_to_mapping`, for the file `name`.
 
     Raises:

@@ -96,14 +96,14 @@ class Method:
     @property
     def learned(self) -> tuple[str, ...]:
         """The learned similarities that it follows, each once."""
-        return learned_by(self.stages)
+        return learned_similarities(self.stages)
 
     def tracking_stages(self) -> tuple[StageOptions, ...]:
         """The last two stages with one hypothesis: coarse to fine even from a good start, since the finest alone gets lost."""
         return tuple(replace(stage, keep=1) for stage in self.stages[-2:])
 
 
-def learned_by(stages: Sequence[StageOptions]) -> tuple[str, ...]:
+def learned_similarities(stages: Sequence[StageOptions]) -> tuple[str, ...]:
     """The learned similarities that stages follow, each once."""
     return tuple(dict.fromkeys(stage.similarity.kind for stage in stages if isinstance(stage.similarity, Learned)))
 
@@ -125,7 +125,7 @@ def load_method(name: str) -> Method:
     return methods[name]
 
 
-def lacking(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
+def missing_weights(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
     """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED`."""
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
@@ -149,7 +149,7 @@ def _read(path: Path) -> Method:
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
     prediction = from_mapping(PredictionOptions, predicted, f"{path.name}, prediction")
     description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
-    needs += ("similarity",) if learned_by(stages) and "similarity" not in needs else ()
+    needs += ("similarity",) if learned_similarities(stages) and "similarity" not in needs else ()
     if content:
         known = "description, needs, search, prediction, stages"
         raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: {known}")

@@ -13,12 +13,19 @@ from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.learned import ImageProblem, SimilarityInUse
-from fluoro_reg.registration.assessment.evidence import Verdict, weigh
-from fluoro_reg.registration.method import Method, PredictionOptions, StageOptions, lacking, learned_by, load_method
+from fluoro_reg.learned import ImageProblem, SimilarityInference
+from fluoro_reg.registration.assessment.evidence import Assessment, assess
+from fluoro_reg.registration.method import (
+    Method,
+    PredictionOptions,
+    StageOptions,
+    learned_similarities,
+    load_method,
+    missing_weights,
+)
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
-from fluoro_reg.registration.stages.joint import JointObjective, refine_together, weigh_together
+from fluoro_reg.registration.stages.joint import JointObjective, assess_jointly, refine_together
 from fluoro_reg.registration.stages.objective import ObjectModel, PoseObjective, PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
 from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
@@ -43,7 +50,7 @@ class Registrar:
     options: RegistrationOptions
     method: Method = field(init=False)
     predictor: PosePredictor | None = field(init=False)
-    learned: dict[str, SimilarityInUse] = field(init=False)
+    learned: dict[str, SimilarityInference] = field(init=False)
     renderers: CoarseRenderers = field(init=False)
     model: ObjectModel = field(init=False)
     metric: PoseMetric = field(init=False)
@@ -54,10 +61,12 @@ class Registrar:
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
         self.method = load_method(self.options.method)
         model, weights, device = self.options.model, to_mapping(self.options.learned), resolve_device(self.options.device)
-        if (sentence := lacking(self.method, model, weights)) is not None:
+        if (sentence := missing_weights(self.method, model, weights)) is not None:
             raise InputError(sentence)
         self.predictor = PosePredictor.load(model, self.volume, device) if model else None
-        self.learned = {kind: SimilarityInUse.load(weights[kind], kind, self.volume, device) for kind in self.method.learned}
+        self.learned = {
+            kind: SimilarityInference.load(weights[kind], kind, self.volume, device) for kind in self.method.learned
+        }
         self.renderers = CoarseRenderers(self.volume, device)
         self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self.corners_patient = box_corners(self.volume, self.renderers.extent)
@@ -120,7 +129,7 @@ class Registrar:
 
         joint = refine_together(joint_objective, candidates, self.metric, self.options.gate.distinct_mm)
         clock.lap("refine together")
-        verdict, number = weigh_together(joint, self.metric, self.options.gate)
+        verdict, number = assess_jointly(joint, self.metric, self.options.gate)
         n_renders = sum(solver.n_renders for solver in solvers) + sum(objective.n_renders for objective in objectives)
         return self._judgement(verdict, f"view {number + 1}: {verdict.reason}", joint.poses[0], n_renders, jobs[number])
 
@@ -170,19 +179,19 @@ class Registrar:
 
     def _learned(self, image: XrayImage, stages: Sequence[StageOptions]) -> dict[str, ImageProblem]:
         """The learned similarities that some stages follow, to an image."""
-        return {kind: self.learned[kind].problem(image) for kind in learned_by(stages)}
+        return {kind: self.learned[kind].problem(image) for kind in learned_similarities(stages)}
 
     def _solver(self, scales: ImageScales, prior: PosePrior | None, learned: Mapping[str, ImageProblem]) -> Solver:
         return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed, learned)
 
     def _judged(self, refined: Refined, n_renders: int, job: "_Job") -> RegistrationResult:
-        verdict = weigh(refined, self.metric, self.options.gate)
+        verdict = assess(refined, self.metric, self.options.gate)
         return self._judgement(verdict, verdict.reason, refined.poses[0], n_renders, job)
 
     def _judgement(
-        self, verdict: Verdict, reason: str, pose: RigidTransform, n_renders: int, job: "_Job"
+        self, verdict: Assessment, reason: str, pose: RigidTransform, n_renders: int, job: "_Job"
     ) -> RegistrationResult:
-        job.clock.lap("judge")
+        job.clock.lap("check_gates")
         return replace(
             self._answer(verdict.outcome, reason, job),
             camera_from_patient=pose,

@@ -39,7 +39,7 @@ class Tracker:
         """Forgets the last pose; the next image starts from the given start."""
         self._last, self._rejected_in_a_row = None, 0
 
-    def set_start(self, camera_from_patient: RigidTransform) -> None:
+    def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
         """A start from outside, used from the next image on."""
         self.start = camera_from_patient
         self.reset()

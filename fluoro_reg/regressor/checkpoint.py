@@ -13,7 +13,7 @@ from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.networks.safetensors_file import write_tensors
-from fluoro_reg.networks.weights import fill, read_weights, reference_of, reference_to_mapping, refuse_another_ct
+from fluoro_reg.networks.weights import check_same_ct, fill, read_weights, reference_from_mapping, reference_to_mapping
 from fluoro_reg.regressor.network import PoseRegressor, RegressorOptions
 
 KIND = "weights of a pose regressor"
@@ -46,15 +46,15 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     """
     name = Path(path).name
     tensors, header = _read(path)
-    refuse_another_ct(header, volume, name, "regressor")
+    check_same_ct(header, volume, name, "regressor")
     network = PoseRegressor(
-        from_mapping(RegressorOptions, header.get("network", {}), name), reference_of(header.get("reference"), name)
+        from_mapping(RegressorOptions, header.get("network", {}), name), reference_from_mapping(header.get("reference"), name)
     )
     fill(network, tensors, name)
     return network.eval()
 
 
-def begin_from(path: Path | str, network: PoseRegressor) -> None:
+def load_pretrained(path: Path | str, network: PoseRegressor) -> None:
     """Puts the weights of a regressor of any CT, or of several, into a network that is to be trained.
 
     Raises:

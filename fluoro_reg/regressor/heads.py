@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from fluoro_reg.geometry import RigidTransform, retract, so3
 from fluoro_reg.networks.reference_view import ReferenceView
 
-DEPTH_SHARE = 0.2  # what one unit of the depth's number is worth, in the logarithm
+DEPTH_FRACTION = 0.2  # what one unit of the depth's number is worth, in the logarithm
 
 
 class AbstractHead(ABC):
@@ -90,7 +90,7 @@ def _placed(turn: Float[Tensor, "batch 3 3"], place: Float[Tensor, "batch 3"], r
     rotation = turn @ reference.camera_from_patient.rotation.to(turn)
     pivot = reference.pivot.to(turn)
     start = reference.camera_from_patient.to(turn).apply(pivot[None])[0]
-    depth = start[2] * torch.exp(DEPTH_SHARE * place[:, 2])
+    depth = start[2] * torch.exp(DEPTH_FRACTION * place[:, 2])
     direction = start[:2] / start[2] + place[:, :2] * (reference.half_field_mm / reference.depth_mm)
     at = torch.cat([direction * depth[:, None], depth[:, None]], dim=-1)
     return RigidTransform(rotation, at - rotation @ pivot)

@@ -19,7 +19,7 @@ from fluoro_reg.regressor.backbones import BACKBONES
 from fluoro_reg.regressor.heads import HEADS
 
 _FACTOR_SIZE = 21
-_FIRST_SD_SHARE, _FIRST_SD_RAD = 0.25, 0.2  # the doubt of an untrained network: of the half field; of turns
+_FIRST_SD_FRACTION, _FIRST_SD_RAD = 0.25, 0.2  # the doubt of an untrained network: of the half field; of turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class PoseRegressor(nn.Module):
         lower[:, row, column] = numbers
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
         lower = lower.tril(-1) + torch.diag_embed(torch.exp(diagonal.clamp(-8, 8)))
-        sd_mm = _FIRST_SD_SHARE * reference.half_field_mm
+        sd_mm = _FIRST_SD_FRACTION * reference.half_field_mm
         return lower / numbers.new_tensor([sd_mm] * 3 + [_FIRST_SD_RAD] * 3)[:, None]
 
 

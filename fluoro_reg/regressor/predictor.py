@@ -18,7 +18,7 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.networks.image_input import input_of
-from fluoro_reg.networks.opposite_view import covariance_from_behind, from_behind
+from fluoro_reg.networks.opposite_view import opposite_view, opposite_view_covariance
 from fluoro_reg.regressor.checkpoint import load_regressor
 from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
 from fluoro_reg.xray.image import XrayImage
@@ -38,10 +38,10 @@ class PosePrediction:
         steps = spread * (axes * values.clamp_min(0).sqrt())[:, -3:].T * self._units()
         return retract(self.camera_from_patient, torch.cat([steps, -steps]), self.pivot)
 
-    def from_behind(self) -> "PosePrediction":
-        """The view from the other side, as `behind.from_behind` has it."""
-        pose = from_behind(self.camera_from_patient, self.pivot)
-        covariance = covariance_from_behind(self.camera_from_patient, self.covariance)
+    def opposite_view(self) -> "PosePrediction":
+        """The view from the other side, as `behind.opposite_view` has it."""
+        pose = opposite_view(self.camera_from_patient, self.pivot)
+        covariance = opposite_view_covariance(self.camera_from_patient, self.covariance)
         return PosePrediction(pose, covariance, self.pivot)
 
     def _scaled_covariance(self) -> Float[Tensor, "6 6"]:
@@ -83,7 +83,7 @@ class PosePredictor:
         poses = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64))
         covariances = patient_covariance(estimate).cpu()
         front, *mirrored = (PosePrediction(poses[n], covariances[n], reference.pivot) for n in range(len(covariances)))
-        return front, *(prediction.from_behind() for prediction in mirrored)
+        return front, *(prediction.opposite_view() for prediction in mirrored)
 
 
 def _orthonormal(transform: RigidTransform) -> RigidTransform:

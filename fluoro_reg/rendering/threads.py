@@ -17,7 +17,7 @@ _PIECES_PER_THREAD = 4
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def share_out(work: Callable[[int, int], None], count: int) -> None:
+def distribute(work: Callable[[int, int], None], count: int) -> None:
     """Calls `work(first, last)` until 0 ... count are covered, on `THREADS` threads."""
     threads = min(THREADS, count)
     if threads <= 1:

@@ -6,7 +6,7 @@ from fluoro_reg.config import option, section
 
 
 @dataclass(frozen=True, slots=True)
-class CtOptions:
+class CTOptions:
     """Which CT is registered to."""
 
     path: str = option("", "the CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file")
@@ -60,7 +60,7 @@ class NodeOptions:
     """Everything about the node that is not about registering."""
 
     autostart: bool = option(False, "configure and activate on start, without a lifecycle manager")
-    ct: CtOptions = section(CtOptions)
+    ct: CTOptions = section(CTOptions)
     initial: InitialOptions = section(InitialOptions)
     frames: FrameOptions = section(FrameOptions)
     intensity: str = option(

@@ -83,7 +83,7 @@ class Pipeline:
             self._input.close()
             self._input = None
         self.reset()
-        self._processor.discard_start()
+        self._processor.discard_initial_pose()
         if not self._worker.stop(STOP_TIMEOUT_S):
             raise RuntimeError(f"the frame in work did not end within {STOP_TIMEOUT_S:.0f} s")
 
@@ -180,4 +180,4 @@ class Pipeline:
         except InputError as error:
             self._log.warning(f"initialpose is ignored: {error}")
             return
-        self._processor.request_start(Start(pose, message.header.frame_id))
+        self._processor.request_initial_pose(Start(pose, message.header.frame_id))

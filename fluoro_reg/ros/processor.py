@@ -31,7 +31,7 @@ class FrameTracker(Protocol):
 
     def reset(self) -> None: ...
 
-    def set_start(self, camera_from_patient: RigidTransform) -> None: ...
+    def set_initial_pose(self, camera_from_patient: RigidTransform) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class FrameProcessor:
         with self._lock:
             self._reset_wanted = True
 
-    def request_start(self, start: Start) -> None:
+    def request_initial_pose(self, start: Start) -> None:
         """Start the next frame from this pose, if its frame turns out to be the camera's."""
         with self._lock:
             self._start_wanted, self._reset_wanted = start, True
 
-    def discard_start(self) -> None:
+    def discard_initial_pose(self) -> None:
         """A start that no frame has used yet is not kept for another day."""
         with self._lock:
             self._start_wanted = None
@@ -128,7 +128,7 @@ class FrameProcessor:
         if start is None:
             return
         if start.frame_id in ("", frame.frame_id):
-            self._tracker.set_start(start.camera_from_patient)
+            self._tracker.set_initial_pose(start.camera_from_patient)
         else:
             self._log(
                 f"initialpose is ignored: it is given in frame '{start.frame_id}', but the camera's frame is '{frame.frame_id}'"

@@ -24,7 +24,7 @@ class MultiscaleNCC(AbstractSimilarity):
     """All sizes count alike. A window in which the X-ray is flat has nothing to agree with and does not count."""
 
     patches: tuple[int, ...] = option((0, 13), "sides of the windows; 0 is the whole image", unit="px", minimum=0, maximum=4096)
-    least_share: float = option(0.3, "share of a window's pixels that must be usable", minimum=0.0, maximum=1.0)
+    minimum_fraction: float = option(0.3, "share of a window's pixels that must be usable", minimum=0.0, maximum=1.0)
     floor: float = option(1e-4, "variance that counts as flat, as a share of the whole image's", minimum=0.0)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
@@ -36,7 +36,7 @@ class MultiscaleNCC(AbstractSimilarity):
             if size == 0:
                 return (w * z * zf).sum(-1)
             m, f = z.unflatten(1, weight.shape[1:]), zf.unflatten(1, weight.shape[1:])
-            windows = correlated_windows(m, f, weight, size, self.least_share, self.floor)
+            windows = correlated_windows(m, f, weight, size, self.minimum_fraction, self.floor)
             structured = windows.fixed_variance / (windows.fixed_variance + self.floor)
             return windows.mean(structured)
 

@@ -29,14 +29,14 @@ class PatchGradientNCC(AbstractSimilarity):
     patch: int = option(11, "side of a window", unit="px", minimum=2, maximum=4096)
     smoothing_px: float = option(1.1, "Gaussian smoothing beforehand; 0 is none", unit="px", minimum=0.0, maximum=50.0)
     variance_weights: bool = option(True, "windows count by the variance of the X-ray's gradient in them; else evenly")
-    least_share: float = option(0.3, "share of a window's pixels that must be usable", minimum=0.0, maximum=1.0)
+    minimum_fraction: float = option(0.3, "share of a window's pixels that must be usable", minimum=0.0, maximum=1.0)
     floor: float = option(1e-4, "variance that counts as flat, as a share of the whole image's", minimum=0.0)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         m, f = self._slopes(moving, weight), self._slopes(fixed.expand_as(moving), weight)
         directions = []
         for k in range(2):
-            windows = correlated_windows(m[:, k], f[:, k], weight, self.patch, self.least_share, self.floor)
+            windows = correlated_windows(m[:, k], f[:, k], weight, self.patch, self.minimum_fraction, self.floor)
             variance = windows.fixed_variance
             directions.append(windows.mean(variance if self.variance_weights else variance / (variance + self.floor)))
         return torch.stack(directions).mean(0)

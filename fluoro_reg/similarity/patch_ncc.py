@@ -26,7 +26,7 @@ class PatchNCC(AbstractResidualSimilarity):
 
     patch: int = option(16, "side of a patch; 0 makes one patch of the whole image", unit="px", minimum=0, maximum=4096)
     robust_scale: float = option(0.5, "Geman-McClure's c on a patch's 2 (1 - NCC); inf is plain least squares", minimum=1e-3)
-    least_share: float = option(0.3, "share of a patch's pixels that must be usable", minimum=0.0, maximum=1.0)
+    minimum_fraction: float = option(0.3, "share of a patch's pixels that must be usable", minimum=0.0, maximum=1.0)
     floor: float = option(1e-4, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
@@ -54,7 +54,7 @@ class PatchNCC(AbstractResidualSimilarity):
         weights = self._patches(weight[..., None]).squeeze(-1)
         batch, patches, n = weights.shape
         usable = (weights > 0).to(weights.dtype).mean(-1)
-        share = normalised(weights.mean(-1) * (usable >= self.least_share))
+        share = normalised(weights.mean(-1) * (usable >= self.minimum_fraction))
         w = normalised(weights.flatten(0, 1))
         values = self._patches(moving[..., None]).squeeze(-1).flatten(0, 1)
         targets = self._patches(fixed[..., None]).squeeze(-1).expand(batch, patches, n).flatten(0, 1)

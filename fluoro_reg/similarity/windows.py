@@ -26,10 +26,12 @@ class Windows:
         return (normalised((self.share * importance).flatten(1)) * self.correlation.flatten(1)).sum(-1)
 
 
-def correlated_windows(moving: Images, fixed: Images, weight: Images, size: int, least_share: float, floor: float) -> Windows:
+def correlated_windows(
+    moving: Images, fixed: Images, weight: Images, size: int, minimum_fraction: float, floor: float
+) -> Windows:
     """All windows of `size` x `size` pixels that lie inside the image (or the image, where that is smaller).
 
-    `floor` is the variance that counts as flat; windows with less than `least_share` of their pixels usable get no share.
+    `floor` is the variance that counts as flat; windows with less than `minimum_fraction` of their pixels usable get no share.
     """
     wm, wf = weight * moving, weight * fixed
     products = (weight, wm, wf, wm * moving, wf * fixed, wm * fixed, (weight > 0).to(weight))
@@ -37,7 +39,7 @@ def correlated_windows(moving: Images, fixed: Images, weight: Images, size: int,
     m, f, mm, ff, mf = (total / mass.clamp_min(1e-12) for total in (m, f, mm, ff, mf))
     moving_variance, fixed_variance = ((square - mean * mean).clamp_min(0) for square, mean in ((mm, m), (ff, f)))
     correlation = (mf - m * f) * ((moving_variance + floor) * (fixed_variance + floor)).rsqrt()
-    return Windows(correlation, fixed_variance, mass * (usable >= least_share))
+    return Windows(correlation, fixed_variance, mass * (usable >= minimum_fraction))
 
 
 def box_means(images: Images, size: int) -> Float[Tensor, "batch rows columns"]:

@@ -42,7 +42,7 @@ class CaseOptions:
     variants: tuple[str, ...] = option(
         ("standard", "noisy", "mismatch", "collimated"), "taken in turn, after the bands", choices=CASE_VARIANTS
     )
-    oblique_share: float = option(0.3, "share of oblique views", minimum=0, maximum=1)
+    oblique_fraction: float = option(0.3, "share of oblique views", minimum=0, maximum=1)
     second_view_deg: float = option(
         0.0,
         "the C-arm's turn about the patient to a second X-ray of each case; 0: none",
@@ -85,7 +85,7 @@ def simulate_cases(
     for n in range(options.count):
         band = options.start_mm[n % len(options.start_mm)]
         variant = options.variants[n // len(options.start_mm) % len(options.variants)]
-        truth = random_view(aim, options.oblique_share, generator) if carm is None else carm.sample(aim, 1, generator)[0]
+        truth = random_view(aim, options.oblique_fraction, generator) if carm is None else carm.sample(aim, 1, generator)[0]
         example = _Example(folder / f"case_{n:03d}", variant, band)
         case = _case(scenes[variant], example, truth, landmarks_patient, generator)
         tools = tools_of(variant, case.landmarks_patient, generator)

@@ -23,7 +23,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.simulation.metal import Cylinder, metal_mm
 from fluoro_reg.simulation.ray_sampling import SampledVolume, sampled_volume, water_and_bone_mm
-from fluoro_reg.simulation.spectrum import transmitted_share, tube_spectrum
+from fluoro_reg.simulation.spectrum import transmitted_fraction, tube_spectrum
 
 _WHITE = 65535
 _BODY_MM = 20.0  # thinner than this counts as beside the patient
@@ -67,7 +67,7 @@ class XraySimulator:
         """One frame."""
         water, bone = water_and_bone_mm(self._volume, camera_from_patient, intrinsics)
         metal = metal_mm(tools, camera_from_patient, intrinsics)
-        primary = transmitted_share(self._spectrum, {"water": water, "bone": bone, **metal}).astype(np.float32)
+        primary = transmitted_fraction(self._spectrum, {"water": water, "bone": bone, **metal}).astype(np.float32)
         return detected(primary, water + bone > _BODY_MM, intrinsics, self._options, generator)
 
 

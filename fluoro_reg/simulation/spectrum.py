@@ -54,7 +54,7 @@ def tube_spectrum(peak_kv: float) -> Spectrum:
     return Spectrum(energy, signal / signal.sum(), per_mm)
 
 
-def transmitted_share(
+def transmitted_fraction(
     spectrum: Spectrum, thickness_mm: dict[str, Float[np.ndarray, "height width"]]
 ) -> Float[np.ndarray, "height width"]:
     """The share of the open beam's signal behind so many mm of each material: Beer-Lambert at each energy."""

@@ -17,17 +17,17 @@ from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.nifti import write_ct
 
-KEPT_SHARE = 0.7  # of the field's length
+KEPT_FRACTION = 0.7  # of the field's length
 _WHOLE_HU = np.arange(
     -950, 32768, dtype=np.float32
 )  # attenuation's knots are whole HU, so interpolating between these is exact
 
 
 def truncated(volume: CTVolume, aim_patient: Float[Tensor, "3"]) -> CTVolume:
-    """The slices about `aim_patient` that cover `KEPT_SHARE` of the field, or of the CT where that is shorter."""
+    """The slices about `aim_patient` that cover `KEPT_FRACTION` of the field, or of the CT where that is shorter."""
     axis = axis_along_body(volume)
     length = volume.shape_ijk[axis]
-    kept = max(3, round(KEPT_SHARE * min(FIELD_MM / volume.voxel_size_mm[axis], length)))
+    kept = max(3, round(KEPT_FRACTION * min(FIELD_MM / volume.voxel_size_mm[axis], length)))
     first = int(np.clip(round(float(voxel_of(volume, aim_patient)[axis]) - kept / 2), 0, length - kept))
     patient_from_voxel = volume.patient_from_voxel.clone()
     patient_from_voxel[:3, 3] += first * patient_from_voxel[:3, axis]

@@ -17,12 +17,12 @@ from torch.nn.functional import conv2d, interpolate
 
 from fluoro_reg.config import option
 from fluoro_reg.training import artefacts
-from fluoro_reg.training.random_values import Draws
+from fluoro_reg.training.random_values import RandomValues
 
 _DARKEST = 1e-4  # of open air
 _STRIDE = 7  # every seventh pixel is enough for a quantile
-_MOST_SATURATED = 0.3  # of the pixels
-_MOST_GRAIN = 3.0  # times the noise in the middle of the body
+_MAXIMUM_SATURATED = 0.3  # of the pixels
+_MAXIMUM_GRAIN = 3.0  # times the noise in the middle of the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class DegradationOptions:
 
 
 def degrade(
-    integrals: Float[Tensor, "batch height width"], options: DegradationOptions, draws: Draws
+    integrals: Float[Tensor, "batch height width"], options: DegradationOptions, random: RandomValues
 ) -> tuple[Float[Tensor, "batch height width"], Bool[Tensor, "batch height width"]]:
     """Attenuation as an X-ray would have it, up to scale and offset, and the pixels that may be used."""
     height, width = integrals.shape[1:]
-    x = detected(integrals * draws.log_even(*options.density)[:, None, None], options, draws)
-    x = _blurred(x, options.blur_px, draws)
-    x = x + options.shading * draws.even(0, 1)[:, None, None] * artefacts.ramp(height, width, draws)
-    x = _displayed(x, options.gamma, draws)
-    x = artefacts.with_tools(x, draws.happens(options.tools), draws)
-    x = artefacts.with_writing(x, draws.happens(options.writing), draws)
-    return artefacts.collimated(x, draws.happens(options.collimation), draws)
+    x = detected(integrals * random.log_uniform(*options.density)[:, None, None], options, random)
+    x = _blurred(x, options.blur_px, random)
+    x = x + options.shading * random.even(0, 1)[:, None, None] * artefacts.ramp(height, width, random)
+    x = _displayed(x, options.gamma, random)
+    x = artefacts.with_tools(x, random.happens(options.tools), random)
+    x = artefacts.with_writing(x, random.happens(options.writing), random)
+    return artefacts.collimated(x, random.happens(options.collimation), random)
 
 
 def detected(
-    integrals: Float[Tensor, "batch height width"], options: DegradationOptions, draws: Draws
+    integrals: Float[Tensor, "batch height width"], options: DegradationOptions, random: RandomValues
 ) -> Float[Tensor, "batch height width"]:
     """Log of the counted light: scatter, saturation, and noise that grows where little light comes through."""
     light = torch.exp(-integrals)
@@ -65,14 +65,14 @@ def detected(
     glow = interpolate(spread, size=light.shape[1:], mode="bilinear")[:, 0]
     ascending = light.flatten(1)[:, ::_STRIDE].sort(-1).values
     dark, middle, bright = (_at_share(ascending, torch.full_like(light[:, 0, 0], share)) for share in (0.1, 0.3, 0.9))
-    share = draws.even(0, options.scatter)
+    share = random.even(0, options.scatter)
     scatter = middle * share / (1 - share) / glow.mean((1, 2)).clamp_min(_DARKEST)
-    cut = torch.where(draws.happens(options.saturation), 1 - draws.even(0, _MOST_SATURATED), 1.0)
+    cut = torch.where(random.happens(options.saturation), 1 - random.even(0, _MAXIMUM_SATURATED), 1.0)
     light = torch.minimum(light, _at_share(ascending, cut)[:, None, None]) + glow * scatter[:, None, None]
     contrast = torch.log(bright.clamp_min(_DARKEST) / dark.clamp_min(_DARKEST))
-    sd = options.noise * draws.even(0, 1) * contrast
-    grain = sd[:, None, None] * (middle[:, None, None] / light.clamp_min(_DARKEST)).sqrt().clamp_max(_MOST_GRAIN)
-    return -torch.log(light.clamp_min(_DARKEST)) + grain * draws.normal(*light.shape[1:])
+    sd = options.noise * random.even(0, 1) * contrast
+    grain = sd[:, None, None] * (middle[:, None, None] / light.clamp_min(_DARKEST)).sqrt().clamp_max(_MAXIMUM_GRAIN)
+    return -torch.log(light.clamp_min(_DARKEST)) + grain * random.normal(*light.shape[1:])
 
 
 def _at_share(ascending: Float[Tensor, "batch n"], share: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
@@ -81,7 +81,9 @@ def _at_share(ascending: Float[Tensor, "batch n"], share: Float[Tensor, "batch"]
     return ascending.gather(1, index[:, None])[:, 0]
 
 
-def _blurred(x: Float[Tensor, "batch height width"], most_px: float, draws: Draws) -> Float[Tensor, "batch height width"]:
+def _blurred(
+    x: Float[Tensor, "batch height width"], most_px: float, random: RandomValues
+) -> Float[Tensor, "batch height width"]:
     """Each image between itself and its most blurred copy: one kernel serves all."""
     if most_px == 0:
         return x
@@ -91,12 +93,12 @@ def _blurred(x: Float[Tensor, "batch height width"], most_px: float, draws: Draw
     kernel = kernel / kernel.sum()
     padded = torch.nn.functional.pad(x[:, None], (reach,) * 4, mode="replicate")
     blurred = conv2d(conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])[:, 0]
-    return torch.lerp(x, blurred, draws.even(0, 1)[:, None, None])
+    return torch.lerp(x, blurred, random.even(0, 1)[:, None, None])
 
 
 def _displayed(
-    x: Float[Tensor, "batch height width"], gamma: tuple[float, float], draws: Draws
+    x: Float[Tensor, "batch height width"], gamma: tuple[float, float], random: RandomValues
 ) -> Float[Tensor, "batch height width"]:
     """0 (brightest) to 1 (darkest), raised to a power."""
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
-    return ((x - low) / (high - low).clamp_min(1e-6)) ** draws.log_even(*gamma)[:, None, None]
+    return ((x - low) / (high - low).clamp_min(1e-6)) ** random.log_uniform(*gamma)[:, None, None]

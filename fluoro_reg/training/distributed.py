@@ -13,23 +13,23 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class ProcessGroup:
     """This process's place; alone where nobody started several."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
-    def joined(device: str) -> "Team":
-        """The team that torchrun's environment names."""
+    def joined(device: str) -> "ProcessGroup":
+        """The processes that torchrun's environment names."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
-            return Team()
+            return ProcessGroup()
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not dist.is_initialized():
             dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        return Team(dist.get_rank(), size)
+        return ProcessGroup(dist.get_rank(), size)
 
     @property
     def leads(self) -> bool:
@@ -37,7 +37,7 @@ class Team:
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replaces every gradient by its mean over the team."""
+        """Replaces every gradient by its mean over the processes."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -48,7 +48,7 @@ class Team:
             gradient.copy_(piece.view_as(gradient))
 
     def leave(self) -> None:
-        """Ends the team when all have come so far: who goes first takes the others' connections away."""
+        """Ends the processes when all have come so far: who goes first takes the others' connections away."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.networks.weights import SEVERAL
-from fluoro_reg.training.distributed import Team
+from fluoro_reg.networks.weights import SEVERAL_CTS
+from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.prefetch import Prefetched
 from fluoro_reg.training.state import AbstractRecord, TrainingState, read_state, write_state
@@ -56,7 +56,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     further: tuple[CTVolume, ...] = ()
     pretrained: Path | None = None
     state: TrainingState[N, R] = field(init=False)
-    team: Team = field(init=False)
+    processes: ProcessGroup = field(init=False)
 
     @abstractmethod
     def batch(self, number: int) -> B:
@@ -64,7 +64,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
 
     @abstractmethod
     def backward(self, batch: B) -> Tensor:
-        """The loss; leaves gradients, averaged over the team and clipped."""
+        """The loss; leaves gradients, averaged over the processes and clipped."""
 
     @abstractmethod
     def validate(self, loss: float) -> R:
@@ -91,13 +91,13 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         if self.leads:
             self.save(out)
             resume_file(out).unlink(missing_ok=True)
-        self.team.leave()
+        self.processes.leave()
         return self.best
 
     @property
     def leads(self) -> bool:
         """Whether this process, of several that train together, is the one that writes."""
-        return self.team.leads
+        return self.processes.leads
 
     @property
     def best(self) -> R:
@@ -107,7 +107,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     @property
     def fingerprint(self) -> str:
         """Of the CT that the weights will know."""
-        return SEVERAL if self.further else self.volume.fingerprint
+        return SEVERAL_CTS if self.further else self.volume.fingerprint
 
     def notes(self) -> dict[str, Any]:
         """What the weights say of how they were made: the validation of what was kept, all validations, and the settings."""
@@ -124,7 +124,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
             "training": to_mapping(self.options),
             "range": to_mapping(self.carm),
             "ct_fingerprints": [volume.fingerprint for volume in (self.volume, *self.further)],
-            "processes": self.team.size,
+            "processes": self.processes.size,
         }
 
     def _train(self, batches: Iterator[B], out: Path, tell: Callable[[Progress[R]], None]) -> None:
@@ -137,7 +137,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
             seen.append(loss)
             state.step += 1
             state.elapsed_s = time.perf_counter() - begun
-            before, share = share, self.team.agreed(options.progress(state.step, state.elapsed_s), self.device)
+            before, share = share, self.processes.agreed(options.progress(state.step, state.elapsed_s), self.device)
             if math.floor(share * options.validations) > math.floor(before * options.validations):
                 state.judged(self.validate(float(torch.stack(seen).mean())))
                 seen.clear()
@@ -160,7 +160,7 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         """From the next step on: made ahead on the CPU, when they are wanted on a GPU."""
 
         def make(step: int) -> B:
-            return self.batch(step * self.team.size + self.team.rank)
+            return self.batch(step * self.processes.size + self.processes.rank)
 
         if self.device == "cuda":
             yield map(make, itertools.count(self.state.step))

@@ -18,7 +18,7 @@ from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import option
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.training.random_values import seeded_generator
-from fluoro_reg.training.samples import SampleMaker, Views
+from fluoro_reg.training.samples import SampleMaker, TrainingViews
 
 _STARTS = 2**30  # batches from here on are those of starts; torch's generator on a CPU reads 32 bits of a seed, and no more
 
@@ -54,7 +54,7 @@ class PosesAbout:
 class Pairs:
     """A batch: every start belongs to every X-ray."""
 
-    views: Views
+    views: TrainingViews
     starts: RigidTransform
 
 

@@ -9,21 +9,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class RandomValues:
     """`batch` numbers at a time."""
 
     batch: int
     generator: torch.Generator
 
     @staticmethod
-    def seeded(batch: int, seed: int, number: int, device: torch.device | str = "cpu") -> "Draws":
-        """The draws of batch `number` of a seed: any batch can be made again without those before it."""
-        return Draws(batch, seeded_generator(seed, number, device))
+    def seeded(batch: int, seed: int, number: int, device: torch.device | str = "cpu") -> "RandomValues":
+        """The random of batch `number` of a seed: any batch can be made again without those before it."""
+        return RandomValues(batch, seeded_generator(seed, number, device))
 
     def even(self, low: float, high: float) -> Float[Tensor, "batch"]:
         return low + (high - low) * torch.rand(self.batch, generator=self.generator, device=self.generator.device)
 
-    def log_even(self, low: float, high: float) -> Float[Tensor, "batch"]:
+    def log_uniform(self, low: float, high: float) -> Float[Tensor, "batch"]:
         """Even in the logarithm: a half is as likely as the double."""
         return torch.exp(self.even(math.log(low), math.log(high)))
 

@@ -1,7 +1,7 @@
 """Training samples: poses of the range, the CT's X-rays there, and what a detector made of them.
 
 Soft tissue and what bone adds to it are rendered apart, so that every image has a contrast of its own at the price of a sum.
-Views that show next to no bone are drawn again: nothing could be learned from them, and no surgeon would keep them.
+TrainingViews that show next to no bone are drawn again: nothing could be learned from them, and no surgeon would keep them.
 """
 
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.networks.image_input import network_input
-from fluoro_reg.networks.opposite_view import looks_from_behind, where_behind
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view_where
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
-from fluoro_reg.training.random_values import Draws, seeded_generator
+from fluoro_reg.training.random_values import RandomValues, seeded_generator
 
-LEAST_BONE_MM = 2.0  # a ray that crosses less shows none
-LEAST_BONE_SHARE = 0.05
-_MOST_TRIES = 20
+MINIMUM_BONE_MM = 2.0  # a ray that crosses less shows none
+MINIMUM_BONE_FRACTION = 0.05
+_MAXIMUM_TRIES = 20
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class ViewSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class TrainingViews:
     """A batch as it is seen: standardised images, where they may be used, the true poses (float64), the clean line integrals
     and the factor of bone in them."""
 
@@ -52,8 +52,8 @@ class Views:
 class Samples:
     """A batch: the network's input, the true poses (float64), the clean line integrals and the factor of bone in them.
 
-    Views from behind (`behind`) are mirrored in `inputs`, and their `target` is their pose from the front; that of the others
-    is the true one.
+    Opposite views (`behind`) are mirrored in `inputs`, and their `target` is the pose of their opposite; the target of the
+    others is the true pose.
     """
 
     inputs: Float[Tensor, "batch 1 height width"]
@@ -94,23 +94,23 @@ class SampleMaker:
         """
         views = self.views(count, seed, number)
         poses = views.camera_from_patient
-        behind = looks_from_behind(poses, self.reference.camera_from_patient)
+        behind = is_opposite_view(poses, self.reference.camera_from_patient)
         inputs = torch.where(behind.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
-        target = where_behind(behind, poses, self.reference.pivot)
+        target = opposite_view_where(behind, poses, self.reference.pivot)
         return Samples(inputs, target, poses, behind, views.integrals, views.bone_contrast)
 
-    def views(self, count: int, seed: int, number: int, source: ViewSource | None = None) -> Views:
+    def views(self, count: int, seed: int, number: int, source: ViewSource | None = None) -> TrainingViews:
         """The same, none of them mirrored; from another source, where one is given.
 
         Raises:
             InputError: hardly any view of the range shows bone.
         """
         poses, soft, bone = self._seen(source or self.source, count, seeded_generator(seed, number))
-        draws = Draws.seeded(count, seed, number, soft.device)
-        contrast = draws.log_even(*self.degradations.bone_contrast)
+        random = RandomValues.seeded(count, seed, number, soft.device)
+        contrast = random.log_uniform(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
-        pixels, mask = degrade(integrals, self.degradations, draws)
-        return Views(network_input(pixels, mask), poses, integrals, contrast)
+        pixels, mask = degrade(integrals, self.degradations, random)
+        return TrainingViews(network_input(pixels, mask), poses, integrals, contrast)
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]
@@ -122,7 +122,7 @@ class SampleMaker:
     @torch.no_grad()
     def _seen(self, source: ViewSource, count: int, generator: torch.Generator) -> tuple[RigidTransform, Tensor, Tensor]:
         kept: list[tuple[Tensor, ...]] = []
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAXIMUM_TRIES):
             poses = source.sample(self.reference.pivot, count, generator)
             bone = project(self._bone, poses, self.intrinsics)
             shown = enough_bone(bone)
@@ -140,5 +140,5 @@ class SampleMaker:
 
 def enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
     """Whether enough rays cross enough bone; the integrals hold what bone adds to soft tissue."""
-    threshold = LEAST_BONE_MM * float(attenuation_from_hu(np.array([BONE_BEGINS_HU], np.float32))[0]) / 2
-    return (bone_integrals > threshold).float().mean((1, 2)) >= LEAST_BONE_SHARE
+    threshold = MINIMUM_BONE_MM * float(attenuation_from_hu(np.array([BONE_BEGINS_HU], np.float32))[0]) / 2
+    return (bone_integrals > threshold).float().mean((1, 2)) >= MINIMUM_BONE_FRACTION

@@ -23,10 +23,10 @@ from fluoro_reg.learned import (
     AbstractLearnedSimilarity,
     ProSTOptions,
     SphericalOptions,
-    begin_similarity_from,
+    load_pretrained_similarity,
     save_similarity,
 )
-from fluoro_reg.training.distributed import Team
+from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
@@ -36,7 +36,7 @@ from fluoro_reg.training.samples import SampleMaker
 from fluoro_reg.training.state import AbstractRecord, new_state
 
 _CHUNK = 16  # held-back pairs at a time
-_MOST_CHUNKS = 2**20  # of one CT
+_MAXIMUM_CHUNKS = 2**20  # of one CT
 _HELD_BACK = 2**31  # seeds from here on are validation's; users' seeds end below
 
 
@@ -90,7 +90,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     subjects: tuple[PairSubject, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.team, options = Team.joined(self.device), self.options
+        self.processes, options = ProcessGroup.joined(self.device), self.options
         network_options = getattr(options, options.kind)
         volumes = (self.volume, *self.further)
         references = [reference_for(volume, self.carm, network_options.image_px) for volume in volumes]
@@ -98,7 +98,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             torch.manual_seed(options.seed)
             network = LEARNED[options.kind](network_options, references[0], self.volume)
         if self.pretrained is not None:
-            begin_similarity_from(self.pretrained, network)
+            load_pretrained_similarity(self.pretrained, network)
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
         subjects: list[PairSubject] = []
         for volume, reference in zip(volumes, references, strict=True):
@@ -127,7 +127,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         if options.value_loss:
             loss = loss + options.value_loss * _value_errors(subject, compared, fixed, pairs)
         loss.backward()
-        self.team.average_gradients(network.parameters())
+        self.processes.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip)
         return loss
 
@@ -158,7 +158,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         count, seed = max(1, self.options.validation_images // n_subjects), _HELD_BACK + self.options.seed
         chunk = _CHUNK if self.options.pairs.around == "middle" else 1
         sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]
-        return [maker.pairs(n, n, seed, subject * _MOST_CHUNKS + number) for number, n in enumerate(sizes)]
+        return [maker.pairs(n, n, seed, subject * _MAXIMUM_CHUNKS + number) for number, n in enumerate(sizes)]
 
 
 def _value_errors(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:

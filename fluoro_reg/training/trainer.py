@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fluoro_reg.networks.opposite_view import where_behind
+from fluoro_reg.networks.opposite_view import opposite_view_where
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, save_regressor
-from fluoro_reg.regressor.checkpoint import begin_from
+from fluoro_reg.regressor.checkpoint import load_pretrained
 from fluoro_reg.training import losses
-from fluoro_reg.training.distributed import Team
+from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.state import new_state
@@ -33,7 +33,7 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
     held_back: tuple[HeldBack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.team, options = Team.joined(self.device), self.options
+        self.processes, options = ProcessGroup.joined(self.device), self.options
         self.subjects = tuple(Subject.of(ct, self.carm, options, self.device) for ct in (self.volume, *self.further))
         share = max(1, options.validation_images // len(self.subjects))
         self.held_back = tuple(HeldBack(subject, share, options.seed) for subject in self.subjects)
@@ -41,7 +41,7 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
             torch.manual_seed(options.seed)
             network = PoseRegressor(options.network, self.subjects[0].reference)
         if self.pretrained is not None:
-            begin_from(self.pretrained, network)
+            load_pretrained(self.pretrained, network)
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.state = new_state(network, Record, options.learning_rate, options.weight_decay)
 
@@ -56,7 +56,7 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
             estimate = state.network(inputs, batch.subject.reference)
         loss, doubt = self._losses(estimate, batch)
         (loss + self.options.losses.uncertainty * doubt).backward()
-        self.team.average_gradients(state.network.parameters())
+        self.processes.average_gradients(state.network.parameters())
         doubting = list(state.network.factor_numbers.parameters())
         looking = [p for p in state.network.parameters() if all(p is not other for other in doubting)]
         for group_of_parameters in (looking, doubting):  # one must not scale the other's steps
@@ -85,7 +85,7 @@ class RegressorTraining(AbstractTraining[PoseRegressor, Record, SubjectBatch]):
             points = batch.subject.points_patient.to(found.translation)
             total = total + weights.landmarks * losses.projected_landmarks(found, truth, points, reference.intrinsics)
         if weights.image:
-            seen = where_behind(samples.behind, found, reference.pivot)
+            seen = opposite_view_where(samples.behind, found, reference.pivot)
             moving = batch.subject.maker.project(seen, samples.bone_contrast)
             total = total + weights.image * losses.image_loss(moving, samples.integrals)
         return total.mean(), losses.negative_log_likelihood(estimate, truth, pivot).mean()

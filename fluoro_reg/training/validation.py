@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, so3
-from fluoro_reg.networks.opposite_view import where_behind
+from fluoro_reg.networks.opposite_view import opposite_view_where
 from fluoro_reg.regressor import PoseRegressor
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import shown
@@ -65,7 +65,7 @@ class HeldBack:
         estimate = network(chunk.inputs, self._subject.reference)
         found, target = estimate.camera_from_patient.to("cpu", torch.float64), chunk.target
         pivot = self._subject.reference.pivot
-        mtre, in_plane = self.target_errors(where_behind(chunk.behind, found, pivot), chunk.camera_from_patient)
+        mtre, in_plane = self.target_errors(opposite_view_where(chunk.behind, found, pivot), chunk.camera_from_patient)
         twist = camera_twist(found, target, pivot)
         whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]
         inside = (whitened.square().sum((-2, -1)) < _INSIDE_95).double()

@@ -19,7 +19,7 @@ from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.stored import StoredImage
 
 COLOUR_TOLERANCE = 12  # of 255: chroma that JPEG or an analogue grabber adds to grey
-MAXIMUM_COLOURED_SHARE = 0.05
+MAXIMUM_COLOURED_FRACTION = 0.05
 MAXIMUM_PIXELS = 8192 * 8192
 
 
@@ -101,6 +101,6 @@ def grey_and_mask(
     scale = 255 if pixels.dtype == np.uint8 else float(np.iinfo(pixels.dtype).max)
     coloured = (high - low) > COLOUR_TOLERANCE / 255 * scale
     share = coloured.mean()
-    if share > MAXIMUM_COLOURED_SHARE:
+    if share > MAXIMUM_COLOURED_FRACTION:
         raise InputError(f"{name} is a colour picture ({share:.0%} of its pixels are coloured), not an X-ray; give a grey one")
     return colour[..., 1], opaque & ~coloured

@@ -21,7 +21,7 @@ from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.stored import StoredImage
 
-MAXIMUM_NAN_SHARE = 0.05
+MAXIMUM_NAN_FRACTION = 0.05
 
 
 def read_xray(
@@ -100,7 +100,7 @@ def xray_from_pixels(
 def _check_nan_share(share: float, name: str) -> None:
     if share == 1:
         raise InputError(f"{name} holds NaN or infinity throughout; export it again")
-    if share > MAXIMUM_NAN_SHARE:
+    if share > MAXIMUM_NAN_FRACTION:
         raise InputError(f"{name} holds NaN or infinity in {share:.0%} of its pixels, more than 5 %; export it again")
 
 

@@ -128,7 +128,7 @@ def test_the_overlay_shows_all_views_side_by_side(cli, view, second, tmp_path):
 
 def test_a_simulated_pair_tells_the_depth(cli, view, tmp_path):
     """X-rays that the registration's renderer did not make; the first one is the same with and without a second one."""
-    kind = ("--cases", 1, "--size", 128, "--set", "oblique_share=0", "--json")
+    kind = ("--cases", 1, "--size", 128, "--set", "oblique_fraction=0", "--json")
     for name, more in (("pair", ("--set", "second_view_deg=60")), ("single", ())):
         assert cli("simulate", "--ct", view.ct, "--out", tmp_path / name, *kind, *more).status == 0
     case, single = tmp_path / "pair" / "case_000", tmp_path / "single" / "case_000"

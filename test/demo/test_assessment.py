@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fluoro_reg.demo.assessment import Answer, DemoTruth, Heard, shortcomings, summary
+from fluoro_reg.demo.assessment import Answer, DemoTruth, HeardTransform, shortcomings, summary
 from fluoro_reg.demo.scene import blank_frames
 from fluoro_reg.geometry import RigidTransform
 
@@ -25,7 +25,7 @@ def answer_line(stamp, accepted, latency="0.08"):
 
 def heard(stamp, x_mm=0.0):
     moved = RigidTransform(POSE.rotation, POSE.translation + torch.tensor([x_mm, 0.0, 0.0], dtype=torch.float64))
-    return Heard.from_json({"stamp_ns": stamp, "parent_from_child": moved.matrix().tolist(), "received_s": 100.1})
+    return HeardTransform.from_json({"stamp_ns": stamp, "parent_from_child": moved.matrix().tolist(), "received_s": 100.1})
 
 
 def played(transforms, accepted=(0, 1, 3)):
@@ -52,7 +52,7 @@ def test_a_turn_is_told_in_degrees_and_its_error_is_the_mean_chord_at_the_points
     angle = math.radians(1.0)
     turn = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
     pose = RigidTransform(turn.double(), POSE.translation)
-    record = TRUTH.record(STAMPS[0], Answer.from_json(answer_line(STAMPS[0], True)), Heard(STAMPS[0], pose, 100.1))
+    record = TRUTH.record(STAMPS[0], Answer.from_json(answer_line(STAMPS[0], True)), HeardTransform(STAMPS[0], pose, 100.1))
     assert record.errors.rotation_deg == pytest.approx(1.0, abs=1e-4)
     assert record.errors.mtre_mm == pytest.approx((0 + 200 * math.sin(angle / 2)) / 2, rel=1e-4)
 

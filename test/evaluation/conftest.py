@@ -1,28 +1,10 @@
-"""A phantom that is coarse enough for tests, as a CT volume, as a DICOM folder, and as cases to register."""
+"""Cases to register."""
 
 from pathlib import Path
 
 import pytest
 
-from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
-from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
-
-COARSE = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
-
-
-@pytest.fixture(scope="session")
-def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom") / "ct"
-    write_dicom_series(folder, *phantom_hu(COARSE))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def phantom(phantom_folder: Path) -> CTVolume:
-    return read_ct(phantom_folder)
 
 
 @pytest.fixture(scope="session")

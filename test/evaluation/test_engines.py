@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+from helpers.child_processes import die_at_once, serve_and_die, serve_threads
 from helpers.evaluation_cases import METHODS, without_times
 
 from fluoro_reg.errors import InputError
@@ -15,7 +16,7 @@ from fluoro_reg.evaluation.engines.local import AbstractEngine, ProcessEngine, S
 from fluoro_reg.evaluation.engines.ray import RayEngine
 from fluoro_reg.evaluation.plan import Job, planned_cases
 from fluoro_reg.evaluation.runner import evaluate
-from fluoro_reg.evaluation.worker import Recipe, failure
+from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.registration import RegistrationOptions
 
 RECIPE = Recipe(RegistrationOptions(seed=3))
@@ -50,30 +51,6 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch: pytest.Monk
             monkeypatch.setenv("RAY_ADDRESS", address.format(unused.getsockname()[1]))
             with pytest.raises(InputError, match="RAY_ADDRESS"):
                 RayEngine(2).check(RECIPE)
-
-
-def serve_threads(pipe, recipe) -> None:
-    """A worker's process that answers with its threads."""
-    from fluoro_reg.rendering.threads import THREADS
-
-    pipe.send("ready")
-    while True:
-        job = pipe.recv()
-        pipe.send(failure(job, f"{THREADS} of {os.environ['OMP_NUM_THREADS']}"))
-
-
-def serve_and_die(pipe, recipe) -> None:
-    """A worker's process that dies of one of the jobs."""
-    pipe.send("ready")
-    while True:
-        job = pipe.recv()
-        if job.case == "case_1":
-            os._exit(3)
-        pipe.send(failure(job, "alive"))
-
-
-def die_at_once(pipe, recipe) -> None:
-    os._exit(4)
 
 
 def test_processes_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:

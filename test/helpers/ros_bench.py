@@ -72,7 +72,7 @@ class FakeTracker:
     def reset(self) -> None:
         self.resets += 1
 
-    def set_start(self, camera_from_patient: RigidTransform) -> None:
+    def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
         self.starts.append(camera_from_patient)
 
 

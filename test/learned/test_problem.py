@@ -97,8 +97,10 @@ def _differences(problem: LearnedProblem, poses: RigidTransform, h: float = 1e-5
     """The derivatives of the residuals, by central differences of evaluations."""
     columns = []
     for unit in UNITS.diag():
-        ahead, behind = (problem.evaluate(retract(poses, s * h * unit[None], PIVOT)).residuals for s in (1, -1))
-        columns.append((ahead - behind).detach() / (2 * h * unit.sum()))
+        value_and_forward_derivatives, behind = (
+            problem.evaluate(retract(poses, s * h * unit[None], PIVOT)).residuals for s in (1, -1)
+        )
+        columns.append((value_and_forward_derivatives - behind).detach() / (2 * h * unit.sum()))
     return torch.stack(columns, dim=-1)
 
 
@@ -129,8 +131,8 @@ def test_cost_gradient_and_hessian_are_those_of_the_residuals(encoder):
     for column in range(6):
         step = torch.zeros(3, 6, dtype=torch.float64)
         step[:, column] = h * UNITS[column]
-        ahead, behind = (problem.cost(problem.retract(at, s * step), here) for s in (1, -1))
-        expected = (ahead - behind) / (2 * h * UNITS[column])
+        value_and_forward_derivatives, behind = (problem.cost(problem.retract(at, s * step), here) for s in (1, -1))
+        expected = (value_and_forward_derivatives - behind) / (2 * h * UNITS[column])
         torch.testing.assert_close(2 * here.gradient[:, column], expected, rtol=1e-5, atol=1e-9)
     torch.testing.assert_close(here.hessian, torch.einsum("brk,brl->bkl", at.jacobian, at.jacobian))
     assert (torch.linalg.eigvalsh(here.hessian / (UNITS[:, None] * UNITS) ** -1) > 0).all()
@@ -149,8 +151,10 @@ def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exact
     forwards = 2 * problem().linearise(problem().evaluate(away)).gradient
     torch.testing.assert_close(gradient, forwards)
     probe = torch.randn(6, dtype=torch.float64) * UNITS
-    (backwards,), (ahead,) = (torch.autograd.grad((g @ probe).sum(), weight) for g in (gradient, forwards))
-    torch.testing.assert_close(backwards, ahead)
+    (backwards,), (value_and_forward_derivatives,) = (
+        torch.autograd.grad((g @ probe).sum(), weight) for g in (gradient, forwards)
+    )
+    torch.testing.assert_close(backwards, value_and_forward_derivatives)
 
     def along_probe() -> Tensor:
         return 2 * (problem().linearise(problem().evaluate(away)).gradient @ probe).sum()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fluoro_reg.learned.forward_mode import ahead
+from fluoro_reg.learned.forward_mode import value_and_forward_derivatives
 from fluoro_reg.learned.spherical_encoder import AttentionBlock, CellNorm, SphericalEncoder, positions
 
 
@@ -55,10 +55,10 @@ def test_no_two_cells_have_one_position_and_neighbours_are_alike():
 def test_forward_mode_agrees_with_finite_differences_and_with_backward_mode_twice():
     encoder = SphericalEncoder(numbers=4, width=8, heads=2, layers=1).double()
     images, tangents = torch.randn(1, 1, 16, 16, dtype=torch.float64), torch.randn(3, 1, 1, 16, 16, dtype=torch.float64)
-    ahead = torch.func.vmap(lambda tangent: torch.func.jvp(encoder, (images,), (tangent,))[1])(tangents)
+    value_and_forward_derivatives = torch.func.vmap(lambda tangent: torch.func.jvp(encoder, (images,), (tangent,))[1])(tangents)
     h = 1e-5
     differences = torch.stack([(encoder(images + h * t) - encoder(images - h * t)) / (2 * h) for t in tangents])
-    torch.testing.assert_close(ahead, differences, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(value_and_forward_derivatives, differences, atol=1e-7, rtol=1e-6)
     small = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: encoder(x).square().sum(), small)
 
@@ -81,7 +81,7 @@ def test_what_forward_derivatives_teach_the_weights_agrees_with_finite_differenc
     directions = [torch.randn_like(weight) for weight in weights]
 
     def value() -> torch.Tensor:
-        return (ahead(encoder, images, tangents)[1] * probe).sum()
+        return (value_and_forward_derivatives(encoder, images, tangents)[1] * probe).sum()
 
     found = sum(float((g * d).sum()) for g, d in zip(torch.autograd.grad(value(), weights), directions, strict=True))
     values, h = [], 1e-6

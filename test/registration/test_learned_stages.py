@@ -11,7 +11,7 @@ from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import (
     ProST,
     ProSTOptions,
-    SimilarityInUse,
+    SimilarityInference,
     Spherical,
     SphericalOptions,
     save_similarity,
@@ -71,7 +71,7 @@ class KnowsTheWay:
         return (se3.local(self.truth, trial.poses, self.pivot) / UNITS).square().sum(-1)
 
 
-class Oracle(SimilarityInUse):
+class Oracle(SimilarityInference):
     """Whatever the X-ray is, it knows where the CT lies."""
 
     def __init__(self, problem: KnowsTheWay) -> None:
@@ -126,7 +126,7 @@ def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity
 @pytest.mark.parametrize("kind", ["prost", "spherical"])
 def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, similarity_weights, kind):
     """By weights that are loaded: values differ from pose to pose; an equal image is next to no distance away."""
-    similar = SimilarityInUse.load(getattr(similarity_weights, kind), kind, world.volume)
+    similar = SimilarityInference.load(getattr(similarity_weights, kind), kind, world.volume)
     prepared = preprocess(world.xray(), PreprocessOptions())
     problem = similar.problem(prepared.image)
     poses = RigidTransform.stack([world.truth, retract(world.truth, FAR, world.volume.centre_patient)])

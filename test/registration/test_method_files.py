@@ -68,5 +68,5 @@ def test_a_method_that_follows_a_learned_similarity_needs_one(tmp_path, monkeypa
     monkeypatch.setattr(methods, "config_folder", lambda: tmp_path)
     mine = methods.load_method("mine")
     assert (mine.needs, mine.learned) == (("start", "similarity"), ("spherical", "prost"))
-    assert "--kind prost" in str(methods.lacking(mine, "", {"spherical": "w"}))
-    assert methods.lacking(mine, "", {"spherical": "w", "prost": "v"}) is None
+    assert "--kind prost" in str(methods.missing_weights(mine, "", {"spherical": "w"}))
+    assert methods.missing_weights(mine, "", {"spherical": "w", "prost": "v"}) is None

@@ -17,7 +17,7 @@ from fluoro_reg.registration.stages import joint as multi_view
 from fluoro_reg.registration.stages.joint import JointRefined
 from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.registration.stages.scales import ImageScales
-from fluoro_reg.registration.stages.solver import JUDGED_PX, Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.xray.preprocessing.preprocess import preprocess
 from fluoro_reg.xray.view import CalibratedXray
@@ -133,7 +133,7 @@ def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
     monkeypatch.setattr(multi_view, "similarities", scored)
     for given, accepted in (([0.9, 0.899], False), ([0.9, 0.5], True)):
         scores_of_rival[:] = given
-        verdict, _ = multi_view.weigh_together(joint, registrar.metric, registrar.options.gate)
+        verdict, _ = multi_view.assess_jointly(joint, registrar.metric, registrar.options.gate)
         assert (verdict.outcome is Outcome.CONVERGED) == accepted
         assert verdict.outcome in (Outcome.CONVERGED, Outcome.AMBIGUOUS)
 
@@ -145,7 +145,7 @@ def joint_of(registrar: Registrar, views: list[CalibratedXray], poses: RigidTran
         image = preprocess(view.image, registrar.options.preprocess).image
         seen = view.camera_from_reference @ poses
         scales = ImageScales(image, seen[0], registrar.renderers, registrar.corners_patient, registrar.model.pivot)
-        objective = PoseObjective(scales.scale(JUDGED_PX, seen), registrar.model, GradientNCC())
+        objective = PoseObjective(scales.scale(ASSESSED_PX, seen), registrar.model, GradientNCC())
         at = objective.evaluate(seen)
         refined.append(Refined(objective, at, objective.linearise(at), torch.ones(len(poses.rotation), dtype=torch.bool)))
     return JointRefined(poses, tuple(refined))

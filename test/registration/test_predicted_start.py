@@ -5,7 +5,7 @@ import torch
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.networks.opposite_view import from_behind
+from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, RegressorOptions, save_regressor
@@ -23,7 +23,7 @@ class Oracle(PosePredictor):
         self.asked += 1
         if self.prediction is None:
             raise InputError("the image shows nothing that the network knows")
-        return (self.prediction, self.prediction.from_behind()) if behind else (self.prediction,)
+        return (self.prediction, self.prediction.opposite_view()) if behind else (self.prediction,)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def test_the_pose_is_found_without_a_start(world, weights, method):
 
 
 def test_a_view_from_behind_is_found_where_the_mirror_image_is_seen_from_the_front(world, weights):
-    behind = from_behind(world.truth, world.volume.centre_patient)
+    behind = opposite_view(world.truth, world.volume.centre_patient)
     oracle = predicting(world, retract(behind, 0.5 * OFF, world.volume.centre_patient))
     result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), None)
     assert result.accepted, result.reason

@@ -66,7 +66,7 @@ def test_after_many_rejections_the_given_start_counts_again(world, tracker):
 def test_without_a_start_nothing_is_ever_accepted(world):
     tracker = Tracker(Registrar(world.volume, RegistrationOptions()), None)
     assert tracker.update(world.xray()).outcome is Outcome.NO_START
-    tracker.set_start(world.truth)
+    tracker.set_initial_pose(world.truth)
     assert tracker.update(world.xray()).accepted
     tracker.reset()
     assert tracker.update(world.xray()).initial_camera_from_patient is world.truth

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.regressor import HEADS, PoseEstimate
-from fluoro_reg.regressor.heads import DEPTH_SHARE, rotation_of_quaternion
+from fluoro_reg.regressor.heads import DEPTH_FRACTION, rotation_of_quaternion
 from fluoro_reg.regressor.network import camera_twist, patient_covariance
 
 NAMES = sorted(HEADS)
@@ -65,7 +65,7 @@ def test_the_pivot_goes_where_the_numbers_say_whatever_the_turn(name, reference)
     camera = reference.intrinsics
     expected = torch.tensor([camera.cx + camera.width / 2, camera.cy - camera.width / 4], dtype=torch.float64)
     torch.testing.assert_close(pixels, expected.expand(5, 2))
-    torch.testing.assert_close(at[:, 2], torch.full((5,), 700 * math.exp(DEPTH_SHARE), dtype=torch.float64))
+    torch.testing.assert_close(at[:, 2], torch.full((5,), 700 * math.exp(DEPTH_FRACTION), dtype=torch.float64))
 
 
 def test_quaternions_are_scipys():

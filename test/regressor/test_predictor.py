@@ -8,7 +8,7 @@ import torch
 from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, se3
-from fluoro_reg.networks.opposite_view import from_behind
+from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.regressor import PosePrediction, PosePredictor
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import Intensity, XrayImage
@@ -65,7 +65,7 @@ def test_from_behind_is_what_the_network_makes_of_the_mirror_image(volume, refer
     (alone,) = predictor.predict(image)
     (mirrored,) = predictor.predict(dataclasses.replace(image, pixels=image.pixels.flip(-1)))
     torch.testing.assert_close(front.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=1e-3, rtol=1e-5)
-    expected = from_behind(mirrored.camera_from_patient, reference.pivot)
+    expected = opposite_view(mirrored.camera_from_patient, reference.pivot)
     torch.testing.assert_close(behind.camera_from_patient.matrix(), expected.matrix(), atol=1e-3, rtol=1e-5)
     assert not torch.allclose(mirrored.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=0.1)
 

@@ -6,24 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from helpers.child_processes import render_all, send_all
 from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
 
-from fluoro_reg.rendering import NumbaRenderer, project, project_with_jacobian
-from fluoro_reg.rendering.threads import share_out
-
-
-def render_all(renderer: NumbaRenderer) -> list[list[float]]:
-    """Every view, as plain numbers that travel between processes."""
-    return [project(renderer, looking(renderer.volume, rotation), CAMERA).flatten().tolist() for rotation in VIEWS.values()]
+from fluoro_reg.rendering import NumbaRenderer, project_with_jacobian
+from fluoro_reg.rendering.threads import distribute
 
 
 @pytest.fixture(scope="module")
 def renderer() -> NumbaRenderer:
     return NumbaRenderer(lumpy(*grid(GRIDS["sheared"])))
-
-
-def send_all(renderer: NumbaRenderer, pipe: multiprocessing.connection.Connection) -> None:
-    pipe.send(render_all(renderer))
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -66,7 +58,7 @@ def test_every_piece_is_done_once(count: int) -> None:
         with lock:
             done.extend(range(first, last))
 
-    share_out(work, count)
+    distribute(work, count)
     assert sorted(done) == list(range(count))
 
 
@@ -77,7 +69,7 @@ def test_work_may_share_out_work() -> None:
         with lock:
             done.append(last - first)
 
-    share_out(lambda first, last: share_out(inner, last - first), 64)
+    distribute(lambda first, last: distribute(inner, last - first), 64)
     assert sum(done) == 64
 
 
@@ -87,4 +79,4 @@ def test_a_failure_in_any_piece_reaches_the_caller() -> None:
             raise ArithmeticError("the last piece")
 
     with pytest.raises(ArithmeticError, match="the last piece"):
-        share_out(fail_late, 100)
+        distribute(fail_late, 100)

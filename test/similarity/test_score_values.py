@@ -63,7 +63,9 @@ def test_windows_are_averaged_by_their_weight_and_a_barely_usable_one_does_not_c
     rows = [(correlation(*w), w[2].mean()) for w in windows(size, *images) if (w[2] > 0).mean() >= 0.5]
     assert len(rows) < (26 - size + 1) * (30 - size + 1)
     expected = sum(c * share for c, share in rows) / sum(share for _, share in rows)
-    assert scored(MultiscaleNCC(patches=(size,), least_share=0.5, floor=1e-14), *images) == pytest.approx(expected, abs=1e-6)
+    assert scored(MultiscaleNCC(patches=(size,), minimum_fraction=0.5, floor=1e-14), *images) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_multiscale_is_the_mean_over_the_sizes(images):

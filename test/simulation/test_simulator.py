@@ -18,7 +18,7 @@ from fluoro_reg.rendering import TorchRenderer, project
 from fluoro_reg.simulation.metal import Cylinder
 from fluoro_reg.simulation.ray_sampling import sampled_volume, water_and_bone, water_and_bone_mm
 from fluoro_reg.simulation.simulator import SimulationOptions, XraySimulator, blank_xray, detected, simulate_xray
-from fluoro_reg.simulation.spectrum import attenuation_per_mm, transmitted_share, tube_spectrum
+from fluoro_reg.simulation.spectrum import attenuation_per_mm, transmitted_fraction, tube_spectrum
 
 IDEAL = SimulationOptions(
     scatter_fraction=0.0, blur_mm=0.0, photons=1e9, electronic_noise=0.0, heel=0.0, vignetting=0.0, offset=0.0
@@ -84,7 +84,7 @@ def test_the_beam_hardens_and_bone_hardens_it_more() -> None:
     beam = tube_spectrum(80.0)
 
     def mean_per_mm(material: str, mm: float) -> float:
-        return float(-np.log(transmitted_share(beam, {material: np.array([[mm]])})[0, 0]) / mm)
+        return float(-np.log(transmitted_fraction(beam, {material: np.array([[mm]])})[0, 0]) / mm)
 
     assert beam.weight.sum() == pytest.approx(1.0)
     assert mean_per_mm("water", 200.0) < 0.95 * mean_per_mm("water", 1.0)

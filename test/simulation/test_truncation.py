@@ -14,7 +14,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.cases import read_case
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
 from fluoro_reg.simulation.ray_sampling import sampled_volume, water_and_bone_mm
-from fluoro_reg.simulation.truncation import KEPT_SHARE, hu_from_attenuation, truncated
+from fluoro_reg.simulation.truncation import KEPT_FRACTION, hu_from_attenuation, truncated
 
 pytest.importorskip("nibabel", reason="needs the extra 'datasets'")
 
@@ -30,7 +30,7 @@ def test_slices_about_the_aim_are_kept_where_they_were(phantom: CTVolume) -> Non
     part = truncated(phantom, aim)
     kept = part.shape_ijk[2]
     assert part.shape_ijk[:2] == phantom.shape_ijk[:2]
-    assert kept * phantom.voxel_size_mm[2] == pytest.approx(KEPT_SHARE * min(FIELD_MM, phantom.shape_ijk[2] * 4.0), abs=4)
+    assert kept * phantom.voxel_size_mm[2] == pytest.approx(KEPT_FRACTION * min(FIELD_MM, phantom.shape_ijk[2] * 4.0), abs=4)
     place = part.points_patient(torch.tensor([10.0, 12.0, 3.0], dtype=torch.float64))
     i, j, k = voxel_of(phantom, place).round().int().tolist()
     assert (i, j) == (10, 12) and torch.equal(part.attenuation[3], phantom.attenuation[k])

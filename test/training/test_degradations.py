@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fluoro_reg.training.degradations import DegradationOptions, degrade
-from fluoro_reg.training.random_values import Draws, seeded_generator
+from fluoro_reg.training.random_values import RandomValues, seeded_generator
 
 NONE = DegradationOptions(
     bone_contrast=(1, 1),
@@ -32,7 +32,7 @@ def integrals(batch: int = 16) -> torch.Tensor:
 
 def test_without_any_the_image_is_its_attenuation_from_0_to_1():
     x = integrals()
-    pixels, mask = degrade(x, NONE, Draws.seeded(16, 0, 0))
+    pixels, mask = degrade(x, NONE, RandomValues.seeded(16, 0, 0))
     assert mask.all()
     torch.testing.assert_close(pixels, x / x.amax((1, 2), keepdim=True), atol=1e-4, rtol=0)
 
@@ -47,14 +47,14 @@ def test_without_any_the_image_is_its_attenuation_from_0_to_1():
         ("shading", 0.5),
         ("gamma", (1.5, 1.5)),
         ("tools", 1.0),
-        ("marks", 1.0),
+        ("writing", 1.0),
         ("collimation", 1.0),
     ],
 )
 def test_each_changes_most_images_in_ways_of_their_own(name, value):
     x = integrals()
-    clean, _ = degrade(x, NONE, Draws.seeded(16, 0, 0))
-    pixels, mask = degrade(x, dataclasses.replace(NONE, **{name: value}), Draws.seeded(16, 0, 0))
+    clean, _ = degrade(x, NONE, RandomValues.seeded(16, 0, 0))
+    pixels, mask = degrade(x, dataclasses.replace(NONE, **{name: value}), RandomValues.seeded(16, 0, 0))
     assert torch.isfinite(pixels).all()
     changed = ((pixels - clean).abs() * mask).amax((1, 2)) + (~mask).float().mean((1, 2))
     assert float((changed > 1e-3).float().mean()) > 0.7
@@ -65,15 +65,15 @@ def test_each_changes_most_images_in_ways_of_their_own(name, value):
 
 def test_noise_is_strongest_behind_the_densest_bone():
     x = integrals(64)
-    pixels, _ = degrade(x, dataclasses.replace(NONE, noise=0.05), Draws.seeded(64, 0, 0))
-    clean, _ = degrade(x, NONE, Draws.seeded(64, 0, 0))
+    pixels, _ = degrade(x, dataclasses.replace(NONE, noise=0.05), RandomValues.seeded(64, 0, 0))
+    clean, _ = degrade(x, NONE, RandomValues.seeded(64, 0, 0))
     spread = (pixels - clean).std(0)
     dense = x[0] > x[0].quantile(0.9)
     assert float(spread[dense].mean()) > 1.3 * float(spread[x[0] < x[0].quantile(0.1)].mean())
 
 
 def test_what_lies_outside_the_collimator_is_masked_or_of_one_value():
-    pixels, mask = degrade(integrals(), dataclasses.replace(NONE, collimation=1.0), Draws.seeded(16, 3, 1))
+    pixels, mask = degrade(integrals(), dataclasses.replace(NONE, collimation=1.0), RandomValues.seeded(16, 3, 1))
     for image, usable in zip(pixels, mask, strict=True):
         if not usable.all():
             assert image[~usable].unique().numel() == 1
@@ -82,7 +82,7 @@ def test_what_lies_outside_the_collimator_is_masked_or_of_one_value():
 
 def test_a_batch_is_made_again_from_its_number():
     options = DegradationOptions()
-    first, again, next_one = (degrade(integrals(), options, Draws.seeded(16, 7, number))[0] for number in (4, 4, 5))
+    first, again, next_one = (degrade(integrals(), options, RandomValues.seeded(16, 7, number))[0] for number in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, next_one)
 

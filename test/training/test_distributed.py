@@ -1,4 +1,4 @@
-"""Two processes as one team: gradients become their mean, and the leader's word counts."""
+"""Two processes as one processes: gradients become their mean, and the leader's word counts."""
 
 import os
 import socket
@@ -7,21 +7,21 @@ import sys
 
 import torch
 
-from fluoro_reg.training.distributed import Team
+from fluoro_reg.training.distributed import ProcessGroup
 
 MEMBER = """
 import torch
-from fluoro_reg.training.team import Team
-team = Team.joined("cpu")
+from fluoro_reg.training.distributed import ProcessGroup
+processes = ProcessGroup.joined("cpu")
 weight, bias, unused = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (2,), (1,)))
-weight.grad, bias.grad = torch.full((2, 3), float(team.rank + 1)), torch.arange(2.0) * 4 * team.rank
-team.average_gradients([weight, bias, unused])
+weight.grad, bias.grad = torch.full((2, 3), float(processes.rank + 1)), torch.arange(2.0) * 4 * processes.rank
+processes.average_gradients([weight, bias, unused])
 assert torch.equal(weight.grad, torch.full((2, 3), 1.5)), weight.grad
 assert torch.equal(bias.grad, torch.tensor([0.0, 2.0])), bias.grad
 assert unused.grad is None
-assert team.agreed(7.0 + team.rank, "cpu") == 7.0
-assert team.size == 2 and team.leads == (team.rank == 0)
-team.leave()
+assert processes.agreed(7.0 + processes.rank, "cpu") == 7.0
+assert processes.size == 2 and processes.leads == (processes.rank == 0)
+processes.leave()
 """
 
 
@@ -41,9 +41,9 @@ def test_gradients_become_their_mean_and_the_leader_decides():
 
 def test_alone_nothing_is_exchanged(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    team = Team.joined("cpu")
+    processes = ProcessGroup.joined("cpu")
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.tensor([1.0, 2.0])
-    team.average_gradients([weight])
-    assert team == Team(0, 1) and team.leads and team.agreed(3.5, "cpu") == 3.5
+    processes.average_gradients([weight])
+    assert processes == ProcessGroup(0, 1) and processes.leads and processes.agreed(3.5, "cpu") == 3.5
     assert torch.equal(weight.grad, torch.tensor([1.0, 2.0]))

@@ -8,7 +8,7 @@ import torch
 from fluoro_reg.ct.bone import soft_and_bone
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.networks.opposite_view import from_behind
+from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
@@ -41,7 +41,7 @@ def test_views_from_behind_are_mirrored_and_aimed_at_from_the_front(volume, carm
         seen = samples.integrals[n].flip(-1) if samples.behind[n] else samples.integrals[n]
         assert float(torch.corrcoef(torch.stack([samples.inputs[n, 0].flatten(), seen.flatten()]))[0, 1]) > 0.95
         pose = samples.camera_from_patient[n]
-        expected = from_behind(pose, maker.reference.pivot) if samples.behind[n] else pose
+        expected = opposite_view(pose, maker.reference.pivot) if samples.behind[n] else pose
         torch.testing.assert_close(samples.target[n].matrix(), expected.matrix())
         assert float(samples.target[n].rotation[2, 1]) > 0.5  # the optical axis runs to the back
 

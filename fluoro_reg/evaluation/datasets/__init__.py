@@ -10,15 +10,15 @@ images as seen from behind the detector. Ours looks along the rays, so that thes
 """
 
 from fluoro_reg.evaluation.datasets.deepfluoro import DeepFluoroOptions, cases_from_deepfluoro
-from fluoro_reg.evaluation.datasets.export import StartOptions
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions
 from fluoro_reg.evaluation.datasets.ljubljana import LjubljanaOptions, cases_from_ljubljana
 from fluoro_reg.evaluation.datasets.own_recording import RecordingFiles, cases_from_recording
 
 __all__ = [
     "DeepFluoroOptions",
+    "InitialPoseOptions",
     "LjubljanaOptions",
     "RecordingFiles",
-    "StartOptions",
     "cases_from_deepfluoro",
     "cases_from_ljubljana",
     "cases_from_recording",

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, write_view
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
 from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view, pixels_of
 from fluoro_reg.formats.folders import new_folder
@@ -42,7 +42,7 @@ class DeepFluoroOptions:
     doubtful: bool = option(True, "keep the four views whose true pose has been doubted; say so where results are quoted")
     femurs: bool = option(True, "leave the femurs in the CT, where they lay during the CT")
     border_px: int = option(50, "what to cut off at each edge, where the collimator shows", unit="px", minimum=0)
-    start: StartOptions = section(StartOptions)
+    start: InitialPoseOptions = section(InitialPoseOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,19 +24,19 @@ _WHITE = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class StartOptions:
+class InitialPoseOptions:
     """Where registrations begin."""
 
     start_mm: tuple[float, float] = option((10.0, 25.0), "band of the start's mTRE", unit="mm", minimum=0, maximum=200)
     seed: int = option(0, "gives the same starts again", minimum=0)
 
 
-def drawn_start(
+def random_initial_pose(
     name: str,
     camera_from_patient: RigidTransform,
     landmarks_patient: Float[torch.Tensor, "n 3"],
     pivot_patient: Float[torch.Tensor, "3"],
-    options: StartOptions,
+    options: InitialPoseOptions,
 ) -> RigidTransform:
     """The start of the case of this name: off the true pose by an mTRE from the band, drawn from the seed and the name alone.
 
@@ -57,7 +57,7 @@ def write_view(
     intensity: Intensity,
     ct: ExportedCT,
     landmarks_patient: Float[np.ndarray, "n 3"],
-    options: StartOptions,
+    options: InitialPoseOptions,
 ) -> Path:
     """Writes one case.
 
@@ -71,7 +71,7 @@ def write_view(
         image=folder / "image.png",
         intensity=intensity,
         intrinsics=view.intrinsics,
-        initial=drawn_start(folder.name, view.camera_from_patient, landmarks, ct.centre_patient, options),
+        initial=random_initial_pose(folder.name, view.camera_from_patient, landmarks, ct.centre_patient, options),
         truth=view.camera_from_patient,
         landmarks_patient=landmarks,
     )

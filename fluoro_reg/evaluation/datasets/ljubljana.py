@@ -24,7 +24,7 @@ from jaxtyping import Float, Float32
 from fluoro_reg.config import option, section
 from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, write_view
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
 from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view
 from fluoro_reg.formats.folders import new_folder
@@ -42,7 +42,7 @@ class LjubljanaOptions:
     subjects: tuple[str, ...] = option(SUBJECTS, "patients, by the file's names", choices=SUBJECTS)
     views: tuple[str, ...] = option(("ap", "lat"), "views; -max are the frames of the densest filling", choices=VIEWS)
     vessels_above: float = option(1000.0, "value of the volume from which a voxel is a vessel", minimum=-1000, maximum=32767)
-    start: StartOptions = section(StartOptions)
+    start: InitialPoseOptions = section(InitialPoseOptions)
 
 
 def cases_from_ljubljana(

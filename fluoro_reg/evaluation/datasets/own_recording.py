@@ -19,7 +19,7 @@ from fluoro_reg.carm.views import BONE_SAMPLES, TARGETS, targets_in_view
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import Progress, StartOptions, drawn_start
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, random_initial_pose
 from fluoro_reg.formats.cases import RegistrationCase, write_case
 from fluoro_reg.formats.folders import new_folder
 from fluoro_reg.formats.landmarks import read_landmarks
@@ -53,7 +53,7 @@ def cases_from_recording(
     files: RecordingFiles,
     out_folder: Path | str,
     source: Source | None = None,
-    options: StartOptions | None = None,
+    options: InitialPoseOptions | None = None,
     progress: Progress | None = None,
 ) -> ExportedRecording:
     """Writes `<recording>_<frame>` case folders into a new folder; `progress` is called with (done, of).
@@ -63,7 +63,7 @@ def cases_from_recording(
     """
     source = source or Source()
     frames, truth = recorded_frames(files.recording, source), read_truth(files.truth)
-    writer = _case_writer(files, source, options or StartOptions())
+    writer = _case_writer(files, source, options or InitialPoseOptions())
     folder, total = new_folder(out_folder), sum(pose is not None for pose in truth.poses.values())
     cases: list[Path] = []
     refusals: list[str] = []
@@ -99,7 +99,7 @@ class _CaseWriter:
     centre_patient: Float[Tensor, "3"]
     landmarks: Landmarks
     intensity: Intensity
-    start: StartOptions
+    start: InitialPoseOptions
 
     def write(self, folder: Path, frame: RecordedFrame, image: XrayImage, truth: RigidTransform) -> Path:
         """The case's folder; a cine's refers to the cine."""
@@ -110,7 +110,7 @@ class _CaseWriter:
             image=frame.file or folder / "image.npy",
             intensity=self.intensity,
             intrinsics=image.intrinsics,
-            initial=drawn_start(folder.name, truth, landmarks, self.centre_patient, self.start),
+            initial=random_initial_pose(folder.name, truth, landmarks, self.centre_patient, self.start),
             truth=truth,
             landmarks_patient=landmarks,
             frame=frame.number if frame.file else 0,
@@ -121,7 +121,7 @@ class _CaseWriter:
         return folder
 
 
-def _case_writer(files: RecordingFiles, source: Source, start: StartOptions) -> _CaseWriter:
+def _case_writer(files: RecordingFiles, source: Source, start: InitialPoseOptions) -> _CaseWriter:
     given = None if files.landmarks is None else read_landmarks(files.landmarks)
     volume = read_ct(files.ct)
     landmarks = _bone_in_view(volume, start.seed) if given is None else lambda *_: given

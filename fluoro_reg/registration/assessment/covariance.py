@@ -13,7 +13,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.so3 import hat
 
 INFLATION = 3.0  # of standard deviations, in the plane
-LEAST_COST = 0.1  # of standardised residuals: no model of an X-ray is better, however well one image happens to fit
+MINIMUM_COST = 0.1  # of standardised residuals: no model of an X-ray is better, however well one image happens to fit
 DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
 
 
@@ -28,7 +28,7 @@ def twist_information(
     hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "6 6"]:
     """The inverse of `twist_covariance`, which exists in any case; those of several views of one patient add up."""
-    return _deflated(n_effective / max(cost, LEAST_COST) * hessian, rotation)
+    return _deflated(n_effective / max(cost, MINIMUM_COST) * hessian, rotation)
 
 
 def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:

@@ -16,7 +16,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 from fluoro_reg.registration.assessment.covariance import covariance_of_information, ros_covariance, twist_information
-from fluoro_reg.registration.assessment.gates import Evidence, judge
+from fluoro_reg.registration.assessment.gates import Evidence, check_gates
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.objective import effective_pixels
@@ -29,7 +29,7 @@ OUTLINE_PX = 7  # how far from there the inside begins, twice
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """The judgement on the first hypothesis, and the others."""
 
     outcome: Outcome
@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class PoseUncertainty:
     """Covariance of a pose as ROS has it, and its standard deviations along the optical axis and about the axis known worst.
     None where the image leaves a direction free."""
 
@@ -49,7 +49,7 @@ class Doubt:
     turn_sd_deg: float | None
 
 
-def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt | None = None) -> Verdict:
+def assess(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: PoseUncertainty | None = None) -> Assessment:
     """Scores every hypothesis by the same two similarities, whatever the method maximised, and judges the first.
 
     `doubt` is given where more than this image speaks of it.
@@ -66,7 +66,7 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
         covariance = covariance_of_information(information_of(refined))
         if covariance is not None and shift is not None:
             covariance = covariance + torch.outer(shift, shift) if bool(torch.isfinite(shift).all()) else None
-        doubt = doubt_of(covariance, at.poses[0], objective.model.pivot)
+        doubt = pose_uncertainty(covariance, at.poses[0], objective.model.pivot)
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
@@ -80,9 +80,9 @@ def weigh(refined: Refined, metric: PoseMetric, gate: GateOptions, doubt: Doubt 
         converged=bool(refined.converged[0]),
         near_object=objective.model.roi != "full",
     )
-    outcome, reason = judge(evidence, gate)
+    outcome, reason = check_gates(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)
-    return Verdict(outcome, reason, evidence, alternatives, doubt.covariance)
+    return Assessment(outcome, reason, evidence, alternatives, doubt.covariance)
 
 
 def similarities(refined: Refined) -> Float[Tensor, "batch"]:
@@ -107,7 +107,7 @@ def _shift_without_outline(refined: Refined, largest_sd_mm: float) -> Float[Tens
         return None
     within = objective.linearise(replace(first, near=first.near * inside_body(first.moving)))
     alone = Refined(objective, first, within, refined.converged[:1])
-    doubt = doubt_of(covariance_of_information(information_of(alone)), first.poses[0], objective.model.pivot)
+    doubt = pose_uncertainty(covariance_of_information(information_of(alone)), first.poses[0], objective.model.pivot)
     if doubt.depth_sd_mm is None or not doubt.depth_sd_mm <= largest_sd_mm:
         return None
     here = refined.linearised
@@ -134,14 +134,14 @@ def information_of(refined: Refined) -> Float[Tensor, "6 6"]:
     return twist_information(here.hessian[0], float(here.cost[0]), pixels, refined.poses[0].rotation)
 
 
-def doubt_of(
+def pose_uncertainty(
     twist_covariance: Float[Tensor, "6 6"] | None, camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]
-) -> Doubt:
+) -> PoseUncertainty:
     """The doubt in a pose, from the covariance of its twist about the pivot."""
     if twist_covariance is None:
-        return Doubt(None, None, None)
+        return PoseUncertainty(None, None, None)
     depth_axis = camera_from_patient.rotation[2]
-    return Doubt(
+    return PoseUncertainty(
         covariance=ros_covariance(twist_covariance, camera_from_patient, pivot),
         depth_sd_mm=float(torch.sqrt(depth_axis @ twist_covariance[:3, :3] @ depth_axis)),
         turn_sd_deg=math.degrees(float(torch.linalg.eigvalsh(twist_covariance[3:, 3:])[-1].sqrt())),

@@ -52,7 +52,7 @@ class Evidence:
         return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
 
 
-def judge(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
+def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
     """The outcome and its sentence; the first gate that fails decides. NaN fails every one: hence `not ... >=`."""
     e = evidence
     near, far = gate.depth_range_mm

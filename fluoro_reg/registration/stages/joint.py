@@ -16,12 +16,12 @@ from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.registration.assessment.covariance import covariance_of_information
-from fluoro_reg.registration.assessment.evidence import Verdict, doubt_of, information_of, similarities, weigh
+from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of, pose_uncertainty, similarities
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.objective import Evaluation, Linearisation, PoseObjective, effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import JUDGED_PX, Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
 
 FINE_PX = 256  # across the CT's projection: what is left of the error in depth is the views' error in the plane
 
@@ -95,18 +95,18 @@ def refine_together(
     """Levenberg-Marquardt on all views at once, at the scale where poses are judged and then at a finer one; judged at the
     former. `objectives` makes the objective of a scale (pixels across the CT) about given poses.
     """
-    for object_px in (JUDGED_PX, FINE_PX):
+    for object_px in (ASSESSED_PX, FINE_PX):
         objective = objectives(object_px, starts)
         at, here, converged = LevenbergMarquardt().minimise(objective, objective.evaluate(starts))
         rows = torch.tensor(_distinct(at, here.cost.argsort(), metric, distinct_mm))
         starts, converged = at.poses[rows], converged[rows]
-    judging = objectives(JUDGED_PX, starts)
+    judging = objectives(ASSESSED_PX, starts)
     at = judging.evaluate(starts)
     seen = zip(judging.views, at.views, judging.linearise(at).views, strict=True)
     return JointRefined(starts, tuple(Refined(*view, converged) for view in seen))
 
 
-def weigh_together(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Verdict, int]:
+def assess_jointly(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Assessment, int]:
     """The verdict on the first pose, with covariance and alternatives of `reference_from_patient`; and whose it is: that of the
     first view that refuses, else of the first.
 
@@ -116,12 +116,14 @@ def weigh_together(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -
     pivot = joint.views[0].objective.model.pivot
     twist = covariance_of_information(torch.stack([information_of(view) for view in joint.views]).sum(0))
     alone = [_first(view) for view in joint.views]
-    verdicts = [weigh(view, metric, gate, doubt_of(twist, view.poses[0], pivot)) for view in alone]
+    verdicts = [assess(view, metric, gate, pose_uncertainty(twist, view.poses[0], pivot)) for view in alone]
     scores = torch.stack([similarities(view) for view in joint.views])  # views, poses
     lead = (scores[:, :1] - scores[:, 1:]).amax(0)
     alternatives = tuple(Hypothesis(joint.poses[k + 1], float(scores[:, k + 1].min())) for k in range(lead.numel()))
     number = next((n for n, verdict in enumerate(verdicts) if verdict.outcome is not Outcome.CONVERGED), 0)
-    verdict = replace(verdicts[number], covariance=doubt_of(twist, joint.poses[0], pivot).covariance, alternatives=alternatives)
+    verdict = replace(
+        verdicts[number], covariance=pose_uncertainty(twist, joint.poses[0], pivot).covariance, alternatives=alternatives
+    )
     if verdict.outcome is Outcome.CONVERGED and not bool((lead >= gate.minimum_margin).all()):
         reason = f"another pose explains every view as well: similarity {float(scores[number, 1:].max()):.3f}"
         verdict = replace(verdict, outcome=Outcome.AMBIGUOUS, reason=reason)

@@ -17,7 +17,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
-CUT_SHARE = 0.4  # an outermost slice is a cut when it holds this share of the body that the fullest slice holds
+CUT_FRACTION = 0.4  # an outermost slice is a cut when it holds this share of the body that the fullest slice holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Extent:
             if occupied.numel():
                 low[axis], high[axis] = float(occupied[0]), float(occupied[-1])
             body = (volume.attenuation > BODY_ATTENUATION).float().mean(dim=tuple(d for d in range(3) if d != dim))
-            cut_low[axis], cut_high[axis] = (end > CUT_SHARE * body.max() for end in (body[0], body[-1]))
+            cut_low[axis], cut_high[axis] = (end > CUT_FRACTION * body.max() for end in (body[0], body[-1]))
         return Extent(low, high, cut_low, cut_high)
 
     def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":

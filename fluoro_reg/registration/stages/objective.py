@@ -16,7 +16,7 @@ from fluoro_reg.rendering.projection import project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import AbstractResidualSimilarity
 
-LEAST_PIXELS = 30
+MINIMUM_PIXELS = 30
 CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one in so many counts
 
 
@@ -141,4 +141,4 @@ def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tenso
 
 def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """A pose that leaves next to nothing to compare is infinitely bad, not perfect."""
-    return torch.where((weight > 0).flatten(1).sum(-1) < LEAST_PIXELS, torch.inf, cost)
+    return torch.where((weight > 0).flatten(1).sum(-1) < MINIMUM_PIXELS, torch.inf, cost)

@@ -17,14 +17,14 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.registration.method import Restraint, SparsePatches
 from fluoro_reg.registration.stages.masks import near_object
-from fluoro_reg.registration.stages.objective import LEAST_PIXELS, ObjectModel, PosePrior, Scale, effective_pixels
+from fluoro_reg.registration.stages.objective import MINIMUM_PIXELS, ObjectModel, PosePrior, Scale, effective_pixels
 from fluoro_reg.rendering.rays import rays_of_views
 from fluoro_reg.similarity import AbstractSimilarity
 from fluoro_reg.similarity.gradient_ncc import gradients
 from fluoro_reg.similarity.residual import normalised
 from fluoro_reg.similarity.windows import box_means
 
-LEAST_SHARE = 0.4  # of the pixels compared at the best of the starts
+MINIMUM_FRACTION = 0.4  # of the pixels compared at the best of the starts
 CHUNK_PIXELS = 2**18  # rendered and compared at a time: what a processor's cache holds is quicker than more
 
 
@@ -79,7 +79,7 @@ class PoseValues:
     prior: PosePrior | None = None
     restraint: Restraint = field(default_factory=Restraint)
     cut: Cut = field(init=False)
-    least_pixels: float = LEAST_PIXELS
+    minimum_pixels: float = MINIMUM_PIXELS
     n_renders: int = 0
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class PoseValues:
             if sparse.count:
                 self.cut = Cut.drawn(sparse, moving, weight, seed)
                 weight = self._per_pose(self.cut.of(weight))
-        self.least_pixels = max(LEAST_PIXELS, LEAST_SHARE * float(_pixels(weight).max()))
+        self.minimum_pixels = max(MINIMUM_PIXELS, MINIMUM_FRACTION * float(_pixels(weight).max()))
 
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
         poses = moved(starts, twists, self.model.pivot)
@@ -115,7 +115,7 @@ class PoseValues:
             twist = se3.local(self.prior.camera_from_patient, poses, self.model.pivot)
             distance = (twist @ self.prior.information * twist).sum(-1)
             values = values * (1 + distance / effective_pixels(together))
-        return torch.where(_pixels(together) < self.least_pixels, torch.inf, values)
+        return torch.where(_pixels(together) < self.minimum_pixels, torch.inf, values)
 
     def _render(self, poses: RigidTransform) -> tuple[Float[Tensor, "images h w"], Float[Tensor, "images h w"]]:
         """The CT at each pose in every patch, and which pixels count there. Patches lie near the object already."""

@@ -17,7 +17,7 @@ from fluoro_reg.registration.method import SearchOptions
 from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.similarity.gradient_ncc import gradients
 
-LEAST_OVERLAP = 0.4  # of the largest overlap over all shifts
+MINIMUM_OVERLAP = 0.4  # of the largest overlap over all shifts
 SHIFT_PENALTY = 0.1  # of correlation at the largest shift
 
 
@@ -87,7 +87,7 @@ def best_shifts(
     score = product / (fixed_energy.clamp_min(0) * moving_energy.clamp_min(0) + 1e-12).sqrt()
     offset = torch.arange(2 * reach + 1, dtype=score.dtype) - reach
     score = score - SHIFT_PENALTY * (offset[:, None].square() + offset.square()) / reach**2
-    score = score.masked_fill(overlap < LEAST_OVERLAP * overlap.flatten(1).amax(-1)[:, None, None], -1.0)
+    score = score.masked_fill(overlap < MINIMUM_OVERLAP * overlap.flatten(1).amax(-1)[:, None, None], -1.0)
     best, index = score.flatten(1).max(-1)
     row, column = index // (2 * reach + 1), index % (2 * reach + 1)
     return best, torch.stack([reach - column, reach - row], dim=-1).to(score.dtype)

@@ -35,8 +35,8 @@ from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.search import search
 from fluoro_reg.similarity import AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
-JUDGED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
-FURTHEST_SD = 3.0  # from a pose to where Levenberg-Marquardt would lead, in reported standard deviations
+ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
+MAXIMUM_DEVIATION_SD = 3.0  # from a pose to where Levenberg-Marquardt would lead, in reported standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Solver:
         return RigidTransform.cat([alone, found.poses[torch.tensor(rows)]])
 
     def objective(self, object_px: int, poses: RigidTransform) -> PoseObjective:
-        """Gradient NCC at a scale, about some poses: at `JUDGED_PX` it judges poses, whatever their method maximised."""
+        """Gradient NCC at a scale, about some poses: at `ASSESSED_PX` it judges poses, whatever their method maximised."""
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
     def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
@@ -151,11 +151,11 @@ class Solver:
 
     def _judged(self, found: Found) -> Refined:
         """Poses that were not found by residuals, by those of gradient NCC."""
-        judged = self.objective(JUDGED_PX, found.poses)
+        judged = self.objective(ASSESSED_PX, found.poses)
         at = judged.evaluate(found.poses)
         linearised = judged.linearise(at)
         converged = found.converged.clone()
-        converged[:1] &= at_optimum(judged, take(at, torch.tensor([0])), take(linearised, torch.tensor([0])))
+        converged[:1] &= is_at_optimum(judged, take(at, torch.tensor([0])), take(linearised, torch.tensor([0])))
         self.n_renders += judged.n_renders
         return Refined(judged, at, linearised, converged)
 
@@ -165,7 +165,7 @@ class Solver:
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
 
 
-def at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) -> Bool[Tensor, "batch"]:
+def is_at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) -> Bool[Tensor, "batch"]:
     """Whether Levenberg-Marquardt from each pose ends within the covariance that would be reported for it.
 
     What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
@@ -177,4 +177,4 @@ def at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) ->
     rows = zip(here.hessian, here.cost.tolist(), pixels, at.poses.rotation, strict=True)
     information = torch.stack([twist_information(*row) for row in rows])
     distance = (moved_by * (information @ moved_by[..., None]).squeeze(-1)).sum(-1)
-    return torch.isfinite(here.cost) & (distance >= 0) & (distance <= FURTHEST_SD**2)
+    return torch.isfinite(here.cost) & (distance >= 0) & (distance <= MAXIMUM_DEVIATION_SD**2)

@@ -19,7 +19,7 @@ from fluoro_reg.rendering.features.kernels import FeatureViews, project_rows, tr
 from fluoro_reg.rendering.features.spatial_transformer import project_features
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.renderer import homogeneous_pixels
-from fluoro_reg.rendering.threads import share_out
+from fluoro_reg.rendering.threads import distribute
 
 _PARTS = 8  # of the rows of a batch, each with a volume of its own to add to
 
@@ -71,7 +71,7 @@ class _Projection(torch.autograd.Function):
         height, width = views.mm_by_depth.shape
         out = np.empty((len(views.source), height, width, 7, len(features)), np.float32)
         voxels = padded.numpy()
-        share_out(lambda a, b: project_rows(voxels, views, samples, a, b, out), len(out) * height)
+        distribute(lambda a, b: project_rows(voxels, views, samples, a, b, out), len(out) * height)
         ctx.views, ctx.samples, ctx.shape = views, samples, padded.shape
         return torch.from_numpy(out).permute(0, 3, 4, 1, 2)
 
@@ -92,7 +92,7 @@ class _Transposed(torch.autograd.Function):
             for part in range(first, last):
                 transpose_rows(given, views, samples, rows * part // _PARTS, rows * (part + 1) // _PARTS, parts[part])
 
-        share_out(add, _PARTS)
+        distribute(add, _PARTS)
         ctx.views, ctx.samples = views, samples
         total = parts.sum(0)  # in one order, whoever came first: the same bits every time
         return torch.from_numpy(total)[1:-1, 1:-1, 1:-1].movedim(-1, 0)

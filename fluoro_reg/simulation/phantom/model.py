@@ -18,7 +18,7 @@ from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.simulation.phantom.pelvis import Bone, Build, bones
 from fluoro_reg.simulation.phantom.soft_tissue import smooth_noise, soft_tissue_hu
-from fluoro_reg.simulation.phantom.solids import FAR_MM, Grid, model
+from fluoro_reg.simulation.phantom.solids import FAR_MM, SampleGrid, model
 
 _HIP_CENTRE_PATIENT = (4.0, -36.0, -412.0)  # where the midpoint of the femoral heads lies in patient mm
 _GRID_OFFSET = (0.0, 12.0, 36.0)  # the middle of the grid as seen from there: more of the body lies behind and above
@@ -77,16 +77,16 @@ def _build(options: PhantomOptions) -> Build:
     return Build(options.sex == "female", options.scale, options.asymmetry, generator)
 
 
-def _grid(options: PhantomOptions) -> Grid:
+def _grid(options: PhantomOptions) -> SampleGrid:
     def axis(size: float, step: float, middle: float) -> np.ndarray:
         n = max(2, round(size / step))
         return (np.arange(n) - (n - 1) / 2) * step + middle
 
     x, y, z = map(axis, options.size_mm, options.spacing_mm, _GRID_OFFSET)
-    return Grid(x, y, z)
+    return SampleGrid(x, y, z)
 
 
-def _add_bone(hu: np.ndarray, grid: Grid, bone: Bone, taken: np.ndarray, grain: np.ndarray) -> None:
+def _add_bone(hu: np.ndarray, grid: SampleGrid, bone: Bone, taken: np.ndarray, grain: np.ndarray) -> None:
     """Shell and marrow by the share of each voxel that they fill; `taken` is the distance to the bones already there."""
     window, distance = model(bone.strokes, grid)
     distance = np.maximum(distance, bone.joint_mm - taken[window])
@@ -99,7 +99,7 @@ def _add_bone(hu: np.ndarray, grid: Grid, bone: Bone, taken: np.ndarray, grain: 
     np.minimum(taken[window], distance, out=taken[window])
 
 
-def _marrow_distance(distance: np.ndarray, bone: Bone, part: Grid) -> np.ndarray:
+def _marrow_distance(distance: np.ndarray, bone: Bone, part: SampleGrid) -> np.ndarray:
     spongy = distance + bone.shell_mm
     if bone.canal is None:
         return spongy

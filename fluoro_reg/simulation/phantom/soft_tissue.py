@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fluoro_reg.simulation.phantom.solids import AbstractSolid, Ellipsoid, Grid, Point, Tube
+from fluoro_reg.simulation.phantom.solids import AbstractSolid, Ellipsoid, Point, SampleGrid, Tube
 
 AIR_HU = -1000.0
 _OUTSIDE_BELOW_HU = -500.0
@@ -34,7 +34,7 @@ _COLON = {  # x, y, z, radius along each part
 }
 
 
-def soft_tissue_hu(grid: Grid, scale: float, gas: float, generator: np.random.Generator) -> Float[np.ndarray, "nz ny nx"]:
+def soft_tissue_hu(grid: SampleGrid, scale: float, gas: float, generator: np.random.Generator) -> Float[np.ndarray, "nz ny nx"]:
     """The boneless body in HU over the grid, whose coordinates are about the hips' midpoint."""
     voxel = float(grid.x[1] - grid.x[0])
     depth = -_outline_distance(grid, scale)
@@ -66,7 +66,7 @@ def smooth_noise(
     return fine / max(float(fine.std()), 1e-6)
 
 
-def _outline_distance(grid: Grid, scale: float) -> Float[np.ndarray, "nz ny nx"]:
+def _outline_distance(grid: SampleGrid, scale: float) -> Float[np.ndarray, "nz ny nx"]:
     x, y, z = (axis / scale for axis in grid.coordinates())
     columns = [np.interp(z.ravel(), _OUTLINE[:, 0], column)[:, None, None] for column in _OUTLINE.T[1:]]
     width, depth, middle = columns
@@ -112,7 +112,7 @@ def _haustra(path: np.ndarray, generator: np.random.Generator) -> list[tuple[np.
 
 def _paint(
     hu: np.ndarray,
-    grid: Grid,
+    grid: SampleGrid,
     solids: Sequence[AbstractSolid],
     value: np.ndarray | float,
     ripple_mm: np.ndarray | float = 0.0,

@@ -21,7 +21,7 @@ Box = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class SampleGrid:
     """Voxel centres along x, y, z (mm); arrays over it are [z, y, x]."""
 
     x: Float[np.ndarray, "nx"]
@@ -35,9 +35,9 @@ class Grid:
         spans = [slice(*np.searchsorted(axis, [low[n], high[n]]).tolist()) for axis, n in axes]
         return spans[2], spans[1], spans[0]
 
-    def part(self, window: tuple[slice, slice, slice]) -> "Grid":
+    def part(self, window: tuple[slice, slice, slice]) -> "SampleGrid":
         """The grid of a window."""
-        return Grid(self.x[window[2]], self.y[window[1]], self.z[window[0]])
+        return SampleGrid(self.x[window[2]], self.y[window[1]], self.z[window[0]])
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y, z, ready to broadcast to [z, y, x]."""
@@ -57,7 +57,7 @@ class AbstractSolid(ABC):
         """The least and greatest corner."""
 
     @abstractmethod
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         """Signed distance, mm."""
 
 
@@ -72,7 +72,7 @@ class Tube(AbstractSolid):
         p, r = np.array(self.points), np.array(self.radii)[:, None]
         return (p - r).min(0), (p + r).max(0)
 
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         p, r = np.array(self.points), np.array(self.radii)
         if len(p) == 1:
             return _capsule(grid, p[0], p[0], r[0], r[0])
@@ -95,7 +95,7 @@ class Ellipsoid(AbstractSolid):
         reach = np.sqrt(((axes * np.array(self.radii)) ** 2).sum(1))
         return np.array(self.centre) - reach, np.array(self.centre) + reach
 
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, self.axes)
         a, b, c = self.radii
         scaled = np.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2)
@@ -117,7 +117,7 @@ class Drum(AbstractSolid):
         reach = np.abs(self.axes) @ np.array(self.half)
         return np.array(self.centre) - reach, np.array(self.centre) + reach
 
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, self.axes)
         width, depth, height = self.half
         slim = 1 - self.waist * np.clip(1 - (w / height) ** 2, 0, 1)
@@ -137,7 +137,7 @@ class CutBall(AbstractSolid):
     def box(self) -> Box:
         return np.array(self.centre) - self.radius, np.array(self.centre) + self.radius
 
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, None)
         n = np.array(self.normal)
         ahead = u * n[0] + v * n[1] + w * n[2] - self.offset
@@ -158,7 +158,7 @@ class Sheet(AbstractSolid):
         centres, radii = self._balls()
         return (centres - radii[:, None]).min(0), (centres + radii[:, None]).max(0)
 
-    def distance(self, grid: Grid) -> Float[np.ndarray, "nz ny nx"]:
+    def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         centres, radii = self._balls()
         z, y, x = np.meshgrid(grid.z, grid.y, grid.x, indexing="ij")
         query = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=-1)
@@ -195,7 +195,7 @@ class Stroke:
     blend: float = 4.0
 
 
-def model(strokes: list[Stroke], grid: Grid) -> tuple[tuple[slice, slice, slice], Float[np.ndarray, "nz ny nx"]]:
+def model(strokes: list[Stroke], grid: SampleGrid) -> tuple[tuple[slice, slice, slice], Float[np.ndarray, "nz ny nx"]]:
     """The window of the grid that the joined strokes fill, and the signed distance there."""
     boxes = [stroke.solid.box() for stroke in strokes if stroke.action is Action.JOIN]
     margin = max(stroke.blend for stroke in strokes) + 4
@@ -230,7 +230,7 @@ def tilt_about_x(degrees: float, turn_about_z: float = 0.0, lean_about_y: float 
     return about_z @ about_x @ about_y
 
 
-def _local(grid: Grid, centre: Point, axes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _local(grid: SampleGrid, centre: Point, axes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, y, z = (axis - c for axis, c in zip(grid.coordinates(), centre, strict=True))
     if axes is None:
         return x, y, z
@@ -238,7 +238,7 @@ def _local(grid: Grid, centre: Point, axes: np.ndarray | None) -> tuple[np.ndarr
     return u, v, w
 
 
-def _capsule(grid: Grid, start: np.ndarray, end: np.ndarray, r_start: float, r_end: float) -> np.ndarray:
+def _capsule(grid: SampleGrid, start: np.ndarray, end: np.ndarray, r_start: float, r_end: float) -> np.ndarray:
     x, y, z = (axis - s for axis, s in zip(grid.coordinates(), start, strict=True))
     b = end - start
     squared = max(float(b @ b), 1e-12)

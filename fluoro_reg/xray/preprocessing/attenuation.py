@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 _SAMPLES = 65536
-_DARKEST_SHARE = 1e-6
+_DARKEST_FRACTION = 1e-6
 
 
 def usable_sample(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]) -> Float[np.ndarray, "n"]:
@@ -49,7 +49,7 @@ def darkest_known(ascending: Float[np.ndarray, "n"], i0: float) -> float:
     gaps = np.diff(ascending)
     gaps = gaps[gaps > 0]
     step = float(gaps.min()) if gaps.size else 0.0
-    return max(step / 2, quantile(ascending, 0.001) / 2, _DARKEST_SHARE * i0, 1e-30)
+    return max(step / 2, quantile(ascending, 0.001) / 2, _DARKEST_FRACTION * i0, 1e-30)
 
 
 def attenuation_scaled(

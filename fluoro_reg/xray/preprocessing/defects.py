@@ -14,12 +14,12 @@ from scipy import ndimage
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage
 
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
-_LEAST_CLIPPED = 0.002  # of the field: fewer pixels at the end are its natural extreme
+_MINIMUM_CLIPPED = 0.002  # of the field: fewer pixels at the end are its natural extreme
 _TEXT_WITHIN = 0.02  # of the range of greys: glyphs are smoothed and compressed
 _TEXT_MARGIN = 0.22  # of the image's sides
 _TEXT_HEIGHT, _TEXT_WIDTH = 0.06, 0.3  # of the image's sides
 _TEXT_EDGE = 0.2  # of the range of greys, within one block
-_TEXT_SHARE = 0.05  # of the image: more is no text
+_TEXT_FRACTION = 0.05  # of the image: more is no text
 
 
 def clipped_regions(
@@ -55,7 +55,7 @@ def _clipped(
         end = coarse.low[field].min()
         wholly, touched = coarse.high <= end, coarse.low <= end
     wholly = wholly & field
-    return wholly & (wholly.sum() >= _LEAST_CLIPPED * field.sum()), touched & field
+    return wholly & (wholly.sum() >= _MINIMUM_CLIPPED * field.sum()), touched & field
 
 
 def burnt_in_text(
@@ -77,7 +77,7 @@ def burnt_in_text(
         if ink <= beside:
             continue
         islands = _small_islands(extreme & field, edges)
-        if islands.sum() <= _TEXT_SHARE * field.size:
+        if islands.sum() <= _TEXT_FRACTION * field.size:
             found |= islands
     return ndimage.binary_dilation(found, np.ones((3, 3), dtype=bool)) if found.any() else found
 

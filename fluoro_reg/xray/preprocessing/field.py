@@ -22,12 +22,12 @@ from fluoro_reg.xray.preprocessing.outline import Outline, outline_of
 _DARKNESS = 0.01  # of the range: where the scale turns from linear to logarithmic
 _LEVELS = (0.16, 0.02)  # above the border's own darkness, on that scale of 0 to 1
 _EDGES = (0.03, 0.06, 0.015, 0.12)  # of the range per coarse pixel: a barrier to the flood from the border
-_LEAST_FIELD = 0.15
-_LEAST_OUTSIDE = 0.01
-_LEAST_QUALITY = 0.7
-_LEAST_CONTRAST = 0.15
-_GREATEST_GRADIENT = 0.6
-_GREATEST_UNEVENNESS = 0.2  # of the range, standard deviation outside
+_MINIMUM_FIELD = 0.15
+_MINIMUM_OUTSIDE = 0.01
+_MINIMUM_QUALITY = 0.7
+_MINIMUM_CONTRAST = 0.15
+_MAXIMUM_GRADIENT = 0.6
+_MAXIMUM_UNEVENNESS = 0.2  # of the range, standard deviation outside
 _PAINTED_QUALITY, _PAINTED_CONTRAST, _PAINTED_GRADIENT, _PAINTED_VARIATION = 0.85, 0.3, 0.2, 0.05
 
 
@@ -135,7 +135,7 @@ def _candidates(linear: np.ndarray, usable: np.ndarray) -> "list[Bool[np.ndarray
     connected = [touching_border(region | ~usable) for region in regions]
     distinct: list[np.ndarray] = []
     for outside in connected:
-        if outside.mean() >= _LEAST_OUTSIDE and all((outside != other).mean() > 0.002 for other in distinct):
+        if outside.mean() >= _MINIMUM_OUTSIDE and all((outside != other).mean() > 0.002 for other in distinct):
             distinct.append(outside)
     return distinct
 
@@ -143,19 +143,19 @@ def _candidates(linear: np.ndarray, usable: np.ndarray) -> "list[Bool[np.ndarray
 def _examined(outside: Bool[np.ndarray, "rows columns"], linear: np.ndarray, opened: np.ndarray) -> Field | None:
     """The opening that an outside leaves, if it passes for a collimator's."""
     inside = _largest(ndimage.binary_opening(np.pad(~outside, 2, mode="edge"), np.ones((5, 5), dtype=bool))[2:-2, 2:-2])
-    outline = outline_of(inside) if inside.mean() >= _LEAST_FIELD else None
+    outline = outline_of(inside) if inside.mean() >= _MINIMUM_FIELD else None
     if outline is None:
         return None
     covered, rim, beyond = ~outline.inside, outline.between(-0.5, 0.5), outline.between(-3.5, -1.5)
-    if rim.sum() < 10 or not beyond.any() or covered.mean() < _LEAST_OUTSIDE or linear[covered].std() > _GREATEST_UNEVENNESS:
+    if rim.sum() < 10 or not beyond.any() or covered.mean() < _MINIMUM_OUTSIDE or linear[covered].std() > _MAXIMUM_UNEVENNESS:
         return None
     quality = float(ndimage.binary_dilation(inside, np.ones((3, 3), dtype=bool))[rim].mean() * outside[covered].mean())
-    if quality < _LEAST_QUALITY:
+    if quality < _MINIMUM_QUALITY:
         return None
     steps = opened[outline.inward(beyond, 3)] - opened[beyond]
     contrast, gradient = float(np.median(steps)), _rise_inside(opened, outline)
     quality *= float((steps > 0.02).mean()) * outline.regularity()
-    if quality < _LEAST_QUALITY or contrast < _LEAST_CONTRAST or gradient > _GREATEST_GRADIENT:
+    if quality < _MINIMUM_QUALITY or contrast < _MINIMUM_CONTRAST or gradient > _MAXIMUM_GRADIENT:
         return None
     gradient, variation = max(gradient, _rise_inside(linear, outline)), _variation(linear[outline.inward(beyond, 4)])
     return Field(outline.sharpened(opened), quality, contrast, gradient, variation)

@@ -34,7 +34,7 @@ class Polarity:
     field: Field | None
 
 
-def judge_polarity(coarse: CoarseImage) -> Polarity:
+def estimate_polarity(coarse: CoarseImage) -> Polarity:
     """TRANSMITTED or ATTENUATION, from the image alone."""
     evidence, dark_outside, bright_outside = polarity_evidence(coarse)
     score = sum(_WEIGHTS[name] * value for name, value in evidence.items())

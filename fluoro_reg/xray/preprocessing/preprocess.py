@@ -18,7 +18,7 @@ from fluoro_reg.xray.preprocessing.attenuation import attenuation_from_transmitt
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarged
 from fluoro_reg.xray.preprocessing.defects import beside_clipped, burnt_in_text, clipped_regions
 from fluoro_reg.xray.preprocessing.field import Field, find_opening
-from fluoro_reg.xray.preprocessing.polarity import judge_polarity
+from fluoro_reg.xray.preprocessing.polarity import estimate_polarity
 from fluoro_reg.xray.preprocessing.quality import rejection_of_frame
 
 
@@ -64,7 +64,7 @@ class Preprocessed:
     judged: bool
     confidence: float
     i0: float
-    usable_share: float
+    usable_fraction: float
     outline: Bool[Tensor, "height width"]
     rejection: str | None = None
 
@@ -85,10 +85,10 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     doubted = _doubted(image, coarse, seen, intensity, options)
     reason = rejection_of_frame(coarse, seen, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
     mask = _full_mask(image, coarse, field, doubted, margin)
-    usable_share = _share(mask)
-    if reason is None and usable_share < max(options.minimum_usable, 1e-9):
-        reason = f"only {usable_share:.1%} of the image may be used, less than {options.minimum_usable:.1%}"
-    if usable_share == 0:
+    usable_fraction = _share(mask)
+    if reason is None and usable_fraction < max(options.minimum_usable, 1e-9):
+        reason = f"only {usable_fraction:.1%} of the image may be used, less than {options.minimum_usable:.1%}"
+    if usable_fraction == 0:
         return _rejected(image, judged, reason or "no pixel of the image may be used")
     ascending = usable_sample(image.pixels, mask)
     convert = attenuation_from_transmitted if intensity is Intensity.TRANSMITTED else attenuation_scaled
@@ -98,13 +98,13 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     if options.mask_clipped in ("air", "both"):
         beside = beside_clipped(coarse, seen, at_top=intensity is Intensity.TRANSMITTED)
         outline = mask & torch.from_numpy(enlarged(beside, coarse.factor, *mask.shape))
-    return Preprocessed(result, intensity, judged, confidence, i0, usable_share, outline, reason)
+    return Preprocessed(result, intensity, judged, confidence, i0, usable_fraction, outline, reason)
 
 
 def _understood(intensity: Intensity, coarse: CoarseImage, options: PreprocessOptions) -> tuple[Intensity, float, Field | None]:
     """The polarity with its confidence, and the collimator's field; judging the one finds the other."""
     if intensity is Intensity.AUTO:
-        polarity = judge_polarity(coarse)
+        polarity = estimate_polarity(coarse)
         return polarity.intensity, polarity.confidence, polarity.field if options.find_collimator else None
     if not options.find_collimator:
         return intensity, 1.0, None

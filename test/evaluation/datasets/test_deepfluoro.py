@@ -13,7 +13,7 @@ from helpers.dataset_files import COLUMNS, EXTRINSIC, HARDNESS, NAMES, ROWS, SOU
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets import DeepFluoroOptions, StartOptions, cases_from_deepfluoro
+from fluoro_reg.evaluation.datasets import DeepFluoroOptions, InitialPoseOptions, cases_from_deepfluoro
 from fluoro_reg.evaluation.datasets.projective import optical_view
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
@@ -129,7 +129,7 @@ def test_starts_lie_in_their_band_and_are_the_same_whatever_else_is_exported(
     again, other = read_case(written[1]), cases["002"]
     assert again.initial is not None and other.initial is not None
     torch.testing.assert_close(again.initial.matrix(), other.initial.matrix(), rtol=0, atol=0)
-    start = StartOptions(start_mm=(3.0, 4.0), seed=5)
+    start = InitialPoseOptions(start_mm=(3.0, 4.0), seed=5)
     (first, *_) = cases_from_deepfluoro(file, tmp_path / "near", DeepFluoroOptions(("17-1882",), border_px=0, start=start))
     near = read_case(first)
     assert near.initial is not None
@@ -232,7 +232,7 @@ def test_folders_in_use_and_borders_that_leave_nothing_are_refused(file: Path, t
         cases_from_deepfluoro(file, tmp_path, OPTIONS)
     with pytest.raises(InputError, match="a border of 52 px leaves nothing"):
         cases_from_deepfluoro(file, tmp_path / "out", DeepFluoroOptions(("17-1882",), border_px=52))
-    wrong_way = DeepFluoroOptions(("17-1882",), border_px=0, start=StartOptions(start_mm=(9.0, 3.0)))
+    wrong_way = DeepFluoroOptions(("17-1882",), border_px=0, start=InitialPoseOptions(start_mm=(9.0, 3.0)))
     with pytest.raises(InputError, match="from less to more"):
         cases_from_deepfluoro(file, tmp_path / "other", wrong_way)
 

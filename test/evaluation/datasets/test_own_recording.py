@@ -13,7 +13,7 @@ from helpers.recording_files import write_cine
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets import RecordingFiles, StartOptions, cases_from_recording, own_recording
+from fluoro_reg.evaluation.datasets import InitialPoseOptions, RecordingFiles, cases_from_recording, own_recording
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.evaluation.plan import case_digest, jobs, planned_cases
 from fluoro_reg.evaluation.report.pictures import xray_picture
@@ -31,7 +31,7 @@ from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import read_xray, xray_from_pixels
 
 TRANSMITTED = Intensity.TRANSMITTED
-START = StartOptions(start_mm=(3.0, 5.0))
+START = InitialPoseOptions(start_mm=(3.0, 5.0))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_a_start_depends_on_seed_and_name_alone(recorded, phantom_folder, tmp_pa
     known = files(recorded.bag, phantom_folder, beside)
     fewer = RecordingFiles(recorded.bag, phantom_folder, tmp_path / "truth.json", recorded.landmarks)
     for name, of, seed in (("all", known, 0), ("fewer", fewer, 0), ("other", fewer, 1)):
-        cases_from_recording(of, tmp_path / name, options=StartOptions(seed=seed))
+        cases_from_recording(of, tmp_path / name, options=InitialPoseOptions(seed=seed))
     starts = [(tmp_path / name / "bag_0001" / "initial.json").read_text() for name in ("all", "fewer", "other")]
     assert starts[0] == starts[1] != starts[2]
 
@@ -212,6 +212,6 @@ def test_a_truth_of_another_recording_is_refused(recorded, phantom_folder, tmp_p
         cases_from_recording(known, tmp_path / "out")
     with pytest.raises(InputError, match="less to more"):
         cases_from_recording(
-            files(recorded.bag, phantom_folder, recorded.bag.parent), tmp_path / "out", None, StartOptions((5.0, 3.0))
+            files(recorded.bag, phantom_folder, recorded.bag.parent), tmp_path / "out", None, InitialPoseOptions((5.0, 3.0))
         )
     assert not list((tmp_path / "out").iterdir())

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fluoro_reg.registration.assessment.gates import Evidence, judge
+from fluoro_reg.registration.assessment.gates import Evidence, check_gates
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Outcome
 
@@ -24,12 +24,12 @@ GOOD = Evidence(
 
 
 def test_an_outline_of_which_nothing_can_be_told_is_no_doubt():
-    assert judge(replace(GOOD, outline_mm=None), GateOptions())[0] is Outcome.CONVERGED
+    assert check_gates(replace(GOOD, outline_mm=None), GateOptions())[0] is Outcome.CONVERGED
 
 
 def test_good_evidence_passes():
-    assert judge(GOOD, GateOptions())[0] is Outcome.CONVERGED
-    assert judge(replace(GOOD, rival_similarity=None), GateOptions())[0] is Outcome.CONVERGED
+    assert check_gates(GOOD, GateOptions())[0] is Outcome.CONVERGED
+    assert check_gates(replace(GOOD, rival_similarity=None), GateOptions())[0] is Outcome.CONVERGED
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_good_evidence_passes():
     ],
 )
 def test_each_gate_stops_a_pose_alone(change, outcome, sentence):
-    found, reason = judge(replace(GOOD, **change), GateOptions())
+    found, reason = check_gates(replace(GOOD, **change), GateOptions())
     assert found is outcome
     assert sentence in reason
 
@@ -73,4 +73,4 @@ def test_an_object_is_held_to_its_edges_and_the_body_to_its_inside():
         (spoilt_by_instruments, True, Outcome.REJECTED_POSE),
         (spoilt_by_instruments, False, Outcome.CONVERGED),
     ):
-        assert judge(replace(evidence, near_object=near_object), GateOptions())[0] is outcome
+        assert check_gates(replace(evidence, near_object=near_object), GateOptions())[0] is outcome

@@ -13,7 +13,7 @@ from fluoro_reg.optimisers import ByAutograd
 from fluoro_reg.registration.method import Restraint, SparsePatches
 from fluoro_reg.registration.stages import pose_values
 from fluoro_reg.registration.stages.masks import Extent
-from fluoro_reg.registration.stages.objective import LEAST_PIXELS, ObjectModel, PosePrior, Scale
+from fluoro_reg.registration.stages.objective import MINIMUM_PIXELS, ObjectModel, PosePrior, Scale
 from fluoro_reg.registration.stages.pose_values import Cut, PoseValues, moved
 from fluoro_reg.rendering import TorchRenderer, project
 from fluoro_reg.similarity import GMNCC, GradientNCC, MultiscaleNCC
@@ -110,7 +110,7 @@ def test_a_pose_that_leaves_little_to_compare_has_no_value():
     problem.prepare(_starts(1), SparsePatches(), seed=0)
     away = torch.tensor([[0.0, 0, 0, 0, 0, 0], [170.0, 0, 0, 0, 0, 0], [0.0, 0, 900, 0, 0, 0]], dtype=torch.float64)
     assert torch.isfinite(problem.values(_starts(3), away)).tolist() == [True, False, False]
-    problem.least_pixels = LEAST_PIXELS  # what is left there is enough to compare by itself, though not to win by
+    problem.minimum_pixels = MINIMUM_PIXELS  # what is left there is enough to compare by itself, though not to win by
     assert torch.isfinite(problem.values(_starts(3), away)).all()
 
 

@@ -94,11 +94,11 @@ def test_letters_outside_the_field_do_not_open_it():
 
 def test_the_margin_is_the_options():
     image = xray_from_pixels(collimated(FIELDS["circle"]), camera(SIZE, SIZE), Intensity.TRANSMITTED)
-    shares = [preprocess(image, PreprocessOptions(field_margin=m, mask_text=False)).usable_share for m in (0.0, 0.02, 0.05)]
+    shares = [preprocess(image, PreprocessOptions(field_margin=m, mask_text=False)).usable_fraction for m in (0.0, 0.02, 0.05)]
     radii = [np.sqrt(share / np.pi) for share in shares]
     assert radii[0] - radii[1] == pytest.approx(0.02, abs=0.003) and radii[0] - radii[2] == pytest.approx(0.05, abs=0.003)
     off = preprocess(image, PreprocessOptions(find_collimator=False, mask_text=False, mask_clipped="none"))
-    assert off.usable_share == 1.0
+    assert off.usable_fraction == 1.0
 
 
 def test_the_mask_of_half_planes_agrees_with_testing_every_pixel():

@@ -14,7 +14,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 from fluoro_reg.xray import Intensity, PreprocessOptions, preprocess, xray_from_pixels
 from fluoro_reg.xray.preprocessing.coarse import coarse_image
-from fluoro_reg.xray.preprocessing.polarity import judge_polarity, polarity_evidence
+from fluoro_reg.xray.preprocessing.polarity import estimate_polarity, polarity_evidence
 
 SIZE = 256
 
@@ -115,7 +115,7 @@ def test_evidence_is_odd_under_inversion():
     assert evidence.keys() == opposite.keys() and any(abs(value) > 0.5 for value in evidence.values())
     for name, value in evidence.items():
         assert opposite[name] == pytest.approx(-value, abs=0.05), name
-    assert judge_polarity(sides[0]).intensity is not judge_polarity(sides[1]).intensity
+    assert estimate_polarity(sides[0]).intensity is not estimate_polarity(sides[1]).intensity
 
 
 def test_bone_is_brighter_than_its_surroundings_whatever_came_in():
@@ -222,7 +222,7 @@ def test_a_mask_that_leaves_nothing_is_a_rejection_and_no_crash():
     sliver = nothing.copy()
     sliver[:, :6] = True
     result = prepared(counts, mask=sliver)
-    assert result.rejection is not None and result.usable_share < 0.05
+    assert result.rejection is not None and result.usable_fraction < 0.05
 
 
 @pytest.mark.parametrize("shape", [(17, 40), (33, 250), (96, 96), (301, 187)])

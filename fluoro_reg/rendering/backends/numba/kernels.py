@@ -50,7 +50,7 @@ def _compiled(function: Callable) -> Any:
         return njit(**_OPTIONS)(function)
 
 
-class Grid(NamedTuple):
+class VolumeGrid(NamedTuple):
     """Padded voxels as [c, a, m], flat; how many along (m, a, c); the metric of a step, mm^2; the blocks [c, a, m] that are not
     air for a ray whose slopes are at most `SKIPPED_SLOPE` (empty: none is left out)."""
 
@@ -60,8 +60,8 @@ class Grid(NamedTuple):
     filled: np.ndarray
 
 
-class Views(NamedTuple):
-    """Views that march through one grid, float64, in its order: `Rays`, `RayTangents`, and their places in the output."""
+class RayViews(NamedTuple):
+    """RayViews that march through one grid, float64, in its order: `Rays`, `RayTangents`, and their places in the output."""
 
     place: np.ndarray
     source: np.ndarray
@@ -72,7 +72,7 @@ class Views(NamedTuple):
 
 @_compiled
 @no_type_check
-def march_rows(grid: Grid, views: Views, first_row: int, last_row: int, out: np.ndarray) -> None:
+def march_rows(grid: VolumeGrid, views: RayViews, first_row: int, last_row: int, out: np.ndarray) -> None:
     """Rows (counted through all views) of integrals and their derivatives. out: (batch, 1 + parameters, height, width)."""
     parameters, height, width = out.shape[1] - 1, out.shape[2], out.shape[3]
     moments = np.empty((6, _TILE))
@@ -115,7 +115,7 @@ def _direction(matrix: np.ndarray, u: int, v: int) -> tuple[float, float, float]
 
 @_inlined
 @no_type_check
-def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float]) -> float:
+def _integral(grid: VolumeGrid, s: tuple[float, float, float], d: tuple[float, float, float]) -> float:
     first, count, ma, mc = _planes(grid.shape, s, d)
     if count <= 0:
         return 0.0
@@ -126,7 +126,7 @@ def _integral(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, 
 
 @_inlined
 @no_type_check
-def _moments(grid: Grid, s: tuple[float, float, float], d: tuple[float, float, float], out: np.ndarray) -> float:
+def _moments(grid: VolumeGrid, s: tuple[float, float, float], d: tuple[float, float, float], out: np.ndarray) -> float:
     """I; dI/ds and dI/dd into `out`."""
     first, count, ma, mc = _planes(grid.shape, s, d)
     if count <= 0:
@@ -188,7 +188,7 @@ def _fixed(x: float) -> int:
 
 @_inlined
 @no_type_check
-def _next_run(grid: Grid, first: int, plane: int, end: int, ray: tuple[int, int, int, int]) -> tuple[int, int]:
+def _next_run(grid: VolumeGrid, first: int, plane: int, end: int, ray: tuple[int, int, int, int]) -> tuple[int, int]:
     """The next planes [start, stop) from `plane` on that are not air; start == end where none is left."""
     start, stop = end, plane
     if grid.filled.size == 0 or max(abs(ray[2]), abs(ray[3])) > np.int64(SKIPPED_SLOPE * _ONE):
@@ -206,7 +206,7 @@ def _next_run(grid: Grid, first: int, plane: int, end: int, ray: tuple[int, int,
 
 @_compiled
 @no_type_check
-def _sum(grid: Grid, first: int, count: int, ray: tuple[int, int, int, int]) -> float:
+def _sum(grid: VolumeGrid, first: int, count: int, ray: tuple[int, int, int, int]) -> float:
     """Sum of the samples of a ray: (a, c) in its first plane and their slopes, in fixed point."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
     total, end = np.float32(0), first + count
@@ -228,7 +228,7 @@ def _sum(grid: Grid, first: int, count: int, ray: tuple[int, int, int, int]) -> 
 
 @_compiled
 @no_type_check
-def _sums(grid: Grid, first: int, count: int, ray: tuple[int, int, int, int]) -> tuple[float, ...]:
+def _sums(grid: VolumeGrid, first: int, count: int, ray: tuple[int, int, int, int]) -> tuple[float, ...]:
     """As `_sum`, with the sums of the samples' gradients along a and c, and of those times the number of steps."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
     total, ga, gc, ja, jc = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)

@@ -23,13 +23,13 @@ from fluoro_reg.rendering.backends.numba.kernels import (
     PAD_AFTER,
     PAD_BEFORE,
     SKIPPED_SLOPE,
-    Grid,
-    Views,
+    RayViews,
+    VolumeGrid,
     march_rows,
 )
 from fluoro_reg.rendering.rays import march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
-from fluoro_reg.rendering.threads import share_out
+from fluoro_reg.rendering.threads import distribute
 
 _MOSTLY_FILLED = 0.75
 
@@ -46,7 +46,7 @@ class NumbaRenderer(AbstractRenderer):
         self._low, self._high = (np.array(corner) for corner in air_box(volume.attenuation))
         if np.prod(self._high - self._low + PAD_BEFORE + PAD_AFTER) >= 2**31:
             raise InputError("the CT has 2^31 voxels or more; downsample or crop it")
-        self._grids: dict[int, Grid] = {}
+        self._grids: dict[int, VolumeGrid] = {}
 
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
         if needs_gradient(rays):
@@ -69,22 +69,22 @@ class NumbaRenderer(AbstractRenderer):
         for axis in set(axes.tolist()):
             grid, order = self._grid(axis), _order(axis)
             place = np.flatnonzero(axes == axis)
-            views = Views(
+            views = RayViews(
                 place,
                 (source[place] - self._low + PAD_BEFORE).take(order, axis=-1),
                 direction[place].take(order, axis=-2),
                 by_source[place].take(order, axis=-1),
                 by_direction[place].take(order, axis=-2),
             )
-            share_out(lambda a, b, grid=grid, views=views: march_rows(grid, views, a, b, out), len(place) * rays.height)
+            distribute(lambda a, b, grid=grid, views=views: march_rows(grid, views, a, b, out), len(place) * rays.height)
         return torch.from_numpy(out)
 
-    def _grid(self, axis: int) -> Grid:
+    def _grid(self, axis: int) -> VolumeGrid:
         if axis not in self._grids:
             self._grids[axis] = self._make_grid(axis)
         return self._grids[axis]
 
-    def _make_grid(self, axis: int) -> Grid:
+    def _make_grid(self, axis: int) -> VolumeGrid:
         order = _order(axis)
         window = tuple(slice(low, high) for low, high in zip(self._low[::-1], self._high[::-1], strict=True))
         cropped = self.volume.attenuation.detach().to("cpu", torch.float32)[window]
@@ -92,7 +92,7 @@ class NumbaRenderer(AbstractRenderer):
         padded = torch.nn.functional.pad(turned, (PAD_BEFORE, PAD_AFTER) * 3).contiguous()
         linear = _array(self.volume.patient_from_voxel[:3, :3]).take(order, axis=1)
         c, a, m = padded.shape
-        return Grid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear, _filled_blocks(padded))
+        return VolumeGrid(padded.reshape(-1).numpy(), (m, a, c), linear.T @ linear, _filled_blocks(padded))
 
 
 def _order(axis: int) -> list[int]:

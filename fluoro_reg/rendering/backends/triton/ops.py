@@ -18,10 +18,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 TILE = (8, 16)  # rows and columns of pixels that a program marches together
 _RAYS_FOR_A_GPU = 1 << 17  # fewer leave a large GPU idle, so the planes of a ray are shared among lanes
-_MOST_SHARED = 4  # 512 threads a program leave 128 registers each
+_MAXIMUM_SHARED = 4  # 512 threads a program leave 128 registers each
 
 
-class Grid(NamedTuple):
+class VolumeGrid(NamedTuple):
     """A volume as the kernels have it: voxels, `layout`, `metric`, and the attenuation of a voxel's 1."""
 
     voxels: Tensor
@@ -109,6 +109,6 @@ def _tiles(height: int, width: int) -> int:
 
 def shape_of_a_program(rays: int) -> dict[str, int]:
     split = 1
-    while split < _MOST_SHARED and rays * split < _RAYS_FOR_A_GPU:
+    while split < _MAXIMUM_SHARED and rays * split < _RAYS_FOR_A_GPU:
         split *= 2
     return {"SPLIT": split, "TILE_V": TILE[0], "TILE_U": TILE[1], "num_warps": TILE[0] * TILE[1] * split // 32}

@@ -48,7 +48,7 @@ class TritonRenderer(AbstractRenderer):
         if 2 * padded.numel() >= 2**31:
             raise InputError("the CT has 2^30 voxels or more, which is too many for the GPU; downsample or crop it")
         self._shift = torch.tensor(low, dtype=torch.float64, device=self.device) - _PAD_BEFORE
-        self._grid = self._ops.Grid(
+        self._grid = self._ops.VolumeGrid(
             torch.cat([padded.reshape(-1), padded.permute(2, 0, 1).reshape(-1)]),
             _layout(padded.shape).to(self.device),
             _metric(volume.patient_from_voxel).to(self.device),

@@ -1,0 +1,11 @@
+"""A CT of a few voxels."""
+
+import pytest
+from helpers.network_scenes import two_bones
+
+from fluoro_reg.ct.volume import CTVolume
+
+
+@pytest.fixture(scope="session")
+def volume() -> CTVolume:
+    return two_bones()
