@@ -35,12 +35,12 @@ from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.optimisers import Adam, ByAutograd, LevenbergMarquardt, Schedule
+from fluoro_reg.optimisers import Adam, ByAutograd, LevenbergMarquardt, NormalEquations, Schedule
 from fluoro_reg.registration.stages.ncc_refiner import GramEvaluation, GramObjective, NCCRefiner
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.threads import THREADS
-from fluoro_reg.similarity import NCC, NormalEquations
+from fluoro_reg.similarity import NCC
 
 LIMITS_MM = (1.0, 0.1)
 SCALES, ROUNDS = (4, 2, 1), {4: 8, 2: 4, 1: 3}

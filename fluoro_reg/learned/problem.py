@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projector
-from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem
+from fluoro_reg.optimisers import LeastSquaresProblem, NormalEquations
 from fluoro_reg.optimisers.problem import ValueProblem
 
 
@@ -39,15 +39,6 @@ class LearnedEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedSystem:
-    """Cost, its gradient and Gauss-Newton Hessian, the latter two halved."""
-
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
-
-
-@dataclass(frozen=True, slots=True)
 class LearnedProblem:
     """One X-ray, or one a pose, by its numbers: the `PoseProblem` of an `AbstractLearnedSimilarity`.
 
@@ -66,11 +57,11 @@ class LearnedProblem:
     def retract(self, at: LearnedEvaluation, step: Float[Tensor, "batch 6"]) -> LearnedEvaluation:
         return self.evaluate(retract(at.poses, step.to(at.poses.translation), self._pivot))
 
-    def linearise(self, at: LearnedEvaluation) -> LearnedSystem:
+    def linearise(self, at: LearnedEvaluation) -> NormalEquations:
         gradient = (at.jacobian.mT @ at.residuals[..., None]).squeeze(-1)
-        return LearnedSystem(at.residuals.square().sum(-1), gradient, at.jacobian.mT @ at.jacobian)
+        return NormalEquations(at.residuals.square().sum(-1), gradient, at.jacobian.mT @ at.jacobian)
 
-    def cost(self, trial: LearnedEvaluation, reference: LearnedSystem) -> Float[Tensor, "batch"]:
+    def cost(self, trial: LearnedEvaluation, reference: NormalEquations) -> Float[Tensor, "batch"]:
         return trial.residuals.square().sum(-1)
 
     def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:

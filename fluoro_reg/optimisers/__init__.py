@@ -5,7 +5,8 @@ from typing import Any
 from fluoro_reg.optimisers.boxed import BOBYQA, Powell
 from fluoro_reg.optimisers.cma_es import CMAES
 from fluoro_reg.optimisers.descent import Adam, GradientDescent, Schedule
-from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem, LevenbergMarquardt, Linearised
+from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem, LevenbergMarquardt
+from fluoro_reg.optimisers.normal_equations import NormalEquations
 from fluoro_reg.optimisers.problem import AbstractOptimiser, ByAutograd, GradientProblem, Minima, ValueProblem
 
 OPTIMISERS: dict[str, type[AbstractOptimiser[Any]]] = {
@@ -27,8 +28,8 @@ __all__ = [
     "GradientProblem",
     "LeastSquaresProblem",
     "LevenbergMarquardt",
-    "Linearised",
     "Minima",
+    "NormalEquations",
     "Powell",
     "Schedule",
     "ValueProblem",

@@ -16,23 +16,10 @@ from torch import Tensor
 
 from fluoro_reg.config import option
 from fluoro_reg.optimisers.batch import put, take, where
+from fluoro_reg.optimisers.normal_equations import NormalEquations
 
 E = TypeVar("E")  # an evaluation of a batch: the points and whatever was computed there
-L = TypeVar("L", bound="Linearised")  # a linearisation of a batch
-
-
-@runtime_checkable
-class Linearised(Protocol):
-    """Cost, gradient and Gauss-Newton Hessian of a batch, the latter two halved: `cost + 2 gradient.d + d.hessian d` at d."""
-
-    @property
-    def cost(self) -> Float[Tensor, "batch"]: ...
-
-    @property
-    def gradient(self) -> Float[Tensor, "batch 6"]: ...
-
-    @property
-    def hessian(self) -> Float[Tensor, "batch 6 6"]: ...
+L = TypeVar("L", bound=NormalEquations)  # a linearisation of a batch
 
 
 @runtime_checkable
@@ -117,7 +104,11 @@ class LevenbergMarquardt:
         return at, here, converged
 
     def _redamped(
-        self, damping: Float[Tensor, "batch"], here: Linearised, step: Float[Tensor, "batch 6"], cost: Float[Tensor, "batch"]
+        self,
+        damping: Float[Tensor, "batch"],
+        here: NormalEquations,
+        step: Float[Tensor, "batch 6"],
+        cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
         """The damping after a step to where the cost is `cost`."""
         better = cost < here.cost
@@ -130,7 +121,7 @@ class LevenbergMarquardt:
         return torch.where(better, torch.where(good, eased, damping), tightened)
 
     def _step(
-        self, here: Linearised, damping: Float[Tensor, "batch"]
+        self, here: NormalEquations, damping: Float[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
         """The damped step, and whether its equations have a solution: a zero step for want of one is no convergence."""
         hessian, gradient = here.hessian.double(), here.gradient.double()

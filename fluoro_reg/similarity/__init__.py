@@ -7,7 +7,7 @@ from fluoro_reg.similarity.mutual_information import MutualInformation
 from fluoro_reg.similarity.ncc import NCC
 from fluoro_reg.similarity.patch_gradient_ncc import PatchGradientNCC
 from fluoro_reg.similarity.patch_ncc import PatchNCC
-from fluoro_reg.similarity.residual import AbstractResidualSimilarity, NormalEquations
+from fluoro_reg.similarity.residual import AbstractResidualSimilarity
 from fluoro_reg.similarity.similarity import AbstractSimilarity
 from fluoro_reg.similarity.ssd import SSD
 
@@ -37,7 +37,6 @@ __all__ = [
     "GradientNCC",
     "MultiscaleNCC",
     "MutualInformation",
-    "NormalEquations",
     "PatchGradientNCC",
     "PatchNCC",
 ]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Image,
     Images,
     Jacobian,
-    NormalEquations,
     gauss_newton,
     normalised,
     standardised,

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.config import option
+from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Jacobian,
-    NormalEquations,
     normalised,
     robust,
     standardised,

@@ -7,24 +7,15 @@ pulling the pose: rho(r) = r^2 c / (r^2 + c), reweighted by (c / (r^2 + c))^2.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.similarity.similarity import AbstractSimilarity, Image, Images
 
 Jacobian = Float[Tensor, "batch height width 6"]
-
-
-@dataclass(frozen=True, slots=True)
-class NormalEquations:
-    """Cost, and its gradient and Gauss-Newton Hessian to the twist (mm, rad), one row a pose."""
-
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
 
 
 class AbstractResidualSimilarity(AbstractSimilarity):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from fluoro_reg.learned.metrics import SphericalMetric
-from fluoro_reg.learned.problem import LearnedSystem
-from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, Schedule
+from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, NormalEquations, Schedule
 
 UNITS = torch.tensor([10.0, 10.0, 50.0, 0.1, 0.1, 0.1], dtype=torch.float64)
 CLOSE = 1e-3  # units
@@ -40,12 +39,12 @@ class Embedding:
     def retract(self, at: Places, step: Tensor) -> Places:
         return Places(at.x + step)
 
-    def linearise(self, at: Places) -> LearnedSystem:
+    def linearise(self, at: Places) -> NormalEquations:
         r = self.residuals(at.x)
         jacobian = torch.func.vmap(torch.func.jacfwd(lambda x: self.residuals(x[None])[0]))(at.x)
-        return LearnedSystem(r.square().sum(-1), (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
+        return NormalEquations(r.square().sum(-1), (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
 
-    def cost(self, trial: Places, reference: LearnedSystem) -> Tensor:
+    def cost(self, trial: Places, reference: NormalEquations) -> Tensor:
         return self.values(trial, torch.zeros_like(trial.x))
 
     def values(self, starts: Places, twists: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.batch import put, take
 from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 
@@ -14,13 +14,6 @@ from fluoro_reg.optimisers.levenberg_marquardt import eliminated
 @dataclass(frozen=True, slots=True)
 class Point:
     x: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    cost: Tensor
-    gradient: Tensor
-    hessian: Tensor
 
 
 @dataclass(slots=True)
@@ -39,13 +32,13 @@ class Curved:
         d = x - self.minimum
         return self.weight * (d + 0.02 * d**3)
 
-    def linearise(self, at: Point) -> System:
+    def linearise(self, at: Point) -> NormalEquations:
         r = self.residual(at.x)
         d = at.x - self.minimum
         jacobian = torch.diag_embed(self.weight * (1 + 0.06 * d**2))
-        return System((r * r).sum(-1) + 1e-3, (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
+        return NormalEquations((r * r).sum(-1) + 1e-3, (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
 
-    def cost(self, trial: Point, reference: System) -> Tensor:
+    def cost(self, trial: Point, reference: NormalEquations) -> Tensor:
         return self.residual(trial.x).square().sum(-1) + 1e-3
 
 
@@ -89,11 +82,13 @@ def test_running_out_of_steps_is_not_convergence(problem):
 
 def test_an_infinitely_bad_start_stays_where_it_is_and_breaks_nothing(problem):
     class Empty(Curved):
-        def linearise(self, at: Point) -> System:
+        def linearise(self, at: Point) -> NormalEquations:
             batch = at.x.shape[0]
-            return System(torch.full((batch,), torch.inf, dtype=torch.float64), torch.zeros(batch, 6), torch.zeros(batch, 6, 6))
+            return NormalEquations(
+                torch.full((batch,), torch.inf, dtype=torch.float64), torch.zeros(batch, 6), torch.zeros(batch, 6, 6)
+            )
 
-        def cost(self, trial: Point, reference: System) -> Tensor:
+        def cost(self, trial: Point, reference: NormalEquations) -> Tensor:
             return torch.full((trial.x.shape[0],), torch.inf, dtype=torch.float64)
 
     start = torch.zeros(1, 6, dtype=torch.float64)
@@ -104,10 +99,10 @@ def test_an_infinitely_bad_start_stays_where_it_is_and_breaks_nothing(problem):
 
 def test_a_start_whose_equations_have_no_solution_has_not_converged(problem):
     class Broken(Curved):
-        def linearise(self, at: Point) -> System:
+        def linearise(self, at: Point) -> NormalEquations:
             batch = at.x.shape[0]
             hessian = torch.full((batch, 6, 6), torch.nan, dtype=torch.float64)
-            return System(torch.ones(batch, dtype=torch.float64), torch.ones(batch, 6), hessian)
+            return NormalEquations(torch.ones(batch, dtype=torch.float64), torch.ones(batch, 6), hessian)
 
     start = torch.zeros(1, 6, dtype=torch.float64)
     at, _, converged = LevenbergMarquardt().minimise(Broken(problem.minimum, problem.weight), Point(start))
@@ -116,10 +111,10 @@ def test_a_start_whose_equations_have_no_solution_has_not_converged(problem):
 
 
 def test_take_and_put_touch_only_their_rows():
-    batch = System(torch.arange(4.0), torch.zeros(4, 6), torch.zeros(4, 6, 6))
+    batch = NormalEquations(torch.arange(4.0), torch.zeros(4, 6), torch.zeros(4, 6, 6))
     rows = torch.tensor([2, 0])
     assert take(batch, rows).cost.tolist() == [2.0, 0.0]
-    new = System(torch.tensor([20.0, 10.0]), torch.ones(2, 6), torch.ones(2, 6, 6))
+    new = NormalEquations(torch.tensor([20.0, 10.0]), torch.ones(2, 6), torch.ones(2, 6, 6))
     changed = put(batch, rows, new)
     assert changed.cost.tolist() == [10.0, 1.0, 20.0, 3.0]
     assert batch.cost.tolist() == [0.0, 1.0, 2.0, 3.0]
@@ -156,9 +151,9 @@ class Overpromising(Curved):
 
     boast: float = 1.0
 
-    def linearise(self, at: Point) -> System:
+    def linearise(self, at: Point) -> NormalEquations:
         system = Curved.linearise(self, at)
-        return System(system.cost, self.boast * system.gradient, self.boast * system.hessian)
+        return NormalEquations(system.cost, self.boast * system.gradient, self.boast * system.hessian)
 
 
 def test_damping_falls_by_how_much_of_a_promise_came_true():

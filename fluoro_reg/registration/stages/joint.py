@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.registration.assessment.covariance import covariance_of_information
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of, pose_uncertainty, similarities
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
-from fluoro_reg.registration.stages.objective import Evaluation, Linearisation, PoseObjective, effective_pixels
+from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, WeightedNormalEquations, effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
 
@@ -35,14 +35,11 @@ class JointEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class JointLinearisation:
-    """The sums over the views, each by its `share` of the pixels that are compared."""
+class JointNormalEquations(NormalEquations):
+    """Sums over the views, each weighted by its `fraction` of the compared pixels."""
 
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
-    share: Float[Tensor, "batch views"]
-    views: tuple[Linearisation, ...]
+    fraction: Float[Tensor, "batch views"]
+    views: tuple[WeightedNormalEquations, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +57,22 @@ class JointObjective:
     def retract(self, at: JointEvaluation, step: Float[Tensor, "batch 6"]) -> JointEvaluation:
         return self.evaluate(retract(at.poses, step, self.views[0].model.pivot))
 
-    def linearise(self, at: JointEvaluation) -> JointLinearisation:
+    def linearise(self, at: JointEvaluation) -> JointNormalEquations:
         parts = tuple(view.linearise(seen) for view, seen in zip(self.views, at.views, strict=True))
         pixels = torch.stack([effective_pixels(part.weight) for part in parts], dim=-1)
-        share = pixels / pixels.sum(-1, keepdim=True)
-        return JointLinearisation(
-            cost=torch.einsum("bv,vb->b", share, torch.stack([part.cost for part in parts])),
-            gradient=torch.einsum("bv,vbi->bi", share, torch.stack([part.gradient for part in parts])),
-            hessian=torch.einsum("bv,vbij->bij", share, torch.stack([part.hessian for part in parts])),
-            share=share,
+        fraction = pixels / pixels.sum(-1, keepdim=True)
+        return JointNormalEquations(
+            cost=torch.einsum("bv,vb->b", fraction, torch.stack([part.cost for part in parts])),
+            gradient=torch.einsum("bv,vbi->bi", fraction, torch.stack([part.gradient for part in parts])),
+            hessian=torch.einsum("bv,vbij->bij", fraction, torch.stack([part.hessian for part in parts])),
+            fraction=fraction,
             views=parts,
         )
 
-    def cost(self, trial: JointEvaluation, reference: JointLinearisation) -> Float[Tensor, "batch"]:
+    def cost(self, trial: JointEvaluation, reference: JointNormalEquations) -> Float[Tensor, "batch"]:
         seen = zip(self.views, trial.views, reference.views, strict=True)
         costs = [view.cost(evaluation, here) for view, evaluation, here in seen]
-        return (reference.share * torch.stack(costs, dim=-1)).sum(-1)
+        return (reference.fraction * torch.stack(costs, dim=-1)).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
-from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer
-from fluoro_reg.similarity import NCC, NormalEquations
+from fluoro_reg.similarity import NCC
 
 _WARM_UP_RUNS = 3  # what a kernel allocates or compiles at its first runs must not happen during capture
 

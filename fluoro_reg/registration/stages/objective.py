@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
+from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
 from fluoro_reg.rendering.projection import project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
@@ -64,12 +65,9 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Linearisation:
-    """Normal equations and the weights they hold under."""
+class WeightedNormalEquations(NormalEquations):
+    """Normal equations, and the weights of pixels and prior under which they hold."""
 
-    cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
     weight: Float[Tensor, "batch height width"]
     prior_weight: Float[Tensor, "batch"]
 
@@ -98,7 +96,7 @@ class PoseObjective:
     def retract(self, at: Evaluation, step: Float[Tensor, "batch 6"]) -> Evaluation:
         return self.evaluate(retract(at.poses, step, self.model.pivot))
 
-    def linearise(self, at: Evaluation) -> Linearisation:
+    def linearise(self, at: Evaluation) -> WeightedNormalEquations:
         weight = self.weight(at)
         system = self.similarity.normal_equations(at.moving, at.jacobian, self.scale.fixed, weight)
         cost, gradient, hessian = system.cost.double(), system.gradient.double(), system.hessian.double()
@@ -109,9 +107,9 @@ class PoseObjective:
             cost = cost + prior_weight * (twist * pull).sum(-1)
             gradient = gradient + prior_weight[:, None] * pull
             hessian = hessian + prior_weight[:, None, None] * self.prior.information
-        return Linearisation(_unless_empty(cost, weight), gradient, hessian, weight, prior_weight)
+        return WeightedNormalEquations(_unless_empty(cost, weight), gradient, hessian, weight, prior_weight)
 
-    def cost(self, trial: Evaluation, reference: Linearisation) -> Float[Tensor, "batch"]:
+    def cost(self, trial: Evaluation, reference: WeightedNormalEquations) -> Float[Tensor, "batch"]:
         cost = self.similarity.cost(trial.moving, self.scale.fixed, reference.weight).double()
         if self.prior is not None:
             twist = se3.local(self.prior.camera_from_patient, trial.poses, self.model.pivot)

@@ -23,10 +23,10 @@ from fluoro_reg.registration.assessment.covariance import twist_information
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
 from fluoro_reg.registration.stages.objective import (
     Evaluation,
-    Linearisation,
     ObjectModel,
     PoseObjective,
     PosePrior,
+    WeightedNormalEquations,
     effective_pixels,
 )
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
@@ -45,7 +45,7 @@ class Refined:
 
     objective: PoseObjective
     at: Evaluation
-    linearised: Linearisation
+    linearised: WeightedNormalEquations
     converged: Bool[Tensor, "batch"]
 
     @property
@@ -165,7 +165,7 @@ class Solver:
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
 
 
-def is_at_optimum(objective: PoseObjective, at: Evaluation, here: Linearisation) -> Bool[Tensor, "batch"]:
+def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
     """Whether Levenberg-Marquardt from each pose ends within the covariance that would be reported for it.
 
     What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
