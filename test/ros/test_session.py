@@ -8,7 +8,7 @@ from helpers.ros_bench import block_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.ros import session
-from fluoro_reg.ros.options import CtOptions, InitialOptions, NodeOptions
+from fluoro_reg.ros.options import CTOptions, InitialOptions, NodeOptions
 
 POSE = {"camera_from_patient": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 800], [0, 0, 0, 1]], "unit": "mm"}
 
@@ -27,7 +27,7 @@ def ct(monkeypatch, tmp_path):
 
 
 def load(ct_path="somewhere", series="", initial="", **registration):
-    options = NodeOptions(ct=CtOptions(ct_path, series), initial=InitialOptions(str(initial)))
+    options = NodeOptions(ct=CTOptions(ct_path, series), initial=InitialOptions(str(initial)))
     said = []
     return session.load_session(options, RegistrationOptions(**registration), said.append), said
 
