@@ -6,11 +6,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.hu_thresholds import BONE_SAMPLE_MINIMUM_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
 FIELD_MM = 300.0 * 700.0 / 1020.0  # what of a patient a mobile C-arm sees: detector, patient's and detector's distance
-_BONE_HU = 300.0
 _SAMPLES = 4000
 
 
@@ -20,10 +20,10 @@ def bone_points(volume: CTVolume, n: int, generator: torch.Generator) -> Float[T
     Raises:
         InputError: there is no bone.
     """
-    threshold = float(attenuation_from_hu(np.array([_BONE_HU], np.float32))[0])
+    threshold = float(attenuation_from_hu(np.array([BONE_SAMPLE_MINIMUM_HU], np.float32))[0])
     voxels = torch.nonzero(volume.attenuation > threshold)
     if len(voxels) == 0:
-        raise InputError(f"the CT holds no bone (nothing above {_BONE_HU:.0f} HU); give a CT with bone")
+        raise InputError(f"the CT holds no bone (nothing above {BONE_SAMPLE_MINIMUM_HU:.0f} HU); give a CT with bone")
     chosen = voxels[torch.randint(len(voxels), (n,), generator=generator)]
     return volume.points_patient(chosen.flip(-1).double())
 

@@ -19,6 +19,8 @@ import math
 import numpy as np
 from jaxtyping import Float32
 
+from fluoro_reg.ct.hu_thresholds import AIR_MAXIMUM_HU, BONE_MIXTURE_MINIMUM_HU, CURVE_END_HU, WATER_LINE_MINIMUM_HU
+
 EFFECTIVE_ENERGY_KEV = 60.0
 CT_EFFECTIVE_ENERGY_KEV = 70.0
 AIR_HU = -1000.0
@@ -41,22 +43,19 @@ _BONE_TO_WATER_IN_CT = _per_mm(_BONE_CM2_PER_G, _BONE_G_PER_CM3, CT_EFFECTIVE_EN
 )
 BONE_HU = 1000.0 * (_BONE_TO_WATER_IN_CT - 1.0)
 
-_AIR_ENDS_HU, _WATER_BEGINS_HU, _BONE_BEGINS_HU = -950.0, -850.0, 100.0
-
 
 def _water_line(hu: float) -> float:
     return WATER_PER_MM * (1.0 + hu / 1000.0)
 
 
-_METAL_HU = 1e6  # the last knot: far beyond any detector, only to carry the second slope on
-_BONE_SLOPE = (BONE_PER_MM - _water_line(_BONE_BEGINS_HU)) / (BONE_HU - _BONE_BEGINS_HU)
-_KNOTS_HU = np.array([_AIR_ENDS_HU, _WATER_BEGINS_HU, _BONE_BEGINS_HU, _METAL_HU])
+_BONE_SLOPE = (BONE_PER_MM - _water_line(BONE_MIXTURE_MINIMUM_HU)) / (BONE_HU - BONE_MIXTURE_MINIMUM_HU)
+_KNOTS_HU = np.array([AIR_MAXIMUM_HU, WATER_LINE_MINIMUM_HU, BONE_MIXTURE_MINIMUM_HU, CURVE_END_HU])
 _KNOTS_PER_MM = np.array(
     [
         0.0,
-        _water_line(_WATER_BEGINS_HU),
-        _water_line(_BONE_BEGINS_HU),
-        _water_line(_BONE_BEGINS_HU) + _BONE_SLOPE * (_METAL_HU - _BONE_BEGINS_HU),
+        _water_line(WATER_LINE_MINIMUM_HU),
+        _water_line(BONE_MIXTURE_MINIMUM_HU),
+        _water_line(BONE_MIXTURE_MINIMUM_HU) + _BONE_SLOPE * (CURVE_END_HU - BONE_MIXTURE_MINIMUM_HU),
     ]
 )
 

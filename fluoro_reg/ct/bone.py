@@ -6,15 +6,14 @@ import numpy as np
 import torch
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.hu_thresholds import BONE_SPLIT_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-
-BONE_BEGINS_HU = 250.0
 
 
 def soft_and_bone(volume: CTVolume) -> tuple[CTVolume, CTVolume]:
     """Two volumes that add up to the CT: attenuation up to bone, and what lies above; no voxel jumps from one to the other."""
-    limit = float(attenuation_from_hu(np.array([BONE_BEGINS_HU], np.float32))[0])
+    limit = float(attenuation_from_hu(np.array([BONE_SPLIT_HU], np.float32))[0])
     soft = volume.attenuation.clamp_max(limit)
     return replace(volume, attenuation=soft), replace(volume, attenuation=volume.attenuation - soft)
 
@@ -30,7 +29,7 @@ def coarse_bone(volume: CTVolume, voxel_mm: float) -> CTVolume:
     coarse = bone.downsampled((i, j, k))
     filled = coarse.attenuation.nonzero()
     if len(filled) == 0:
-        raise InputError(f"the CT holds no bone (nothing above {BONE_BEGINS_HU:.0f} HU); give a CT with bone")
+        raise InputError(f"the CT holds no bone (nothing above {BONE_SPLIT_HU:.0f} HU); give a CT with bone")
     low, high = filled.amin(0).tolist(), (filled.amax(0) + 1).tolist()
     window = tuple(slice(begin, end) for begin, end in zip(low, high, strict=True))
     patient_from_voxel = coarse.patient_from_voxel.clone()

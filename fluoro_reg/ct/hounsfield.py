@@ -13,14 +13,19 @@ import torch
 from jaxtyping import Float, Float32
 
 from fluoro_reg.ct.attenuation import AIR_HU, attenuation_from_hu
+from fluoro_reg.ct.hu_thresholds import (
+    AIR_OR_LUNG_MAXIMUM_HU,
+    BODY_MINIMUM_HU,
+    CLIPPED_HU,
+    NO_BONE_MAXIMUM_HU,
+    PADDING_MAXIMUM_HU,
+)
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
 MAX_VOXELS = 2**29  # 512 x 512 x 2048: 2 GiB as float32, and voxel indices stay within 32 bits
 MIN_VOXELS_ALONG_AN_AXIS = 3
-PADDING_BELOW_HU = -1024.0  # nothing real is below; scanners fill with -2000, -3024, -32768 ...
 _PLAUSIBLE_VOXEL_MM = (0.01, 50.0)
-_TISSUE_HU = -300.0
 _TRUNCATED_FRACTION = 0.02
 
 
@@ -64,7 +69,7 @@ def volume_from_hu(
     if not np.isfinite(hu).all():
         share = 1 - np.isfinite(hu).mean()
         raise InputError(f"{share:.2%} of {where}'s voxels are NaN or infinite; replace them by air (-1000 HU)")
-    hu[hu < PADDING_BELOW_HU] = AIR_HU
+    hu[hu < PADDING_MAXIMUM_HU] = AIR_HU
     hu_range = (float(hu.min()), float(hu.max()))
     found = (*warnings, *_warnings(hu, hu_range))
     fingerprint = _fingerprint(hu, patient_from_voxel)
@@ -92,16 +97,16 @@ def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[fl
     found = []
     if low >= 0 and high <= 1.5:
         found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU, is the CT normalised or a mask?")
-    elif low > -500:
+    elif low > AIR_OR_LUNG_MAXIMUM_HU:
         found.append(f"the smallest value is {low:.0f}, no air (-1000 HU) anywhere: is the CT in HU?")
-    elif high < 200:
+    elif high < NO_BONE_MAXIMUM_HU:
         found.append(f"the largest value is {high:.0f} HU, no bone anywhere: is the CT in HU?")
-    if 3000 <= high <= 3100 and np.count_nonzero(hu == high) > 1:
+    if CLIPPED_HU[0] <= high <= CLIPPED_HU[1] and np.count_nonzero(hu == high) > 1:
         found.append(f"dense objects are clipped at {high:.0f} HU")
-    elif high > 3100:
+    elif high > CLIPPED_HU[1]:
         found.append(f"metal or other very dense objects: up to {high:.0f} HU")
     faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
-    cut = [name for name, face in faces.items() if np.mean(face > _TISSUE_HU) > _TRUNCATED_FRACTION]
-    if cut and low <= -500:
+    cut = [name for name, face in faces.items() if np.mean(face > BODY_MINIMUM_HU) > _TRUNCATED_FRACTION]
+    if cut and low <= AIR_OR_LUNG_MAXIMUM_HU:
         found.append(f"the body leaves the field of view at the {', '.join(cut)}: X-rays through there lack tissue")
     return found

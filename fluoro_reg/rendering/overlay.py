@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
+from fluoro_reg.ct.hu_thresholds import BONE_OUTLINE_MINIMUM_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.projection import project
@@ -21,7 +22,6 @@ from fluoro_reg.rendering.renderer import AbstractRenderer
 
 POSE_COLOUR = (60, 255, 120)
 OTHER_COLOUR = (255, 150, 40)
-_BONE_HU = 200.0
 _LINE_PX = 1.1
 _SMOOTHING_PX = 1.2
 _SMOOTHING_VOXELS = 0.8  # about as wide as a voxel's shadow, or the grid's staircase is drawn and not the bone
@@ -30,7 +30,7 @@ _FAINT, _STRONG = 0.1, 0.26  # of the gradient's 99th percentile
 
 def bone_volume(volume: CTVolume) -> CTVolume:
     """What lies above +200 HU, for renderings of bone alone; a CT without any such voxel (a plastic model) as it is."""
-    threshold = float(attenuation_from_hu(np.array([_BONE_HU], dtype=np.float32))[0])
+    threshold = float(attenuation_from_hu(np.array([BONE_OUTLINE_MINIMUM_HU], dtype=np.float32))[0])
     bone = (volume.attenuation - threshold).clamp_min(0)
     return dataclasses.replace(volume, attenuation=bone) if bone.any() else volume
 

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
-from fluoro_reg.ct.bone import BONE_BEGINS_HU, soft_and_bone
+from fluoro_reg.ct.bone import soft_and_bone
+from fluoro_reg.ct.hu_thresholds import BONE_SPLIT_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
@@ -140,5 +141,5 @@ class SampleMaker:
 
 def enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
     """Whether enough rays cross enough bone; the integrals hold what bone adds to soft tissue."""
-    threshold = MINIMUM_BONE_MM * float(attenuation_from_hu(np.array([BONE_BEGINS_HU], np.float32))[0]) / 2
+    threshold = MINIMUM_BONE_MM * float(attenuation_from_hu(np.array([BONE_SPLIT_HU], np.float32))[0]) / 2
     return (bone_integrals > threshold).float().mean((1, 2)) >= MINIMUM_BONE_FRACTION

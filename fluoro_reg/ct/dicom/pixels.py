@@ -18,6 +18,7 @@ from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.ct.dicom.files import parse, silent_pydicom
 from fluoro_reg.ct.dicom.slices import CTSlice
 from fluoro_reg.ct.dicom.stack import Stack
+from fluoro_reg.ct.hu_thresholds import AIR_OR_LUNG_MAXIMUM_HU
 from fluoro_reg.errors import InputError
 
 _JPEG = "1.2.840.10008.1.2.4."
@@ -28,7 +29,6 @@ _DECODERS = {
     **dict.fromkeys([_JPEG + n for n in ("80", "81", "90", "91", "201", "202", "203")], _EXTRA),
 }
 _LOSSY = tuple(_JPEG + n for n in ("50", "51", "53", "55", "81"))
-_AIR_LIMIT_HU = -500.0
 
 
 def read_hounsfield(stack: Stack) -> tuple[Float32[np.ndarray, "slices rows columns"], list[str]]:
@@ -71,7 +71,7 @@ def _slice_hu(
     hu = stored.astype(np.float32) * np.float32(item.slope) + np.float32(item.intercept)
     if item.padding is not None:
         low, high = item.padding
-        if max(low * item.slope, high * item.slope) + item.intercept > _AIR_LIMIT_HU:
+        if max(low * item.slope, high * item.slope) + item.intercept > AIR_OR_LUNG_MAXIMUM_HU:
             _add(warnings, "PixelPaddingValue stands for tissue and was not taken for air: check the field's outside")
         else:
             hu[(stored >= low) & (stored <= high)] = AIR_HU
