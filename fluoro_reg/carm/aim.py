@@ -5,12 +5,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.carm.dimensions import FIELD_MM
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.hu_thresholds import BONE_SAMPLE_MINIMUM_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
-FIELD_MM = 300.0 * 700.0 / 1020.0  # what of a patient a mobile C-arm sees: detector, patient's and detector's distance
 _SAMPLES = 4000
 
 

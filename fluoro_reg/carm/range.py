@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_DETECTOR_MM
 from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
@@ -47,9 +48,9 @@ class CarmRange:
         (650.0, 750.0), "distance of the aim from the source", unit="mm", minimum=1, maximum=3000
     )
     source_to_detector_mm: float = option(
-        1020.0, "distance of the detector from the source", unit="mm", minimum=10, maximum=5000
+        SOURCE_TO_DETECTOR_MM, "distance of the detector from the source", unit="mm", minimum=10, maximum=5000
     )
-    detector_mm: float = option(300.0, "width and height of the detector", unit="mm", minimum=10, maximum=2000)
+    detector_mm: float = option(DETECTOR_MM, "width and height of the detector", unit="mm", minimum=10, maximum=2000)
 
     def __post_init__(self) -> None:
         if not self.views:

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM
 from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
-SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM, DETECTOR_MM = 1020.0, 700.0, 300.0  # a mobile C-arm with a 30 cm detector
 BONE_SAMPLES, TARGETS = 4000, 40  # points of bone to choose from, and how many of those in view are landmarks
 _FEWEST_TARGETS = 4
 

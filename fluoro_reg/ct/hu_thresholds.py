@@ -1,7 +1,7 @@
 """Hounsfield units at which the package separates air, soft tissue, bone and metal.
 
-Each constant has one purpose. The thresholds for bone differ on purpose: trabecular bone overlaps with contrast-enhanced vessels
-and organs, so each use places its threshold where a wrong voxel does the least harm.
+Each constant has one purpose. The thresholds for bone differ because trabecular bone overlaps with contrast-enhanced vessels
+and organs: each use places its threshold where a wrong voxel does the least harm.
 """
 
 # Knots of the curve from HU to attenuation in `ct.attenuation`.

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from fluoro_reg.carm.aim import FIELD_MM, axis_along_body, voxel_of
+from fluoro_reg.carm.aim import axis_along_body, voxel_of
+from fluoro_reg.carm.dimensions import FIELD_MM
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.nifti import write_ct

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fluoro_reg.carm.aim import FIELD_MM, aim_point, bone_points, voxel_of
+from fluoro_reg.carm.aim import aim_point, bone_points, voxel_of
+from fluoro_reg.carm.dimensions import FIELD_MM
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
