@@ -1,9 +1,9 @@
 """`CTVolume`: what the renderer needs of a CT, and nothing that identifies a person."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -43,10 +43,6 @@ class CTVolume:
     def points_patient(self, points_voxel: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
         """Voxel indices (i, j, k) as patient mm."""
         return points_voxel @ self.patient_from_voxel[:3, :3].T + self.patient_from_voxel[:3, 3]
-
-    def only(self, mask: Bool[Tensor, "slices rows columns"]) -> "CTVolume":
-        """The voxels of a mask, air elsewhere: one label of a segmentation (`volume.only(labels == 3)`), bones, an implant."""
-        return replace(self, attenuation=torch.where(mask.to(self.attenuation.device), self.attenuation, 0.0))
 
     def downsampled(self, factors_ijk: tuple[int, int, int]) -> "CTVolume":
         """Means over blocks of voxels (air beyond the end), with the geometry that belongs to them; for coarse scales."""

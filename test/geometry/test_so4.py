@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from helpers import so4
 
-from fluoro_reg.geometry import RigidTransform, se3, so3, so4
+from fluoro_reg.geometry import RigidTransform, se3, so3
 
 
 def _random(n: int, spread: float, seed: int = 0) -> torch.Tensor:

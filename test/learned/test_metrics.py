@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from helpers import so4
 
-from fluoro_reg.geometry import so4
 from fluoro_reg.learned.metrics import METRICS
 
 
