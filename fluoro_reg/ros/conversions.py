@@ -148,7 +148,7 @@ def _pose(metres: Sequence[float], xyzw: Sequence[float], name: str) -> RigidTra
 
 
 def _raw_pixels(image: Image) -> Shaped[np.ndarray, "height width"]:
-    bridge = _cv_bridge()
+    bridge = find_cv_bridge()
     if bridge is None or image.encoding not in BRIDGED:
         return pixels_from_message(image)
     try:
@@ -158,7 +158,7 @@ def _raw_pixels(image: Image) -> Shaped[np.ndarray, "height width"]:
 
 
 @functools.cache
-def _cv_bridge() -> Any:
+def find_cv_bridge() -> Any:
     """cv_bridge's converter, or None where it is not installed or its compiled part does not fit this numpy."""
     try:
         return importlib.import_module("cv_bridge").CvBridge()

@@ -22,7 +22,8 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
-from fluoro_reg.ros.node import RegistrationNode
+from fluoro_reg.ros.node import RegistrationNode, SessionLoader
+from fluoro_reg.ros.processor import FrameTracker
 from fluoro_reg.ros.session import Session
 from fluoro_reg.xray.image import XrayImage
 
@@ -79,9 +80,9 @@ class FakeTracker:
 class Bench:
     """One node under test, and a probe node that publishes its input and keeps its output; both spun by the test itself."""
 
-    def __init__(self, tracker: FakeTracker, ct: CTVolume, arguments: list[str]) -> None:
+    def __init__(self, tracker: FrameTracker, ct: CTVolume, arguments: list[str], load: SessionLoader | None = None) -> None:
         self.tracker = tracker
-        self.node = RegistrationNode(load=lambda *_: Session(ct, tracker), cli_args=["--ros-args", *arguments])
+        self.node = RegistrationNode(load=load or (lambda *_: Session(ct, tracker)), cli_args=["--ros-args", *arguments])
         self.probe = rclpy.create_node("probe")
         self.executor = SingleThreadedExecutor()
         for node in (self.node, self.probe):
@@ -139,6 +140,15 @@ class Bench:
         self.send(stamp, **kinds)
         self.until(lambda: len(self.results()) > before)
         return self.heard["result"][-1].status[0]
+
+    def call(self, service_type: type, name: str, request: Any = None) -> Any:
+        """Call a service of the node and return its response."""
+        client = self.probe.create_client(service_type, f"registration_node/{name}")
+        self.until(client.service_is_ready)
+        future = client.call_async(request or service_type.Request())
+        self.until(future.done)
+        self.probe.destroy_client(client)
+        return future.result()
 
     def results(self) -> list[dict[str, str]]:
         """The key-value pairs of all results."""

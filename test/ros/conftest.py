@@ -12,6 +12,7 @@ rclpy = pytest.importorskip("rclpy", reason="no ROS 2: scripts/bootstrap.sh inst
 from helpers.ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
 
 from fluoro_reg.ct.volume import CTVolume  # noqa: E402
+from fluoro_reg.ros.node import SessionLoader  # noqa: E402
 
 PROFILE = Path(__file__).resolve().parents[2] / "embedded_ros" / "fastdds_loopback.xml"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -32,10 +33,14 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
     benches = []
 
     def make(
-        tracker: FakeTracker | None = None, ct: CTVolume | None = None, arguments: list[str] | None = None, **parameters: Any
+        tracker: FakeTracker | None = None,
+        ct: CTVolume | None = None,
+        arguments: list[str] | None = None,
+        load: SessionLoader | None = None,
+        **parameters: Any,
     ) -> Bench:
         given = [x for name, value in parameters.items() for x in ("-p", f"{name.replace('__', '.')}:={value}")]
-        benches.append(Bench(tracker or FakeTracker(), ct or empty_ct(), [*given, *(arguments or [])]))
+        benches.append(Bench(tracker or FakeTracker(), ct or empty_ct(), [*given, *(arguments or [])], load))
         return benches[-1]
 
     yield make

@@ -132,9 +132,9 @@ def bridge(monkeypatch):
             return np.frombuffer(message.data, np.uint16).reshape(message.height, message.width)
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
-    conversions._cv_bridge.cache_clear()
+    conversions.find_cv_bridge.cache_clear()
     yield calls
-    conversions._cv_bridge.cache_clear()
+    conversions.find_cv_bridge.cache_clear()
 
 
 def test_an_installed_cv_bridge_is_used_without_conversion(bridge):
@@ -156,7 +156,7 @@ def test_a_cv_bridge_that_does_not_fit_numpy_is_left_alone(monkeypatch):
             raise AttributeError("_ARRAY_API not found")
 
     monkeypatch.setitem(sys.modules, "cv_bridge", Broken())
-    conversions._cv_bridge.cache_clear()
+    conversions.find_cv_bridge.cache_clear()
     xray = conversions.xray_from_messages(image(FIRST_STAMP), camera_info(FIRST_STAMP), Intensity.AUTO)
-    conversions._cv_bridge.cache_clear()
+    conversions.find_cv_bridge.cache_clear()
     assert float(xray.pixels[0, 3]) == 5300.0

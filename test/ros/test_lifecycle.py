@@ -1,0 +1,57 @@
+"""Lifecycle transitions of the node."""
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from helpers.ros_bench import FIRST_STAMP, FRAME_NS
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.lifecycle import TransitionCallbackReturn
+
+pytestmark = pytest.mark.ros
+
+
+def state_of(bench):
+    return bench.call(GetState, "get_state").current_state.id
+
+
+def test_an_inactive_node_publishes_nothing_until_it_is_active_again(bench):
+    bench.answered(FIRST_STAMP)
+    bench.until(lambda: len(bench.transforms()) == 1 and bench.heard["valid"][-1].data)
+    assert bench.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    bench.until(lambda: not bench.heard["valid"][-1].data)
+    bench.spin(0.2)
+    heard = {name: len(messages) for name, messages in bench.heard.items()}
+    for step in (1, 2, 3):
+        bench.send(FIRST_STAMP + step * FRAME_NS)
+    bench.spin(1.3)
+    assert {name: len(messages) for name, messages in bench.heard.items()} == heard
+    assert len(bench.tracker.images) == 1
+
+    assert bench.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    bench.until(lambda: bench.images.get_subscription_count() > 0 and bench.infos.get_subscription_count() > 0)
+    assert bench.answered(FIRST_STAMP + 4 * FRAME_NS).level == DiagnosticStatus.OK
+
+
+def test_every_transition_works_through_its_service(make_bench):
+    bench = make_bench()
+    for transition, state in (
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+        (Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED),
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+        (Transition.TRANSITION_ACTIVE_SHUTDOWN, State.PRIMARY_STATE_FINALIZED),
+    ):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert bench.call(ChangeState, "change_state", request).success
+        assert state_of(bench) == state
+
+
+def test_an_exception_in_configure_leaves_the_node_unconfigured(make_bench):
+    def broken(*_):
+        raise RuntimeError("a defect")
+
+    bench = make_bench(load=broken)
+    assert bench.node.trigger_configure() == TransitionCallbackReturn.ERROR
+    assert state_of(bench) == State.PRIMARY_STATE_UNCONFIGURED
