@@ -48,7 +48,7 @@ def errors(predictor: PosePredictor, cases: list[RegistrationCase]) -> tuple[np.
 
 def start_from_middle(cases: list[RegistrationCase], predictor: PosePredictor, carm: CarmRange) -> float:
     """Writes the cases' initial.json; returns the median mTRE of that start, mm."""
-    start = carm.middle(predictor.network.reference.pivot)
+    start = carm.central_view(predictor.network.reference.pivot)
     for case in cases:
         write_pose(case.folder / "initial.json", start)
     return float(np.median([target_registration_errors(start, case.truth, case.landmarks_patient).mtre_mm for case in cases]))

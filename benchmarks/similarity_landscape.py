@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
@@ -80,7 +80,7 @@ def main() -> None:
     case = read_case(arguments.case)
     rows = {name: classical(case, name) for name in CLASSICAL}
     rows |= {similarity_kind(path): learned(case, path) for path in arguments.similarity}
-    pivot = middle_of_skeleton(read_ct(case.ct))
+    pivot = default_aim_point(read_ct(case.ct))
     figure = Figure(figsize=(3.1 * len(PAIRS), 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(PAIRS), squeeze=False)
     units = REACH.clone()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
@@ -36,9 +36,9 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = [read_case(folder) for folder in find_cases(arguments.folder)]
     carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
-    aim = middle_of_skeleton(read_ct(cases[0].ct))
+    aim = default_aim_point(read_ct(cases[0].ct))
     options = PairOptions("middle", arguments.rotation_deg, arguments.translation_mm, arguments.depth_mm)
-    starts = PosesAbout(carm.middle(aim), options).sample(aim, len(cases), seeded_generator(arguments.seed, 1))
+    starts = PosesAbout(carm.central_view(aim), options).sample(aim, len(cases), seeded_generator(arguments.seed, 1))
     errors = []
     for number, case in enumerate(cases):
         write_case(replace(case, initial=starts[number], start_band_mm=None))

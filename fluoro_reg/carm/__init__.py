@@ -1,1 +1,1 @@
-"""The C-arm: where it is pointed, the range of its views, and poses drawn from it."""
+"""The C-arm: its dimensions, where it is aimed, the range of its views, and random poses."""

@@ -1,4 +1,4 @@
-"""Where a C-arm is pointed: the middle of the skeleton, and points of its bone."""
+"""The point at which a C-arm is aimed: the centre of the skeleton, found from random bone voxels."""
 
 import numpy as np
 import torch
@@ -15,42 +15,49 @@ _SAMPLES = 4000
 
 
 def bone_points(volume: CTVolume, n: int, generator: torch.Generator) -> Float[Tensor, "n 3"]:
-    """Random voxels of bone, patient mm; `n` of them, with repetition where there are fewer.
+    """Return the centres of `n` random bone voxels, in patient mm.
+
+    Voxels are drawn with replacement.
 
     Raises:
-        InputError: there is no bone.
+        InputError: The CT has no bone.
     """
     threshold = float(attenuation_from_hu(np.array([BONE_SAMPLE_MINIMUM_HU], np.float32))[0])
     voxels = torch.nonzero(volume.attenuation > threshold)
     if len(voxels) == 0:
-        raise InputError(f"the CT holds no bone (nothing above {BONE_SAMPLE_MINIMUM_HU:.0f} HU); give a CT with bone")
+        raise InputError(f"the CT contains no bone (nothing above {BONE_SAMPLE_MINIMUM_HU:.0f} HU); give a CT with bone")
     chosen = voxels[torch.randint(len(voxels), (n,), generator=generator)]
     return volume.points_patient(chosen.flip(-1).double())
 
 
 def aim_point(volume: CTVolume, bone_patient: Float[Tensor, "n 3"]) -> Float[Tensor, "3"]:
-    """The middle of the skeleton, moved along the body so far that the field stays inside the CT, where it is long enough."""
-    aim, axis = voxel_of(volume, bone_patient.median(0).values), axis_along_body(volume)
+    """Return the point at which a C-arm is aimed, in patient mm.
+
+    This is the median of the bone points, moved along the body until the field of view lies inside the CT. In a CT that is
+    shorter than the field, it is the middle of the CT along the body.
+    """
+    aim, axis = voxel_coordinates(volume, bone_patient.median(0).values), axis_along_body(volume)
     last = volume.shape_ijk[axis] - 1
-    rim = min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], last / 2)  # the view tilts and wanders
-    aim[axis] = aim[axis].clamp(rim, last - rim)
+    # half the field, with a margin because views are tilted and shifted
+    margin = min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], last / 2)
+    aim[axis] = aim[axis].clamp(margin, last - margin)
     return volume.points_patient(aim)
 
 
 def axis_along_body(volume: CTVolume) -> int:
-    """Which of the voxel axes (i, j, k) runs most from feet to head."""
+    """Return the voxel axis (0, 1, 2 for i, j, k) that is closest to the direction from feet to head."""
     return int(volume.patient_from_voxel[2, :3].abs().argmax())
 
 
-def voxel_of(volume: CTVolume, point_patient: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
-    """(i, j, k) of a point in patient mm."""
+def voxel_coordinates(volume: CTVolume, point_patient: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
+    """Return the voxel coordinates (i, j, k) of a point in patient mm."""
     return torch.linalg.solve(volume.patient_from_voxel[:3, :3], point_patient - volume.patient_from_voxel[:3, 3])
 
 
-def middle_of_skeleton(volume: CTVolume) -> Float[Tensor, "3"]:
-    """The `aim_point` of bone sampled in a way that is always the same, patient mm.
+def default_aim_point(volume: CTVolume) -> Float[Tensor, "3"]:
+    """Return the `aim_point` of a CT, in patient mm, from bone points that are sampled with a fixed seed.
 
     Raises:
-        InputError: there is no bone.
+        InputError: The CT has no bone.
     """
     return aim_point(volume, bone_points(volume, _SAMPLES, torch.Generator().manual_seed(0)))

@@ -1,8 +1,8 @@
-"""Poses to start from and to test with: C-arm views, starts of an exact error, and the motion of a cine. All seeded.
+"""Poses for simulations and tests: C-arm views, initial poses with an exact error, and the motion of a cine. All are seeded.
 
-The view at zero angles is the AP view as a radiologist hangs it: the focal spot in front of the patient (at -y of LPS), the
-head up in the image, the patient's left on the image's right. Its axes are camera x = +x (left), camera y = -z (towards the
-feet), camera z = +y (from front to back).
+The view at zero angles is the AP view as a radiologist displays it: the focal spot in front of the patient (at -y of LPS), the
+head at the top of the image, the patient's left on the right of the image. Its axes are camera x = +x (left), camera y = -z
+(towards the feet), camera z = +y (from front to back).
 """
 
 import math
@@ -16,22 +16,31 @@ from fluoro_reg.geometry import se3, so3
 from fluoro_reg.geometry.rigid_transform import RigidTransform
 
 _AP_ROTATION = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
-_DEGREES_PER_MM = 0.4  # a careless C-arm set-up: 15 mm of shift come with about 6 degrees
+_DEGREES_PER_MM = 0.4  # a rough C-arm set-up: a shift of 15 mm comes with about 6 degrees
 
 
 def ap_pose(centre_patient: Float[Tensor, "3"], source_to_object_mm: float) -> RigidTransform:
-    """`camera_from_patient` of the AP view that looks at `centre_patient` from a distance."""
+    """Return `camera_from_patient` of the AP view of `centre_patient` from the given distance."""
     return view_pose(centre_patient, 0.0, 0.0, 0.0, source_to_object_mm)
 
 
 def view_pose(
     centre_patient: Float[Tensor, "3"], primary_deg: float, secondary_deg: float, roll_deg: float, source_to_object_mm: float
 ) -> RigidTransform:
-    """`camera_from_patient` of a C-arm that orbits `centre_patient`, which stays on the optical axis.
+    """Return `camera_from_patient` of a C-arm that orbits `centre_patient`, which stays on the optical axis.
 
-    Positive `primary_deg` takes the focal spot to the patient's left about the long axis (90 is a lateral); then positive
-    `secondary_deg` tilts it towards the head; positive `roll_deg` turns what the image shows clockwise. The angles are
-    geometry, not DICOM's positioner angles, whose zero has the detector in front.
+    The angles describe the focal spot. They are not DICOM's positioner angles, whose zero has the detector in front of the
+    patient.
+
+    Args:
+        centre_patient: Isocentre in patient mm.
+        primary_deg: Rotation about the patient's long axis, positive towards the patient's left; 90 is a lateral view.
+        secondary_deg: Tilt after that, positive towards the head.
+        roll_deg: Rotation of the image content about the optical axis, positive clockwise.
+        source_to_object_mm: Distance from the focal spot to the isocentre.
+
+    Raises:
+        InputError: The distance is not positive.
     """
     if not (math.isfinite(source_to_object_mm) and source_to_object_mm > 0):
         raise InputError(f"the distance from the source to the object must be positive, got {source_to_object_mm} mm")
@@ -50,35 +59,42 @@ def perturb_to_mtre(
     pivot: Float[Tensor, "3"],
     generator: torch.Generator,
 ) -> RigidTransform:
-    """A random pose whose mean 3-D distance from the true one over the points is `mtre_mm` (to 1e-9 mm).
+    """Return a random pose whose mTRE against the given pose is exactly `mtre_mm` (to 1e-9 mm).
 
-    The twist about `pivot` has an isotropic direction, depth included, with 0.4 degrees of rotation to 1 mm of translation on
-    average; its length is found by bisection.
+    The twist about `pivot` has a random direction, depth included, with 0.4 degrees of rotation to 1 mm of translation on
+    average. Its length is found by bisection.
+
+    Args:
+        camera_from_patient: The true pose.
+        points_patient: Points over which the error is averaged, in patient mm.
+        mtre_mm: The mTRE to reach.
+        pivot: Centre of the rotation, in patient mm.
+        generator: Source of the random direction.
 
     Raises:
-        InputError: no turn below a half circle reaches the error that was asked for.
+        InputError: `mtre_mm` is negative, or no rotation of less than 180 degrees reaches it.
     """
     if not (math.isfinite(mtre_mm) and mtre_mm >= 0):
-        raise InputError(f"the start's error must be zero or more, got {mtre_mm} mm")
+        raise InputError(f"the error of an initial pose must be zero or more, got {mtre_mm} mm")
     direction = torch.randn(6, generator=generator, dtype=torch.float64)
     direction[3:] *= math.radians(_DEGREES_PER_MM)
     target, pivot, points = camera_from_patient.apply(points_patient.double()), pivot.double(), points_patient.double()
 
-    def moved(length: float) -> RigidTransform:
+    def perturbed(length: float) -> RigidTransform:
         return se3.retract(camera_from_patient, length * direction, pivot)
 
     def error(length: float) -> float:
-        return torch.linalg.vector_norm(moved(length).apply(points) - target, dim=-1).mean().item()
+        return torch.linalg.vector_norm(perturbed(length).apply(points) - target, dim=-1).mean().item()
 
     low, high = 0.0, max(mtre_mm, 1e-3)
     while error(high) < mtre_mm:
         low, high = high, 2 * high
         if high * torch.linalg.vector_norm(direction[3:]).item() > math.pi:
-            raise InputError(f"a start {mtre_mm} mm away is more than a turn can give; ask for a smaller error")
+            raise InputError(f"no initial pose has an error of {mtre_mm} mm in the chosen direction; ask for a smaller error")
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if error(middle) < mtre_mm else (low, middle)
-    return moved(high if mtre_mm > 0 else 0.0)
+    return perturbed(high if mtre_mm > 0 else 0.0)
 
 
 def smooth_motion(
@@ -89,10 +105,10 @@ def smooth_motion(
     generator: torch.Generator,
     periods: float = 2.0,
 ) -> RigidTransform:
-    """A batch of `frames` poses that begins at the given one and wanders smoothly, as in a cine of a slowly moving C-arm.
+    """Return a batch of `frames` poses that starts at the given pose and moves smoothly, as in a cine of a slow C-arm.
 
-    Every component of the twist about `pivot` is a sum of three sinusoids of up to `periods` cycles over the whole, scaled so
-    that the greatest excursion of translation and of rotation is `amplitude` = (mm, rad).
+    Each component of the twist about `pivot` is a sum of three sinusoids of up to `periods` cycles over the whole cine. They are
+    scaled so that the maximum translation and rotation from the first pose are `amplitude` = (mm, rad).
     """
     time = torch.linspace(0, 1, frames, dtype=torch.float64)[:, None, None]
     cycles = periods * (torch.rand(6, 3, generator=generator, dtype=torch.float64) * 0.75 + 0.25)
@@ -100,8 +116,8 @@ def smooth_motion(
     weight = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     twist = (weight * (torch.sin(2 * math.pi * cycles * time + phase) - torch.sin(phase))).sum(-1)
     for part, limit in ((slice(0, 3), amplitude[0]), (slice(3, 6), amplitude[1])):
-        greatest = torch.linalg.vector_norm(twist[:, part], dim=-1).max().clamp_min(1e-12)
-        twist[:, part] *= limit / greatest
+        maximum = torch.linalg.vector_norm(twist[:, part], dim=-1).max().clamp_min(1e-12)
+        twist[:, part] *= limit / maximum
     return se3.retract(camera_from_patient, twist, pivot.double())
 
 

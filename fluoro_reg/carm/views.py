@@ -1,8 +1,8 @@
-"""Where a simulated C-arm stands: its camera, what it looks at, and the bone it sees.
+"""Views of a simulated C-arm: its camera, random views, and the landmarks that a view shows.
 
-Views are what a surgeon takes: about AP, with obliques, aimed at the skeleton and kept off the CT's cut ends, beyond which an
-X-ray would show a patient who stops. Target points lie in the bone that the image shows, for an error far outside the image is
-an extrapolation.
+The views are those of an operation: near AP, some of them oblique, and aimed at the skeleton. They keep away from the ends of the
+CT, where an X-ray would show a truncated patient. Landmarks lie in bone that the image shows, because an error far outside the
+image is an extrapolation.
 """
 
 import torch
@@ -14,41 +14,46 @@ from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
-BONE_SAMPLES, TARGETS = 4000, 40  # points of bone to choose from, and how many of those in view are landmarks
-_FEWEST_TARGETS = 4
+BONE_SAMPLES = 4000  # bone points from which landmarks are chosen
+TARGETS = 40  # maximum number of landmarks per view
+_MINIMUM_TARGETS = 4
 
 
 def carm_camera(size_px: int) -> CameraIntrinsics:
-    """A square detector of so many pixels."""
-    focal, middle = SOURCE_TO_DETECTOR_MM * size_px / DETECTOR_MM, (size_px - 1) / 2
-    return CameraIntrinsics(size_px, size_px, focal, focal, middle, middle, SOURCE_TO_DETECTOR_MM)
+    """Return the camera of a square detector of `size_px` x `size_px` pixels."""
+    focal, centre = SOURCE_TO_DETECTOR_MM * size_px / DETECTOR_MM, (size_px - 1) / 2
+    return CameraIntrinsics(size_px, size_px, focal, focal, centre, centre, SOURCE_TO_DETECTOR_MM)
 
 
 def random_view(aim_patient: Float[Tensor, "3"], oblique_fraction: float, generator: torch.Generator) -> RigidTransform:
-    """A view within 15 degrees of AP or, for a share, an oblique of 25 to 45; up to 12 degrees of tilt and 8 of roll."""
+    """Return `camera_from_patient` of a random view.
 
-    def even(low: float, high: float) -> float:
+    A fraction `oblique_fraction` of the views is oblique, by 25 to 45 degrees to either side; the others lie within 15 degrees
+    of AP. Tilt is up to 12 degrees, roll up to 8 degrees, the shift of the aim up to 12 mm along each axis.
+    """
+
+    def uniform(low: float, high: float) -> float:
         return low + (high - low) * torch.rand(1, generator=generator).item()
 
-    primary = even(-15, 15)
-    if even(0, 1) < oblique_fraction:
-        primary = even(25, 45) * (1 if even(0, 1) < 0.5 else -1)
-    centre = aim_patient + torch.tensor([even(-12, 12) for _ in range(3)], dtype=torch.float64)
-    return view_pose(centre, primary, even(-12, 12), even(-8, 8), SOURCE_TO_OBJECT_MM * even(0.95, 1.05))
+    primary = uniform(-15, 15)
+    if uniform(0, 1) < oblique_fraction:
+        primary = uniform(25, 45) * (1 if uniform(0, 1) < 0.5 else -1)
+    centre = aim_patient + torch.tensor([uniform(-12, 12) for _ in range(3)], dtype=torch.float64)
+    return view_pose(centre, primary, uniform(-12, 12), uniform(-8, 8), SOURCE_TO_OBJECT_MM * uniform(0.95, 1.05))
 
 
 def targets_in_view(
-    points_patient: Float[Tensor, "n 3"], camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics, most: int
+    points_patient: Float[Tensor, "n 3"], camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics, maximum: int
 ) -> Float[Tensor, "m 3"]:
-    """The first `most` points that fall on the image.
+    """Return the first `maximum` points whose projections lie within the image.
 
     Raises:
-        InputError: hardly any does.
+        InputError: Fewer than four points do.
     """
     points = points_patient.double()
     pixels = intrinsics.project(camera_from_patient.apply(points))
     size = torch.tensor([intrinsics.width - 1, intrinsics.height - 1])
-    seen = points[((pixels >= 0) & (pixels <= size)).all(-1)]
-    if len(seen) < _FEWEST_TARGETS:
-        raise InputError("a view shows hardly any bone, so its error cannot be told; give a CT of the region of interest")
-    return seen[:most]
+    visible = points[((pixels >= 0) & (pixels <= size)).all(-1)]
+    if len(visible) < _MINIMUM_TARGETS:
+        raise InputError("a view shows too little bone to measure its error; give a CT of the region of interest")
+    return visible[:maximum]

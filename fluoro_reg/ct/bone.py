@@ -29,7 +29,7 @@ def coarse_bone(volume: CTVolume, voxel_mm: float) -> CTVolume:
     coarse = bone.downsampled((i, j, k))
     filled = coarse.attenuation.nonzero()
     if len(filled) == 0:
-        raise InputError(f"the CT holds no bone (nothing above {BONE_SPLIT_HU:.0f} HU); give a CT with bone")
+        raise InputError(f"the CT contains no bone (nothing above {BONE_SPLIT_HU:.0f} HU); give a CT with bone")
     low, high = filled.amin(0).tolist(), (filled.amax(0) + 1).tolist()
     window = tuple(slice(begin, end) for begin, end in zip(low, high, strict=True))
     patient_from_voxel = coarse.patient_from_voxel.clone()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -59,7 +59,7 @@ def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimila
     tensors, header = read_weights(path, KIND, VERSION)
     reference = reference_from_mapping(header.get("reference"), name)
     if header.get("ct_fingerprint") == SEVERAL_CTS:
-        reference = reference.about(middle_of_skeleton(volume))
+        reference = reference.about(default_aim_point(volume))
     else:
         check_same_ct(header, volume, name, "similarity")
     kind = LEARNED[_known(header, name)]

@@ -1,8 +1,8 @@
-"""A CT cut to part of its length, as a file of its own: the X-ray then shows anatomy that the CT does not have.
+"""Truncated CTs: a CT cut to a part of its length, so that the X-ray shows anatomy that the CT lacks.
 
-Diagnostic CTs end where the radiologist's interest ended, and C-arms do not care. The X-ray is simulated from the whole CT;
-what is registered gets the piece about the aim point, which covers a part of the field. It is written as HU again, from the
-attenuation: air comes out as -950 HU, which every reader here takes for the same air.
+Diagnostic CTs often end within the field of a later X-ray. The X-ray is simulated from the full CT, and the registration gets
+the part around the aim point, which covers a fraction of the field. The part is converted from attenuation back to HU and
+written to a file. Air becomes -950 HU, which all readers of this package treat as air.
 """
 
 import dataclasses
@@ -12,24 +12,23 @@ import numpy as np
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from fluoro_reg.carm.aim import axis_along_body, voxel_of
+from fluoro_reg.carm.aim import axis_along_body, voxel_coordinates
 from fluoro_reg.carm.dimensions import FIELD_MM
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.nifti import write_ct
 
 KEPT_FRACTION = 0.7  # of the field's length
-_WHOLE_HU = np.arange(
-    -950, 32768, dtype=np.float32
-)  # attenuation's knots are whole HU, so interpolating between these is exact
+# The knots of the attenuation curve are whole HU, so linear interpolation between whole HU is exact.
+_INTEGER_HU = np.arange(-950, 32768, dtype=np.float32)
 
 
-def truncated(volume: CTVolume, aim_patient: Float[Tensor, "3"]) -> CTVolume:
-    """The slices about `aim_patient` that cover `KEPT_FRACTION` of the field, or of the CT where that is shorter."""
+def truncate_ct(volume: CTVolume, aim_patient: Float[Tensor, "3"]) -> CTVolume:
+    """Return the slices around `aim_patient` that cover `KEPT_FRACTION` of the field, or of the CT if it is shorter."""
     axis = axis_along_body(volume)
     length = volume.shape_ijk[axis]
     kept = max(3, round(KEPT_FRACTION * min(FIELD_MM / volume.voxel_size_mm[axis], length)))
-    first = int(np.clip(round(float(voxel_of(volume, aim_patient)[axis]) - kept / 2), 0, length - kept))
+    first = int(np.clip(round(float(voxel_coordinates(volume, aim_patient)[axis]) - kept / 2), 0, length - kept))
     patient_from_voxel = volume.patient_from_voxel.clone()
     patient_from_voxel[:3, 3] += first * patient_from_voxel[:3, axis]
     attenuation = volume.attenuation.narrow(2 - axis, first, kept).contiguous()
@@ -37,7 +36,7 @@ def truncated(volume: CTVolume, aim_patient: Float[Tensor, "3"]) -> CTVolume:
 
 
 def write_volume(path: Path, volume: CTVolume) -> Path:
-    """Writes a CT as NIfTI, in whole HU.
+    """Write a CT as NIfTI, in whole HU, and return the path.
 
     Raises:
         InputError: nibabel is not installed.
@@ -47,5 +46,5 @@ def write_volume(path: Path, volume: CTVolume) -> Path:
 
 
 def hu_from_attenuation(attenuation: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-    """The inverse of `attenuation_from_hu`, up to what 16 bits hold; air is -950 HU."""
-    return np.interp(attenuation, attenuation_from_hu(_WHOLE_HU), _WHOLE_HU).astype(np.float32)
+    """Return the inverse of `attenuation_from_hu`, from -950 HU (air) to the maximum of 16-bit HU."""
+    return np.interp(attenuation, attenuation_from_hu(_INTEGER_HU), _INTEGER_HU).astype(np.float32)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
@@ -24,8 +24,8 @@ def reference_for(volume: CTVolume, carm: CarmRange, image_px: int) -> Reference
     Raises:
         InputError: the CT holds no bone.
     """
-    aim = middle_of_skeleton(volume)
-    return ReferenceView(carm.middle(aim), aim, carm.camera(image_px))
+    aim = default_aim_point(volume)
+    return ReferenceView(carm.central_view(aim), aim, carm.camera(image_px))
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,6 @@ class PairMaker:
         """
         pivot, generator = self.samples.reference.pivot, seeded_generator(seed, _STARTS + number)
         middle = self.options.around == "middle"
-        view = self.carm.middle(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
+        view = self.carm.central_view(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
         about = PosesAbout(view, self.options)
         return Pairs(self.samples.views(n_views, seed, number, about), about.sample(pivot, n_starts, generator))

@@ -33,7 +33,7 @@ class Subject:
         """Seen over a range of views."""
         bone = bone_points(volume, _BONE_SAMPLES, seeded_generator(0, 0))
         aim = aim_point(volume, bone)
-        reference = ReferenceView(carm.middle(aim), aim, carm.camera(options.network.image_px))
+        reference = ReferenceView(carm.central_view(aim), aim, carm.camera(options.network.image_px))
         return Subject(volume, SampleMaker(volume, carm, reference, options.degradations, device), bone[:_LANDMARKS])
 
     @property

@@ -42,5 +42,5 @@ def test_coarse_bone_has_the_mass_and_the_centre_of_the_bone(volume, voxel_mm):
 
 
 def test_a_ct_without_bone_is_refused(volume):
-    with pytest.raises(InputError, match="holds no bone"):
+    with pytest.raises(InputError, match="contains no bone"):
         coarse_bone(CTVolume(volume.attenuation.clamp_max(0.02), volume.patient_from_voxel), 3.0)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fluoro_reg.carm.aim import aim_point, bone_points, voxel_of
+from fluoro_reg.carm.aim import aim_point, bone_points, voxel_coordinates
 from fluoro_reg.carm.dimensions import FIELD_MM
 from fluoro_reg.ct.attenuation import attenuation_from_hu
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.cases import read_case
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
-from fluoro_reg.simulation.ray_sampling import sampled_volume, water_and_bone_mm
-from fluoro_reg.simulation.truncation import KEPT_FRACTION, hu_from_attenuation, truncated
+from fluoro_reg.simulation.ray_sampling import crop_to_body, water_and_bone_thickness_mm
+from fluoro_reg.simulation.truncation import KEPT_FRACTION, hu_from_attenuation, truncate_ct
 
 pytest.importorskip("nibabel", reason="needs the extra 'datasets'")
 
@@ -28,25 +28,27 @@ def test_hu_come_back_from_attenuation() -> None:
 
 def test_slices_about_the_aim_are_kept_where_they_were(phantom: CTVolume) -> None:
     aim = aim_point(phantom, bone_points(phantom, 500, torch.Generator().manual_seed(0)))
-    part = truncated(phantom, aim)
+    part = truncate_ct(phantom, aim)
     kept = part.shape_ijk[2]
     assert part.shape_ijk[:2] == phantom.shape_ijk[:2]
     assert kept * phantom.voxel_size_mm[2] == pytest.approx(KEPT_FRACTION * min(FIELD_MM, phantom.shape_ijk[2] * 4.0), abs=4)
     place = part.points_patient(torch.tensor([10.0, 12.0, 3.0], dtype=torch.float64))
-    i, j, k = voxel_of(phantom, place).round().int().tolist()
+    i, j, k = voxel_coordinates(phantom, place).round().int().tolist()
     assert (i, j) == (10, 12) and torch.equal(part.attenuation[3], phantom.attenuation[k])
     assert float((part.centre_patient - aim)[2].abs()) <= 4
 
 
 def test_a_truncated_case_shows_what_its_ct_does_not_have(phantom_folder: Path, phantom: CTVolume, tmp_path: Path) -> None:
-    options = CaseOptions(count=1, size_px=64, variants=("truncated",))
+    options = CaseOptions(count=1, size_px=64, variants=("truncate_ct",))
     case = read_case(simulate_cases(phantom_folder, tmp_path / "cases", options)[0])
     part = read_ct(case.ct)
-    assert (case.ct_name, case.variant) == ("ct", "truncated")
+    assert (case.ct_name, case.variant) == ("ct", "truncate_ct")
     ends = part.points_patient(torch.tensor([[0.0, 0, -0.5], [0, 0, part.shape_ijk[2] - 0.5]], dtype=torch.float64))[:, 2]
     targets = case.landmarks_patient[:, 2]
     assert ends.min() <= targets.min() and targets.max() <= ends.max()
-    seen, known = (sum(water_and_bone_mm(sampled_volume(volume), case.truth, case.intrinsics)) for volume in (phantom, part))
+    seen, known = (
+        sum(water_and_bone_thickness_mm(crop_to_body(volume), case.truth, case.intrinsics)) for volume in (phantom, part)
+    )
     beyond = (known == 0) & (seen > 30)
     image = np.asarray(Image.open(case.image)).astype(float)
     assert beyond.mean() > 0.1, "the field is wider than the part"

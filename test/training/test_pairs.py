@@ -26,7 +26,7 @@ def spread_of(poses, about) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_poses_have_the_published_spread_about_the_middle():
-    view = CarmRange().middle(AIM)
+    view = CarmRange().central_view(AIM)
     poses = PosesAbout(view, PairOptions()).sample(AIM, MANY, torch.Generator().manual_seed(0))
     assert math.degrees(0.15 * 0.35 * math.pi) == pytest.approx(9.45)
     angles, shifts = spread_of(poses, view)
@@ -38,7 +38,7 @@ def test_poses_have_the_published_spread_about_the_middle():
 
 
 def test_depth_has_a_spread_of_its_own_along_the_cameras_axis():
-    view = CarmRange().middle(AIM)
+    view = CarmRange().central_view(AIM)
     options = PairOptions(rotation_deg=20.0, translation_mm=30.0, depth_mm=60.0)
     _, shifts = spread_of(PosesAbout(view, options).sample(AIM, MANY, torch.Generator().manual_seed(0)), view)
     torch.testing.assert_close(shifts.std(0), torch.tensor([30.0, 30.0, 60.0]).double(), rtol=0.05, atol=0)
@@ -47,14 +47,16 @@ def test_depth_has_a_spread_of_its_own_along_the_cameras_axis():
 @pytest.fixture(scope="module")
 def maker(volume, carm) -> SampleMaker:
     aim = volume.centre_patient
-    reference = ReferenceView(carm.middle(aim), aim, carm.camera(24))
+    reference = ReferenceView(carm.central_view(aim), aim, carm.camera(24))
     return SampleMaker(volume, carm, reference, DegradationOptions(bone_contrast=(1, 1)))
 
 
 def test_start_and_truth_are_drawn_apart(maker, carm):
     """Seeds that a generator takes for the same would give starts that are the truth."""
     pairs = PairMaker(maker, carm, PairOptions()).pairs(200, 200, seed=4, number=0)
-    truth, starts = (spread_of(p, carm.middle(maker.reference.pivot)) for p in (pairs.views.camera_from_patient, pairs.starts))
+    truth, starts = (
+        spread_of(p, carm.central_view(maker.reference.pivot)) for p in (pairs.views.camera_from_patient, pairs.starts)
+    )
     numbers = torch.cat([*truth, *starts], dim=1)
     across = torch.corrcoef(numbers.T)[:6, 6:]
     assert across.abs().max() < 0.25  # three and a half standard deviations

@@ -19,7 +19,7 @@ PLAIN = DegradationOptions(bone_contrast=(1, 1))
 
 def maker_of(volume, carm, options=PLAIN, size=32) -> SampleMaker:
     aim = volume.centre_patient
-    return SampleMaker(volume, carm, ReferenceView(carm.middle(aim), aim, carm.camera(size)), options)
+    return SampleMaker(volume, carm, ReferenceView(carm.central_view(aim), aim, carm.camera(size)), options)
 
 
 def test_the_pose_is_that_of_the_image(volume, carm):

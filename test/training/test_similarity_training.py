@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fluoro_reg.carm.aim import middle_of_skeleton
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned import LearnedProblem, ProSTOptions, SphericalOptions, load_similarity
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
@@ -111,7 +111,7 @@ def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, t
     training.run(out)
     assert any(not torch.equal(one, two) for one, two in zip(before, second.parameters(), strict=True))
     found = load_similarity(out, third)
-    assert torch.allclose(found.reference.pivot, middle_of_skeleton(third))
+    assert torch.allclose(found.reference.pivot, default_aim_point(third))
     seen = found.reference.camera_from_patient.apply(found.reference.pivot[None])
     assert torch.allclose(seen, first.reference.camera_from_patient.apply(first.reference.pivot[None]))
     again = SimilarityTraining(third, carm, options, pretrained=out)
