@@ -1,5 +1,6 @@
 """Where the package's shared files are: the checkout, a pip installation or a colcon installation."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def models_folder() -> Path:
 def dds_profile() -> Path:
     """The Fast DDS profile for large images between processes of one machine."""
     return _shared("embedded_ros/fastdds_loopback.xml")
+
+
+def dds_profile_variable() -> str:
+    """Return the environment variable that names a Fast DDS profile; Fast DDS 3 (Kilted and later) renamed it."""
+    is_fast_dds_2 = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if is_fast_dds_2 else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def _shared(name: str) -> Path:

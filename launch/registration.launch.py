@@ -1,6 +1,5 @@
 """`ros2 launch fluoro_reg registration.launch.py ct:=... initial:=...`: the node, configured and active."""
 
-import os
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -9,10 +8,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from fluoro_reg.resources import dds_profile_variable
 from launch import LaunchDescription
 
-OLD_FAST_DDS = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_FAST_DDS else "FASTDDS_DEFAULT_PROFILES_FILE"
 SHARE = Path(__file__).absolute().parents[1]
 
 # Arguments that, when given, win over the same parameter in the file.
@@ -87,7 +85,7 @@ def nodes(context):
     )
     rviz = Node(package="rviz2", executable="rviz2", name="rviz2", condition=IfCondition(LaunchConfiguration("rviz")))
     profile = value("dds_profile")
-    settings = [SetEnvironmentVariable(PROFILE_VARIABLE, profile)] if profile else []
+    settings = [SetEnvironmentVariable(dds_profile_variable(), profile)] if profile else []
     return [*settings, registration, rviz]
 
 

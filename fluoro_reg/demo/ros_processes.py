@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.resources import dds_profile
+from fluoro_reg.resources import dds_profile, dds_profile_variable
 
 LEAKED = (  # settings of a shell that would lead the processes apart, or elsewhere
     *("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER", "ROS_NAMESPACE"),
@@ -172,9 +172,8 @@ def ros_processes(folder: Path) -> Iterator[RosProcesses]:
 def ros_environment() -> dict[str, str]:
     """The shell's environment without its ROS settings, with a free domain and the profile for large images."""
     environment = {name: value for name, value in os.environ.items() if name not in LEAKED}
-    old = environment.get("ROS_DISTRO") in ("humble", "jazzy")
-    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
-    return {**environment, profile: str(dds_profile()), "ROS_DOMAIN_ID": str(free_domain()), "PYTHONUNBUFFERED": "1"}
+    profile = {dds_profile_variable(): str(dds_profile())}
+    return {**environment, **profile, "ROS_DOMAIN_ID": str(free_domain()), "PYTHONUNBUFFERED": "1"}
 
 
 def free_domain() -> int:

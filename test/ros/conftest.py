@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,11 @@ rclpy = pytest.importorskip("rclpy", reason="no ROS 2: scripts/bootstrap.sh inst
 from helpers.ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
 
 from fluoro_reg.ct.volume import CTVolume  # noqa: E402
+from fluoro_reg.resources import dds_profile, dds_profile_variable  # noqa: E402
 from fluoro_reg.ros.node import SessionLoader  # noqa: E402
 
-PROFILE = Path(__file__).resolve().parents[2] / "embedded_ros" / "fastdds_loopback.xml"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-OLD_FAST_DDS = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_FAST_DDS else "FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+os.environ[dds_profile_variable()] = str(dds_profile())
 
 
 @pytest.fixture(scope="session", autouse=True)
