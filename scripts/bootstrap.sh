@@ -91,11 +91,18 @@ install_ros_wheels() {
   pip_install "tf2_msgs, built here" -c "$constraints" "$project/embedded_ros/tf2_msgs"
 }
 
-link_shares() {  # what an ament installation would hold and an editable pip installation does not
-  local share="$venv/share/fluoro_reg" index="$venv/share/ament_index/resource_index/packages" name
-  mkdir -p "$share" "$index" "$venv/lib/fluoro_reg"
+link_shares() {  # what an ament installation would hold and an editable pip installation does not; the files are those of setup.py
+  local share="$venv/share/fluoro_reg" index="$venv/share/ament_index/resource_index/packages" file name
+  rm -rf "$share"
+  mkdir -p "$index" "$venv/lib/fluoro_reg"
   ln -sfn "$project/resource/fluoro_reg" "$index/fluoro_reg"
-  for name in package.xml launch config models embedded_ros; do ln -sfn "$project/$name" "$share/$name"; done
+  # Links to files, because `ros2 launch` does not look for launch files in linked folders.
+  for file in "$project"/{package.xml,launch/*.py,config/*.yaml,config/methods/*.yaml,models/*.safetensors} \
+    "$project/embedded_ros/fastdds_loopback.xml"; do
+    name="${file#"$project"/}"
+    mkdir -p "$(dirname "$share/$name")"
+    ln -sf "$file" "$share/$name"
+  done
   for name in registration_node bag_player tf_listener; do ln -sfn "../../bin/$name" "$venv/lib/fluoro_reg/$name"; done
 }
 
@@ -134,4 +141,9 @@ fi
 
 # shellcheck disable=SC1091
 . "$venv/bin/activate"
-if [ -d "$venv/share/rclpy" ]; then export AMENT_PREFIX_PATH="$venv"; else export AMENT_PREFIX_PATH="$venv${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}"; fi
+if [ -d "$venv/share/rclpy" ]; then
+  export AMENT_PREFIX_PATH="$venv"
+else
+  export AMENT_PREFIX_PATH="$venv${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}"
+  export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"  # an installed `ros2` runs the launch files with the system's Python
+fi
