@@ -14,7 +14,7 @@ from fluoro_reg.resources import config_folder
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "fluoro_reg"
 FLOORS = [
-    {"errors", "waiting"},
+    {"errors", "progress", "waiting"},
     {"config", "resources"},
     {"geometry", "optimisers"},
     {"ct", "xray"},

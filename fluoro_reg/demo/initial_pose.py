@@ -16,7 +16,7 @@ from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.formats.recordings import Source, recorded_frames
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.regressor import PosePredictor, trained_for
+from fluoro_reg.regressor import PosePredictor, is_trained_on
 from fluoro_reg.resources import models_folder
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
@@ -38,7 +38,7 @@ def with_weights(folder: Path, ct: Path, options: DemoOptions) -> DemoOptions:
     model = options.registration.model
     if model:  # the node runs in the demo's folder
         return replace(options, registration=replace(options.registration, model=str(Path(model).resolve())))
-    if options.given_start or not trained_for(shipped, read_ct(ct)):
+    if options.given_start or not is_trained_on(shipped, read_ct(ct)):
         return options
     shutil.copyfile(shipped, folder / PHANTOM_WEIGHTS)
     return replace(options, registration=replace(options.registration, model=PHANTOM_WEIGHTS))

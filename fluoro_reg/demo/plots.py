@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from fluoro_reg.demo.assessment import FrameRecord
 from fluoro_reg.evaluation.report.plot_style import BAD, INK, SERIES, legend, note, plot_settings, svg
 
-STAGES = ("transport", "decode", "preprocess", "search", "refine", "judge")
+STAGES = ("transport", "decode", "preprocess", "search", "refine", "assess")
 
 
 def error_plot(records: Sequence[FrameRecord]) -> str:

@@ -1,12 +1,12 @@
 """The demo's scene: a phantom as a DICOM series, and a recording of it with known poses."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fluoro_reg.config import option, section
+from fluoro_reg.progress import Progress
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
@@ -42,7 +42,7 @@ def make_phantom(folder: Path, options: DemoOptions) -> Path:
     return folder / "ct"
 
 
-def make_recording(ct: Path, options: DemoOptions, progress: Callable[[int, int], None]) -> DemoScene:
+def make_recording(ct: Path, options: DemoOptions, progress: Progress) -> DemoScene:
     """X-rays the CT as it comes out of the DICOM reader; errors are told at the phantom's landmarks."""
     points = torch.stack(list(phantom_landmarks(options.phantom).values()))
     return DemoScene(ct, simulate_bag(ct, ct.parent / "recording", options.recording, points, progress))

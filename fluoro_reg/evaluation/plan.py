@@ -77,11 +77,11 @@ def chosen_methods(names: Sequence[str], options: RegistrationOptions) -> list[s
     methods, learned = load_methods(), to_mapping(options.learned)
     possible = [name for name, method in methods.items() if missing_weights(method, options.model, learned) is None]
     words = [word for name in names for word in name.replace(",", " ").split()]
-    chosen = [method for word in words for method in (possible if word == ALL_METHODS else [load_method(word).name])]
+    chosen = [method for word in words for method in (possible if word == ALL_METHODS else [word])]
     if not chosen:
         raise InputError(f"name at least one method; there are {', '.join(methods)}")
     for name in chosen:
-        if (sentence := missing_weights(methods[name], options.model, learned)) is not None:
+        if (sentence := missing_weights(load_method(name), options.model, learned)) is not None:
             raise InputError(sentence)
     return list(dict.fromkeys(chosen))
 

@@ -27,7 +27,7 @@ from fluoro_reg.evaluation.worker import Recipe
 from fluoro_reg.formats.json_file import read_json
 from fluoro_reg.learned import check_similarity
 from fluoro_reg.registration.method import load_method
-from fluoro_reg.regressor.checkpoint import check_weights
+from fluoro_reg.regressor.checkpoint import check_regressor
 
 PROGRAM = "fluoro-reg evaluate"
 RUN, RECORDS = "run.json", "records.jsonl"
@@ -131,7 +131,7 @@ def wanted(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], r
         InputError: a case or the weights cannot be read.
     """
     registration = {key: value for key, value in to_mapping(recipe.options).items() if key != "method"}
-    registration["model"] = _weights(recipe.options.model, check_weights)
+    registration["model"] = _weights(recipe.options.model, check_regressor)
     learned = to_mapping(recipe.options.learned)
     registration["learned"] = {kind: _weights(path, partial(check_similarity, kind=kind)) for kind, path in learned.items()}
     settings = {

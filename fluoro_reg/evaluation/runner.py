@@ -4,7 +4,7 @@ Only what has no record yet is computed, and a record is on disk before the next
 where it was by the same command, and the records come out as if it had not been.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,7 @@ from fluoro_reg.evaluation.plan import PlannedCase, chosen_methods, jobs
 from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_records
 from fluoro_reg.evaluation.run_folder import RECORDS, Run, continued, locked, wanted
 from fluoro_reg.evaluation.worker import Recipe
-
-Progress = Callable[[int, int], None]
+from fluoro_reg.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

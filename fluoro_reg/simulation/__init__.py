@@ -1,1 +1,1 @@
-"""Simulated X-rays with known poses. Nothing here is shared with `fluoro_reg.rendering`."""
+"""Simulated X-rays with known poses, computed independently of `fluoro_reg.rendering`."""

@@ -1,4 +1,4 @@
-"""A rosbag2 of a moving C-arm about AP, with the true pose of every frame."""
+"""Simulated recordings: a rosbag2 of a C-arm that moves around the AP view, with the true pose of every frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,30 +21,33 @@ from fluoro_reg.formats.folders import new_folder
 from fluoro_reg.formats.landmarks import write_landmarks
 from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.progress import Progress
 from fluoro_reg.simulation.metal import Cylinder
 from fluoro_reg.simulation.simulator import XraySimulator, blank_xray
-from fluoro_reg.simulation.variants import VARIANTS, Progress, tools_of
+from fluoro_reg.simulation.variants import VARIANTS, tools_for_variant
 
 
 @dataclass(frozen=True, slots=True)
 class BagOptions:
-    """A cine of a moving C-arm about AP."""
+    """Options of a recording of a C-arm that moves around the AP view."""
 
     frames: int = option(40, "number of frames", minimum=1, maximum=100000)
-    blank: tuple[int, ...] = option((11, 22, 33), "frames (from 0) of no patient: beam off, open beam, in turn", minimum=0)
+    blank: tuple[int, ...] = option(
+        (11, 22, 33), "frames (from 0) without a patient, alternately with the beam off and with an open beam", minimum=0
+    )
     rate_hz: float = option(15.0, "frames per second", unit="Hz", minimum=0.1, maximum=1000)
-    motion_mm: float = option(12.0, "greatest excursion", unit="mm", minimum=0, maximum=200)
-    motion_deg: float = option(5.0, "greatest rotation", unit="deg", minimum=0, maximum=45)
+    motion_mm: float = option(12.0, "maximum translation", unit="mm", minimum=0, maximum=200)
+    motion_deg: float = option(5.0, "maximum rotation", unit="deg", minimum=0, maximum=45)
     start_mm: float = option(10.0, "mTRE of initial.json against the first frame", unit="mm", minimum=0, maximum=200)
     size_px: int = option(256, "width and height of the images", unit="px", minimum=32, maximum=4096)
     variant: str = option("standard", "setting of the simulated machine", choices=tuple(VARIANTS))
-    storage: str = option("sqlite3", "storage of the bag", choices=("sqlite3", "mcap"))
-    seed: int = option(0, "makes the same bag again", minimum=0)
+    storage: str = option("sqlite3", "storage format of the bag", choices=("sqlite3", "mcap"))
+    seed: int = option(0, "seed; the same seed gives the same bag", minimum=0)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedBag:
-    """What `simulate_bag` wrote."""
+    """The files that `simulate_bag` writes."""
 
     bag: Path
     truth: Path
@@ -60,10 +63,20 @@ def simulate_bag(
     landmarks_patient: Float[Tensor, "n 3"] | None = None,
     progress: Progress | None = None,
 ) -> SimulatedBag:
-    """Writes `bag/`, `truth.json`, `initial.json`, `camera.json` and `landmarks.json` into a new folder.
+    """Write `bag/`, `truth.json`, `initial.json`, `camera.json` and `landmarks.json` into a new folder.
+
+    Args:
+        ct: The CT to X-ray.
+        out_folder: The folder to write, new or empty.
+        options: Length, motion, image size and seed of the recording.
+        landmarks_patient: Target points in patient mm. By default, points on bone that the first frame shows.
+        progress: Called after each frame.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        InputError: an unusable CT or option, or a folder that holds something already.
+        InputError: The CT or an option is unusable, or the folder is not empty.
     """
     folder, volume = new_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
@@ -75,12 +88,12 @@ def simulate_bag(
     if landmarks_patient is None:
         landmarks_patient = targets_in_view(bone, first, intrinsics, TARGETS)
     initial = perturb_to_mtre(first, landmarks_patient, options.start_mm, volume.centre_patient, generator)
-    tools = tools_of(options.variant, landmarks_patient, generator)
+    tools = tools_for_variant(options.variant, landmarks_patient, generator)
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
     cine = _Cine(XraySimulator(volume, VARIANTS[options.variant]), poses, intrinsics, tools)
     write_bag(files.bag, _frames(cine, options, generator, progress), options.storage)
-    shown = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
-    write_bag_truth(files.truth, shown)
+    true_poses = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
+    write_bag_truth(files.truth, true_poses)
     write_pose(files.initial, initial)
     write_camera(files.camera, intrinsics)
     write_landmarks(files.landmarks, landmarks_patient)
@@ -89,7 +102,7 @@ def simulate_bag(
 
 @dataclass(frozen=True, slots=True)
 class _Cine:
-    """What all frames of a bag share, and where the C-arm is in each."""
+    """The parameters that all frames of a bag share, and the true pose of each frame."""
 
     simulator: XraySimulator
     poses: RigidTransform

@@ -1,6 +1,6 @@
-"""Metal that the CT does not know: K-wires and screws as cylinders in patient coordinates, with exact path lengths.
+"""Metal instruments that are not in the CT: K-wires and screws as cylinders in patient coordinates, with exact path lengths.
 
-In the theatre an instrument is in almost every image, and it is the sharpest thing there. A registration must not follow it.
+Most intra-operative images show an instrument, and its edges are the sharpest in the image. A registration must not follow it.
 """
 
 import math
@@ -16,7 +16,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 @dataclass(frozen=True, slots=True)
 class Cylinder:
-    """A straight rod with flat ends, mm; `material` is one of `spectrum`'s."""
+    """A straight cylinder with flat ends, in patient mm; `material` is one of those of `spectrum`."""
 
     start: Float[Tensor, "3"]
     end: Float[Tensor, "3"]
@@ -25,23 +25,23 @@ class Cylinder:
 
 
 def k_wire(tip: Float[Tensor, "3"], generator: torch.Generator) -> list[Cylinder]:
-    """A steel wire of 2 to 3 mm that ends at `tip` and comes from far outside."""
+    """Return a steel wire, 2 to 3 mm thick, that enters from outside the field and ends at `tip`."""
     radius = 1.0 + 0.5 * torch.rand(1, generator=generator).item()
     return [Cylinder(tip + 240.0 * _direction(generator), tip, radius, "steel")]
 
 
 def screw(tip: Float[Tensor, "3"], generator: torch.Generator) -> list[Cylinder]:
-    """A titanium screw of 40 to 80 mm with its head."""
+    """Return the shaft, 40 to 80 mm long, and the head of a titanium screw."""
     direction = _direction(generator)
     length = 40.0 + 40.0 * torch.rand(1, generator=generator).item()
     neck = tip + length * direction
     return [Cylinder(tip, neck, 3.2, "titanium"), Cylinder(neck, neck + 4.5 * direction, 5.5, "titanium")]
 
 
-def metal_mm(
+def metal_thickness_mm(
     tools: tuple[Cylinder, ...], camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
 ) -> dict[str, Float[np.ndarray, "height width"]]:
-    """mm of each metal on the way to every pixel."""
+    """Return the path length through each metal along the ray of every pixel, mm."""
     x = (np.arange(intrinsics.width) - intrinsics.cx) / intrinsics.fx
     y = (np.arange(intrinsics.height) - intrinsics.cy) / intrinsics.fy
     rays = np.stack([*np.broadcast_arrays(x[None, :], y[:, None]), np.ones((len(y), len(x)))], axis=-1)
@@ -49,14 +49,23 @@ def metal_mm(
     total: dict[str, np.ndarray] = {}
     for tool in tools:
         ends = camera_from_patient.apply(torch.stack([tool.start, tool.end]).double()).numpy()
-        total[tool.material] = total.get(tool.material, 0.0) + path_through_cylinder(rays, ends[0], ends[1], tool.radius)
+        total[tool.material] = total.get(tool.material, 0.0) + cylinder_path_length_mm(rays, ends[0], ends[1], tool.radius)
     return total
 
 
-def path_through_cylinder(
+def cylinder_path_length_mm(
     rays: Float[np.ndarray, "height width 3"], start: Float[np.ndarray, "3"], end: Float[np.ndarray, "3"], radius: float
 ) -> Float[np.ndarray, "height width"]:
-    """mm of rays from the origin (unit directions) inside a finite cylinder: a quadratic for the wall, a slab for the ends."""
+    """Return the lengths of rays from the origin inside a finite cylinder, mm.
+
+    The intersection with the wall solves a quadratic equation; the flat ends bound a slab.
+
+    Args:
+        rays: Unit directions of the rays.
+        start: Centre of one end, mm.
+        end: Centre of the other end, mm.
+        radius: Radius of the cylinder, mm.
+    """
     length = float(np.linalg.norm(end - start))
     axis = (end - start) / length
     along = rays @ axis
@@ -64,14 +73,14 @@ def path_through_cylinder(
     a = np.maximum((across**2).sum(-1), 1e-12)
     b = across @ offset
     root = np.sqrt(np.maximum(b * b - a * (offset @ offset - radius * radius), 0))
-    steady = np.where(np.abs(along) < 1e-9, 1e-9, along)
-    ends = np.stack([(start @ axis) / steady, (start @ axis + length) / steady])
+    nonzero_along = np.where(np.abs(along) < 1e-9, 1e-9, along)
+    ends = np.stack([(start @ axis) / nonzero_along, (start @ axis + length) / nonzero_along])
     near = np.maximum(np.maximum((-b - root) / a, ends.min(0)), 0)
     return np.maximum(np.minimum((-b + root) / a, ends.max(0)) - near, 0) * (root > 0)
 
 
 def _direction(generator: torch.Generator) -> Float[Tensor, "3"]:
-    """From a tip outwards, to the front or a side: where a surgeon stands."""
+    """Return a random unit vector from a tip to the front or to a side of the patient, where a surgeon stands."""
     azimuth = math.pi * torch.rand(1, generator=generator).item()
     height = 0.9 * (2 * torch.rand(1, generator=generator).item() - 1)
     flat = math.sqrt(1 - height * height)

@@ -1,8 +1,8 @@
-"""Thickness of water and bone along the rays of a view, by another quadrature than the registration's.
+"""Thickness of water and bone along the rays of a view, by a different quadrature than that of the registration's renderer.
 
-The renderer marches planes of one axis with bilinear samples (Joseph). Here every ray takes trilinear samples at a fixed step
-of half the smallest voxel, at distances from the source that do not depend on the volume, and each sample is split into water
-and bone. What two such unlike methods agree on is the anatomy and not the discretisation.
+The renderer samples bilinearly on the planes of one axis (Joseph). Here every ray is sampled trilinearly at a fixed step of
+half the smallest voxel, at distances from the source that do not depend on the volume, and each sample is split into water and
+bone. The two methods agree on the anatomy but share no discretisation errors.
 """
 
 from collections.abc import Callable
@@ -22,30 +22,30 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 _ROWS_PER_TASK = 16
 _WATER, _BONE = np.float32(WATER_PER_MM), np.float32(BONE_PER_MM)
-_DENSEST_WATER = np.float32(1.1)  # 100 HU, where `ct.attenuation` begins to mix bone in
-_MIX_BEGINS = _DENSEST_WATER * _WATER
+_MAXIMUM_WATER_DENSITY = np.float32(1.1)  # 100 HU, above which `ct.attenuation` mixes in bone
+_MIXTURE_THRESHOLD = _MAXIMUM_WATER_DENSITY * _WATER
 
 
 @dataclass(frozen=True, slots=True)
 class SampledVolume:
-    """The non-air box of a CT with a rim of air, so that the sampling loop checks no bounds."""
+    """The bounding box of a CT's tissue with a border of air, so that the sampling loop needs no bounds checks."""
 
     attenuation: Float32[np.ndarray, "slices rows columns"]
     voxel_from_patient: Float[np.ndarray, "4 4"]
     step_mm: float
 
 
-def sampled_volume(volume: CTVolume, step_voxels: float = 0.5) -> SampledVolume:
-    """Crops a CT to what attenuates.
+def crop_to_body(volume: CTVolume, step_voxels: float = 0.5) -> SampledVolume:
+    """Crop a CT to the voxels that attenuate; the sampling step is `step_voxels` of the smallest voxel edge.
 
     Raises:
-        InputError: nothing does.
+        InputError: The CT contains only air.
     """
     attenuation = volume.attenuation.numpy()
     axes = [np.flatnonzero(attenuation.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-    if not all(len(found) for found in axes):
-        raise InputError("the CT holds nothing but air, so no X-ray can be simulated from it")
-    box = tuple(slice(int(found[0]), int(found[-1]) + 1) for found in axes)
+    if not all(len(occupied) for occupied in axes):
+        raise InputError("the CT contains only air, so no X-ray can be simulated from it; give another CT")
+    box = tuple(slice(int(occupied[0]), int(occupied[-1]) + 1) for occupied in axes)
     padded = np.pad(attenuation[box], 1)
     patient_from_voxel = volume.patient_from_voxel.numpy().copy()
     first = np.array([box[2].start, box[1].start, box[0].start]) - 1.0
@@ -53,10 +53,10 @@ def sampled_volume(volume: CTVolume, step_voxels: float = 0.5) -> SampledVolume:
     return SampledVolume(padded, np.linalg.inv(patient_from_voxel), step_voxels * min(volume.voxel_size_mm))
 
 
-def water_and_bone_mm(
+def water_and_bone_thickness_mm(
     volume: SampledVolume, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
 ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
-    """mm of water and of cortical bone on the way to every pixel."""
+    """Return the thickness of water and of cortical bone along the ray of every pixel, mm."""
     voxel_from_camera = volume.voxel_from_patient @ camera_from_patient.inverse().matrix().numpy()
     size = (intrinsics.height, intrinsics.width)
     water, bone = np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -71,30 +71,30 @@ def water_and_bone_mm(
     return water, bone
 
 
-def _compiled(function: Callable) -> Any:
+def _compile(function: Callable) -> Any:
     try:
         return numba.njit(nogil=True, fastmath=True, cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the home is writable: compile once a process
+    except RuntimeError:  # neither the package's folder nor the home folder is writable: compile once per process
         return numba.njit(nogil=True, fastmath=True)(function)
 
 
-@_compiled
+@_compile
 @no_type_check  # numba infers float32
-def water_and_bone(mu):
-    """mm of water and of cortical bone in a mm of tissue of attenuation `mu`: the inverse of `ct.attenuation`'s two slopes.
+def decompose(mu):
+    """Return the equivalent mm of water and of cortical bone per mm of a tissue with attenuation `mu` (1/mm).
 
-    Up to 100 HU a tissue is water of some density, then a mixture of 1.1 water and cortical bone, and beyond cortical bone
-    (metal in the CT) bone of a higher density.
+    This inverts the two slopes of `ct.attenuation`. Tissue up to 100 HU is water of variable density. Above that it is a
+    mixture of water (density 1.1) and cortical bone, and above cortical bone (metal in the CT) it is bone of higher density.
     """
-    if mu <= _MIX_BEGINS:
+    if mu <= _MIXTURE_THRESHOLD:
         return mu / _WATER, np.float32(0)
     if mu >= _BONE:
         return np.float32(0), mu / _BONE
-    share = (mu - _MIX_BEGINS) / (_BONE - _MIX_BEGINS)
-    return _DENSEST_WATER * (np.float32(1) - share), share
+    fraction = (mu - _MIXTURE_THRESHOLD) / (_BONE - _MIXTURE_THRESHOLD)
+    return _MAXIMUM_WATER_DENSITY * (np.float32(1) - fraction), fraction
 
 
-@_compiled
+@_compile
 @no_type_check
 def _trilinear(attenuation, pi, pj, pk):
     slices, rows, columns = attenuation.shape
@@ -108,10 +108,10 @@ def _trilinear(attenuation, pi, pj, pk):
     return v0 + c * (v1 - v0)
 
 
-@_compiled
+@_compile
 @no_type_check
-def _span_in_box(source, direction, ends):
-    """Where a ray (mm from the source) enters and leaves the grid; an empty span when it misses."""
+def _intersect_box(source, direction, ends):
+    """Return the distances (mm from the source) at which a ray enters and leaves the grid, (1, 0) if it misses."""
     near, far = 0.0, 1e9
     for axis in range(3):
         if abs(direction[axis]) < 1e-12:
@@ -123,7 +123,7 @@ def _span_in_box(source, direction, ends):
     return near, far
 
 
-@_compiled
+@_compile
 @no_type_check
 def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):
     slices, rows, columns = attenuation.shape
@@ -137,12 +137,12 @@ def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, b
             di = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / length
             dj = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / length
             dk = (m[2, 0] * x + m[2, 1] * y + m[2, 2]) / length
-            near, far = _span_in_box(source, (di, dj, dk), ends)
+            near, far = _intersect_box(source, (di, dj, dk), ends)
             sum_water, sum_bone = np.float32(0), np.float32(0)
             for n in range(int(np.ceil(near / step_mm)), int(np.floor(far / step_mm)) + 1):
                 t = n * step_mm
                 mu = _trilinear(attenuation, source[0] + t * di, source[1] + t * dj, source[2] + t * dk)
-                part_water, part_bone = water_and_bone(mu)
+                part_water, part_bone = decompose(mu)
                 sum_water += part_water
                 sum_bone += part_bone
             water[r, c] = sum_water * step_mm

@@ -1,6 +1,6 @@
-"""A second X-ray of a simulated case, from the side: what `register --view` is tried with.
+"""A second X-ray of a simulated case from another direction, as input for `register --view`.
 
-image2.png  view.json (its camera is the case's; where it stood to the first is exact)
+The files are image2.png and view.json. The camera is that of the case, and the relative pose of the two X-rays is exact.
 """
 
 from math import radians
@@ -15,14 +15,14 @@ from fluoro_reg.formats.views import ViewEntries, write_view
 from fluoro_reg.geometry import RigidTransform, retract
 
 
-def turned(case: RegistrationCase, angle_deg: float) -> RigidTransform:
-    """`camera_from_patient` of the C-arm turned about the patient's long axis through the landmarks."""
-    turn = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, radians(angle_deg)], dtype=torch.float64)
-    return retract(case.truth, turn, case.landmarks_patient.mean(0))
+def second_view_pose(case: RegistrationCase, angle_deg: float) -> RigidTransform:
+    """Return `camera_from_patient` after a rotation of the C-arm about the patient's long axis through the landmarks."""
+    twist = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, radians(angle_deg)], dtype=torch.float64)
+    return retract(case.truth, twist, case.landmarks_patient.mean(0))
 
 
-def write_second_view(case: RegistrationCase, side: RigidTransform, pixels: UInt16[np.ndarray, "height width"]) -> None:
-    """Adds the X-ray that the case's camera took from `side` to the case's folder."""
+def write_second_view(case: RegistrationCase, pose: RigidTransform, pixels: UInt16[np.ndarray, "height width"]) -> None:
+    """Add the X-ray that the case's camera took at `pose` (`camera_from_patient`) to the case's folder."""
     Image.fromarray(pixels).save(case.folder / "image2.png")
     entries = ViewEntries("image2.png", "camera.json", case.intensity.value)
-    write_view(case.folder / "view.json", entries, side @ case.truth.inverse())
+    write_view(case.folder / "view.json", entries, pose @ case.truth.inverse())

@@ -1,13 +1,13 @@
-"""The beam of a C-arm: several energies, and what water, bone and metal do to each.
+"""The X-ray spectrum of a C-arm, and the attenuation of water, bone and metals at each energy.
 
-The registration's renderer knows one energy and one number a voxel. A real beam hardens: low energies are gone after a few
-centimetres, so bone behind much soft tissue is fainter than its line integral says. Five energies over water and bone as basis
-materials show that effect, and metal besides.
+The registration's renderer assumes a monochromatic beam. A real beam hardens: its low energies are absorbed within a few
+centimetres, so bone in thick soft tissue has less contrast than its line integral predicts. Five energies, with water and bone
+as basis materials, reproduce this effect and allow metal to be added.
 
-Spectrum: Kramers' law behind 3 mm of aluminium, weighted by energy as an integrating detector does; tungsten's lines are left
-out, which five bins would not resolve. Mass attenuation: Hubbell and Seltzer, NIST Standard Reference Database 126 (NISTIR
-5632), tables 3 and 4 (water, cortical bone ICRU-44, Al, Ti, Fe), log-log interpolated. Basis materials: Alvarez and Macovski,
-Phys. Med. Biol. 21 (1976) 733.
+Spectrum: Kramers' law with 3 mm of aluminium filtration, weighted by energy as in an energy-integrating detector. The
+characteristic lines of tungsten are omitted because five bins would not resolve them. Mass attenuation: Hubbell and Seltzer,
+NIST Standard Reference Database 126 (NISTIR 5632), tables 3 and 4 (water, cortical bone ICRU-44, Al, Ti, Fe), interpolated
+log-log. Basis materials: Alvarez and Macovski, Phys. Med. Biol. 21 (1976) 733.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,17 @@ _CM2_PER_G = {
 }
 _G_PER_CM3 = {"water": 1.0, "bone": 1.92, "aluminium": 2.699, "titanium": 4.54, "steel": 7.874}
 _FILTER_MM = 3.0
-_LOWEST_KEV = 20.0
+_MINIMUM_KEV = 20.0
 _BINS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """Energies (keV), the share of the open beam's signal at each (sum 1), and 1/mm of each material at each energy."""
+    """A spectrum in bins.
+
+    `energy_kev` are the energies, `weight` the fraction of the open beam's signal at each energy (sum 1), and `per_mm` the
+    linear attenuation of each material at each energy, 1/mm.
+    """
 
     energy_kev: Float[np.ndarray, "bins"]
     weight: Float[np.ndarray, "bins"]
@@ -39,14 +43,14 @@ class Spectrum:
 
 
 def attenuation_per_mm(material: str, energy_kev: Float[np.ndarray, "bins"]) -> Float[np.ndarray, "bins"]:
-    """Linear attenuation of a material at some energies, 1/mm."""
+    """Return the linear attenuation of a material at the given energies, 1/mm."""
     mass = np.exp(np.interp(np.log(energy_kev), np.log(_ENERGY_KEV), np.log(_CM2_PER_G[material])))
     return 0.1 * _G_PER_CM3[material] * mass
 
 
 def tube_spectrum(peak_kv: float) -> Spectrum:
-    """The filtered beam of a tungsten tube at `peak_kv`."""
-    edges = np.linspace(_LOWEST_KEV, peak_kv, _BINS + 1)
+    """Return the filtered spectrum of a tungsten tube at `peak_kv`."""
+    edges = np.linspace(_MINIMUM_KEV, peak_kv, _BINS + 1)
     energy = (edges[1:] + edges[:-1]) / 2
     photons = (peak_kv / energy - 1) * np.exp(-_FILTER_MM * attenuation_per_mm("aluminium", energy))
     signal = photons * energy
@@ -57,7 +61,10 @@ def tube_spectrum(peak_kv: float) -> Spectrum:
 def transmitted_fraction(
     spectrum: Spectrum, thickness_mm: dict[str, Float[np.ndarray, "height width"]]
 ) -> Float[np.ndarray, "height width"]:
-    """The share of the open beam's signal behind so many mm of each material: Beer-Lambert at each energy."""
+    """Return the fraction of the open beam's signal that the given thickness of each material (mm) transmits.
+
+    The Beer-Lambert law is applied at each energy.
+    """
     total = 0.0
     for n, weight in enumerate(spectrum.weight):
         depth = sum(spectrum.per_mm[material][n] * thickness for material, thickness in thickness_mm.items())

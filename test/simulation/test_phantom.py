@@ -1,4 +1,4 @@
-"""The phantom is a pelvis: its bones are where its landmarks are, are built like bones, and come through DICOM unchanged."""
+"""The phantom: its bones lie at its landmarks and are built like bones, and DICOM reproduces the volume."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ OPTIONS = PhantomOptions(spacing_mm=(3.0, 3.0, 3.0), noise_hu=0.0)
 
 
 class Phantom:
-    """HU that are asked for in patient mm."""
+    """A phantom whose HU are looked up in patient mm."""
 
     def __init__(self, options: PhantomOptions) -> None:
         self.hu, self.patient_from_voxel = phantom_hu(options)
@@ -37,8 +37,8 @@ class Phantom:
         c = self.voxel(point)
         return self.hu[(k - c[0]) ** 2 + (j - c[1]) ** 2 + (i - c[2]) ** 2 < (radius / self.voxel_mm) ** 2]
 
-    def bone_seen_from_the_front(self) -> np.ndarray:
-        """mm of bone along y, [k, i]."""
+    def bone_thickness_along_y(self) -> np.ndarray:
+        """Bone along y in mm, indexed [k, i]."""
         return (self.hu > 180).sum(axis=1) * self.voxel_mm
 
 
@@ -54,18 +54,18 @@ def test_every_landmark_lies_at_bone(phantom: Phantom) -> None:
 
 
 def test_tissues_have_their_densities(phantom: Phantom) -> None:
-    found = phantom.hu
-    assert found.max() > 700 and found.max() < 1300, "cortical bone"
-    share = {
-        name: np.mean((found > low) & (found < high))
+    hu = phantom.hu
+    assert hu.max() > 700 and hu.max() < 1300, "cortical bone"
+    fraction = {
+        name: np.mean((hu > low) & (hu < high))
         for name, low, high in [("fat", -120, -70), ("muscle", 30, 80), ("marrow", 200, 420), ("gas", -1024, -900)]
     }
-    assert 0.1 < share["fat"] < 0.5 and 0.1 < share["muscle"] < 0.6 and 0.005 < share["marrow"] < 0.1
-    inside = ndimage.binary_fill_holes(found > -500)
-    assert 1e-4 < np.mean(found[inside] < -800) < 0.03, "gas in the bowel, and no more of it"
+    assert 0.1 < fraction["fat"] < 0.5 and 0.1 < fraction["muscle"] < 0.6 and 0.005 < fraction["marrow"] < 0.1
+    inside = ndimage.binary_fill_holes(hu > -500)
+    assert 1e-4 < np.mean(hu[inside] < -800) < 0.03, "some gas in the bowel, but not too much"
 
 
-def test_a_femoral_head_is_a_ball_of_marrow_in_a_shell_in_a_joint_space(phantom: Phantom) -> None:
+def test_a_femoral_head_has_marrow_a_cortical_shell_and_a_joint_space(phantom: Phantom) -> None:
     for side, outwards in (("left", 1.0), ("right", -1.0)):
         centre = phantom.landmarks[f"femoral_head_centre_{side}"]
         medial = np.array([-outwards, 0, 0])
@@ -77,31 +77,32 @@ def test_a_femoral_head_is_a_ball_of_marrow_in_a_shell_in_a_joint_space(phantom:
         assert space < profile[30:54].max() - 200, "a joint space between head and socket"
 
 
-def test_the_shaft_is_a_hollow_tube(phantom: Phantom) -> None:
+def test_the_femoral_shaft_is_a_hollow_tube(phantom: Phantom) -> None:
     head = phantom.landmarks["femoral_head_centre_left"]
     k = round(float(phantom.voxel(head + np.array([0, 0, -100.0]))[0]))
     plane = phantom.hu[k] > 180
     labels, n = ndimage.label(plane)
     shafts = [labels == m + 1 for m in range(n) if (labels == m + 1).sum() * phantom.voxel_mm**2 > 400]
-    assert len(shafts) == 2, "at this height there are two femurs and nothing else"
+    assert len(shafts) == 2, "at this height there are two femurs and no other bone"
     for shaft in shafts:
         rim, core = shaft & ~ndimage.binary_erosion(shaft, iterations=2), ndimage.binary_erosion(shaft, iterations=3)
         assert phantom.hu[k][rim].max() > 1000 and phantom.hu[k][core].min() < 500
 
 
-def test_light_shines_through_obturator_foramina_and_sacral_foramina(phantom: Phantom) -> None:
-    thickness = phantom.bone_seen_from_the_front()
+def test_obturator_and_sacral_foramina_are_visible_from_the_front(phantom: Phantom) -> None:
+    thickness = phantom.bone_thickness_along_y()
     tubercle, tuberosity = phantom.landmarks["pubic_tubercle_left"], phantom.landmarks["ischial_tuberosity_left"]
     head = phantom.landmarks["femoral_head_centre_left"]
     k, _, i = np.round(phantom.voxel((tubercle + tuberosity + head) / 3)).astype(int)
     hole = ndimage.label(thickness == 0)[0]
     label = hole[k, i]
-    assert label > 0, "nothing but soft tissue between pubis, ischium and socket"
+    assert label > 0, "only soft tissue between pubis, ischium and socket"
     assert 400 < (hole == label).sum() * phantom.voxel_mm**2 < 4000, "a closed ring of bone around it"
     fine = Phantom(replace(OPTIONS, spacing_mm=(2.0, 2.0, 2.0)))
     promontory = fine.voxel(fine.landmarks["sacral_promontory"])
-    seen = fine.bone_seen_from_the_front()[int(promontory[0]) - 45 : int(promontory[0]), :]
-    spots = ndimage.label(seen < 0.5 * ndimage.median_filter(seen, 15))[0][:, int(promontory[2]) - 15 : int(promontory[2]) + 16]
+    sacrum = fine.bone_thickness_along_y()[int(promontory[0]) - 45 : int(promontory[0]), :]
+    thin = ndimage.label(sacrum < 0.5 * ndimage.median_filter(sacrum, 15))[0]
+    spots = thin[:, int(promontory[2]) - 15 : int(promontory[2]) + 16]
     assert len(np.unique(spots)) - 1 >= 4, "several thin spots in the sacrum"
 
 
@@ -119,24 +120,24 @@ def test_hips_femurs_and_spine_are_separate_bones(phantom: Phantom) -> None:
     assert len({trochanter, ischium, bone_at("ischial_spine_right"), bone_at("greater_trochanter_tip_right")}) == 4
 
 
-def test_left_is_left_and_front_is_front(phantom: Phantom) -> None:
+def test_landmarks_lie_in_the_right_directions(phantom: Phantom) -> None:
     spine, crest = phantom.landmarks["anterior_superior_iliac_spine_left"], phantom.landmarks["iliac_crest_top_left"]
     symphysis, coccyx = phantom.landmarks["pubic_symphysis"], phantom.landmarks["coccyx_tip"]
     assert spine[0] > 90 and phantom.landmarks["anterior_superior_iliac_spine_right"][0] < -90
     assert symphysis[1] < coccyx[1] - 60 and crest[2] > symphysis[2] + 100
 
 
-def test_a_mirrored_phantom_is_another_one(phantom: Phantom) -> None:
+def test_a_mirrored_phantom_differs_from_the_original(phantom: Phantom) -> None:
     def mismatch(options: PhantomOptions) -> float:
-        cortex = phantom_hu(options)[0] > 500  # its partial voxels hold a little grain, which is never symmetric
+        cortex = phantom_hu(options)[0] > 500  # partial voxels contain some texture, which is never symmetric
         return float(np.mean(cortex != cortex[:, :, ::-1]) / cortex.mean())
 
-    even = replace(OPTIONS, asymmetry=0.0)
-    assert mismatch(even) < 0.15, "without asymmetry the cortex is its own mirror image"
+    symmetric = replace(OPTIONS, asymmetry=0.0)
+    assert mismatch(symmetric) < 0.15, "without asymmetry the cortex is mirror symmetric"
     assert mismatch(OPTIONS) > 0.8
 
 
-def test_options_decide_everything(phantom: Phantom) -> None:
+def test_the_phantom_depends_on_its_options_alone(phantom: Phantom) -> None:
     again, _ = phantom_hu(OPTIONS)
     other, _ = phantom_hu(replace(OPTIONS, seed=1))
     assert np.array_equal(again, phantom.hu) and np.mean(other != phantom.hu) > 0.2
@@ -146,18 +147,18 @@ def test_options_decide_everything(phantom: Phantom) -> None:
     assert (ndimage.binary_fill_holes(no_gas > -500) & (no_gas < -500)).sum() == 0
 
 
-def test_a_woman_has_the_wider_arch_and_a_child_is_small() -> None:
-    def between(options: PhantomOptions, name: str) -> float:
+def test_a_woman_has_a_wider_pubic_arch_and_a_child_is_smaller() -> None:
+    def width(options: PhantomOptions, name: str) -> float:
         points = phantom_landmarks(replace(options, asymmetry=0.0))
         return float((points[f"{name}_left"] - points[f"{name}_right"]).norm())
 
     woman, man = OPTIONS, replace(OPTIONS, sex="male")
-    assert between(woman, "ischial_tuberosity") > 1.08 * between(man, "ischial_tuberosity")
+    assert width(woman, "ischial_tuberosity") > 1.08 * width(man, "ischial_tuberosity")
     child = replace(man, scale=0.7)
-    assert between(child, "iliac_crest_top") == pytest.approx(0.7 * between(man, "iliac_crest_top"))
+    assert width(child, "iliac_crest_top") == pytest.approx(0.7 * width(man, "iliac_crest_top"))
 
 
-def test_the_bones_do_not_depend_on_the_voxels() -> None:
+def test_the_bones_do_not_depend_on_the_voxel_size() -> None:
     def bone_mass(spacing: tuple[float, float, float]) -> float:
         hu, _ = phantom_hu(replace(OPTIONS, spacing_mm=spacing, size_mm=(384.0, 282.0, 342.0)))
         return float(np.clip(hu - 60, 0, None).sum()) * float(np.prod(spacing))
@@ -166,7 +167,7 @@ def test_the_bones_do_not_depend_on_the_voxels() -> None:
     assert bone_mass((2.0, 2.0, 3.0)) == pytest.approx(bone_mass((2.0, 2.0, 2.0)), rel=0.05)
 
 
-def test_the_dicom_series_is_read_back_as_the_same_volume(phantom: Phantom, tmp_path: Path) -> None:
+def test_the_dicom_series_reads_back_as_the_same_volume(phantom: Phantom, tmp_path: Path) -> None:
     files = write_dicom_series(tmp_path / "ct", phantom.hu, phantom.patient_from_voxel)
     read, direct = read_ct(tmp_path / "ct"), phantom_volume(OPTIONS)
     assert len(files) == phantom.hu.shape[0]
@@ -175,24 +176,24 @@ def test_the_dicom_series_is_read_back_as_the_same_volume(phantom: Phantom, tmp_
     np.testing.assert_array_equal(read.attenuation, direct.attenuation)
 
 
-def test_another_reader_agrees_about_the_series(phantom: Phantom, tmp_path: Path) -> None:
+def test_simpleitk_reads_the_same_series(phantom: Phantom, tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    turn = np.eye(4)
-    turn[:3, :3] = ndimage_rotation(25.0)
-    files = write_dicom_series(tmp_path, phantom.hu, turn @ phantom.patient_from_voxel)
+    rotation = np.eye(4)
+    rotation[:3, :3] = rotation_about_z(25.0)
+    files = write_dicom_series(tmp_path, phantom.hu, rotation @ phantom.patient_from_voxel)
     image = sitk.ReadImage([str(file) for file in files])
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), phantom.hu)
     corner = np.array(phantom.hu.shape[::-1]) - 1
-    expected = turn @ phantom.patient_from_voxel @ [*corner, 1]
+    expected = rotation @ phantom.patient_from_voxel @ [*corner, 1]
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint([int(c) for c in corner]), expected[:3], atol=1e-4)
 
 
-def ndimage_rotation(degrees: float) -> np.ndarray:
+def rotation_about_z(degrees: float) -> np.ndarray:
     a = np.radians(degrees)
     return np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
 
 
-def test_a_slice_is_a_ct_image_of_nobody(phantom: Phantom, tmp_path: Path) -> None:
+def test_a_slice_is_a_ct_image_without_patient_data(phantom: Phantom, tmp_path: Path) -> None:
     file = write_dicom_series(tmp_path, phantom.hu[:4], phantom.patient_from_voxel)[2]
     data = pydicom.dcmread(file)
     assert data.SOPClassUID == pydicom.uid.CTImageStorage and data.file_meta.MediaStorageSOPInstanceUID == data.SOPInstanceUID
@@ -202,10 +203,10 @@ def test_a_slice_is_a_ct_image_of_nobody(phantom: Phantom, tmp_path: Path) -> No
     np.testing.assert_array_equal(data.pixel_array * float(data.RescaleSlope) + data.RescaleIntercept, phantom.hu[2])
 
 
-def test_what_dicom_cannot_hold_is_refused(phantom: Phantom, tmp_path: Path) -> None:
+def test_a_volume_that_dicom_cannot_hold_is_rejected(phantom: Phantom, tmp_path: Path) -> None:
     sheared = phantom.patient_from_voxel.copy()
     sheared[0, 1] = 1.0
     with pytest.raises(InputError, match="perpendicular"):
         write_dicom_series(tmp_path, phantom.hu[:4], sheared)
-    with pytest.raises(InputError, match="16 bit"):
+    with pytest.raises(InputError, match="16 bits"):
         write_dicom_series(tmp_path, phantom.hu[:4] + np.float32(40000), phantom.patient_from_voxel)

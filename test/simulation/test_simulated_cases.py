@@ -1,4 +1,4 @@
-"""Simulated cases and bags: their starts, targets and images fit their truth, and they can be made again."""
+"""Simulated cases and bags: initial poses, targets and images agree with the true poses, and a seed reproduces them."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
-from fluoro_reg.simulation.ray_sampling import sampled_volume, water_and_bone_mm
+from fluoro_reg.simulation.ray_sampling import crop_to_body, water_and_bone_thickness_mm
 from fluoro_reg.simulation.variants import VARIANTS
 from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
 
@@ -37,7 +37,7 @@ def cine(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Simu
     return simulate_bag(phantom_folder, tmp_path_factory.mktemp("out") / "cine", CINE)
 
 
-def test_starts_lie_in_their_band_and_differ(cases: list[Path]) -> None:
+def test_initial_poses_lie_in_their_band_and_differ(cases: list[Path]) -> None:
     errors = []
     for folder in cases:
         case = read_case(folder)
@@ -56,19 +56,19 @@ def test_targets_are_bone_inside_the_image(cases: list[Path], phantom: CTVolume)
         assert (phantom.attenuation[ijk[2], ijk[1], ijk[0]] > 0.025).all()
 
 
-def test_images_show_the_true_pose_and_not_the_start(cases: list[Path], phantom: CTVolume) -> None:
-    """The darkness of an image goes with the thickness seen from the truth, more than with that from the start."""
-    volume = sampled_volume(phantom)
+def test_images_show_the_true_pose_and_not_the_initial_pose(cases: list[Path], phantom: CTVolume) -> None:
+    """An image correlates with the thickness at the true pose more than with that at the initial pose."""
+    volume = crop_to_body(phantom)
     for folder in cases[:4]:
         case = read_case(folder)
         image = np.asarray(Image.open(case.image)).astype(float)
         assert image.shape == (64, 64) and image.dtype == np.float64 and case.initial is not None
         used = (image > 3000) & (image < 60000)
-        fits = []
+        correlations = []
         for pose in (case.truth, case.initial):
-            water, bone = water_and_bone_mm(volume, pose, case.intrinsics)
-            fits.append(np.corrcoef((water + 2 * bone)[used], -np.log(image[used]))[0, 1])
-        assert fits[0] > 0.8 and fits[0] > fits[1] + 0.01
+            water, bone = water_and_bone_thickness_mm(volume, pose, case.intrinsics)
+            correlations.append(np.corrcoef((water + 2 * bone)[used], -np.log(image[used]))[0, 1])
+        assert correlations[0] > 0.8 and correlations[0] > correlations[1] + 0.01
 
 
 def test_the_same_seed_makes_the_same_cases(cases: list[Path], phantom_folder: Path, tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_the_same_seed_makes_the_same_cases(cases: list[Path], phantom_folder: P
         assert (one / "initial.json").read_bytes() == (other / "initial.json").read_bytes()
 
 
-def test_given_landmarks_are_used_and_progress_is_told(phantom_folder: Path, phantom: CTVolume, tmp_path: Path) -> None:
+def test_given_landmarks_are_used_and_progress_is_reported(phantom_folder: Path, phantom: CTVolume, tmp_path: Path) -> None:
     points = phantom.centre_patient + torch.tensor([[0.0, 0, 0], [30, 0, 20], [-25, 10, -20]], dtype=torch.float64)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     options = from_mapping(CaseOptions, {"count": 2, "size_px": 32, "start_mm": [[5, 5]], "variants": ["instruments"]})
-    simulate_cases(phantom_folder, tmp_path / "out", options, points, lambda done, of: told.append((done, of)))
-    assert told == [(1, 2), (2, 2)]
+    simulate_cases(phantom_folder, tmp_path / "out", options, points, lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 2), (2, 2)]
     for folder in find_cases(tmp_path / "out"):
         case = read_case(folder)
         assert case.initial is not None and torch.equal(case.landmarks_patient, points)
@@ -93,19 +93,19 @@ def test_given_landmarks_are_used_and_progress_is_told(phantom_folder: Path, pha
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"start_mm": [[25, 10]]}, "from less to more"),
+        ({"start_mm": [[25, 10]]}, "low <= high"),
         ({"start_mm": []}, "at least one band"),
         ({"start_mm": [5, 10]}, "must be a list"),
         ({"variants": []}, "at least one"),
         ({"variants": ["blurry"]}, "one of"),
     ],
 )
-def test_unusable_options_are_refused(change: dict, what: str, phantom_folder: Path, tmp_path: Path) -> None:
+def test_unusable_options_are_rejected(change: dict, what: str, phantom_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=what):
         simulate_cases(phantom_folder, tmp_path / "out", from_mapping(CaseOptions, change))
 
 
-def test_a_folder_in_use_is_left_alone(phantom_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_unchanged(phantom_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="holds something already"):
         simulate_cases(phantom_folder, tmp_path, CASES)
@@ -114,7 +114,7 @@ def test_a_folder_in_use_is_left_alone(phantom_folder: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_bag_has_its_frames_with_their_camera_and_truth(cine: SimulatedBag) -> None:
+def test_a_bag_has_frames_with_camera_and_true_pose(cine: SimulatedBag) -> None:
     truth, camera = read_bag_truth(cine.truth), read_camera(cine.camera)
     frames = list(read_frames(cine.bag))
     assert [stamp for stamp, _, _ in frames] == list(truth)
@@ -125,14 +125,14 @@ def test_a_bag_has_its_frames_with_their_camera_and_truth(cine: SimulatedBag) ->
         assert intrinsics_from_message(info).k == camera.k and pixels_from_message(image).shape == (48, 48)
 
 
-def test_blank_frames_are_dark_or_bright_but_empty(cine: SimulatedBag) -> None:
+def test_blank_frames_are_uniformly_dark_or_bright(cine: SimulatedBag) -> None:
     pixels = [pixels_from_message(image) / 65535 for _, image, _ in read_frames(cine.bag)]
     assert pixels[2].max() < 0.05, "beam off"
     assert pixels[4].min() > 0.25 and pixels[4].max() < 0.6, "open beam"
     assert all(frame.max() - frame.min() > 0.4 for n, frame in enumerate(pixels) if n not in CINE.blank)
 
 
-def test_the_cine_moves_and_its_start_is_near_its_first_frame(cine: SimulatedBag, phantom: CTVolume) -> None:
+def test_the_cine_moves_and_its_initial_pose_is_near_its_first_frame(cine: SimulatedBag, phantom: CTVolume) -> None:
     poses = [pose for pose in read_bag_truth(cine.truth).values() if pose is not None]
     points = read_landmarks(cine.landmarks)
     assert target_registration_errors(read_pose(cine.initial), poses[0], points).mtre_mm == pytest.approx(10, abs=1e-6)
@@ -151,18 +151,18 @@ def test_the_cine_moves_and_its_start_is_near_its_first_frame(cine: SimulatedBag
         ('{"unit": "mm", "frames": [{"stamp_ns": 7, "camera_from_patient": [[1]]}]}', "the pose at 7"),
     ],
 )
-def test_a_malformed_truth_is_refused(content: str, what: str, tmp_path: Path) -> None:
+def test_a_malformed_truth_file_is_rejected(content: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(content)
     with pytest.raises(InputError, match=what):
         read_bag_truth(tmp_path / "truth.json")
 
 
-def test_bands_and_variants_are_crossed_and_told(phantom_folder: Path, tmp_path: Path) -> None:
+def test_bands_and_variants_are_crossed_and_recorded(phantom_folder: Path, tmp_path: Path) -> None:
     bands, variants = [[5, 10], [10, 25], [25, 60]], ["standard", "noisy"]
     options = from_mapping(CaseOptions, {"count": 7, "size_px": 32, "start_mm": bands, "variants": variants})
     cases = [read_case(folder) for folder in simulate_cases(phantom_folder, tmp_path / "out", options)]
-    told = [(case.variant, case.start_band_mm) for case in cases]
-    assert told[:6] == [(variant, tuple(band)) for variant in variants for band in bands] and told[6] == told[0]
+    recorded = [(case.variant, case.start_band_mm) for case in cases]
+    assert recorded[:6] == [(variant, tuple(band)) for variant in variants for band in bands] and recorded[6] == recorded[0]
     assert {case.ct_name for case in cases} == {"ct"}
     for case in cases:
         assert case.initial is not None and case.start_band_mm is not None
@@ -172,9 +172,9 @@ def test_bands_and_variants_are_crossed_and_told(phantom_folder: Path, tmp_path:
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["abdomen_pelvis_3mm", "abdomen_pelvis_5mm_dicom"])
-def test_real_cts_give_images_full_of_patient(name: str, data_folder: Path, tmp_path: Path) -> None:
+def test_images_of_real_cts_are_filled_by_the_patient(name: str, data_folder: Path, tmp_path: Path) -> None:
     simulate_cases(data_folder / "ct" / name, tmp_path / "cases", CaseOptions(count=4, size_px=96, seed=1))
     for folder in find_cases(tmp_path / "cases"):
         image = np.asarray(Image.open(folder / "image.png"))
-        assert np.mean(image == 65535) < 0.25, "little open beam: the view stays off the CT's ends"
+        assert np.mean(image == 65535) < 0.25, "little open beam: the field stays away from the ends of the CT"
         assert len(np.unique(image >> 6)) > 150, "a full range of greys"

@@ -21,11 +21,12 @@ from jaxtyping import Float
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, write_view
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
 from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view, pixels_of
 from fluoro_reg.formats.folders import new_folder
 from fluoro_reg.formats.nifti import ExportedCT, write_ct
+from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity
 
 SPECIMENS = ("17-1882", "18-1109", "18-0725", "18-2799", "18-2800", "17-1905")  # 1 to 6 in papers

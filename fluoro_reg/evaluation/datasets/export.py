@@ -1,7 +1,6 @@
 """Writing cases: CTs as NIfTI, images in 16 bit, and starts that stay the same whatever else is exported."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from fluoro_reg.formats.cases import RegistrationCase, write_case
 from fluoro_reg.formats.nifti import ExportedCT
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.xray.image import Intensity
-
-Progress = Callable[[int, int], None]
 
 _WHITE = 65535
 

@@ -24,11 +24,12 @@ from jaxtyping import Float, Float32
 from fluoro_reg.config import option, section
 from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, write_view
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_view
 from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
 from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view
 from fluoro_reg.formats.folders import new_folder
 from fluoro_reg.formats.nifti import ExportedCT, write_ct
+from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity
 
 SUBJECTS = tuple(f"subject{n:02d}" for n in range(1, 11))

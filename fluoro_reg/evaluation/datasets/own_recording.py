@@ -19,12 +19,13 @@ from fluoro_reg.carm.views import BONE_SAMPLES, TARGETS, targets_in_view
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, Progress, random_initial_pose
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, random_initial_pose
 from fluoro_reg.formats.cases import RegistrationCase, write_case
 from fluoro_reg.formats.folders import new_folder
 from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.formats.recordings import RecordedFrame, Source, read_truth, recorded_frames
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 Landmarks = Callable[[RigidTransform, CameraIntrinsics], Float[Tensor, "n 3"]]

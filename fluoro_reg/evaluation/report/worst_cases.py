@@ -16,6 +16,7 @@ from fluoro_reg.evaluation.report.pictures import edges_picture, xray_picture
 from fluoro_reg.evaluation.report.plots import ByMethod
 from fluoro_reg.formats.cases import read_case
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.progress import Progress
 from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.overlay import POSE_COLOUR, bone_volume
 from fluoro_reg.rendering.renderer import AbstractRenderer
@@ -46,9 +47,7 @@ def worst(records: Sequence[EvaluationRecord], count: int = SHOWN) -> list[Evalu
     return sorted((record for record in records if not record.failed), key=badness, reverse=True)[:count]
 
 
-def paint(
-    methods: ByMethod, folder_of: Callable[[str], Path], progress: Callable[[int, int], None]
-) -> dict[str, list[WorstCase]]:
+def paint(methods: ByMethod, folder_of: Callable[[str], Path], progress: Progress) -> dict[str, list[WorstCase]]:
     """The worst cases of each method. CT by CT, since reading one takes long; `progress` is called with (done, of)."""
     chosen = [record for records in methods.values() for record in worst(records)]
     painted: dict[tuple[str, str], WorstCase] = {}

@@ -1,7 +1,7 @@
-"""Writes a grid of HU as a DICOM series of CT images, so that a demo and tests enter through the real reader.
+"""DICOM output: writes a grid of HU as a series of CT images, so that demo and tests use the real reader.
 
-Plain CT Image Storage (PS3.3 section A.3), explicit VR little endian, signed 16 bit. The "patient" is called PHANTOM, dates and
-places are empty, and the UIDs are derived from the voxels (root 2.25): the same phantom is the same series.
+The files are CT Image Storage (PS3.3 section A.3), explicit VR little endian, signed 16 bit. The patient's name is PHANTOM,
+dates and institutions are empty, and the UIDs have the root 2.25.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from fluoro_reg.errors import InputError
 
 _INTERCEPT_HU = -1024
-_EMPTY = (  # type 2 of the IOD: must be there, may be empty
+_EMPTY = (  # type 2 attributes of the IOD: required, but may be empty
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "PatientBirthDate", "PatientSex"),
     *("Manufacturer", "AcquisitionNumber", "PositionReferenceIndicator", "KVP"),
 )
@@ -24,22 +24,30 @@ _EMPTY = (  # type 2 of the IOD: must be there, may be empty
 def write_dicom_series(
     folder: Path | str, hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]
 ) -> list[Path]:
-    """One file a slice, `slice_0001.dcm` and on; HU are rounded to whole numbers. Returns the files in slice order.
+    """Write one file per slice: `slice_0001.dcm`, `slice_0002.dcm`, ...
+
+    Args:
+        folder: The folder to write; it is created if it does not exist.
+        hu: Hounsfield units, which are rounded to whole numbers.
+        patient_from_voxel: Affine map of voxel indices (i, j, k) to patient mm.
+
+    Returns:
+        The files in slice order.
 
     Raises:
-        InputError: in-plane axes that are not perpendicular, or HU that 16 bit cannot hold.
+        InputError: The in-plane axes are not perpendicular, or the HU do not fit into 16 bits.
     """
     column_step, row_step = patient_from_voxel[:3, 0], patient_from_voxel[:3, 1]
     if abs(column_step @ row_step) > 1e-6 * np.linalg.norm(column_step) * np.linalg.norm(row_step):
         raise InputError("DICOM images need perpendicular rows and columns; resample the volume first")
     stored = np.round(hu) - _INTERCEPT_HU
     if not np.isfinite(hu).all() or stored.min() < -32768 or stored.max() > 32767:
-        raise InputError("DICOM's 16 bit hold -33792 to 31743 HU; clip the volume first")
+        raise InputError("16 bits of DICOM hold only -33792 to 31743 HU; clip the volume first")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stored = stored.astype("<i2")
     entropy = hashlib.sha256(patient_from_voxel.tobytes() + stored.tobytes()).hexdigest()
-    common = _common(patient_from_voxel, stored.shape, entropy)
+    common = _common_attributes(patient_from_voxel, stored.shape, entropy)
     files = []
     for k, pixels in enumerate(stored):
         files.append(folder / f"slice_{k + 1:04d}.dcm")
@@ -47,7 +55,8 @@ def write_dicom_series(
     return files
 
 
-def _common(patient_from_voxel: np.ndarray, shape: tuple[int, ...], entropy: str) -> Dataset:
+def _common_attributes(patient_from_voxel: np.ndarray, shape: tuple[int, ...], entropy: str) -> Dataset:
+    """Return the attributes that all slices share."""
     steps = np.linalg.norm(patient_from_voxel[:3, :3], axis=0)
     directions = patient_from_voxel[:3, :2] / steps[:2]
     data = Dataset()

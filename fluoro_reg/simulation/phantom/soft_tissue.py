@@ -1,8 +1,8 @@
-"""What lies around the phantom's bones: skin, fat, muscle, organs and a bowel with gas.
+"""The soft tissue of the phantom: skin, fat, muscle, organs and a bowel with gas.
 
-Soft tissue is what makes an X-ray hard to read: it shades the field smoothly, and gas draws bright shapes that are not the
-bones'. So the muscles carry streaks of fat, the cavity holds fat between loops of bowel, and the colon holds gas in haustra.
-Densities in HU after Schneider et al. 1996 (tissue substitutes for CT calibration) and everyday abdominal CT.
+Soft tissue makes an X-ray harder to register: it adds smooth shading, and gas adds bright structures that are not bone. The
+muscles therefore have streaks of fat, the cavity has fat between loops of bowel, and the colon has gas in its haustra.
+Densities in HU are taken from Schneider et al. 1996 (tissue substitutes for CT calibration) and typical abdominal CTs.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from fluoro_reg.simulation.phantom.solids import AbstractSolid, Ellipsoid, Point, SampleGrid, Tube
 
 AIR_HU = -1000.0
-_OUTSIDE_BELOW_HU = -500.0
+_BODY_THRESHOLD_HU = -500.0
 _SKIN_HU, _FAT_HU, _MUSCLE_HU, _BOWEL_HU, _URINE_HU, _GAS_HU = 20.0, -98.0, 55.0, 35.0, 6.0, -940.0
 _SKIN_MM, _FAT_MM = 2.0, 19.0
 _OUTLINE = np.array(  # z, half width, half depth, y of the middle
@@ -35,38 +35,39 @@ _COLON = {  # x, y, z, radius along each part
 
 
 def soft_tissue_hu(grid: SampleGrid, scale: float, gas: float, generator: np.random.Generator) -> Float[np.ndarray, "nz ny nx"]:
-    """The boneless body in HU over the grid, whose coordinates are about the hips' midpoint."""
+    """Return the body without bones in HU, on a grid whose origin is the midpoint of the hip centres."""
     voxel = float(grid.x[1] - grid.x[0])
     depth = -_outline_distance(grid, scale)
     streaks = smooth_noise(grid.shape, 9.0 / voxel, generator)
-    muscle = _MUSCLE_HU - 120 * _step(streaks - 1.15, 0.25)
+    muscle = _MUSCLE_HU - 120 * _ramp(streaks - 1.15, 0.25)
     hu = np.full(grid.shape, AIR_HU)
     for start, value in ((0.0, _SKIN_HU), (_SKIN_MM, _FAT_HU + 8 * streaks), (_FAT_MM * scale, muscle)):
-        _blend(hu, _cover(start - depth, voxel), value)
+        _blend(hu, _coverage(start - depth, voxel), value)
     loops = smooth_noise(grid.shape, 8.0 / voxel, generator)
-    _paint(hu, grid, _cavity(scale), _FAT_HU + (_BOWEL_HU - _FAT_HU) * _step(loops + 0.2, 0.25))
-    _paint(hu, grid, [Ellipsoid(_scaled((2, -30, 10), scale), (40 * scale, 27 * scale, 24 * scale))], _URINE_HU)
+    _fill(hu, grid, _cavity(scale), _FAT_HU + (_BOWEL_HU - _FAT_HU) * _ramp(loops + 0.2, 0.25))
+    _fill(hu, grid, [Ellipsoid(_scaled((2, -30, 10), scale), (40 * scale, 27 * scale, 24 * scale))], _URINE_HU)
     for path in _COLON.values():
-        _paint(hu, grid, [_tube(path, scale)], _BOWEL_HU + 12 * loops)
-    _paint(hu, grid, _bubbles(scale, gas, generator), _GAS_HU, 2.2 * loops)
+        _fill(hu, grid, [_tube(path, scale)], _BOWEL_HU + 12 * loops)
+    _fill(hu, grid, _gas_bubbles(scale, gas, generator), _GAS_HU, 2.2 * loops)
     return hu
 
 
 def smooth_noise(
     shape: tuple[int, int, int], size_voxels: float, generator: np.random.Generator
 ) -> Float[np.ndarray, "nz ny nx"]:
-    """Gaussian noise of unit variance whose grains are about `size_voxels` wide."""
+    """Return Gaussian noise of unit variance with a correlation length of about `size_voxels`."""
     coarse = tuple(int(n / size_voxels) + 4 for n in shape)
     fine = generator.standard_normal(coarse)
     for axis, n in enumerate(shape):
         at = np.arange(n) / size_voxels + 1.0 + 0.5 * generator.random()
         low = at.astype(int)
-        part = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        fine = np.take(fine, low, axis) * (1 - part) + np.take(fine, low + 1, axis) * part
+        weight = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
+        fine = np.take(fine, low, axis) * (1 - weight) + np.take(fine, low + 1, axis) * weight
     return fine / max(float(fine.std()), 1e-6)
 
 
 def _outline_distance(grid: SampleGrid, scale: float) -> Float[np.ndarray, "nz ny nx"]:
+    """Return the approximate signed distance to the skin, mm, negative inside."""
     x, y, z = (axis / scale for axis in grid.coordinates())
     columns = [np.interp(z.ravel(), _OUTLINE[:, 0], column)[:, None, None] for column in _OUTLINE.T[1:]]
     width, depth, middle = columns
@@ -86,57 +87,59 @@ def _tube(knots: tuple[tuple[float, float, float, float], ...], scale: float) ->
     return Tube(tuple(_scaled(knot[:3], scale) for knot in knots), tuple(knot[3] * scale for knot in knots))
 
 
-def _bubbles(scale: float, gas: float, generator: np.random.Generator) -> list[Ellipsoid]:
-    """Gas rises to the front of the lying patient's colon and fills some of its haustra; a little is in the small bowel."""
-    found = []
+def _gas_bubbles(scale: float, gas: float, generator: np.random.Generator) -> list[Ellipsoid]:
+    """Return gas in some haustra of the colon, anterior as in a supine patient, and small bubbles in the small bowel."""
+    bubbles = []
     for path in _COLON.values():
         for (x, y, z, radius), fill in _haustra(np.array(path), generator):
             if fill < 0.5 * gas:
                 size = radius * generator.uniform(0.55, 0.85)
                 centre = (x, y - 0.35 * radius, z)
-                found.append(Ellipsoid(_scaled(centre, scale), (size * scale, 0.8 * size * scale, 0.9 * size * scale)))
+                bubbles.append(Ellipsoid(_scaled(centre, scale), (size * scale, 0.8 * size * scale, 0.9 * size * scale)))
     for _ in range(int(9 * gas)):
         centre = (generator.uniform(-75, 75), generator.uniform(-65, -30), generator.uniform(70, 200))
         radii = generator.uniform(5, 13, 3) * scale
-        found.append(Ellipsoid(_scaled(centre, scale), (float(radii[0]), float(radii[1]), float(radii[2]))))
-    return found
+        bubbles.append(Ellipsoid(_scaled(centre, scale), (float(radii[0]), float(radii[1]), float(radii[2]))))
+    return bubbles
 
 
 def _haustra(path: np.ndarray, generator: np.random.Generator) -> list[tuple[np.ndarray, float]]:
-    steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path[:, :3], axis=0), axis=1))])
-    places = np.arange(6, steps[-1], 17.0)
-    knots = np.stack([np.interp(places, steps, column) for column in path.T], axis=-1)
-    fill = np.convolve(generator.random(len(places) + 2), [0.5, 0.3, 0.2], mode="valid")
+    """Return (x, y, z, radius) of the haustra along a part of the colon, each with a random fill level from 0 to 1."""
+    lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path[:, :3], axis=0), axis=1))])
+    positions = np.arange(6, lengths[-1], 17.0)
+    knots = np.stack([np.interp(positions, lengths, column) for column in path.T], axis=-1)
+    fill = np.convolve(generator.random(len(positions) + 2), [0.5, 0.3, 0.2], mode="valid")
     return list(zip(knots, (fill - fill.min()) / max(float(np.ptp(fill)), 1e-6), strict=True))
 
 
-def _paint(
+def _fill(
     hu: np.ndarray,
     grid: SampleGrid,
     solids: Sequence[AbstractSolid],
     value: np.ndarray | float,
     ripple_mm: np.ndarray | float = 0.0,
 ) -> None:
-    """Fills solids with a density, inside the body only; `ripple_mm` moves their surfaces out and in."""
+    """Fill solids with a density, inside the body only; `ripple_mm` displaces their surfaces."""
     voxel, margin = float(grid.x[1] - grid.x[0]), 2.0 * float(np.max(ripple_mm))
     ripple, values = np.broadcast_to(ripple_mm, hu.shape), np.broadcast_to(value, hu.shape)
     for solid in solids:
         window = grid.window(solid.box(), voxel + margin)
         if hu[window].size:
-            distance = solid.distance(grid.part(window)) + ripple[window]
-            _blend(hu[window], _cover(distance, voxel) * (hu[window] > _OUTSIDE_BELOW_HU), values[window])
+            distance = solid.distance(grid.crop(window)) + ripple[window]
+            _blend(hu[window], _coverage(distance, voxel) * (hu[window] > _BODY_THRESHOLD_HU), values[window])
 
 
 def _blend(hu: np.ndarray, weight: np.ndarray, value: np.ndarray | float) -> None:
     hu += weight * (value - hu)
 
 
-def _cover(distance: np.ndarray, voxel: float) -> np.ndarray:
-    """The share of a voxel that lies inside a surface at a signed distance."""
+def _coverage(distance: np.ndarray, voxel: float) -> np.ndarray:
+    """Return the fraction of a voxel that lies inside a surface at a signed distance."""
     return np.clip(0.5 - distance / voxel, 0, 1)
 
 
-def _step(value: np.ndarray, width: float) -> np.ndarray:
+def _ramp(value: np.ndarray, width: float) -> np.ndarray:
+    """Return a linear transition from 0 at -width to 1 at +width."""
     return np.clip(0.5 + value / (2 * width), 0, 1)
 
 

@@ -1,8 +1,8 @@
-"""Signed-distance modelling on a grid: the few solids that bones are built of, and the strokes that join and carve them.
+"""Constructive solid geometry (CSG) with signed distances on a grid.
 
-A solid gives the distance to its surface (negative inside) in mm, exactly or nearly so. Strokes are applied in order, each only
-inside its solid's box: `JOIN` is a union and `CARVE` a difference, both with a smooth fillet (the polynomial minimum of
-Quilez, "Smooth minimum", https://iquilezles.org/articles/smin).
+A solid gives the distance to its surface in mm, negative inside, exactly or approximately. Unions and differences are applied
+in order, each only within the bounding box of its solid, with a smooth fillet (the polynomial minimum of Quilez, "Smooth
+minimum", https://iquilezles.org/articles/smin).
 """
 
 import enum
@@ -22,48 +22,48 @@ Box = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class SampleGrid:
-    """Voxel centres along x, y, z (mm); arrays over it are [z, y, x]."""
+    """Voxel centres along x, y, z (mm); arrays on the grid are indexed [z, y, x]."""
 
     x: Float[np.ndarray, "nx"]
     y: Float[np.ndarray, "ny"]
     z: Float[np.ndarray, "nz"]
 
     def window(self, box: Box, margin: float) -> tuple[slice, slice, slice]:
-        """The [z, y, x] slices of the voxels inside a box grown by a margin."""
+        """Return the [z, y, x] slices of the voxels inside a box enlarged by a margin (mm)."""
         low, high = box[0] - margin, box[1] + margin
         axes = ((self.x, 0), (self.y, 1), (self.z, 2))
         spans = [slice(*np.searchsorted(axis, [low[n], high[n]]).tolist()) for axis, n in axes]
         return spans[2], spans[1], spans[0]
 
-    def part(self, window: tuple[slice, slice, slice]) -> "SampleGrid":
-        """The grid of a window."""
+    def crop(self, window: tuple[slice, slice, slice]) -> "SampleGrid":
+        """Return the grid of a window."""
         return SampleGrid(self.x[window[2]], self.y[window[1]], self.z[window[0]])
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, z, ready to broadcast to [z, y, x]."""
+        """Return x, y, z, shaped to broadcast to [z, y, x]."""
         return self.x[None, None, :], self.y[None, :, None], self.z[:, None, None]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(nz, ny, nx)."""
+        """Number of voxels (nz, ny, nx)."""
         return len(self.z), len(self.y), len(self.x)
 
 
 class AbstractSolid(ABC):
-    """A shape with a box around it."""
+    """A shape with a signed distance and a bounding box."""
 
     @abstractmethod
     def box(self) -> Box:
-        """The least and greatest corner."""
+        """Return the minimum and maximum corner of the bounding box."""
 
     @abstractmethod
     def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
-        """Signed distance, mm."""
+        """Return the signed distance to the surface, mm, negative inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tube(AbstractSolid):
-    """A chain of tapered capsules through points, each with its radius; one point makes a ball."""
+    """A chain of tapered capsules through points, each with its own radius; a single point gives a ball."""
 
     points: tuple[Point, ...]
     radii: tuple[float, ...]
@@ -84,7 +84,7 @@ class Tube(AbstractSolid):
 
 @dataclass(frozen=True, slots=True)
 class Ellipsoid(AbstractSolid):
-    """An ellipsoid; the columns of `axes` are its unit axes (None: those of the grid)."""
+    """An ellipsoid; the columns of `axes` are its unit axes (None: the axes of the grid)."""
 
     centre: Point
     radii: tuple[float, float, float]
@@ -104,8 +104,11 @@ class Ellipsoid(AbstractSolid):
 
 
 @dataclass(frozen=True, slots=True)
-class Drum(AbstractSolid):
-    """An elliptic cylinder with a waist, the body of a vertebra: `half` = (width, depth, height) along `axes`' columns."""
+class EllipticCylinder(AbstractSolid):
+    """An elliptic cylinder with a waist, as the body of a vertebra.
+
+    `half` is half the (width, depth, height) along the columns of `axes`.
+    """
 
     centre: Point
     half: tuple[float, float, float]
@@ -127,7 +130,7 @@ class Drum(AbstractSolid):
 
 @dataclass(frozen=True, slots=True)
 class CutBall(AbstractSolid):
-    """The part of a ball that lies behind a plane: `(x - centre) . normal < offset`."""
+    """The part of a ball on one side of a plane: `(x - centre) . normal < offset`."""
 
     centre: Point
     radius: float
@@ -140,15 +143,15 @@ class CutBall(AbstractSolid):
     def distance(self, grid: SampleGrid) -> Float[np.ndarray, "nz ny nx"]:
         u, v, w = _local(grid, self.centre, None)
         n = np.array(self.normal)
-        ahead = u * n[0] + v * n[1] + w * n[2] - self.offset
-        return smooth_maximum(np.sqrt(u * u + v * v + w * w) - self.radius, ahead, 4.0)
+        plane_distance = u * n[0] + v * n[1] + w * n[2] - self.offset
+        return smooth_maximum(np.sqrt(u * u + v * v + w * w) - self.radius, plane_distance, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet(AbstractSolid):
-    """A curved plate of varying thickness: balls along a bicubic surface through a table of points.
+class CurvedPlate(AbstractSolid):
+    """A curved plate of varying thickness, made of balls along a bicubic surface through a table of points.
 
-    `points` [row, column, xyz] and `radii` [row, column] (half thickness); at least 4 x 4.
+    `points` [row, column, xyz] are points of the surface and `radii` [row, column] half thicknesses, at least 4 x 4.
     """
 
     points: Float[np.ndarray, "rows columns 3"]
@@ -162,11 +165,11 @@ class Sheet(AbstractSolid):
         centres, radii = self._balls()
         z, y, x = np.meshgrid(grid.z, grid.y, grid.x, indexing="ij")
         query = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=-1)
-        reach = radii.max() + 10  # further out nothing blends with the plate
+        reach = radii.max() + 10  # beyond the reach of any fillet
         distance, nearest = cKDTree(centres).query(query, distance_upper_bound=reach)
-        found = np.isfinite(distance)
+        near = np.isfinite(distance)
         result = np.full(len(query), FAR_MM)
-        result[found] = distance[found] - radii[nearest[found]]
+        result[near] = distance[near] - radii[nearest[near]]
         return result.reshape(grid.shape)
 
     def _balls(self) -> tuple[np.ndarray, np.ndarray]:
@@ -179,51 +182,51 @@ class Sheet(AbstractSolid):
         return np.stack(fine[:3], axis=-1), fine[3]
 
 
-class Action(enum.Enum):
-    """What a stroke does to the solid so far."""
+class CsgOperation(enum.Enum):
+    """The set operation of a step."""
 
-    JOIN = enum.auto()
-    CARVE = enum.auto()
+    UNION = enum.auto()
+    DIFFERENCE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Stroke:
-    """One step of modelling; `blend` is the fillet's size, mm."""
+class CsgStep:
+    """A solid that is added to or removed from the previous steps; `blend` is the size of the fillet, mm."""
 
     solid: AbstractSolid
-    action: Action = Action.JOIN
+    operation: CsgOperation = CsgOperation.UNION
     blend: float = 4.0
 
 
-def model(strokes: list[Stroke], grid: SampleGrid) -> tuple[tuple[slice, slice, slice], Float[np.ndarray, "nz ny nx"]]:
-    """The window of the grid that the joined strokes fill, and the signed distance there."""
-    boxes = [stroke.solid.box() for stroke in strokes if stroke.action is Action.JOIN]
-    margin = max(stroke.blend for stroke in strokes) + 4
-    whole = np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
-    window = grid.window(whole, margin)
-    part = grid.part(window)
-    field = np.full(part.shape, FAR_MM)
-    for stroke in strokes:
-        place = part.window(stroke.solid.box(), margin)
-        if field[place].size == 0:
+def signed_distance(steps: list[CsgStep], grid: SampleGrid) -> tuple[tuple[slice, slice, slice], Float[np.ndarray, "nz ny nx"]]:
+    """Return the window of the grid around the combined solid, and the signed distance within it, mm."""
+    boxes = [step.solid.box() for step in steps if step.operation is CsgOperation.UNION]
+    margin = max(step.blend for step in steps) + 4
+    bounds = np.min([box[0] for box in boxes], axis=0), np.max([box[1] for box in boxes], axis=0)
+    window = grid.window(bounds, margin)
+    cropped = grid.crop(window)
+    result = np.full(cropped.shape, FAR_MM)
+    for step in steps:
+        part = cropped.window(step.solid.box(), margin)
+        if result[part].size == 0:
             continue
-        distance = stroke.solid.distance(part.part(place))
-        if stroke.action is Action.JOIN:
-            field[place] = -smooth_maximum(-field[place], -distance, stroke.blend)
+        distance = step.solid.distance(cropped.crop(part))
+        if step.operation is CsgOperation.UNION:
+            result[part] = -smooth_maximum(-result[part], -distance, step.blend)
         else:
-            field[place] = smooth_maximum(field[place], -distance, stroke.blend)
-    return window, field
+            result[part] = smooth_maximum(result[part], -distance, step.blend)
+    return window, result
 
 
 def smooth_maximum(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
-    """The maximum of two distances with a fillet of size `blend`."""
+    """Return the maximum of two distances with a fillet of size `blend`."""
     overlap = np.maximum(blend - np.abs(a - b), 0)
     return np.maximum(a, b) + overlap * overlap * 0.25 / blend
 
 
-def tilt_about_x(degrees: float, turn_about_z: float = 0.0, lean_about_y: float = 0.0) -> np.ndarray:
-    """Axes (columns) leaned about y, tilted forward about x (up moves to the front, -y) and turned about z, in degrees."""
-    a, b, c = np.radians([degrees, turn_about_z, lean_about_y])
+def tilted_axes(about_x_deg: float, about_z_deg: float = 0.0, about_y_deg: float = 0.0) -> np.ndarray:
+    """Return unit axes (columns) rotated about y, then about x (superior moves anterior, to -y), then about z."""
+    a, b, c = np.radians([about_x_deg, about_z_deg, about_y_deg])
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
     about_y = np.array([[np.cos(c), 0, np.sin(c)], [0, 1, 0], [-np.sin(c), 0, np.cos(c)]])
@@ -243,5 +246,5 @@ def _capsule(grid: SampleGrid, start: np.ndarray, end: np.ndarray, r_start: floa
     b = end - start
     squared = max(float(b @ b), 1e-12)
     along = np.clip((x * b[0] + y * b[1] + z * b[2]) / squared, 0, 1)
-    far = np.sqrt((x - along * b[0]) ** 2 + (y - along * b[1]) ** 2 + (z - along * b[2]) ** 2)
-    return far - (r_start + along * (r_end - r_start))
+    distance = np.sqrt((x - along * b[0]) ** 2 + (y - along * b[1]) ** 2 + (z - along * b[2]) ** 2)
+    return distance - (r_start + along * (r_end - r_start))
