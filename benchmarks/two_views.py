@@ -52,7 +52,7 @@ def run(folders: list[Path], angle_deg: float) -> list[dict[str, Any]]:
         if ct not in registrars:
             registrars[ct] = Registrar(read_ct(ct), RegistrationOptions())
         if (ct, case.variant) not in simulators:
-            simulators[ct, case.variant] = XraySimulator(registrars[ct].volume, VARIANTS.get(case.variant, SimulationOptions()))
+            simulators[ct, case.variant] = XraySimulator(registrars[ct].ct, VARIANTS.get(case.variant, SimulationOptions()))
         views = views_of(case, simulators[ct, case.variant], angle_deg, seed)
         one = registrars[ct].register(views[0].image, case.initial)
         two = registrars[ct].register_views(views, case.initial)

@@ -30,7 +30,7 @@ def mirrored(image: XrayImage, dim: int) -> XrayImage:
 
 def same_place(pose: RigidTransform, registrar: Registrar, other: Registrar) -> RigidTransform:
     """The start that puts another CT where this one is."""
-    centre = pose.apply(registrar.volume.centre_patient[None])[0]
+    centre = pose.apply(registrar.ct.centre_patient[None])[0]
     return RigidTransform(pose.rotation, centre - pose.rotation @ other.volume.centre_patient)
 
 

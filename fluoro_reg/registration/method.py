@@ -1,4 +1,4 @@
-"""Named methods are data: stages with their similarity and optimiser, one YAML file each in `config/methods/`.
+"""Methods are data: stages with their similarity and optimiser, in a YAML file each; those of `config/methods/` have names.
 
 A similarity and an optimiser are entries of their tables, and their settings are the fields of those classes: this file knows
 neither a default of theirs nor a bound.
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.learned import LEARNED
+from fluoro_reg.learned import LEARNED_SIMILARITIES
 from fluoro_reg.optimisers import OPTIMISERS, AbstractOptimiser, LevenbergMarquardt
 from fluoro_reg.optimisers.problem import SixNumbers
 from fluoro_reg.resources import config_folder
@@ -19,12 +19,13 @@ from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SIMILARITIES, AbstractS
 
 Optimiser = LevenbergMarquardt | AbstractOptimiser[Any]
 STAGE_OPTIMISERS: dict[str, type[Optimiser]] = {**OPTIMISERS, "lm": LevenbergMarquardt}
+_SUFFIXES = (".yaml", ".yml")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A similarity by its name in `LEARNED`: which one it is, its weights say."""
+    """A similarity by its name in `LEARNED_SIMILARITIES`: which one it is, its weights say."""
 
     kind: str
 
@@ -113,20 +114,25 @@ def load_methods() -> dict[str, Method]:
     return {path.stem: _read(path) for path in sorted((config_folder() / "methods").glob("*.yaml"))}
 
 
-def load_method(name: str) -> Method:
-    """One method.
+def load_method(method: Method | Path | str) -> Method:
+    """The method of a name, or of the path of a YAML file; a `Method` is returned as it is.
 
     Raises:
-        InputError: no such method; the sentence lists those there are.
+        InputError: There is no such method (the sentence lists those that there are), or the file is not a method.
     """
+    if isinstance(method, Method):
+        return method
+    if Path(method).suffix in _SUFFIXES:
+        return _read(Path(method))
     methods = load_methods()
-    if name not in methods:
-        raise InputError(f"no method is called '{name}'; choose one of {', '.join(methods)}")
-    return methods[name]
+    if method not in methods:
+        known = ", ".join(methods)
+        raise InputError(f"there is no method '{method}'; choose one of {known}, or give the path of a YAML file")
+    return methods[str(method)]
 
 
 def missing_weights(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
-    """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED`."""
+    """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED_SIMILARITIES`."""
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
         return f"the method {method.name} needs weights; give them by --model W.safetensors (setting model); {made}"
@@ -163,7 +169,7 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
     by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
     if by_residuals and not isinstance(similarity, (Learned, *RESIDUAL_SIMILARITIES.values())):
-        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED))
+        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_SIMILARITIES))
         raise InputError(f"{where}: lm needs a similarity of residuals, one of {known}")
     if (by_residuals or learned) and (stage.sparse.count or stage.restraint.share):
         raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm or learned similarities; leave them out")
@@ -172,9 +178,9 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
 
 def _similarity(given: Any, where: str) -> AbstractSimilarity | Learned:
     """An entry of `SIMILARITIES`, or the name of a learned one, which has no settings: its weights bring them."""
-    if given in [*LEARNED, *({"name": name} for name in LEARNED)]:
+    if given in [*LEARNED_SIMILARITIES, *({"name": name} for name in LEARNED_SIMILARITIES)]:
         return Learned(given["name"] if isinstance(given, Mapping) else given)
-    return _entry(SIMILARITIES, given, where, tuple(LEARNED))
+    return _entry(SIMILARITIES, given, where, tuple(LEARNED_SIMILARITIES))
 
 
 def _entry(table: Mapping[str, type[T]], given: Any, where: str, others: tuple[str, ...] = ()) -> T:

@@ -44,7 +44,7 @@ class GateOptions:
 
 @dataclass(frozen=True, slots=True)
 class LearnedOptions:
-    """Files of weights of learned similarities, of this CT or of several; empty: none. The names are those of `LEARNED`."""
+    """Files of weights of learned similarities, of this CT or of several; empty: none. The names are those of `LEARNED_SIMILARITIES`."""
 
     prost: str = option("", "weights of ProST")
     spherical: str = option("", "weights of the spherical similarity")
@@ -54,7 +54,7 @@ class LearnedOptions:
 class RegistrationOptions:
     """Everything that decides how an image is registered."""
 
-    method: str = option("lm-gradient-ncc", "named method; `fluoro-reg methods` lists them")
+    method: str = option("lm-gradient-ncc", "name of a method (`fluoro-reg methods` lists them), or the path of a YAML file")
     model: str = option("", "weights of a pose regressor trained on this CT, which then finds starts; empty: none")
     learned: LearnedOptions = section(LearnedOptions)
     device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))

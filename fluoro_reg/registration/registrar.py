@@ -1,239 +1,243 @@
-"""`Registrar.register`: one image and a start to one judged pose. The whole story is in that one method."""
+"""`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register` tells the whole story."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.learned import ImageProblem, SimilarityInference
-from fluoro_reg.registration.assessment.evidence import Assessment, assess
-from fluoro_reg.registration.method import (
-    Method,
-    PredictionOptions,
-    StageOptions,
-    learned_similarities,
-    load_method,
-    missing_weights,
-)
+from fluoro_reg.learned import SimilarityInference
+from fluoro_reg.registration.assessment.evidence import assess
+from fluoro_reg.registration.assessment.joint import assess_jointly
+from fluoro_reg.registration.method import Method, learned_similarities, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
+from fluoro_reg.registration.providers import Predictor, SimilarityProvider
 from fluoro_reg.registration.result import Outcome, RegistrationResult
-from fluoro_reg.registration.stages.joint import JointObjective, assess_jointly, refine_together
-from fluoro_reg.registration.stages.objective import ObjectModel, PoseObjective, PosePrior
+from fluoro_reg.registration.stages.initial_poses import InitialPoses
+from fluoro_reg.registration.stages.joint import JointSolver
+from fluoro_reg.registration.stages.object_model import object_model_of
+from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
 from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
-from fluoro_reg.registration.stages.solver import Refined, Solver
+from fluoro_reg.registration.stages.solver import Solver
+from fluoro_reg.registration.view_run import Assessed, Clock, Request, ViewRun
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess
 from fluoro_reg.xray.view import CalibratedXray
 
-METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
-SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
-WARM_UP_PIXEL_MM = 2.0
-MOSTLY_AIR = 0.15  # a CT of which less than this share is not air is one object and not a body
+_WARM_UP_PIXEL_MM = 2.0
 
 
-@dataclass(slots=True)
 class Registrar:
-    """Registers X-rays to one CT by one named method. Not for use from two threads at once."""
+    """Registers X-rays to one CT by one method. Do not use a registrar from two threads at once.
 
-    volume: CTVolume
-    options: RegistrationOptions
-    method: Method = field(init=False)
-    predictor: PosePredictor | None = field(init=False)
-    learned: dict[str, SimilarityInference] = field(init=False)
-    renderers: CoarseRenderers = field(init=False)
-    model: ObjectModel = field(init=False)
-    metric: PoseMetric = field(init=False)
-    corners_patient: Float[Tensor, "8 3"] = field(init=False)
+    Args:
+        ct: The CT, as `fluoro_reg.read_ct` returns it.
+        options: All settings; without them, the defaults.
+        method: A method's name (`fluoro-reg methods` lists them), the path of a YAML file, or a `Method`. It takes precedence
+            over `options.method`.
+        seed: The seed of everything random. It takes precedence over `options.seed`.
+        predictor: Finds initial poses in an image. By default, the regressor whose weights `options.model` names, if any.
+        similarities: Learned similarities by name. By default, those whose weights `options.learned` names.
 
-    def __post_init__(self) -> None:
-        if not (self.volume.attenuation > 0).any():
+    Raises:
+        InputError: The CT holds only air, there is no such method or device, or the method's weights are missing.
+    """
+
+    def __init__(
+        self,
+        ct: CTVolume,
+        options: RegistrationOptions | None = None,
+        *,
+        method: Method | Path | str | None = None,
+        seed: int | None = None,
+        predictor: Predictor | None = None,
+        similarities: Mapping[str, SimilarityProvider] | None = None,
+    ) -> None:
+        if not (ct.attenuation > 0).any():
             raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
-        self.method = load_method(self.options.method)
-        model, weights, device = self.options.model, to_mapping(self.options.learned), resolve_device(self.options.device)
-        if (sentence := missing_weights(self.method, model, weights)) is not None:
-            raise InputError(sentence)
-        self.predictor = PosePredictor.load(model, self.volume, device) if model else None
-        self.learned = {
-            kind: SimilarityInference.load(weights[kind], kind, self.volume, device) for kind in self.method.learned
-        }
-        self.renderers = CoarseRenderers(self.volume, device)
-        self.renderers.for_pixel(WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
-        self.corners_patient = box_corners(self.volume, self.renderers.extent)
-        self.metric = PoseMetric(reference_points(self.corners_patient))
-        self.model = object_model(self.volume, self.options, self.corners_patient.mean(0))
+        options = options or RegistrationOptions()
+        self.ct = ct
+        self.options = options if seed is None else replace(options, seed=seed)
+        self.method = load_method(options.method if method is None else method)
+        self._device = resolve_device(options.device)
+        if predictor is None and similarities is None:
+            missing = missing_weights(self.method, options.model, to_mapping(options.learned))
+            if missing is not None:
+                raise InputError(missing)
+        self._predictor = self._load_predictor() if predictor is None else predictor
+        self._similarities = self._load_similarities() if similarities is None else similarities
+        self._renderers = CoarseRenderers(ct, self._device)
+        self._renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
+        self._corners_patient = box_corners(ct, self._renderers.extent)
+        self._metric = PoseMetric(reference_points(self._corners_patient))
+        self._model = object_model_of(ct, options.roi, options.saturation, self._corners_patient.mean(0))
 
     def register(
-        self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None = None, tracking: bool = False
+        self,
+        xray: XrayImage,
+        initial_pose: RigidTransform | None = None,
+        prior: PosePrior | None = None,
+        tracking: bool = False,
     ) -> RegistrationResult:
-        """The pose of the CT in `image`, judged. `tracking` says that `start` is the last frame's pose: no search is made.
+        """Find the pose of the CT in one X-ray and assess it.
 
-        With weights, `start` may be None: the network's poses are searched and refined, beside the given one if there is one.
-        Bad images and starts come back as a rejected result, never as an exception.
+        Args:
+            xray: The X-ray with its intrinsics, as `fluoro_reg.read_xray` returns it.
+            initial_pose: `camera_from_patient` to search around. It may be None if a regressor predicts poses: these are then
+                searched and refined; with an initial pose, beside it.
+            prior: A Gaussian belief about the pose from before the image was seen.
+            tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
+
+        Returns:
+            The result. An unusable image or initial pose gives a rejected result, not an exception.
         """
-        with _one_torch_thread():
-            return self._register(image, start, prior, tracking)
+        view = CalibratedXray(xray, RigidTransform.identity())
+        return self._register([view], Request(initial_pose, prior, tracking))
 
-    def register_views(self, views: Sequence[CalibratedXray], start: RigidTransform) -> RegistrationResult:
-        """The pose `reference_from_patient` that suits several X-rays of known relative geometry, judged in each of them.
+    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
+        """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
 
-        Each view is searched and refined alone from the common start, by the method; what they find is refined together, always
-        by Levenberg-Marquardt on gradient NCC. A regressor's weights play no part. Times, intensity and scores are those of the
-        view that the reason names.
+        The method searches and refines each view on its own. All hypotheses are then refined jointly, by Levenberg-Marquardt on
+        gradient NCC. A regressor is not used with several views.
+
+        Args:
+            views: X-rays of the same, unmoved patient with the poses of their cameras.
+            initial_pose: `reference_from_patient` to search around.
+
+        Returns:
+            The result; its `camera_from_patient` is `reference_from_patient`. Intensity and scores are those of the view that
+            the reason names.
 
         Raises:
-            InputError: no view.
+            InputError: There is no view.
         """
         if not views:
-            raise InputError("a registration of several views needs at least one")
+            raise InputError("a registration of several views needs at least one X-ray")
+        return self._register(views, Request(initial_pose))
+
+    def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
+        """Mean displacement of the CT's points between two poses, mm, with depth counted at a fifth."""
+        return float(self._metric.distances(RigidTransform.stack([pose]), other)[0])
+
+    def _register(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
+        clock, runs = Clock(), list[ViewRun]()
         with _one_torch_thread():
-            return self._register_views(views, start)
+            for view in views:
+                runs.append(run := self._run(view, request, predict=len(views) == 1, clock=clock))
+                if run.refined is None:
+                    return self._result(run.outcome, _named(run.reason, len(runs), views), run, clock)
+            assessed = self._assess(runs, [view.camera_from_reference for view in views], clock)
+            clock.lap("assess")
+        assessment, number = assessed.assessment, assessed.view
+        return replace(
+            self._result(assessment.outcome, _named(assessment.reason, number + 1, views), runs[number], clock),
+            camera_from_patient=assessed.pose,
+            similarity=assessment.evidence.similarity,
+            alternatives=assessment.alternatives,
+            covariance=assessment.covariance,
+            n_renders=assessed.n_renders,
+            scores=assessment.evidence.scores(),
+        )
 
-    def _register_views(self, views: Sequence[CalibratedXray], start: RigidTransform) -> RegistrationResult:
-        clock, found, solvers, jobs = _Clock(), [], [], []
-        for number, view in enumerate(views, 1):
-            prepared = preprocess(view.image, self.options.preprocess)
-            jobs.append(job := _Job(prepared, start, clock))
-            if prepared.rejection is not None:
-                return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {prepared.rejection}", job)
-            alone = view.camera_from_reference @ start
-            scales = self._scales(prepared, alone)
-            if (reason := self._out_of_range(scales.depth_mm)) is not None:
-                return self._answer(Outcome.REJECTED_POSE, f"view {number}: {reason}", job)
-            try:
-                learned = self._learned(prepared.image, self.method.stages)
-            except InputError as error:
-                return self._answer(Outcome.REJECTED_IMAGE, f"view {number}: {error}", job)
-            solvers.append(self._solver(scales, None, learned))
-            refined = solvers[-1].run(solvers[-1].starts(alone, self.method.search), self.method.stages)
-            found.append(view.camera_from_reference.inverse() @ refined.poses)
-        clock.lap("refine")
-        candidates = RigidTransform.cat(found)
-        objectives: list[PoseObjective] = []
-
-        def joint_objective(object_px: int, poses: RigidTransform) -> JointObjective:
-            cameras = tuple(view.camera_from_reference for view in views)
-            seen = [solver.objective(object_px, camera @ poses) for solver, camera in zip(solvers, cameras, strict=True)]
-            objectives.extend(seen)
-            return JointObjective(tuple(seen), cameras)
-
-        joint = refine_together(joint_objective, candidates, self.metric, self.options.gate.distinct_mm)
-        clock.lap("refine together")
-        verdict, number = assess_jointly(joint, self.metric, self.options.gate)
-        n_renders = sum(solver.n_renders for solver in solvers) + sum(objective.n_renders for objective in objectives)
-        return self._judgement(verdict, f"view {number + 1}: {verdict.reason}", joint.poses[0], n_renders, jobs[number])
-
-    def _register(
-        self, image: XrayImage, start: RigidTransform | None, prior: PosePrior | None, tracking: bool
-    ) -> RegistrationResult:
-        clock = _Clock()
-        prepared = preprocess(image, self.options.preprocess)
+    def _run(self, view: CalibratedXray, request: Request, predict: bool, clock: Clock) -> ViewRun:
+        """One view on its own: preprocess, find initial poses, search, refine."""
+        prepared = preprocess(view.image, self.options.preprocess)
         clock.lap("preprocess")
-        job = _Job(prepared, start, clock)
+        run = ViewRun(prepared, request.initial_pose)
         if prepared.rejection is not None:
-            return self._answer(Outcome.REJECTED_IMAGE, prepared.rejection, job)
-        starts = _Starts([] if start is None else [start])
-        if self.predictor is not None and not tracking:
-            starts = starts.and_predicted(self.predictor, prepared.image, self.method.prediction)
+            return run.rejected(Outcome.REJECTED_IMAGE, prepared.rejection)
+        initial = InitialPoses([] if request.initial_pose is None else [view.camera_from_reference @ request.initial_pose])
+        if self._predictor is not None and predict and not request.tracking:
+            initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
             clock.lap("predict")
-        if not starts.searched:
-            return self._answer(Outcome.NO_START, starts.reason, job)
-        start = starts.searched[0]
-        job = replace(job, start=start)
-        scales = self._scales(prepared, start)
+        if not initial.searched:
+            return run.rejected(Outcome.NO_START, initial.reason)
+        if request.initial_pose is None:
+            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ initial.searched[0])
+        scales = self._scales(prepared, initial.searched[0])
         if (reason := self._out_of_range(scales.depth_mm)) is not None:
-            return self._answer(Outcome.REJECTED_POSE, reason, job)
-        stages = self.method.tracking_stages() if tracking else self.method.stages
+            return run.rejected(Outcome.REJECTED_POSE, reason)
+        stages = self.method.tracking_stages() if request.tracking else self.method.stages
         try:
-            learned = self._learned(prepared.image, stages)
+            learned = {kind: self._similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
         except InputError as error:
-            return self._answer(Outcome.REJECTED_IMAGE, str(error), job)
-        solver = self._solver(scales, prior, learned)
-        search = None if tracking else self.method.search
-        poses = RigidTransform.cat([*(solver.starts(pose, search) for pose in starts.searched), *starts.refined])
+            return run.rejected(Outcome.REJECTED_IMAGE, str(error))
+        options = self.options
+        solver = Solver(scales, self._model, self._metric, request.prior, options.gate.distinct_mm, options.seed, learned)
+        search = None if request.tracking else self.method.search
+        poses = RigidTransform.cat([*(solver.starts(pose, search) for pose in initial.searched), *initial.refined])
         clock.lap("search")
         refined = solver.run(poses, stages)
         clock.lap("refine")
-        return self._judged(refined, solver.n_renders, job)
+        return replace(run, solver=solver, refined=refined)
 
-    def _scales(self, prepared: Preprocessed, start: RigidTransform) -> ImageScales:
-        """An implant is compared near its own edges, which no clipping moves: all outlines count."""
-        outline = prepared.outline if self.model.roi == "full" else None
-        return ImageScales(prepared.image, start, self.renderers, self.corners_patient, self.model.pivot, outline)
+    def _assess(self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform], clock: Clock) -> Assessed:
+        """The best hypothesis, assessed; the hypotheses of several views are refined jointly first."""
+        gate, metric = self.options.gate, self._metric
+        solvers, refined = [run.solver for run in runs if run.solver], [run.refined for run in runs if run.refined]
+        n_renders = sum(solver.n_renders for solver in solvers)
+        if len(runs) == 1:
+            return Assessed(assess(refined[0], metric, gate), 0, refined[0].poses[0], n_renders)
+        found = [camera.inverse() @ one.poses for camera, one in zip(cameras_from_reference, refined, strict=True)]
+        solver = JointSolver(tuple(solvers), tuple(cameras_from_reference))
+        joint = solver.run(RigidTransform.cat(found), metric, gate.distinct_mm)
+        clock.lap("refine jointly")
+        assessment, number = assess_jointly(joint, metric, gate)
+        return Assessed(assessment, number, joint.poses[0], n_renders + solver.n_renders)
+
+    def _scales(self, prepared: Preprocessed, initial_pose: RigidTransform) -> ImageScales:
+        """An implant is compared near its own edges, which saturation does not move: all outlines count."""
+        outline = prepared.outline if self._model.roi == "full" else None
+        return ImageScales(prepared.image, initial_pose, self._renderers, self._corners_patient, self._model.pivot, outline)
 
     def _out_of_range(self, depth_mm: float) -> str | None:
         near, far = self.options.gate.depth_range_mm
         if near <= depth_mm <= far:
             return None
-        return f"the start puts the CT {depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
+        return f"the initial pose puts the CT {depth_mm:.0f} mm in front of the source, outside {near:.0f} to {far:.0f} mm"
 
-    def _learned(self, image: XrayImage, stages: Sequence[StageOptions]) -> dict[str, ImageProblem]:
-        """The learned similarities that some stages follow, to an image."""
-        return {kind: self.learned[kind].problem(image) for kind in learned_similarities(stages)}
-
-    def _solver(self, scales: ImageScales, prior: PosePrior | None, learned: Mapping[str, ImageProblem]) -> Solver:
-        return Solver(scales, self.model, self.metric, prior, self.options.gate.distinct_mm, self.options.seed, learned)
-
-    def _judged(self, refined: Refined, n_renders: int, job: "_Job") -> RegistrationResult:
-        verdict = assess(refined, self.metric, self.options.gate)
-        return self._judgement(verdict, verdict.reason, refined.poses[0], n_renders, job)
-
-    def _judgement(
-        self, verdict: Assessment, reason: str, pose: RigidTransform, n_renders: int, job: "_Job"
-    ) -> RegistrationResult:
-        job.clock.lap("check_gates")
-        return replace(
-            self._answer(verdict.outcome, reason, job),
-            camera_from_patient=pose,
-            similarity=verdict.evidence.similarity,
-            alternatives=verdict.alternatives,
-            covariance=verdict.covariance,
-            n_renders=n_renders,
-            scores=verdict.evidence.scores(),
-        )
-
-    def _answer(self, outcome: Outcome, reason: str, job: "_Job") -> RegistrationResult:
+    def _result(self, outcome: Outcome, reason: str, run: ViewRun, clock: Clock) -> RegistrationResult:
+        prepared = run.prepared
         return RegistrationResult(
             outcome,
             reason,
             self.method.name,
-            initial_camera_from_patient=job.start,
-            intensity=job.prepared.intensity.value,
-            intensity_confidence=job.prepared.confidence if job.prepared.judged else None,
-            elapsed_s=job.clock.total(),
-            device=self.renderers.device,
-            seconds=job.clock.laps,
+            initial_camera_from_patient=run.initial_pose,
+            intensity=prepared.intensity.value,
+            intensity_confidence=prepared.confidence if prepared.judged else None,
+            elapsed_s=clock.total(),
+            device=self._device,
+            seconds=clock.laps,
         )
 
+    def _load_predictor(self) -> Predictor | None:
+        model = self.options.model
+        return PosePredictor.load(model, self.ct, self._device) if model else None
 
-def object_model(volume: CTVolume, options: RegistrationOptions, pivot: Float[Tensor, "3"]) -> ObjectModel:
-    """What `auto` means for this CT: an object in air is compared near its projection, and metal saturates."""
-    filled = volume.attenuation > 0
-    roi = options.roi
-    if roi == "auto":
-        roi = "moving-support" if float(filled.float().mean()) < MOSTLY_AIR else "full"
-    if options.saturation not in ("auto", "off"):
-        return ObjectModel(pivot, roi, float(options.saturation))
-    values = volume.attenuation[filled]
-    dense = float(values[:: max(1, values.numel() // 100_000)].quantile(0.9))
-    metal = options.saturation == "auto" and dense > METAL_ATTENUATION
-    return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
+    def _load_similarities(self) -> Mapping[str, SimilarityProvider]:
+        weights = to_mapping(self.options.learned)
+        return {kind: SimilarityInference.load(weights[kind], kind, self.ct, self._device) for kind in self.method.learned}
+
+
+def _named(reason: str, number: int, views: Sequence[CalibratedXray]) -> str:
+    """The reason, with the number of its view where there are several."""
+    return reason if len(views) == 1 else f"view {number}: {reason}"
 
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """torch's own threads wait for each other at every small operation: on a machine that does anything else besides, images of
-    128 pixels take ten times as long on two of them as on one. The renderer has threads of its own, which never wait.
+    """Run torch on one thread meanwhile.
+
+    torch's threads wait for each other at every small operation: on a machine that does anything else, images of 128 pixels
+    take ten times as long on two threads as on one. The renderer has threads of its own, which never wait.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -241,45 +245,3 @@ def _one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._begin = self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
-
-    def total(self) -> float:
-        return time.perf_counter() - self._begin
-
-
-@dataclass(frozen=True, slots=True)
-class _Starts:
-    """Poses to search around, batches to refine as they are, and why there is none where there is none."""
-
-    searched: list[RigidTransform]
-    refined: list[RigidTransform] = field(default_factory=list)
-    reason: str = "no start pose is known: give one"
-
-    def and_predicted(self, predictor: PosePredictor, image: XrayImage, options: PredictionOptions) -> "_Starts":
-        """With what the network says of the image, after what was given."""
-        try:
-            predictions = predictor.predict(image, options.behind)
-        except InputError as error:
-            return replace(self, reason=str(error))
-        around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
-        return _Starts([*self.searched, *(prediction.camera_from_patient for prediction in predictions)], around)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every answer to one image tells."""
-
-    prepared: Preprocessed
-    start: RigidTransform | None
-    clock: _Clock

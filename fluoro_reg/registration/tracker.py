@@ -1,8 +1,8 @@
-"""`Tracker`: frame after frame, from the last accepted pose when there is one, else from the given start with a search.
+"""`Tracker`: frame after frame, from the last accepted pose if there is one, else from the initial pose with a search.
 
-A tracked pose must also lie near the last one (`gate.maximum_jump_mm`); a frame that fails is searched once more from the same
-pose before it is rejected. After `LOST_AFTER` rejected frames in a row the last pose counts for nothing and the given start is
-used again.
+A tracked pose must also lie near the last one (`gate.maximum_jump_mm`). A frame that fails is searched again around the same
+pose before it is rejected. After `LOST_AFTER` rejected frames in a row the last pose is dropped, and the initial pose is used
+again.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,16 +17,21 @@ LOST_AFTER = 5
 
 @dataclass(slots=True)
 class Tracker:
-    """State of one stream of images. Not for use from two threads at once."""
+    """The state of one stream of images. Do not use a tracker from two threads at once.
+
+    Args:
+        registrar: Registers each image.
+        initial_pose: `camera_from_patient` to search around in the first image; None if the registrar predicts poses.
+    """
 
     registrar: Registrar
-    start: RigidTransform | None
+    initial_pose: RigidTransform | None = None
     _last: RigidTransform | None = field(default=None, init=False)
     _rejected_in_a_row: int = field(default=0, init=False)
 
-    def update(self, image: XrayImage) -> RegistrationResult:
-        """Registers the next image; the result says whether its pose may be published."""
-        result = self._tracked(image) if self._last is not None else self.registrar.register(image, self.start)
+    def update(self, xray: XrayImage) -> RegistrationResult:
+        """Register the next image. Its pose may be published only if the result is `accepted`."""
+        result = self._first(xray) if self._last is None else self._tracked(xray, self._last)
         if result.accepted:
             self._last, self._rejected_in_a_row = result.camera_from_patient, 0
             return result
@@ -36,25 +41,28 @@ class Tracker:
         return result
 
     def reset(self) -> None:
-        """Forgets the last pose; the next image starts from the given start."""
+        """Forget the last pose; the next image is searched around the initial pose."""
         self._last, self._rejected_in_a_row = None, 0
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
-        """A start from outside, used from the next image on."""
-        self.start = camera_from_patient
+        """Replace the initial pose, and search around it in the next image."""
+        self.initial_pose = camera_from_patient
         self.reset()
 
-    def _tracked(self, image: XrayImage) -> RegistrationResult:
-        result = self._checked(self.registrar.register(image, self._last, tracking=True))
+    def _first(self, xray: XrayImage) -> RegistrationResult:
+        return self.registrar.register(xray, self.initial_pose)
+
+    def _tracked(self, xray: XrayImage, last: RigidTransform) -> RegistrationResult:
+        result = self._jump_checked(self.registrar.register(xray, last, tracking=True), last)
         if result.accepted or result.outcome is Outcome.REJECTED_IMAGE:
             return result
-        return self._checked(self.registrar.register(image, self._last))
+        return self._jump_checked(self.registrar.register(xray, last), last)
 
-    def _checked(self, result: RegistrationResult) -> RegistrationResult:
-        if not result.accepted or self._last is None or result.camera_from_patient is None:
+    def _jump_checked(self, result: RegistrationResult, last: RigidTransform) -> RegistrationResult:
+        """The result, rejected if the CT moved too far since the last accepted frame."""
+        if not result.accepted or result.camera_from_patient is None:
             return result
-        poses = RigidTransform.stack([result.camera_from_patient])
-        jump = float(self.registrar.metric.distances(poses, self._last)[0])
+        jump = self.registrar.displacement_mm(result.camera_from_patient, last)
         limit = self.registrar.options.gate.maximum_jump_mm
         if jump <= limit:
             return result

@@ -16,10 +16,10 @@ from fluoro_reg.learned import (
     SphericalOptions,
     save_similarity,
 )
-from fluoro_reg.learned.inference import CountedProjector, ImageProblem
+from fluoro_reg.learned.inference import CountingProjector, ImageProblem
 from fluoro_reg.networks.reference_view import ReferenceView
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
-from fluoro_reg.registration.options import LearnedOptions
+from fluoro_reg.optimisers import NormalEquations
+from fluoro_reg.registration import LearnedOptions, Outcome, Registrar, RegistrationOptions, load_method
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.view import CalibratedXray
@@ -34,19 +34,12 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Normal:
-    cost: Tensor
-    gradient: Tensor
-    hessian: Tensor
-
-
-@dataclass(frozen=True)
 class KnowsTheWay:
     """The squared distance to the truth, in units of a training's spread: as a value and as least squares."""
 
     truth: RigidTransform
     pivot: Tensor
-    project: CountedProjector
+    project: CountingProjector
 
     def at(self, poses: RigidTransform) -> Tensor:
         self.project(poses)
@@ -62,16 +55,16 @@ class KnowsTheWay:
     def retract(self, at: Places, step: Tensor) -> Places:
         return self.evaluate(retract(at.poses, step, self.pivot))
 
-    def linearise(self, at: Places) -> Normal:
+    def linearise(self, at: Places) -> NormalEquations:
         off = se3.local(self.truth, at.poses, self.pivot)
         inverse = torch.diag(UNITS**-2)
-        return Normal(self.cost(at, None), off @ inverse, inverse.expand(len(off), 6, 6))
+        return NormalEquations(self.cost(at, None), off @ inverse, inverse.expand(len(off), 6, 6))
 
-    def cost(self, trial: Places, reference: Normal | None) -> Tensor:
+    def cost(self, trial: Places, reference: NormalEquations | None) -> Tensor:
         return (se3.local(self.truth, trial.poses, self.pivot) / UNITS).square().sum(-1)
 
 
-class Oracle(SimilarityInference):
+class Oracle:
     """Whatever the X-ray is, it knows where the CT lies."""
 
     def __init__(self, problem: KnowsTheWay) -> None:
@@ -98,7 +91,7 @@ def similarity_weights(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("similarities")
     camera = world.camera.binned(4)
     reference = ReferenceView(world.truth, world.volume.centre_patient, camera)
-    prost = ProSTOptions(image_px=32, voxel_mm=16.0, samples=12, volume_channels=2, encoder_channels=(8, 8), numbers=8)
+    prost = ProSTOptions(image_px=32, voxel_mm=16.0, samples=12, volume_channels=2, encoder_channels=(8, 8), embedding_size=8)
     networks = {
         "prost": ProST(prost, reference, world.volume),
         "spherical": Spherical(SphericalOptions(image_px=32, width=16), reference, world.volume),
@@ -110,11 +103,11 @@ def similarity_weights(world, tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["prost", "prost-cmaes", "spherical-lm", "spherical-gd"])
 def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity_weights, method):
-    registrar = Registrar(world.volume, RegistrationOptions(method=method, learned=similarity_weights))
-    (kind,) = registrar.method.learned
+    (kind,) = load_method(method).learned
     pivot = world.volume.centre_patient
-    projector = CountedProjector(nothing)
-    registrar.learned[kind] = Oracle(KnowsTheWay(world.truth, pivot, projector))
+    projector = CountingProjector(nothing)
+    oracle = Oracle(KnowsTheWay(world.truth, pivot, projector))
+    registrar = Registrar(world.volume, RegistrationOptions(method=method), similarities={kind: oracle})
     result = registrar.register(world.xray(), retract(world.truth, FAR, pivot))
     points = world.landmarks_patient
     assert (result.camera_from_patient.apply(points) - world.truth.apply(points)).norm(dim=-1).mean() < 2
@@ -131,8 +124,8 @@ def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, 
     problem = similar.problem(prepared.image)
     poses = RigidTransform.stack([world.truth, retract(world.truth, FAR, world.volume.centre_patient)])
     with torch.no_grad():
-        near, far = problem.problem.at(poses).tolist()
-    assert problem.counted.n_renders == 2 and near != far
+        near, far = problem.problem.values_at(poses).tolist()
+    assert problem.projector.n_renders == 2 and near != far
     if kind == "spherical":
         assert near < 0.3 * far
 
@@ -145,15 +138,14 @@ def test_an_image_that_shows_nothing_that_the_similarity_knows_is_rejected(world
 
 
 def test_tracking_does_not_ask_a_similarity_that_its_stages_do_not_follow(world, similarity_weights):
-    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
-    registrar.learned.clear()
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={})
     assert registrar.register(world.xray(), world.truth, tracking=True).accepted
 
 
 def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world, similarity_weights):
-    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     pivot = world.volume.centre_patient
-    registrar.learned["spherical"] = Oracle(KnowsTheWay(world.truth, pivot, CountedProjector(nothing)))
+    oracle = Oracle(KnowsTheWay(world.truth, pivot, CountingProjector(nothing)))
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={"spherical": oracle})
     view = CalibratedXray(world.xray(), RigidTransform.identity())
     assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))

@@ -11,15 +11,17 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.registration.assessment import joint
 from fluoro_reg.registration.assessment.covariance import position_covariance
 from fluoro_reg.registration.assessment.evidence import similarities
-from fluoro_reg.registration.stages import joint as multi_view
 from fluoro_reg.registration.stages.joint import JointRefined
+from fluoro_reg.registration.stages.object_model import object_model_of
 from fluoro_reg.registration.stages.objective import PoseObjective
-from fluoro_reg.registration.stages.scales import ImageScales
+from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
+from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
 from fluoro_reg.similarity import GradientNCC
-from fluoro_reg.xray.preprocessing.preprocess import preprocess
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.view import CalibratedXray
 
 
@@ -107,7 +109,7 @@ def test_a_start_beyond_reason_is_refused_for_the_view_that_it_is_beyond_in(
     far = RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([0.0, 0.0, 5000.0], dtype=torch.float64))
     result = registrar.register_views(views, far)
     assert result.outcome is Outcome.REJECTED_POSE
-    assert "view 1: the start puts the CT" in result.reason
+    assert "view 1: the initial pose puts the CT" in result.reason
 
 
 def test_no_view_is_no_registration(world: World, registrar: Registrar) -> None:
@@ -129,23 +131,26 @@ def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
         return torch.tensor([0.9, scores_of_rival[0]], dtype=torch.float64)
 
     truth = RigidTransform.stack([world.truth, world.truth])
-    joint = joint_of(registrar, views, truth)
-    monkeypatch.setattr(multi_view, "similarities", scored)
+    refined, metric = refined_at(views, truth, world)
+    monkeypatch.setattr(joint, "similarities", scored)
     for given, accepted in (([0.9, 0.899], False), ([0.9, 0.5], True)):
         scores_of_rival[:] = given
-        verdict, _ = multi_view.assess_jointly(joint, registrar.metric, registrar.options.gate)
+        verdict, _ = joint.assess_jointly(refined, metric, registrar.options.gate)
         assert (verdict.outcome is Outcome.CONVERGED) == accepted
         assert verdict.outcome in (Outcome.CONVERGED, Outcome.AMBIGUOUS)
 
 
-def joint_of(registrar: Registrar, views: list[CalibratedXray], poses: RigidTransform) -> JointRefined:
-    """What every view makes of given poses."""
+def refined_at(views: list[CalibratedXray], poses: RigidTransform, world: World) -> tuple[JointRefined, PoseMetric]:
+    """Given poses as if they had been refined, and the metric of their distances."""
+    renderers = CoarseRenderers(world.volume, "cpu")
+    corners = box_corners(world.volume, renderers.extent)
+    model = object_model_of(world.volume, "auto", "auto", corners.mean(0))
     refined = []
     for view in views:
-        image = preprocess(view.image, registrar.options.preprocess).image
+        image = preprocess(view.image, PreprocessOptions()).image
         seen = view.camera_from_reference @ poses
-        scales = ImageScales(image, seen[0], registrar.renderers, registrar.corners_patient, registrar.model.pivot)
-        objective = PoseObjective(scales.scale(ASSESSED_PX, seen), registrar.model, GradientNCC())
+        scales = ImageScales(image, seen[0], renderers, corners, model.pivot)
+        objective = PoseObjective(scales.scale(ASSESSED_PX, seen), model, GradientNCC())
         at = objective.evaluate(seen)
         refined.append(Refined(objective, at, objective.linearise(at), torch.ones(len(poses.rotation), dtype=torch.bool)))
-    return JointRefined(poses, tuple(refined))
+    return JointRefined(poses, tuple(refined)), PoseMetric(reference_points(corners))

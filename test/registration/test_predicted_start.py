@@ -43,9 +43,7 @@ def predicting(world, pose: RigidTransform) -> Oracle:
 
 
 def registrar_of(world, weights, method: str, oracle: Oracle) -> Registrar:
-    registrar = Registrar(world.volume, RegistrationOptions(method=method, model=str(weights)))
-    registrar.predictor = oracle
-    return registrar
+    return Registrar(world.volume, RegistrationOptions(method=method, model=str(weights)), predictor=oracle)
 
 
 def mtre_mm(world, pose: RigidTransform) -> float:

@@ -191,7 +191,7 @@ def test_a_ct_of_air_is_refused(world):
 
 
 def test_an_unknown_method_is_refused_with_the_list(world):
-    with pytest.raises(InputError, match=r"no method is called 'lm'; choose one of adam-diffpose, .*lm-gradient-ncc"):
+    with pytest.raises(InputError, match=r"there is no method 'lm'; choose one of adam-diffpose, .*lm-gradient-ncc"):
         Registrar(world.volume, RegistrationOptions(method="lm"))
 
 

@@ -60,7 +60,7 @@ def test_after_many_rejections_the_given_start_counts_again(world, tracker):
         assert not tracker.update(noise).accepted
     found = tracker.update(image)
     assert found.accepted
-    torch.testing.assert_close(found.initial_camera_from_patient.matrix(), tracker.start.matrix())
+    torch.testing.assert_close(found.initial_camera_from_patient.matrix(), tracker.initial_pose.matrix())
 
 
 def test_without_a_start_nothing_is_ever_accepted(world):

@@ -16,7 +16,7 @@ from fluoro_reg.ros import player
 from fluoro_reg.ros.options import NodeOptions
 
 NAMES = {
-    "launch": ["LaunchDescription"],
+    "launch": ["LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"],
     "launch.actions": [
         "DeclareLaunchArgument",
         "IncludeLaunchDescription",

@@ -37,14 +37,14 @@ def test_a_session_has_the_ct_and_the_start_and_says_what_was_loaded(ct, tmp_pat
     file.write_text(json.dumps(POSE))
     loaded, said = load(series="2", initial=file)
     assert ct == ["2"]
-    assert loaded.tracker.start.matrix().tolist() == POSE["camera_from_patient"]
+    assert loaded.tracker.initial_pose.matrix().tolist() == POSE["camera_from_patient"]
     assert said[0].startswith("CT of 16x16x16 voxels, 2x2x2 mm")
     assert "somewhere" not in "".join(said)
 
 
 def test_without_a_start_the_tracker_waits_for_one(ct):
     loaded, _ = load()
-    assert loaded.tracker.start is None
+    assert loaded.tracker.initial_pose is None
     assert ct == [None]
 
 
@@ -67,5 +67,5 @@ def test_a_malformed_pose_is_refused(ct, tmp_path):
 
 
 def test_an_unknown_method_is_refused(ct):
-    with pytest.raises(InputError, match="no method is called 'magic'; choose one of"):
+    with pytest.raises(InputError, match="there is no method 'magic'; choose one of"):
         load(method="magic")

@@ -1,12 +1,10 @@
-"""One pose for several X-rays whose cameras' relative positions are known: a biplane system, or a tracked C-arm between shots.
+"""One pose for several X-rays of known relative geometry: of a biplane system, or of a tracked C-arm.
 
-What one view sees worst, depth, another one from the side sees best. A twist of the patient is the same in every camera, so the
-views' normal equations add up, each by the pixels it compares; nothing else changes. Every view must pass the gates at the
-common pose, and another pose is a rival unless one view tells the two apart.
+Depth, which one view determines worst, is what another view from the side determines best. A twist of the patient is the same
+for every camera, so the normal equations of the views add up, each weighted by the pixels that it compares.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,14 +12,9 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
-from fluoro_reg.optimisers.batch import take
-from fluoro_reg.registration.assessment.covariance import covariance_of_information
-from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of, pose_uncertainty, similarities
-from fluoro_reg.registration.options import GateOptions
-from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, WeightedNormalEquations, effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined, Solver
 
 FINE_PX = 256  # across the CT's projection: what is left of the error in depth is the views' error in the plane
 
@@ -83,48 +76,35 @@ class JointRefined:
     views: tuple[Refined, ...]
 
 
-def refine_together(
-    objectives: Callable[[int, RigidTransform], JointObjective],
-    starts: RigidTransform,
-    metric: PoseMetric,
-    distinct_mm: float,
-) -> JointRefined:
-    """Levenberg-Marquardt on all views at once, at the scale where poses are judged and then at a finer one; judged at the
-    former. `objectives` makes the objective of a scale (pixels across the CT) about given poses.
-    """
-    for object_px in (ASSESSED_PX, FINE_PX):
-        objective = objectives(object_px, starts)
-        at, here, converged = LevenbergMarquardt().minimise(objective, objective.evaluate(starts))
-        rows = torch.tensor(_distinct(at, here.cost.argsort(), metric, distinct_mm))
-        starts, converged = at.poses[rows], converged[rows]
-    judging = objectives(ASSESSED_PX, starts)
-    at = judging.evaluate(starts)
-    seen = zip(judging.views, at.views, judging.linearise(at).views, strict=True)
-    return JointRefined(starts, tuple(Refined(*view, converged) for view in seen))
+@dataclass(slots=True)
+class JointSolver:
+    """Levenberg-Marquardt on all views at once; `n_renders` counts views."""
 
+    solvers: tuple[Solver, ...]
+    cameras_from_reference: tuple[RigidTransform, ...]
+    n_renders: int = 0
 
-def assess_jointly(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Assessment, int]:
-    """The verdict on the first pose, with covariance and alternatives of `reference_from_patient`; and whose it is: that of the
-    first view that refuses, else of the first.
+    def run(self, hypotheses: RigidTransform, metric: PoseMetric, distinct_mm: float) -> JointRefined:
+        """Refine `reference_from_patient` at the scale of the assessment, then at a finer one; evaluate at the former."""
+        for object_px in (ASSESSED_PX, FINE_PX):
+            objective = self._objective(object_px, hypotheses)
+            at, equations, converged = LevenbergMarquardt().minimise(objective, objective.evaluate(hypotheses))
+            self._count(objective)
+            rows = torch.tensor(_distinct(at, equations.cost.argsort(), metric, distinct_mm))
+            hypotheses, converged = at.poses[rows], converged[rows]
+        objective = self._objective(ASSESSED_PX, hypotheses)
+        at = objective.evaluate(hypotheses)
+        parts = zip(objective.views, at.views, objective.linearise(at).views, strict=True)
+        self._count(objective)
+        return JointRefined(hypotheses, tuple(Refined(*part, converged) for part in parts))
 
-    Every view judges the first pose alone. Every other pose, distinct in some view as it is, is a rival unless one view tells
-    it apart.
-    """
-    pivot = joint.views[0].objective.model.pivot
-    twist = covariance_of_information(torch.stack([information_of(view) for view in joint.views]).sum(0))
-    alone = [_first(view) for view in joint.views]
-    verdicts = [assess(view, metric, gate, pose_uncertainty(twist, view.poses[0], pivot)) for view in alone]
-    scores = torch.stack([similarities(view) for view in joint.views])  # views, poses
-    lead = (scores[:, :1] - scores[:, 1:]).amax(0)
-    alternatives = tuple(Hypothesis(joint.poses[k + 1], float(scores[:, k + 1].min())) for k in range(lead.numel()))
-    number = next((n for n, verdict in enumerate(verdicts) if verdict.outcome is not Outcome.CONVERGED), 0)
-    verdict = replace(
-        verdicts[number], covariance=pose_uncertainty(twist, joint.poses[0], pivot).covariance, alternatives=alternatives
-    )
-    if verdict.outcome is Outcome.CONVERGED and not bool((lead >= gate.minimum_margin).all()):
-        reason = f"another pose explains every view as well: similarity {float(scores[number, 1:].max()):.3f}"
-        verdict = replace(verdict, outcome=Outcome.AMBIGUOUS, reason=reason)
-    return verdict, number
+    def _objective(self, object_px: int, poses: RigidTransform) -> JointObjective:
+        cameras = self.cameras_from_reference
+        views = [solver.objective(object_px, camera @ poses) for solver, camera in zip(self.solvers, cameras, strict=True)]
+        return JointObjective(tuple(views), cameras)
+
+    def _count(self, objective: JointObjective) -> None:
+        self.n_renders += sum(view.n_renders for view in objective.views)
 
 
 def _distinct(at: JointEvaluation, order: Int[Tensor, "batch"], metric: PoseMetric, apart_mm: float) -> list[int]:
@@ -135,8 +115,3 @@ def _distinct(at: JointEvaluation, order: Int[Tensor, "batch"], metric: PoseMetr
         if all(distance > apart_mm for distance in apart):
             chosen.append(row)
     return chosen
-
-
-def _first(refined: Refined) -> Refined:
-    first = torch.tensor([0])
-    return Refined(refined.objective, take(refined.at, first), take(refined.linearised, first), refined.converged[:1])

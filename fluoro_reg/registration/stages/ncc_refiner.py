@@ -89,7 +89,7 @@ class NCCRefiner:
         self._start = RigidTransform(torch.diag_embed(nowhere + 1), nowhere)
         self._objective = GramObjective(
             self.renderer,
-            ViewGeometry.of(self.renderer.volume, self.intrinsics, device),
+            ViewGeometry.from_volume(self.renderer.volume, self.intrinsics, device),
             self.pivot.to(device, torch.float64),
             fixed=torch.zeros(1, *shape, device=device),
             weight=torch.zeros(self.batch, *shape, device=device),
@@ -100,7 +100,7 @@ class NCCRefiner:
         self, poses: RigidTransform, fixed: Float[Tensor, "height width"], weight: Float[Tensor, "height width"]
     ) -> tuple[RigidTransform, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
         """The refined poses, their costs 2 (1 - NCC), and whether each met the optimiser's tolerance."""
-        rays = ViewGeometry.of(self.renderer.volume, self.intrinsics).rays(poses.to("cpu", torch.float64))
+        rays = ViewGeometry.from_volume(self.renderer.volume, self.intrinsics).rays(poses.to("cpu", torch.float64))
         self._objective.axes.copy_(torch.tensor(march_axes(rays, self.renderer.volume.shape_ijk)))
         centre = (weight * fixed).sum() / weight.sum().clamp_min(1e-12)
         self._objective.fixed.copy_(fixed - centre)  # NCC does not mind, and float32 sums keep their digits

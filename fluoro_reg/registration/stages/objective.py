@@ -13,6 +13,7 @@ from torch import Tensor
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
 from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
+from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.rendering.projection import project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import AbstractResidualSimilarity
@@ -35,15 +36,6 @@ class Scale:
     def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
         """Which pixels count at each pose, of those that are `near` the object."""
         return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectModel:
-    """What is known of the CT as an object: pivot (patient mm), where it is compared, how it saturates (S in 1/L; 0: not)."""
-
-    pivot: Float[Tensor, "3"]
-    roi: str
-    saturation: float
 
 
 @dataclass(frozen=True, slots=True)

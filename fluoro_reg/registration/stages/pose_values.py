@@ -17,7 +17,8 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.registration.method import Restraint, SparsePatches
 from fluoro_reg.registration.stages.masks import near_object
-from fluoro_reg.registration.stages.objective import MINIMUM_PIXELS, ObjectModel, PosePrior, Scale, effective_pixels
+from fluoro_reg.registration.stages.object_model import ObjectModel
+from fluoro_reg.registration.stages.objective import MINIMUM_PIXELS, PosePrior, Scale, effective_pixels
 from fluoro_reg.rendering.rays import rays_of_views
 from fluoro_reg.similarity import AbstractSimilarity
 from fluoro_reg.similarity.gradient_ncc import gradients

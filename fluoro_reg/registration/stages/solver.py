@@ -21,9 +21,9 @@ from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.assessment.covariance import twist_information
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
+from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import (
     Evaluation,
-    ObjectModel,
     PoseObjective,
     PosePrior,
     WeightedNormalEquations,
@@ -130,7 +130,7 @@ class Solver:
 
     def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
         """A prior has no say here: it is counted in pixels, and there are none."""
-        before, problem = similar.counted.n_renders, similar.problem
+        before, problem = similar.projector.n_renders, similar.problem
         with torch.no_grad():
             if isinstance(stage.optimiser, LevenbergMarquardt):
                 at, here, converged = stage.optimiser.minimise(problem, problem.evaluate(poses))
@@ -139,7 +139,7 @@ class Solver:
                 minima = self._minima(stage.optimiser, problem, poses)
                 found, values, converged = retract(poses, minima.twists, similar.pivot), minima.values, minima.converged
         rows = self._best(found, values, 0.0, stage.keep)
-        self.n_renders += similar.counted.n_renders - before
+        self.n_renders += similar.projector.n_renders - before
         return Found(found[rows], converged[rows])
 
     def _minima(self, optimiser: AbstractOptimiser[Any], values: ValueProblem, poses: RigidTransform) -> Minima:

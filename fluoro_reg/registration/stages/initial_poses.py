@@ -1,0 +1,27 @@
+"""The poses that a registration begins from: a given one, and what a regressor predicts from the image."""
+
+from dataclasses import dataclass, field, replace
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.method import PredictionOptions
+from fluoro_reg.registration.providers import Predictor
+from fluoro_reg.xray.image import XrayImage
+
+
+@dataclass(frozen=True, slots=True)
+class InitialPoses:
+    """Poses to search around, batches of poses to refine without a search, and the reason why there are none."""
+
+    searched: list[RigidTransform]
+    refined: list[RigidTransform] = field(default_factory=list)
+    reason: str = "no initial pose is known: give one"
+
+    def with_predictions(self, predictor: Predictor, image: XrayImage, options: PredictionOptions) -> "InitialPoses":
+        """These poses, and after them what `predictor` makes of a preprocessed X-ray."""
+        try:
+            predictions = predictor.predict(image, options.behind)
+        except InputError as error:
+            return replace(self, reason=str(error))
+        around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
+        return InitialPoses([*self.searched, *(prediction.camera_from_patient for prediction in predictions)], around)

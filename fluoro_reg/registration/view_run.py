@@ -1,0 +1,66 @@
+"""What a registration carries along: the request, the run of each view, the assessment and the times."""
+
+import time
+from dataclasses import dataclass, replace
+
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.assessment.evidence import Assessment
+from fluoro_reg.registration.result import Outcome
+from fluoro_reg.registration.stages.objective import PosePrior
+from fluoro_reg.registration.stages.solver import Refined, Solver
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is known before the images are looked at. `initial_pose` is `reference_from_patient`."""
+
+    initial_pose: RigidTransform | None
+    prior: PosePrior | None = None
+    tracking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRun:
+    """One X-ray: preprocessed, with its initial pose and what was found.
+
+    Where `refined` is None, `outcome` and `reason` say why.
+    """
+
+    prepared: Preprocessed
+    initial_pose: RigidTransform | None
+    solver: Solver | None = None
+    refined: Refined | None = None
+    outcome: Outcome = Outcome.NOT_CONVERGED
+    reason: str = ""
+
+    def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
+        """The same, ended for a reason."""
+        return replace(self, outcome=outcome, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """The assessment of the best pose (`reference_from_patient`), and the index of the view that it is about."""
+
+    assessment: Assessment
+    view: int
+    pose: RigidTransform
+    n_renders: int
+
+
+class Clock:
+    """Seconds by stage; a stage that comes again adds to its time."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._begin = self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Count the time since the last lap for stage `name`."""
+        now = time.perf_counter()
+        self.laps[name], self._last = self.laps.get(name, 0.0) + now - self._last, now
+
+    def total(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._begin
