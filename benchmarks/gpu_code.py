@@ -35,8 +35,8 @@ VARIANTS = [  # kernel, derivatives, lanes that share a ray, voxels
     (kernels.gram_kernel, 6, 4, "fp32"),
 ]
 ARGUMENTS = {
-    "layout": "*i32", "metric": "*fp32", "unit": "fp32", "source": "*fp64", "direction": "*fp64", "by_source": "*fp32",
-    "by_direction": "*fp32", "axes": "*i32", "fixed": "*fp32", "weight": "*fp32", "out": "*fp32", "height": "i32",
+    "layout": "*i32", "metric": "*fp32", "scale": "fp32", "source": "*fp64", "direction": "*fp64", "source_tangent": "*fp32",
+    "direction_tangent": "*fp32", "axes": "*i32", "fixed": "*fp32", "weight": "*fp32", "out": "*fp32", "height": "i32",
     "width": "i32",
 }  # fmt: skip
 

@@ -127,7 +127,7 @@ def levels(scene: Scene, fixed: Tensor, device: str) -> list[Level]:
 def levenberg_marquardt(chosen: list[Level], start: RigidTransform, pivot: Tensor, track: Track) -> None:
     pose = RigidTransform.stack([start])
     for level in chosen:
-        geometry = ViewGeometry.of(level.renderer.volume, level.scene.camera)
+        geometry = ViewGeometry.from_volume(level.renderer.volume, level.scene.camera)
         axes = torch.tensor(march_axes(geometry.rays(pose), level.renderer.volume.shape_ijk))
         weight = torch.ones_like(level.fixed)[None]
         objective = WatchedObjective(level.renderer, geometry, pivot, level.fixed[None], weight, axes)

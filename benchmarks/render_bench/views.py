@@ -56,7 +56,7 @@ def _works(scene: Scene, device: str, backend: str, voxels: str) -> dict[str, Ca
     if voxels != "fp32" and (kind is TorchRenderer or "dtype" not in inspect.signature(kind).parameters):
         return {}  # the reference would not only store voxels in half precision, but compute in it
     renderer = make_renderer(kind, scene, device, dtype=_VOXELS[voxels])
-    geometry = ViewGeometry.of(scene.volume, scene.camera, device)
+    geometry = ViewGeometry.from_volume(scene.volume, scene.camera, device)
     works = {}
     for batch in _BATCHES:
         poses = scene.poses(batch)

@@ -1,4 +1,6 @@
-"""Line integrals through a CT and their derivatives: the contract, its backends, and the glue to poses and cameras."""
+"""Line integrals through a CT and their derivatives: the renderers, and projection of a CT for a pose and a camera."""
+
+import importlib.util
 
 import torch
 
@@ -18,32 +20,40 @@ RENDERERS: dict[str, type[AbstractRenderer]] = {"numba": NumbaRenderer, "torch":
 def make_renderer(
     volume: CTVolume, device: str = "auto", *, volume_gradient: bool = False, double_backward: bool = False
 ) -> AbstractRenderer:
-    """The fastest backend of a device that can do what is asked: numba or Triton, or the reference where they cannot.
+    """Return the fastest backend for a device with the requested capabilities.
+
+    Args:
+        volume: the CT.
+        device: `cpu`, `cuda` or `auto`, see `resolve_device`.
+        volume_gradient: images must be differentiable with respect to the volume.
+        double_backward: images must be differentiable twice.
 
     Raises:
-        InputError: an unknown device, `cuda` where there is none, or no Triton.
+        InputError: an unknown device, `cuda` without a CUDA device, or no Triton.
     """
     device = resolve_device(device)
     fastest = NumbaRenderer if device == "cpu" else TritonRenderer
-    able = fastest.capabilities
-    if volume_gradient > able.volume_gradient or double_backward > able.double_backward:
+    capabilities = fastest.capabilities
+    if volume_gradient > capabilities.volume_gradient or double_backward > capabilities.double_backward:
         return TorchRenderer(volume, device)
     return fastest(volume)
 
 
 def resolve_device(device: str) -> str:
-    """`cpu` or `cuda`: what `make_renderer` takes for a device; `auto` is the CPU, whose backend is the fastest there is.
+    """Return `cpu` or `cuda` for a device option.
+
+    `auto` is the fastest device: `cuda` if torch finds a CUDA device and Triton is installed, else `cpu`.
 
     Raises:
-        InputError: an unknown device, or `cuda` where there is none.
+        InputError: an unknown device, or `cuda` without a CUDA device.
     """
-    if device in ("cpu", "auto"):
-        return "cpu"
-    if device != "cuda":
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() and importlib.util.find_spec("triton") is not None else "cpu"
+    if device not in ("cpu", "cuda"):
         raise InputError(f"the device must be one of cpu, cuda, auto, got '{device}'")
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found; use --device cpu, or install a driver and a CUDA build of torch")
-    return "cuda"
+    return device
 
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""The picture that shows whether a pose is right: the X-ray in grey, the edges of the CT's bones on it as thin coloured lines.
+"""Overlays that show whether a pose is right: the X-ray in grey with the edges of the CT's bones as thin coloured lines.
 
 Edges are the ridges of the gradient of the rendered bone, where its second derivative along the gradient crosses zero with a
-negative slope (Haralick, IEEE PAMI 6(1), 1984). One Newton step from each pixel says how far the crossing is, so lines are
-drawn to a fraction of a pixel and without jags. Faint ridges count only where they continue strong ones (Canny's hysteresis).
+negative slope (Haralick, IEEE PAMI 6(1), 1984). One Newton step from each pixel gives the distance to the crossing, so lines
+have subpixel precision and smooth edges. Weak ridges count only where they continue strong ones (Canny's hysteresis).
 """
 
 import dataclasses
@@ -24,12 +24,15 @@ POSE_COLOUR = (60, 255, 120)
 OTHER_COLOUR = (255, 150, 40)
 _LINE_PX = 1.1
 _SMOOTHING_PX = 1.2
-_SMOOTHING_VOXELS = 0.8  # about as wide as a voxel's shadow, or the grid's staircase is drawn and not the bone
-_FAINT, _STRONG = 0.1, 0.26  # of the gradient's 99th percentile
+_SMOOTHING_VOXELS = 0.8  # about a projected voxel, or else the staircase of the grid is drawn
+_WEAK, _STRONG = 0.1, 0.26  # of the gradient's 99th percentile
 
 
 def bone_volume(volume: CTVolume) -> CTVolume:
-    """What lies above +200 HU, for renderings of bone alone; a CT without any such voxel (a plastic model) as it is."""
+    """Return what lies above +200 HU, to render bone alone.
+
+    A CT without any such voxel, such as a plastic model, is returned unchanged.
+    """
     threshold = float(attenuation_from_hu(np.array([BONE_OUTLINE_MINIMUM_HU], dtype=np.float32))[0])
     bone = (volume.attenuation - threshold).clamp_min(0)
     return dataclasses.replace(volume, attenuation=bone) if bone.any() else volume
@@ -42,19 +45,27 @@ def overlay(
     intrinsics: CameraIntrinsics,
     other_camera_from_patient: RigidTransform | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Edges of `renderer`'s volume (best a `bone_volume`) in green on an X-ray; at another pose, say the start, in orange."""
-    picture = np.repeat(grey_levels(pixels.cpu().numpy())[..., None], 3, axis=-1)
+    """Draw the edges of a volume on an X-ray.
+
+    Args:
+        pixels: the X-ray.
+        renderer: the renderer of the volume, preferably of a `bone_volume`.
+        camera_from_patient: the pose whose edges are green.
+        intrinsics: the camera.
+        other_camera_from_patient: a pose whose edges are orange, such as the initial pose.
+    """
+    canvas = np.repeat(grey_levels(pixels.cpu().numpy())[..., None], 3, axis=-1)
     poses = [(other_camera_from_patient, OTHER_COLOUR), (camera_from_patient, POSE_COLOUR)]
     for pose, colour in poses:
         if pose is not None:
-            picture += pose_lines(renderer, pose, intrinsics)[..., None] * (np.array(colour) - picture)
-    return picture.round().astype(np.uint8)
+            canvas += pose_lines(renderer, pose, intrinsics)[..., None] * (np.array(colour) - canvas)
+    return canvas.round().astype(np.uint8)
 
 
 def pose_lines(
     renderer: AbstractRenderer, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
 ) -> Float[np.ndarray, "height width"]:
-    """How much of each pixel a line along the edges of `renderer`'s volume covers at a pose, 0 to 1."""
+    """Return the fraction of each pixel that a line along the edges of the renderer's volume covers at a pose."""
     with torch.no_grad():
         image = project(renderer, camera_from_patient, intrinsics).cpu().double().numpy()
     voxel_px = _voxel_px(renderer.volume, camera_from_patient, intrinsics)
@@ -62,7 +73,7 @@ def pose_lines(
 
 
 def edge_lines(image: Float[np.ndarray, "height width"], sigma: float) -> Float[np.ndarray, "height width"]:
-    """How much of each pixel a line along the image's edges covers, 0 to 1; edges of the image smoothed by `sigma` px."""
+    """Return the fraction of each pixel that a line along the image's edges covers, after smoothing by `sigma` px."""
 
     def derivative(rows: int, columns: int) -> np.ndarray:
         return ndimage.gaussian_filter(image, sigma, order=(rows, columns), mode="nearest")
@@ -75,24 +86,27 @@ def edge_lines(image: Float[np.ndarray, "height width"], sigma: float) -> Float[
     second = nx**2 * derivative(0, 2) + 2 * nx * ny * derivative(1, 1) + ny**2 * derivative(2, 0)
     third = nx**3 * derivative(0, 3) + 3 * nx**2 * ny * derivative(1, 2) + 3 * nx * ny**2 * derivative(2, 1)
     third += ny**3 * derivative(3, 0)
-    steepest = ndimage.maximum_filter(-third, size=3)  # as at the crossing: beside it the second derivative bends
+    steepest = ndimage.maximum_filter(-third, size=3)  # the slope at the crossing, as it is smaller beside it
     distance = np.abs(second) / np.maximum(steepest, 1e-12)
     scale = np.percentile(strength[strength > 0.01 * strength.max()], 99)
-    ridge = (distance < _LINE_PX) & (third < 0) & (strength > _FAINT * scale)
-    pieces, _ = ndimage.label(ridge, structure=np.ones((3, 3)))
-    kept = np.unique(pieces[ridge & (strength > _STRONG * scale)])
-    return np.where(ridge & np.isin(pieces, kept), (_LINE_PX - distance).clip(0, 1), 0.0)
+    ridge = (distance < _LINE_PX) & (third < 0) & (strength > _WEAK * scale)
+    components, _ = ndimage.label(ridge, structure=np.ones((3, 3)))
+    kept = np.unique(components[ridge & (strength > _STRONG * scale)])
+    return np.where(ridge & np.isin(components, kept), (_LINE_PX - distance).clip(0, 1), 0.0)
 
 
 def _voxel_px(volume: CTVolume, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics) -> float:
-    """How large a voxel in the volume's middle appears, px; 0 where that is behind the source."""
+    """Return the projected size of a voxel in the volume's middle, px; 0 if that is behind the source."""
     depth = float(camera_from_patient.to("cpu", torch.float64).apply(volume.centre_patient[None])[0, 2])
     size = float(np.prod(volume.voxel_size_mm)) ** (1 / 3)
     return min(size * intrinsics.fx / depth, intrinsics.width / 64) if depth > 0 else 0.0
 
 
 def grey_levels(pixels: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """Grey levels 0 to 255 between the 0.5th and 99.5th percentile, dark images lifted; what is not finite is black."""
+    """Return grey levels, 0 to 255 from the 0.5th to the 99.5th percentile.
+
+    Dark images are brightened, and pixels that are not finite are black.
+    """
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if finite.size == 0:
         return np.zeros(pixels.shape)

@@ -1,7 +1,7 @@
-"""Digitally reconstructed radiographs of a posed CT and their derivatives: the glue that every backend shares.
+"""Digitally reconstructed radiographs of a CT at a pose, and their derivatives, for every backend.
 
 `project` is for autograd: a loss of the image reaches the pose and the intrinsics (`fluoro_reg.rendering.backends.autograd`).
-`project_with_jacobian` is for Gauss-Newton: the image and its six derivatives to a twist of the pose, in one pass.
+`project_with_jacobian` is for Gauss-Newton: the image and its six derivatives with respect to a twist of the pose, in one pass.
 """
 
 import torch
@@ -19,10 +19,16 @@ def project(
     intrinsics: CameraIntrinsics,
     k: Float[Tensor, "*#batch 3 3"] | None = None,
 ) -> Float[Tensor, "*batch height width"]:
-    """The line integrals of every pixel, for one pose or a batch of them.
+    """Return the line integrals of every pixel, for one pose or a batch of poses.
 
-    Differentiable to the pose, and to `k` where the intrinsics' numbers are given as that tensor. To the volume, and twice,
-    where the renderer's capabilities say so; elsewhere a backward with `create_graph` raises.
+    The result is differentiable with respect to the pose and to `k`. It is differentiable with respect to the volume, and
+    twice, if the renderer's capabilities include that; otherwise a backward pass with `create_graph` raises RuntimeError.
+
+    Args:
+        renderer: the renderer of the CT.
+        camera_from_patient: the poses.
+        intrinsics: the camera.
+        k: camera matrices that replace those of the intrinsics.
     """
     image = renderer.integrals(rays_of_views(renderer.volume, camera_from_patient, intrinsics, k))
     batch = camera_from_patient.translation.shape[:-1]
@@ -37,11 +43,13 @@ def project_with_jacobian(
     intrinsics: CameraIntrinsics,
     pivot: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "*batch height width"], Float[Tensor, "*batch height width 6"]]:
-    """The line integrals, and their derivatives to a twist [translation mm, rotation rad] about `pivot` (patient mm)."""
+    """Return the line integrals and their derivatives with respect to a twist [translation mm, rotation rad] about `pivot`
+    (patient mm).
+    """
     batch = camera_from_patient.translation.shape[:-1]
     with torch.no_grad():
         pose = camera_from_patient.to("cpu", torch.float64)
-        geometry = ViewGeometry.of(renderer.volume, intrinsics)
-        both = renderer.jacobian(geometry.rays(pose), geometry.twist_tangents(pose, pivot.to("cpu", torch.float64)))
-    both = both.reshape(*batch, *both.shape[1:]) if len(batch) != 1 else both
-    return both[..., 0], both[..., 1:]
+        geometry = ViewGeometry.from_volume(renderer.volume, intrinsics)
+        channels = renderer.jacobian(geometry.rays(pose), geometry.twist_tangents(pose, pivot.to("cpu", torch.float64)))
+    channels = channels.reshape(*batch, *channels.shape[1:]) if len(batch) != 1 else channels
+    return channels[..., 0], channels[..., 1:]

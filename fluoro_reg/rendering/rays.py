@@ -1,8 +1,8 @@
-"""From a pose and a camera to rays in voxel units, and how the rays move when the pose does.
+"""Rays in voxel units from a pose and a camera, and their derivatives with respect to the pose.
 
-With A the linear part of `patient_from_voxel` and b its offset, R and t of `camera_from_patient` and K the intrinsics, the
-source is `s = A^-1 (-R^T t - b)` and the direction of pixel (u, v) is `d = A^-1 R^T K^-1 (u, v, 1)`: its camera z is 1, so the
-ray parameter is depth in mm. All of it is float64 torch, so autograd reaches pose and intrinsics.
+With A the linear part of `patient_from_voxel` and b its offset, R and t of `camera_from_patient`, and K the intrinsics, the
+source is `s = A^-1 (-R^T t - b)` and the direction of pixel (u, v) is `d = A^-1 R^T K^-1 (u, v, 1)`. The camera z of d is 1, so
+the ray parameter is depth in mm. All computation is float64 torch, so autograd reaches pose and intrinsics.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,21 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.so3 import hat
 from fluoro_reg.rendering.renderer import Rays, RayTangents
 
-# A ray that passes this many voxels sideways between two planes has no quadrature: it counts as a miss. Only a source at or in
-# the volume has such rays.
-STEEPEST = 100.0
+# Voxels across per plane. Steeper rays are treated as misses; they occur only if the source is at or in the volume.
+MAX_SLOPE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class ViewGeometry:
-    """The constants of a CT and a camera that turn poses into rays, on the device of those poses.
+    """The constants of a CT and a camera from which the rays of a pose follow, on the device of the poses.
 
-    `voxel_from_patient` is A^-1, `origin_patient` is b and `camera_from_pixel` is K^-1, or one K^-1 a view.
+    Attributes:
+        voxel_from_patient: A^-1.
+        origin_patient: b.
+        camera_from_pixel: K^-1, or one K^-1 per view.
+        generators: the generators of rotations about x, y and z.
+        height: of the image, pixels.
+        width: of the image, pixels.
     """
 
     voxel_from_patient: Float[Tensor, "3 3"]
@@ -36,14 +41,14 @@ class ViewGeometry:
     width: int
 
     @classmethod
-    def of(
+    def from_volume(
         cls,
         volume: CTVolume,
         intrinsics: CameraIntrinsics,
         device: torch.device | str = "cpu",
         k: Float[Tensor, "*#batch 3 3"] | None = None,
     ) -> "ViewGeometry":
-        """The geometry of a CT and a camera; `k` replaces the intrinsics' numbers by a tensor."""
+        """Return the geometry of a CT and a camera; a tensor `k` replaces the matrix of the intrinsics."""
         patient_from_voxel = volume.patient_from_voxel.to(device, torch.float64)
         return cls(
             torch.linalg.inv(patient_from_voxel[:3, :3]),
@@ -55,29 +60,32 @@ class ViewGeometry:
         )
 
     def rays(self, camera_from_patient: RigidTransform, axes: Int[Tensor, "batch"] | None = None) -> Rays:
-        """The rays of every view of a batch (batch dimensions flattened)."""
+        """Return the rays of every view of a batch, with batch dimensions flattened; `axes` as in `Rays`."""
         source = (self._source_patient(camera_from_patient) - self.origin_patient) @ self.voxel_from_patient.T
         direction = self.voxel_from_patient @ self._patient_from_pixel(camera_from_patient)
         source = source.expand(*direction.shape[:-2], 3).reshape(-1, 3)
         return Rays(source, direction.reshape(-1, 3, 3), self.height, self.width, axes)
 
     def twist_tangents(self, camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RayTangents:
-        """How the rays move with a twist [translation mm, rotation rad] on the right of the pose, about `pivot` in the patient.
+        """Return the derivatives of the rays with respect to a twist on the right of the pose.
 
-        A patient moved by (v, w) is a camera moved by the inverse: `ds = -(v + w x (s - p))`, `dd = -(w x d)` in patient mm.
+        A patient moved by (v, w) corresponds to a camera moved by the inverse: `ds = -(v + w x (s - p))`, `dd = -(w x d)` in
+        patient mm. The twist is [translation mm, rotation rad] about `pivot`, in patient mm.
         """
-        arm = (self._source_patient(camera_from_patient) - pivot).reshape(-1, 1, 1, 3)
-        moved = -self.voxel_from_patient
-        turned = moved @ self.generators  # [p]: the change of a vector by rotation about axis p, in voxels
-        by_source = torch.cat([moved.T.expand(len(arm), 3, 3), (arm @ turned.mT).squeeze(-2)], dim=1)
-        by_rotation = turned @ self._patient_from_pixel(camera_from_patient).reshape(-1, 1, 3, 3)
-        return RayTangents(by_source, torch.cat([torch.zeros_like(by_rotation), by_rotation], dim=1))
+        lever_arm = (self._source_patient(camera_from_patient) - pivot).reshape(-1, 1, 1, 3)
+        translation_tangents = -self.voxel_from_patient
+        rotation_generators = translation_tangents @ self.generators  # [p]: of a rotation about axis p, voxels
+        source_tangents = torch.cat(
+            [translation_tangents.T.expand(len(lever_arm), 3, 3), (lever_arm @ rotation_generators.mT).squeeze(-2)], dim=1
+        )
+        direction_tangents = rotation_generators @ self._patient_from_pixel(camera_from_patient).reshape(-1, 1, 3, 3)
+        return RayTangents(source_tangents, torch.cat([torch.zeros_like(direction_tangents), direction_tangents], dim=1))
 
     def _source_patient(self, camera_from_patient: RigidTransform) -> Tensor:
         return -(camera_from_patient.rotation.mT @ camera_from_patient.translation[..., None]).squeeze(-1)
 
     def _patient_from_pixel(self, camera_from_patient: RigidTransform) -> Tensor:
-        """From homogeneous pixels to directions in the patient."""
+        """Return the map from homogeneous pixels to directions in the patient."""
         return camera_from_patient.rotation.mT @ self.camera_from_pixel
 
 
@@ -87,24 +95,24 @@ def rays_of_views(
     intrinsics: CameraIntrinsics,
     k: Float[Tensor, "*#batch 3 3"] | None = None,
 ) -> Rays:
-    """The rays of every view of a batch, computed on the CPU; `k` as in `ViewGeometry.of`."""
-    return ViewGeometry.of(volume, intrinsics, k=k).rays(camera_from_patient.to("cpu", torch.float64))
+    """Return the rays of every view of a batch, computed on the CPU; `k` as in `ViewGeometry.from_volume`."""
+    return ViewGeometry.from_volume(volume, intrinsics, k=k).rays(camera_from_patient.to("cpu", torch.float64))
 
 
 def twist_tangents(
     volume: CTVolume, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics, pivot: Float[Tensor, "3"]
 ) -> RayTangents:
-    """`ViewGeometry.twist_tangents`, computed on the CPU."""
+    """Return `ViewGeometry.twist_tangents`, computed on the CPU."""
     pose = camera_from_patient.to("cpu", torch.float64)
-    return ViewGeometry.of(volume, intrinsics).twist_tangents(pose, pivot.to("cpu", torch.float64))
+    return ViewGeometry.from_volume(volume, intrinsics).twist_tangents(pose, pivot.to("cpu", torch.float64))
 
 
 def march_axes(rays: Rays, shape_ijk: tuple[int, int, int]) -> list[int]:
-    """Per view, the axis (of i, j, k) along which the most grid planes lie between the source and the volume's centre.
+    """Return the march axis of each view (0, 1, 2 for i, j, k).
 
-    One axis for a whole view keeps the image free of seams, and this choice depends on neither pixels nor crop, so a crop's
-    image is the crop of the image. A source within the volume has no such direction; then the central ray's decides. Rays
-    that name their axes keep them.
+    It is the axis along which most grid planes lie between the source and the volume's centre. One axis for a whole view avoids
+    seams in the image. The choice depends neither on pixels nor on a crop, so the image of a crop is the crop of the image. For
+    a source within the volume, the central ray decides instead. Axes that are given in `rays` are kept.
     """
     if rays.axes is not None:
         return rays.axes.tolist()

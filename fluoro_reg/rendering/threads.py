@@ -1,8 +1,8 @@
-"""Threads for kernels that release the GIL, harmless to forks and to callers that are threads themselves.
+"""Parallel loops over kernels that release the GIL, safe in forked processes and when several threads call them at once.
 
-The caller works along with its helpers and takes numbered pieces from a shared counter: no piece waits for a helper that is
-busy elsewhere, so nested and concurrent calls cannot deadlock. A forked child has none of its parent's threads, hence a pool by
-process.
+The caller takes numbered pieces of work from a counter that it shares with its worker threads. No piece is bound to a worker
+that may be busy elsewhere, so nested and concurrent calls cannot deadlock. A forked child has none of its parent's threads, so
+there is one pool per process.
 """
 
 import itertools
@@ -12,31 +12,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-THREADS = torch.get_num_threads()  # as torch was told (OMP_NUM_THREADS); not what a caller makes of torch for a while
+THREADS = torch.get_num_threads()  # at import (OMP_NUM_THREADS), as callers may change torch's setting for a while
 _PIECES_PER_THREAD = 4
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def distribute(work: Callable[[int, int], None], count: int) -> None:
-    """Calls `work(first, last)` until 0 ... count are covered, on `THREADS` threads."""
+def parallel_for(work: Callable[[int, int], None], count: int) -> None:
+    """Call `work(first, last)` on ranges that together cover 0 ... count, on up to `THREADS` threads."""
     threads = min(THREADS, count)
     if threads <= 1:
         work(0, count)
         return
     pieces = min(count, threads * _PIECES_PER_THREAD)
-    numbers = itertools.count()
+    counter = itertools.count()
 
-    def help_out() -> None:
-        while (piece := next(numbers)) < pieces:
+    def run_pieces() -> None:
+        while (piece := next(counter)) < pieces:
             work(count * piece // pieces, count * (piece + 1) // pieces)
 
-    helpers = [_pool(threads).submit(help_out) for _ in range(threads - 1)]
+    workers = [_pool(threads).submit(run_pieces) for _ in range(threads - 1)]
     try:
-        help_out()
+        run_pieces()
     finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        for worker in workers:
+            if not worker.cancel():
+                worker.result()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

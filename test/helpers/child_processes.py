@@ -6,12 +6,14 @@ from typing import Any
 
 from fluoro_reg.evaluation.worker import failure
 from fluoro_reg.rendering import NumbaRenderer, project
-from helpers.rendering_scenes import CAMERA, VIEWS, looking
+from helpers.rendering_scenes import CAMERA, VIEWS, pose_towards
 
 
 def render_all(renderer: NumbaRenderer) -> list[list[float]]:
     """Every view, as plain numbers that travel between processes."""
-    return [project(renderer, looking(renderer.volume, rotation), CAMERA).flatten().tolist() for rotation in VIEWS.values()]
+    return [
+        project(renderer, pose_towards(renderer.volume, rotation), CAMERA).flatten().tolist() for rotation in VIEWS.values()
+    ]
 
 
 def send_all(renderer: NumbaRenderer, pipe: multiprocessing.connection.Connection) -> None:

@@ -1,7 +1,7 @@
-"""Scenes: every awkward grid from every side; every backend."""
+"""Scenes of all test grids from all sides, and all backends."""
 
 import pytest
-from helpers.rendering_scenes import GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import GRIDS, VIEWS, Scene, grid, noise_volume, pose_towards
 
 from fluoro_reg.rendering import RENDERERS, AbstractRenderer, TritonRenderer
 
@@ -9,14 +9,14 @@ from fluoro_reg.rendering import RENDERERS, AbstractRenderer, TritonRenderer
 @pytest.fixture(params=[(g, v) for g in GRIDS for v in VIEWS], ids=lambda p: f"{p[0]}, {p[1]}")
 def scene(request: pytest.FixtureRequest) -> Scene:
     grid_name, view_name = request.param
-    volume = lumpy(*grid(GRIDS[grid_name]))
-    return Scene(volume, looking(volume, VIEWS[view_name]))
+    volume = noise_volume(*grid(GRIDS[grid_name]))
+    return Scene(volume, pose_towards(volume, VIEWS[view_name]))
 
 
 @pytest.fixture
 def sheared_scene() -> Scene:
-    volume = lumpy(*grid(GRIDS["sheared"]))
-    return Scene(volume, looking(volume, VIEWS["diagonal"]))
+    volume = noise_volume(*grid(GRIDS["sheared"]))
+    return Scene(volume, pose_towards(volume, VIEWS["diagonal"]))
 
 
 @pytest.fixture(params=RENDERERS.values(), ids=RENDERERS.keys())
@@ -25,6 +25,6 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.importorskip("triton")
         from fluoro_reg.rendering.backends.triton import ops as triton_ops
 
-        if triton_ops.INTERPRETED:  # which takes as long for a large tile as for a small one
+        if triton_ops.INTERPRETED:  # where a large tile takes as long as a small one
             monkeypatch.setattr(triton_ops, "TILE", (16, 32))
     return request.param

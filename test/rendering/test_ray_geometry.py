@@ -1,8 +1,8 @@
-"""Rays against the pinhole that every other part of the package uses, and their tangents against moved poses."""
+"""Rays compared with the pinhole camera of the package, and their tangents with finite differences."""
 
 import pytest
 import torch
-from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, noise_volume, pose_towards
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.rendering.rays import march_axes, rays_of_views, twist_tangents
@@ -17,37 +17,37 @@ def test_the_ray_of_a_points_pixel_reaches_the_point_at_its_depth(scene: Scene) 
     torch.testing.assert_close(reached, voxel, rtol=0, atol=1e-9)
 
 
-def test_a_tensor_of_intrinsics_means_the_same_as_the_numbers(sheared_scene: Scene) -> None:
+def test_a_tensor_of_intrinsics_gives_the_same_rays_as_the_numbers(sheared_scene: Scene) -> None:
     by_numbers = rays_of_views(sheared_scene.volume, sheared_scene.camera_from_patient, CAMERA)
     by_tensor = rays_of_views(sheared_scene.volume, sheared_scene.camera_from_patient, CAMERA, CAMERA.matrix())
     torch.testing.assert_close(by_tensor.direction_from_pixel, by_numbers.direction_from_pixel)
 
 
-def test_tangents_are_how_rays_change_under_a_step_of_the_pose(scene: Scene) -> None:
+def test_tangents_equal_finite_differences_of_the_rays(scene: Scene) -> None:
     tangents = twist_tangents(scene.volume, scene.camera_from_patient, CAMERA, scene.pivot)
     for parameter in range(6):
         step = torch.zeros(6, dtype=torch.float64)
         step[parameter] = 1e-5
-        ahead, behind = (
+        plus, minus = (
             rays_of_views(scene.volume, retract(scene.camera_from_patient, sign * step, scene.pivot), CAMERA)
             for sign in (1, -1)
         )
-        by_source = (ahead.source - behind.source) / 2e-5
-        by_direction = (ahead.direction_from_pixel - behind.direction_from_pixel) / 2e-5
-        torch.testing.assert_close(tangents.source[:, parameter], by_source, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(tangents.direction_from_pixel[:, parameter], by_direction, rtol=1e-6, atol=1e-6)
+        source_difference = (plus.source - minus.source) / 2e-5
+        direction_difference = (plus.direction_from_pixel - minus.direction_from_pixel) / 2e-5
+        torch.testing.assert_close(tangents.source[:, parameter], source_difference, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(tangents.direction_from_pixel[:, parameter], direction_difference, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("view", "axis"), [("along i", 0), ("along j", 1), ("along k", 2), ("from behind", 2)])
-def test_the_march_axis_is_the_one_looked_along(view: str, axis: int) -> None:
-    volume = lumpy(*grid(GRIDS["cubic"]))
-    rays = rays_of_views(volume, looking(volume, VIEWS[view]), CAMERA)
+@pytest.mark.parametrize(("view", "axis"), [("along i", 0), ("along j", 1), ("along k", 2), ("opposite", 2)])
+def test_the_march_axis_is_the_viewing_direction(view: str, axis: int) -> None:
+    volume = noise_volume(*grid(GRIDS["cubic"]))
+    rays = rays_of_views(volume, pose_towards(volume, VIEWS[view]), CAMERA)
     assert march_axes(rays, volume.shape_ijk) == [axis]
 
 
 def test_a_source_in_the_volume_marches_along_the_central_ray() -> None:
-    volume = lumpy(*grid(GRIDS["cubic"]))
-    rays = rays_of_views(volume, looking(volume, VIEWS["along i"], depth_mm=0.0), CAMERA)
+    volume = noise_volume(*grid(GRIDS["cubic"]))
+    rays = rays_of_views(volume, pose_towards(volume, VIEWS["along i"], depth_mm=0.0), CAMERA)
     assert march_axes(rays, volume.shape_ijk) == [0]
 
 

@@ -1,4 +1,4 @@
-"""What is the GPU backend's own: half precision, shared marches, operators of torch, code for real GPUs."""
+"""What only the GPU backend has: half precision, split marches, torch operators, code for real GPUs."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, looking, lumpy
+from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, grid, noise_volume, pose_towards
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
@@ -22,17 +22,17 @@ from fluoro_reg.rendering.backends.triton import ops as triton_ops
 
 @pytest.fixture
 def volume() -> CTVolume:
-    return lumpy(*grid(GRIDS["anisotropic"]))
+    return noise_volume(*grid(GRIDS["anisotropic"]))
 
 
 @pytest.fixture
 def rays(volume: CTVolume) -> Rays:
-    return rays_of_views(volume, RigidTransform.stack([looking(volume, VIEWS[v]) for v in ("along k", "along i")]), CAMERA)
+    return rays_of_views(volume, RigidTransform.stack([pose_towards(volume, VIEWS[v]) for v in ("along k", "along i")]), CAMERA)
 
 
 @pytest.mark.parametrize("view", ["along k", "along j", "along i"])
-def test_half_precision_voxels_cost_what_the_study_says(volume: CTVolume, view: str) -> None:
-    pose = looking(volume, VIEWS[view])
+def test_half_precision_voxels_have_the_documented_error(volume: CTVolume, view: str) -> None:
+    pose = pose_towards(volume, VIEWS[view])
     expected = project_with_jacobian(TorchRenderer(volume, dtype=torch.float64), pose, CAMERA, volume.centre_patient)
     half = TritonRenderer(volume, dtype=torch.float16)
     image, jacobian = (t.cpu() for t in project_with_jacobian(half, pose, CAMERA, volume.centre_patient))
@@ -42,31 +42,31 @@ def test_half_precision_voxels_cost_what_the_study_says(volume: CTVolume, view: 
     assert float(error.max()) < 3e-3
 
 
-@pytest.mark.parametrize("rays_for_a_gpu", [0, 1 << 10, 1 << 30])
-def test_sharing_the_planes_among_lanes_changes_nothing(
-    volume: CTVolume, rays: Rays, rays_for_a_gpu: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("min_parallel_rays", [0, 1 << 10, 1 << 30])
+def test_splitting_the_planes_among_lanes_changes_nothing(
+    volume: CTVolume, rays: Rays, min_parallel_rays: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton_ops, "_RAYS_FOR_A_GPU", rays_for_a_gpu)
+    monkeypatch.setattr(triton_ops, "_MIN_PARALLEL_RAYS", min_parallel_rays)
     moments = TritonRenderer(volume).moments(rays).cpu()
     expected = TorchRenderer(volume, dtype=torch.float64).moments(rays)
     scale = expected.flatten(0, 2).abs().amax(0)
     assert float(((moments - expected).abs() / scale).max()) < 1e-5
 
 
-def test_torch_knows_the_operators(volume: CTVolume, rays: Rays) -> None:
+def test_the_operators_pass_the_checks_of_torch(volume: CTVolume, rays: Rays) -> None:
     renderer = TritonRenderer(volume)
     grid, views = tuple(renderer._grid), renderer._views(rays)
-    one = RayTangents.unit(2, renderer.device)
-    moved = (one.source.float().contiguous(), one.direction_from_pixel.float().contiguous())
+    unit = RayTangents.unit(2, renderer.device)
+    tangents = (unit.source.float().contiguous(), unit.direction_from_pixel.float().contiguous())
     image = torch.rand(2, 3, 5, device=renderer.device)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(triton_ops.march, (*grid, *views, *moved, 3, 5), test_utils=checks)
-    torch.library.opcheck(triton_ops.gram, (*grid, *views, *moved, image, image), test_utils=checks)
+    torch.library.opcheck(triton_ops.march, (*grid, *views, *tangents, 3, 5), test_utils=checks)
+    torch.library.opcheck(triton_ops.gram, (*grid, *views, *tangents, image, image), test_utils=checks)
     source, direction = (t.clone().requires_grad_() for t in views[:2])
     torch.library.opcheck(triton_ops.project, (*grid, source, direction, views[2], 3, 5), test_utils=checks)
 
 
-def test_compiled_code_holds_the_kernel_and_its_backward(volume: CTVolume, rays: Rays) -> None:
+def test_torch_compile_includes_the_kernel_and_its_backward_pass(volume: CTVolume, rays: Rays) -> None:
     renderer = TritonRenderer(volume)
     grid, (shifted, direction, axes) = tuple(renderer._grid), renderer._views(rays)
 
@@ -83,15 +83,15 @@ def test_compiled_code_holds_the_kernel_and_its_backward(volume: CTVolume, rays:
     assert gradient(loss).abs().max() > 0
 
 
-def test_a_second_derivative_is_refused(volume: CTVolume) -> None:
-    pose = looking(volume, VIEWS["along k"])
+def test_a_second_derivative_is_rejected(volume: CTVolume) -> None:
+    pose = pose_towards(volume, VIEWS["along k"])
     moving = RigidTransform(pose.rotation, pose.translation.clone().requires_grad_())
     image = project(TritonRenderer(volume), moving, CAMERA)
     with pytest.raises(RuntimeError, match="cannot be differentiated twice; use the torch renderer"):
         torch.autograd.grad(image.sum(), moving.translation, create_graph=True)
 
 
-def test_without_triton_the_sentence_says_what_to_install(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_triton_the_error_says_what_to_install(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "fluoro_reg.rendering.backends.triton.ops")
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delattr("fluoro_reg.rendering.backends.triton.ops")
@@ -99,14 +99,14 @@ def test_without_triton_the_sentence_says_what_to_install(volume: CTVolume, monk
         TritonRenderer(volume)
 
 
-def test_without_a_gpu_the_sentence_names_the_other_renderer(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_error_names_the_other_renderer(volume: CTVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="needs a CUDA device, and none was found; use the numba renderer"):
         TritonRenderer(volume, device="cuda")
 
 
 def test_the_kernels_compile_for_gpus_without_spilling(tmp_path) -> None:
-    """Without a GPU this is as far as the compiled code can be followed: registers and local memory, as ptxas counts them."""
+    """Check registers and local memory as ptxas counts them, which needs no GPU."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "benchmarks/gpu_code.py", "--json", "--capability", "80", "--capability", "90"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

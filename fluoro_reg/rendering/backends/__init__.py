@@ -1,1 +1,1 @@
-"""One contract, three implementations: the float64 reference in torch, numba on the CPU, Triton on the GPU."""
+"""Implementations of `AbstractRenderer`: the float64 reference in torch, numba on the CPU, Triton on the GPU."""

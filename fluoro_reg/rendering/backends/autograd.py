@@ -1,6 +1,8 @@
-"""The backward of every fast backend: from a loss of the image to the rays, by the moments that the forward kept.
+"""Backward pass of the fast backends: gradients of a loss with respect to the rays, from the moments that the forward pass
+saved.
 
-`grad_s = sum g dI/ds` and `grad_M = sum g dI/dd (u, v, 1)^T`: two sums over the image, whatever the pose and the camera are.
+With g the gradient of the loss with respect to the image, `grad_s = sum g dI/ds` and `grad_M = sum g dI/dd (u, v, 1)^T`. These
+two sums over the image do not depend on how pose and camera are parametrised.
 """
 
 from typing import Any
@@ -13,31 +15,38 @@ from fluoro_reg.rendering.renderer import AbstractRenderer, Rays, homogeneous_pi
 
 
 def differentiable_integrals(renderer: AbstractRenderer, rays: Rays) -> Float[Tensor, "batch height width"]:
-    """The integrals of a backend that returns moments but builds no graph, differentiable (once) to the rays."""
-    return _Integrals.apply(rays.source, rays.direction_from_pixel, renderer, rays.height, rays.width, rays.axes)
+    """Return the line integrals of a backend that computes moments but builds no graph, differentiable once with respect to the
+    rays.
+    """
+    return _DifferentiableIntegrals.apply(rays.source, rays.direction_from_pixel, renderer, rays.height, rays.width, rays.axes)
 
 
 def ray_gradients(
-    gradient: Float[Tensor, "batch height width"], by_ray: Float[Tensor, "batch 6 height width"]
+    gradient: Float[Tensor, "batch height width"], moments: Float[Tensor, "batch 6 height width"]
 ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3 3"]]:
-    """A loss's derivatives to source and direction matrix, float64, from those to the image and from [dI/ds, dI/dd].
+    """Return the gradients of a loss with respect to source and direction matrix, float64.
+
+    Args:
+        gradient: the gradient of the loss with respect to the image.
+        moments: [dI/ds, dI/dd] of every pixel, in voxel units.
 
     Raises:
-        RuntimeError: under `create_graph`; torch would take the moments for constants and be silently wrong.
+        RuntimeError: under `create_graph`, where torch would treat the moments as constants and silently give wrong results.
     """
     if torch.is_grad_enabled():
         raise RuntimeError("this renderer cannot be differentiated twice; use the torch renderer where create_graph is needed")
-    pixels = homogeneous_pixels(gradient.shape[1], gradient.shape[2], by_ray.dtype, by_ray.device)
-    by_source = torch.einsum("bhw,bihw->bi", gradient, by_ray[:, :3])
-    by_direction = torch.einsum("bhw,bihw,hwj->bij", gradient, by_ray[:, 3:], pixels)
-    return by_source.double(), by_direction.double()
+    pixels = homogeneous_pixels(gradient.shape[1], gradient.shape[2], moments.dtype, moments.device)
+    grad_source = torch.einsum("bhw,bihw->bi", gradient, moments[:, :3])
+    grad_direction = torch.einsum("bhw,bihw,hwj->bij", gradient, moments[:, 3:], pixels)
+    return grad_source.double(), grad_direction.double()
 
 
 def needs_gradient(rays: Rays) -> bool:
+    """Return whether autograd needs a graph for these rays."""
     return torch.is_grad_enabled() and (rays.source.requires_grad or rays.direction_from_pixel.requires_grad)
 
 
-class _Integrals(torch.autograd.Function):
+class _DifferentiableIntegrals(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, source: Tensor, direction: Tensor, renderer: AbstractRenderer, height: int, width: int, axes: Tensor | None
@@ -48,6 +57,6 @@ class _Integrals(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (by_ray,) = ctx.saved_tensors
-        by_source, by_direction = ray_gradients(gradient, by_ray)
-        return by_source, by_direction, None, None, None, None
+        (moments,) = ctx.saved_tensors
+        grad_source, grad_direction = ray_gradients(gradient, moments)
+        return grad_source, grad_direction, None, None, None, None

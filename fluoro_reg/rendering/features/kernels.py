@@ -1,45 +1,50 @@
-"""Projections of a volume of several channels with their derivatives along a ray, and the transpose of both, for numba.
+"""Numba kernels that project a volume of several channels, with derivatives with respect to the pose, and the transpose of that
+map.
 
-A ray takes `samples` trilinear samples at fixed depths between where it enters the box and where it leaves it. Its derivative
-to a twist is that of the samples' places at those depths: with the sums of the gradient g and of depth times g, `S0` and `S1`,
-it is `S0 . ds + S1 . dd` for a source that moves by ds and a direction that turns by dd. The ends need no term, since the
-interpolated volume is zero there. Image and derivative are linear in the volume, so the transpose is all that training asks for
-besides.
+A ray takes `samples` trilinear samples at fixed depths between its entry into the box and its exit. Its derivative with respect
+to a twist is that of the sample positions at those depths. With `S0` the sum of the gradient g and `S1` the sum of depth times
+g, it is `S0 . ds + S1 . dd` when the source moves by ds and the direction by dd. The ends contribute nothing, since the
+interpolated volume is zero there. Image and derivatives are linear in the volume, so the transpose of this map is all that
+training needs besides.
 
-Voxels lie as [k, j, i, channel] with a voxel of zeros on every side. Rows of pixels are shared out over threads as elsewhere
-(`fluoro_reg.rendering.threads`).
+Voxels are stored as [k, j, i, channel] with one voxel of zeros on every side. `fluoro_reg.rendering.threads` distributes the
+rows of pixels.
 """
 
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 
-from fluoro_reg.rendering.backends.numba.kernels import _compiled, _inlined
+from fluoro_reg.rendering.backends.numba.kernels import jit_cached, jit_inline
 
 
 class FeatureViews(NamedTuple):
-    """Sources [view, 3] in voxels of the padded grid, directions [view, 3, 3] from homogeneous pixels, how both move with six
-    numbers [view, 6, 3] and [view, 6, 3, 3], and the mm of a ray in a mm of depth [row, column]."""
+    """Geometry of the views.
+
+    `source` [view, 3] is in voxels of the padded grid, `direction` [view, 3, 3] maps homogeneous pixels, and the tangents
+    [view, 6, 3] and [view, 6, 3, 3] are their derivatives with respect to six parameters. `mm_per_depth` [row, column] is the
+    length of a ray per mm of depth.
+    """
 
     source: np.ndarray
     direction: np.ndarray
-    by_source: np.ndarray
-    by_direction: np.ndarray
-    mm_by_depth: np.ndarray
+    source_tangent: np.ndarray
+    direction_tangent: np.ndarray
+    mm_per_depth: np.ndarray
 
 
-@_inlined
+@jit_inline
 @no_type_check
-def _of_pixel(matrix, row, column, out):
-    """What a matrix makes of the homogeneous pixel."""
+def _ray_direction(matrix, row, column, out):
+    """Write the product of the matrix and the homogeneous pixel to `out`."""
     for axis in range(3):
         out[axis] = matrix[axis, 0] * column + matrix[axis, 1] * row + matrix[axis, 2]
 
 
-@_inlined
+@jit_inline
 @no_type_check
-def _cut(source, ray, shape):
-    """Depths at which a ray enters and leaves the box that the padded grid's outermost centres span."""
+def _clip_to_box(source, ray, shape):
+    """Return the depths at which a ray enters and leaves the box spanned by the padded grid's outermost voxel centres."""
     enter, leave = 0.0, np.inf
     for axis in range(3):
         last = shape[2 - axis] - 1.0
@@ -49,39 +54,39 @@ def _cut(source, ray, shape):
     return enter, leave
 
 
-@_inlined
+@jit_inline
 @no_type_check
-def _cell(place, size):
-    """The lower voxel of a place along an axis, and the share of the upper one."""
+def _cell_and_fraction(place, size):
+    """Return the lower voxel of a position along an axis, and the fraction of the upper one."""
     low = min(max(int(np.floor(place)), 0), size - 2)
     return low, np.float32(place - low)
 
 
 @no_type_check
 def _project(voxels, views, samples, first, last, out):
-    """Rows `first` to `last` of all views: out [view, row, column, 7, channel], the image and its six derivatives."""
-    height, width = views.mm_by_depth.shape
+    """Project rows `first` to `last` of all views; out [view, row, column, 7, channel] is the image and its six derivatives."""
+    height, width = views.mm_per_depth.shape
     channels = voxels.shape[3]
     s0, s1 = np.zeros((3, channels), np.float32), np.zeros((3, channels), np.float32)
-    ray, turned = np.zeros(3), np.zeros(3)
+    ray, direction_change = np.zeros(3), np.zeros(3)
     for line in range(first, last):
         view, row = line // height, line % height
         source, direction = views.source[view], views.direction[view]
         for column in range(width):
-            _of_pixel(direction, row, column, ray)
+            _ray_direction(direction, row, column, ray)
             image = out[view, row, column]
             image[:] = 0
-            enter, leave = _cut(source, ray, voxels.shape)
+            enter, leave = _clip_to_box(source, ray, voxels.shape)
             if leave <= enter:
                 continue
             s0[:], s1[:] = 0, 0
             step = (leave - enter) / samples
             for n in range(samples):
                 depth = enter + (n + 0.5) * step
-                i, x = _cell(source[0] + depth * ray[0], voxels.shape[2])
-                j, y = _cell(source[1] + depth * ray[1], voxels.shape[1])
-                k, z = _cell(source[2] + depth * ray[2], voxels.shape[0])
-                far = np.float32(depth)
+                i, x = _cell_and_fraction(source[0] + depth * ray[0], voxels.shape[2])
+                j, y = _cell_and_fraction(source[1] + depth * ray[1], voxels.shape[1])
+                k, z = _cell_and_fraction(source[2] + depth * ray[2], voxels.shape[0])
+                depth32 = np.float32(depth)
                 for c in range(channels):
                     a, b = voxels[k, j, i, c], voxels[k, j, i + 1, c]
                     d, e = voxels[k, j + 1, i, c], voxels[k, j + 1, i + 1, c]
@@ -98,57 +103,57 @@ def _project(voxels, views, samples, first, last, out):
                     s0[0, c] += gx
                     s0[1, c] += gy
                     s0[2, c] += gz
-                    s1[0, c] += far * gx
-                    s1[1, c] += far * gy
-                    s1[2, c] += far * gz
-            mm = np.float32(step * views.mm_by_depth[row, column])
-            for number in range(6):
-                by_source = views.by_source[view, number]
-                _of_pixel(views.by_direction[view, number], row, column, turned)
+                    s1[0, c] += depth32 * gx
+                    s1[1, c] += depth32 * gy
+                    s1[2, c] += depth32 * gz
+            mm = np.float32(step * views.mm_per_depth[row, column])
+            for parameter in range(6):
+                source_tangent = views.source_tangent[view, parameter]
+                _ray_direction(views.direction_tangent[view, parameter], row, column, direction_change)
                 for c in range(channels):
                     total = 0.0
                     for axis in range(3):
-                        total += by_source[axis] * s0[axis, c] + turned[axis] * s1[axis, c]
-                    image[1 + number, c] = mm * total
+                        total += source_tangent[axis] * s0[axis, c] + direction_change[axis] * s1[axis, c]
+                    image[1 + parameter, c] = mm * total
             for c in range(channels):
                 image[0, c] *= mm
 
 
 @no_type_check
 def _transpose(gradient, views, samples, first, last, voxels):
-    """Adds to `voxels` what a gradient [view, row, column, 7, channel] of the rows says of them."""
-    height, width = views.mm_by_depth.shape
+    """Add to `voxels` the transpose of `_project` applied to the rows' gradient [view, row, column, 7, channel]."""
+    height, width = views.mm_per_depth.shape
     channels = voxels.shape[3]
     h0, h1 = np.zeros((3, channels), np.float32), np.zeros((3, channels), np.float32)
-    ray, turned = np.zeros(3), np.zeros(3)
+    ray, direction_change = np.zeros(3), np.zeros(3)
     for line in range(first, last):
         view, row = line // height, line % height
         source, direction = views.source[view], views.direction[view]
         for column in range(width):
-            _of_pixel(direction, row, column, ray)
-            enter, leave = _cut(source, ray, voxels.shape)
+            _ray_direction(direction, row, column, ray)
+            enter, leave = _clip_to_box(source, ray, voxels.shape)
             if leave <= enter:
                 continue
             step = (leave - enter) / samples
-            mm = np.float32(step * views.mm_by_depth[row, column])
-            given = gradient[view, row, column]
+            mm = np.float32(step * views.mm_per_depth[row, column])
+            pixel_gradient = gradient[view, row, column]
             h0[:], h1[:] = 0, 0
-            for number in range(6):
-                by_source = views.by_source[view, number]
-                _of_pixel(views.by_direction[view, number], row, column, turned)
+            for parameter in range(6):
+                source_tangent = views.source_tangent[view, parameter]
+                _ray_direction(views.direction_tangent[view, parameter], row, column, direction_change)
                 for c in range(channels):
                     for axis in range(3):
-                        h0[axis, c] += mm * by_source[axis] * given[1 + number, c]
-                        h1[axis, c] += mm * turned[axis] * given[1 + number, c]
+                        h0[axis, c] += mm * source_tangent[axis] * pixel_gradient[1 + parameter, c]
+                        h1[axis, c] += mm * direction_change[axis] * pixel_gradient[1 + parameter, c]
             for n in range(samples):
                 depth = enter + (n + 0.5) * step
-                i, x = _cell(source[0] + depth * ray[0], voxels.shape[2])
-                j, y = _cell(source[1] + depth * ray[1], voxels.shape[1])
-                k, z = _cell(source[2] + depth * ray[2], voxels.shape[0])
-                far = np.float32(depth)
+                i, x = _cell_and_fraction(source[0] + depth * ray[0], voxels.shape[2])
+                j, y = _cell_and_fraction(source[1] + depth * ray[1], voxels.shape[1])
+                k, z = _cell_and_fraction(source[2] + depth * ray[2], voxels.shape[0])
+                depth32 = np.float32(depth)
                 for c in range(channels):
-                    value = mm * given[0, c]
-                    gx, gy, gz = h0[0, c] + far * h1[0, c], h0[1, c] + far * h1[1, c], h0[2, c] + far * h1[2, c]
+                    value = mm * pixel_gradient[0, c]
+                    gx, gy, gz = h0[0, c] + depth32 * h1[0, c], h0[1, c] + depth32 * h1[1, c], h0[2, c] + depth32 * h1[2, c]
                     for dk in range(2):
                         wz, sz = (z, gz) if dk else (1 - z, -gz)
                         for dj in range(2):
@@ -160,5 +165,5 @@ def _transpose(gradient, views, samples, first, last, voxels):
                             voxels[k + dk, j + dj, i + 1, c] += x * base + gx * across
 
 
-project_rows: Any = _compiled(_project)
-transpose_rows: Any = _compiled(_transpose)
+project_rows: Any = jit_cached(_project)
+transpose_rows: Any = jit_cached(_transpose)

@@ -1,9 +1,9 @@
-"""`project_features` and its six derivatives to the pose, which a learned similarity compares and is taught by.
+"""`project_features` together with its six derivatives with respect to the pose, for the training of learned similarities.
 
-On a CPU both are computed at once by compiled kernels, as numbers that are linear in the volume: the loss of a gradient's
-direction needs the derivative of the projection to the pose, and how that derivative depends on the volume; it never needs the
-second derivative to the pose. The way of autograd through gathered samples (`project_features`, the oracle here and what a GPU
-runs, forwards along each direction) takes several times the processor time (`benchmarks/feature_projector.py`).
+On a CPU, compiled kernels compute image and derivatives at once as linear functions of the volume. The loss on the direction of
+a gradient needs the derivative of the projection to the pose and the dependence of that derivative on the volume, but never the
+second derivative with respect to the pose. On a GPU, and as the oracle in tests, `project_features` is differentiated along
+each direction in forward mode by autograd, which takes several times the processor time (`benchmarks/feature_projector.py`).
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from fluoro_reg.rendering.features.kernels import FeatureViews, project_rows, tr
 from fluoro_reg.rendering.features.spatial_transformer import project_features
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.renderer import homogeneous_pixels
-from fluoro_reg.rendering.threads import distribute
+from fluoro_reg.rendering.threads import parallel_for
 
-_PARTS = 8  # of the rows of a batch, each with a volume of its own to add to
+_ACCUMULATORS = 8  # parts of a batch's rows, each with its own volume to add to
 
 
 def project_features_with_jacobian(
@@ -32,15 +32,15 @@ def project_features_with_jacobian(
     samples: int,
     pivot: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
-    """As `project_features`, and the derivatives to a twist [mm, rad] about `pivot` (patient mm).
+    """Return what `project_features` does, and its derivatives with respect to a twist [mm, rad] about `pivot` (patient mm).
 
-    Both are differentiable to the features, once and twice; the poses count as constant.
+    Both are differentiable with respect to the features, once and twice. The poses are treated as constants.
     """
-    here = RigidTransform(camera_from_patient.rotation.detach(), camera_from_patient.translation.detach())
+    poses = RigidTransform(camera_from_patient.rotation.detach(), camera_from_patient.translation.detach())
     if features.device.type != "cpu" or features.dtype != torch.float32:
-        return _by_autograd(features, volume, here, intrinsics, samples, pivot)
-    both = _Projection.apply(features, _views(volume, here, intrinsics, pivot), samples)
-    return both[:, 0], both[:, 1:].movedim(1, -1)
+        return _by_autograd(features, volume, poses, intrinsics, samples, pivot)
+    image_and_jacobian = _Projection.apply(features, _views(volume, poses, intrinsics, pivot), samples)
+    return image_and_jacobian[:, 0], image_and_jacobian[:, 1:].movedim(1, -1)
 
 
 def _by_autograd(
@@ -63,38 +63,45 @@ def _by_autograd(
 
 
 class _Projection(torch.autograd.Function):
-    """Features to the image and its six derivatives to a twist: [view, 7, channel, row, column]."""
+    """Map features to the image and its six derivatives with respect to a twist: [view, 7, channel, row, column]."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, views: FeatureViews, samples: int) -> Tensor:
         padded = torch.nn.functional.pad(features.detach(), (1,) * 6).movedim(0, -1).contiguous()
-        height, width = views.mm_by_depth.shape
+        height, width = views.mm_per_depth.shape
         out = np.empty((len(views.source), height, width, 7, len(features)), np.float32)
         voxels = padded.numpy()
-        distribute(lambda a, b: project_rows(voxels, views, samples, a, b, out), len(out) * height)
+        parallel_for(lambda a, b: project_rows(voxels, views, samples, a, b, out), len(out) * height)
         ctx.views, ctx.samples, ctx.shape = views, samples, padded.shape
         return torch.from_numpy(out).permute(0, 3, 4, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return _Transposed.apply(gradients[0], ctx.views, ctx.samples, ctx.shape), None, None
+        return _ProjectionTranspose.apply(gradients[0], ctx.views, ctx.samples, ctx.shape), None, None
 
 
-class _Transposed(torch.autograd.Function):
-    """The transpose of `_Projection`, whose own transpose is `_Projection` again."""
+class _ProjectionTranspose(torch.autograd.Function):
+    """The transpose of `_Projection`; its own transpose is `_Projection` again."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, views: FeatureViews, samples: int, shape: tuple[int, ...]) -> Tensor:
-        given = np.ascontiguousarray(gradient.detach().permute(0, 3, 4, 1, 2).numpy())
-        rows, parts = len(given) * given.shape[1], np.zeros((_PARTS, *shape), np.float32)
+        pixel_gradients = np.ascontiguousarray(gradient.detach().permute(0, 3, 4, 1, 2).numpy())
+        rows, parts = len(pixel_gradients) * pixel_gradients.shape[1], np.zeros((_ACCUMULATORS, *shape), np.float32)
 
         def add(first: int, last: int) -> None:
             for part in range(first, last):
-                transpose_rows(given, views, samples, rows * part // _PARTS, rows * (part + 1) // _PARTS, parts[part])
+                transpose_rows(
+                    pixel_gradients,
+                    views,
+                    samples,
+                    rows * part // _ACCUMULATORS,
+                    rows * (part + 1) // _ACCUMULATORS,
+                    parts[part],
+                )
 
-        distribute(add, _PARTS)
+        parallel_for(add, _ACCUMULATORS)
         ctx.views, ctx.samples = views, samples
-        total = parts.sum(0)  # in one order, whoever came first: the same bits every time
+        total = parts.sum(0)  # in a fixed order, so that results are reproducible bit by bit
         return torch.from_numpy(total)[1:-1, 1:-1, 1:-1].movedim(-1, 0)
 
     @staticmethod
@@ -103,10 +110,10 @@ class _Transposed(torch.autograd.Function):
 
 
 def _views(volume: CTVolume, poses: RigidTransform, intrinsics: CameraIntrinsics, pivot: Tensor) -> FeatureViews:
-    geometry = ViewGeometry.of(volume, intrinsics)
+    geometry = ViewGeometry.from_volume(volume, intrinsics)
     poses = poses.to("cpu", torch.float64)
     rays, tangents = geometry.rays(poses), geometry.twist_tangents(poses, pivot.to("cpu", torch.float64))
     pixels = homogeneous_pixels(intrinsics.height, intrinsics.width, torch.float64, torch.device("cpu"))
-    mm_by_depth = torch.linalg.vector_norm(pixels @ geometry.camera_from_pixel.T, dim=-1)
-    parts = (rays.source + 1, rays.direction_from_pixel, tangents.source, tangents.direction_from_pixel, mm_by_depth)
+    mm_per_depth = torch.linalg.vector_norm(pixels @ geometry.camera_from_pixel.T, dim=-1)
+    parts = (rays.source + 1, rays.direction_from_pixel, tangents.source, tangents.direction_from_pixel, mm_per_depth)
     return FeatureViews(*(np.ascontiguousarray(part.numpy()) for part in parts))

@@ -1,13 +1,15 @@
-"""The projective spatial transformer: line integrals of a volume of several channels, differentiable twice, to pose and volume.
+"""The projective spatial transformer: line integrals of a volume of several channels, differentiable twice with respect to pose
+and volume.
 
-A learned similarity compares projections of learned features, and its training differentiates its gradient to the pose once
-more. So nothing here is a kernel: samples are gathered, and autograd does the rest, as often as asked. A ray is cut to the box
-in which the interpolated volume is not zero, which reaches one voxel beyond the outermost centres, and the same number of
-samples lies evenly within; at the ends of the cut the volume is zero, so nothing jumps when the box moves past a pixel.
+A learned similarity compares projections of learned features, and its training differentiates its gradient with respect to the
+pose once more. Samples are therefore gathered in plain torch, so that autograd can be applied any number of times. A ray is
+clipped to the box in which the interpolated volume is not zero, which extends one voxel beyond the outermost voxel centres.
+Samples are uniformly spaced within it, the same number for every ray. The volume is zero at both ends, so values stay
+continuous when the box moves past a pixel.
 
-C. Gao et al., "Generalizing spatial transformers to projective geometry with applications to 2D/3D registration", MICCAI 2020.
-There the samples lie between two spheres about the source, in a frame and with a camera of their own; frames, voxel centres and
-cameras are the house's here. Ends of rays are computed in float64, whatever the volume is.
+C. Gao et al., "Generalizing spatial transformers to projective geometry with applications to 2D/3D registration", MICCAI 2020,
+place the samples between two spheres about the source. Frames, voxel centres and cameras here are those of this package. The
+ends of rays are computed in float64 whatever the type of the volume.
 """
 
 import torch
@@ -19,7 +21,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.renderer import homogeneous_pixels
 
-_PARALLEL = 1e-12  # of a voxel in a mm of depth: less does not change a ray's place between two faces
+_MIN_SLOPE = 1e-12  # voxels per mm of depth; below it, a ray is parallel to the faces
 
 
 def project_features(
@@ -29,56 +31,63 @@ def project_features(
     intrinsics: CameraIntrinsics,
     samples: int,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Integrals along the rays, per mm of ray, of features on the voxels of `volume`, whose own values play no part.
+    """Integrate features along the rays, per mm of ray, by the midpoint rule.
 
-    Dtype and device are those of the features. Midpoint rule: a sample should not be much further from the next than a voxel.
+    Dtype and device are those of the features.
+
+    Args:
+        features: values on the voxels of `volume`.
+        volume: the grid of the features; its attenuation is not used.
+        camera_from_patient: a batch of poses.
+        intrinsics: the camera.
+        samples: samples per ray. Their distance should not be much more than a voxel.
     """
     start, end, length = _segments(volume, camera_from_patient.to(features.device, torch.float64), intrinsics)
-    share = (torch.arange(samples, dtype=features.dtype, device=features.device) + 0.5) / samples
+    fraction = (torch.arange(samples, dtype=features.dtype, device=features.device) + 0.5) / samples
     start, step = start.to(features.dtype)[..., None], (end - start).to(features.dtype)[..., None]
-    values = _interpolated(features, (start + step * share).unbind(-2))
+    values = _interpolate(features, (start + step * fraction).unbind(-2))
     return (values.sum(-1) * (length.to(features.dtype) / samples)).movedim(0, 1)
 
 
 def _segments(
     volume: CTVolume, camera_from_patient: RigidTransform, intrinsics: CameraIntrinsics
 ) -> tuple[Float[Tensor, "batch height width 3"], Float[Tensor, "batch height width 3"], Float[Tensor, "batch height width"]]:
-    """Where each ray enters the box and leaves it (voxels i, j, k), and how many mm that is: none for a ray that misses."""
+    """Return where each ray enters and leaves the box (voxels i, j, k), and the length in mm, 0 for a ray that misses it."""
     device = camera_from_patient.translation.device
-    rays = ViewGeometry.of(volume, intrinsics, device).rays(camera_from_patient)
+    rays = ViewGeometry.from_volume(volume, intrinsics, device).rays(camera_from_patient)
     pixels = homogeneous_pixels(intrinsics.height, intrinsics.width, torch.float64, device)
     source = rays.source[:, None, None]
     direction = torch.einsum("bij,hwj->bhwi", rays.direction_from_pixel, pixels)
-    beyond = torch.tensor(volume.shape_ijk, dtype=torch.float64, device=device)
-    slope = torch.where(direction.abs() < _PARALLEL, _PARALLEL, direction)
-    to_low, to_high = (-1 - source) / slope, (beyond - source) / slope
+    upper_bound = torch.tensor(volume.shape_ijk, dtype=torch.float64, device=device)
+    slope = torch.where(direction.abs() < _MIN_SLOPE, _MIN_SLOPE, direction)
+    to_low, to_high = (-1 - source) / slope, (upper_bound - source) / slope
     enter = torch.minimum(to_low, to_high).amax(-1, keepdim=True).clamp_min(0)
     leave = torch.maximum(to_low, to_high).amin(-1, keepdim=True)
-    hit: Bool[Tensor, "batch height width 1"] = leave > enter
-    enter, leave = (torch.where(hit, depth, 0.0) for depth in (enter, leave))
+    hits_box: Bool[Tensor, "batch height width 1"] = leave > enter
+    enter, leave = (torch.where(hits_box, depth, 0.0) for depth in (enter, leave))
     camera_from_pixel = torch.linalg.inv(intrinsics.matrix()).to(device)
-    mm_by_depth = torch.linalg.vector_norm(pixels @ camera_from_pixel.T, dim=-1)
-    return source + enter * direction, source + leave * direction, (leave - enter)[..., 0] * mm_by_depth
+    mm_per_depth = torch.linalg.vector_norm(pixels @ camera_from_pixel.T, dim=-1)
+    return source + enter * direction, source + leave * direction, (leave - enter)[..., 0] * mm_per_depth
 
 
-def _interpolated(
-    features: Float[Tensor, "channels slices rows columns"], place: tuple[Float[Tensor, "*samples"], ...]
+def _interpolate(
+    features: Float[Tensor, "channels slices rows columns"], position: tuple[Float[Tensor, "*samples"], ...]
 ) -> Float[Tensor, "channels *samples"]:
-    """Trilinear at places (i, j, k), falling to zero within a voxel of the outermost centres."""
+    """Interpolate at positions (i, j, k), trilinearly, falling to zero within a voxel of the outermost centres."""
     padded = torch.nn.functional.pad(features, (1,) * 6)
     strides = padded.stride()[:0:-1]
-    index, shares = torch.zeros_like(place[0], dtype=torch.long), []
-    for at, size, stride in zip(place, features.shape[:0:-1], strides, strict=True):
-        cell = at.detach().floor().clamp(-1, size - 1)
-        shares.append(at - cell)
+    index, fractions = torch.zeros_like(position[0], dtype=torch.long), []
+    for coordinate, size, stride in zip(position, features.shape[:0:-1], strides, strict=True):
+        cell = coordinate.detach().floor().clamp(-1, size - 1)
+        fractions.append(coordinate - cell)
         index = index + (cell.long() + 1) * stride
     flat, index = padded.flatten(1), index.flatten()
 
-    def along(axis: int, offset: int) -> Tensor:
-        """Interpolated along the axes up to `axis`, from the corners at `offset`."""
+    def interpolate_axis(axis: int, offset: int) -> Tensor:
+        """Interpolate along the axes up to `axis`, from the corners at `offset`."""
         if axis < 0:
-            return flat.gather(1, (index + offset).expand(len(flat), -1)).unflatten(1, place[0].shape)
-        near, far = along(axis - 1, offset), along(axis - 1, offset + strides[axis])
-        return near + shares[axis] * (far - near)
+            return flat.gather(1, (index + offset).expand(len(flat), -1)).unflatten(1, position[0].shape)
+        near, far = interpolate_axis(axis - 1, offset), interpolate_axis(axis - 1, offset + strides[axis])
+        return near + fractions[axis] * (far - near)
 
-    return along(2, 0)
+    return interpolate_axis(2, 0)

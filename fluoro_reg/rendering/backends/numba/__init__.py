@@ -1,1 +1,1 @@
-"""The renderer for CPUs."""
+"""The CPU backend."""

@@ -1,1 +1,1 @@
-"""The renderer for GPUs."""
+"""The GPU backend."""

@@ -1,11 +1,11 @@
-"""`TritonRenderer`: the GPU backend. One launch renders a batch of views from any sides, with the derivatives asked for.
+"""The GPU backend, `TritonRenderer`. One launch renders a batch of views from any sides, with the requested derivatives.
 
-The cropped, padded volume lies in the GPU's memory twice: as it is, for marches along k and j, and turned, for marches along i;
-in both, the voxels of a plane's rows are neighbours. float16 voxels (scaled to 1) halve what the caches must deliver and cost
-an image 2.5e-5 of its range.
+The cropped, padded volume is held in GPU memory twice: in its own order for marches along k and j, and transposed for marches
+along i, so that the voxels of a plane's rows are always neighbours in memory. float16 voxels (scaled to a maximum of 1) halve
+the traffic of the caches and cost an image 2.5e-5 of its range.
 
 Triton comes with the CUDA builds of torch and is imported at construction. Under its interpreter (`TRITON_INTERPRET=1`)
-everything runs on a CPU, slowly: that is how it is tested where there is no GPU.
+everything runs on a CPU, slowly. The tests use the interpreter where there is no GPU.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.rendering.backends.autograd import needs_gradient
-from fluoro_reg.rendering.backends.fast_volume import air_box, refuse_volume_gradient
+from fluoro_reg.rendering.backends.fast_volume import occupied_bounds, reject_volume_gradient
 from fluoro_reg.rendering.rays import march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer, Capabilities, Rays, RayTangents
 
@@ -23,51 +23,54 @@ _PAD_BEFORE, _PAD_AFTER = 1, 1
 
 
 class TritonRenderer(AbstractRenderer):
-    """Line integrals and their derivatives on a GPU: float32 or float16 voxels, fixed-point geometry, float32 sums.
+    """Line integrals and their derivatives on a GPU, with float32 or float16 voxels, fixed-point positions and float32 sums.
 
-    `device` None is the GPU, or the CPU under Triton's interpreter.
+    Args:
+        volume: the CT.
+        device: a CUDA device. None is the current one, or the CPU under Triton's interpreter.
+        dtype: the type of the voxels, float32 or float16.
 
     Raises:
-        InputError: no Triton, no CUDA device, a volume that requires a gradient, or one of 2^30 voxels or more.
+        InputError: no Triton, no CUDA device, a volume that requires a gradient, or a volume of 2^30 voxels or more.
     """
 
     capabilities = Capabilities(("cuda",), jacobian_in_kernel=True, volume_gradient=False, double_backward=False)
 
     def __init__(self, volume: CTVolume, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> None:
-        refuse_volume_gradient(volume, "triton")
+        reject_volume_gradient(volume, "triton")
         self._ops = _import_ops()
         self.volume = volume
         self.device = torch.device(device or ("cpu" if self._ops.INTERPRETED else "cuda"))
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise InputError("the triton renderer needs a CUDA device, and none was found; use the numba renderer")
         attenuation = volume.attenuation.detach().to(self.device, torch.float32)
-        low, high = air_box(attenuation)
+        low, high = occupied_bounds(attenuation)
         cropped = attenuation[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))]
-        unit = float(cropped.max()) or 1.0 if dtype == torch.float16 else 1.0
-        padded = torch.nn.functional.pad(cropped / unit, (_PAD_BEFORE, _PAD_AFTER) * 3).to(dtype)
+        scale = float(cropped.max()) or 1.0 if dtype == torch.float16 else 1.0
+        padded = torch.nn.functional.pad(cropped / scale, (_PAD_BEFORE, _PAD_AFTER) * 3).to(dtype)
         if 2 * padded.numel() >= 2**31:
             raise InputError("the CT has 2^30 voxels or more, which is too many for the GPU; downsample or crop it")
-        self._shift = torch.tensor(low, dtype=torch.float64, device=self.device) - _PAD_BEFORE
+        self._grid_origin = torch.tensor(low, dtype=torch.float64, device=self.device) - _PAD_BEFORE
         self._grid = self._ops.VolumeGrid(
             torch.cat([padded.reshape(-1), padded.permute(2, 0, 1).reshape(-1)]),
             _layout(padded.shape).to(self.device),
             _metric(volume.patient_from_voxel).to(self.device),
-            unit,
+            scale,
         )
 
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
         views = self._views(rays)
         if needs_gradient(rays):
             return self._ops.project(*self._grid, *views, rays.height, rays.width)[0]
-        nothing = RayTangents.none(len(rays.source), self.device)
-        return self._ops.march(*self._grid, *views, *_moved(nothing, self.device), rays.height, rays.width)[:, 0]
+        no_tangents = RayTangents.empty(len(rays.source), self.device)
+        return self._ops.march(*self._grid, *views, *_to_device(no_tangents, self.device), rays.height, rays.width)[:, 0]
 
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
         return self.jacobian(rays, RayTangents.unit(len(rays.source), self.device))
 
     def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
-        moved = _moved(tangents, self.device)
-        return self._ops.march(*self._grid, *self._views(rays), *moved, rays.height, rays.width).movedim(1, -1)
+        tensors = _to_device(tangents, self.device)
+        return self._ops.march(*self._grid, *self._views(rays), *tensors, rays.height, rays.width).movedim(1, -1)
 
     def gram(
         self,
@@ -77,20 +80,20 @@ class TritonRenderer(AbstractRenderer):
         weight: Float[Tensor, "batch height width"],
     ) -> Float[Tensor, "batch products products"]:
         images = (image.to(self.device, torch.float32).expand_as(weight).contiguous() for image in (fixed, weight))
-        sums = self._ops.gram(*self._grid, *self._views(rays), *_moved(tangents, self.device), *images)
+        sums = self._ops.gram(*self._grid, *self._views(rays), *_to_device(tangents, self.device), *images)
         products = 3 + tangents.source.shape[1]
         return sums[:, :products, :products]
 
     def _views(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
-        """Source in the cropped grid, direction matrix, march axis."""
-        refuse_volume_gradient(self.volume, "triton")
+        """Return sources in the cropped grid, direction matrices and march axes."""
+        reject_volume_gradient(self.volume, "triton")
         axes = rays.axes if rays.axes is not None else torch.tensor(march_axes(rays, self.volume.shape_ijk))
-        source = rays.source.to(self.device, torch.float64) - self._shift
+        source = rays.source.to(self.device, torch.float64) - self._grid_origin
         direction = rays.direction_from_pixel.to(self.device, torch.float64)
         return source.contiguous(), direction.contiguous(), axes.to(self.device, torch.int32)
 
 
-def _import_ops():  # type: ignore[no-untyped-def]  # a module
+def _import_ops():  # type: ignore[no-untyped-def]
     try:
         from fluoro_reg.rendering.backends.triton import ops as triton_ops
     except ImportError as error:
@@ -98,13 +101,13 @@ def _import_ops():  # type: ignore[no-untyped-def]  # a module
     return triton_ops
 
 
-def _moved(tangents: RayTangents, device: torch.device) -> tuple[Tensor, Tensor]:
-    source, direction = (moved.to(device, torch.float32) for moved in (tangents.source, tangents.direction_from_pixel))
+def _to_device(tangents: RayTangents, device: torch.device) -> tuple[Tensor, Tensor]:
+    source, direction = (tensors.to(device, torch.float32) for tensors in (tangents.source, tangents.direction_from_pixel))
     return source.contiguous(), direction.contiguous()
 
 
 def _layout(shape_kji: torch.Size) -> Tensor:
-    """`layout` of the kernels for [k, j, i], followed in memory by [i, k, j]."""
+    """Return the kernels' `layout` for a volume [k, j, i] that is followed in memory by its transpose [i, k, j]."""
     nk, nj, ni = shape_kji
     along_i = [nk * nj * ni, nk * nj, nj, ni, nj, nk]
     along_j = [0, ni, nj * ni, nj, ni, nk]
@@ -113,9 +116,9 @@ def _layout(shape_kji: torch.Size) -> Tensor:
 
 
 def _metric(patient_from_voxel: Float[Tensor, "4 4"]) -> Tensor:
-    """`metric` of the kernels by march axis."""
+    """Return the kernels' `metric` by march axis."""
     linear = patient_from_voxel[:3, :3].double().cpu()
     orders = torch.tensor([[0, 1, 2], [1, 0, 2], [2, 0, 1]])
-    steps = linear.T[orders]  # along, (m, a, c), xyz
+    steps = linear.T[orders]  # [march axis, (m, a, c), xyz]
     row, column = torch.triu_indices(3, 3)
     return (steps @ steps.mT)[:, row, column].float()
