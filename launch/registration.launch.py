@@ -1,6 +1,10 @@
-"""`ros2 launch fluoro_reg registration.launch.py ct:=... initial:=...`: the node, configured and active."""
+"""Start the registration node, configured and active.
+
+Usage: `ros2 launch fluoro_reg registration.launch.py ct:=... initial:=...`
+"""
 
 from pathlib import Path
+from typing import Any
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -9,11 +13,11 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from fluoro_reg.resources import dds_profile_variable
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(__file__).absolute().parents[1]
 
-# Arguments that, when given, win over the same parameter in the file.
+# Launch arguments that override a parameter of the file when they are not empty.
 PARAMETER_OF = {
     "ct": "ct.path",
     "series": "ct.series",
@@ -28,49 +32,55 @@ PARAMETER_OF = {
 }
 
 ARGUMENTS = [
-    ("params_file", str(SHARE / "config" / "registration.yaml"), "parameters of the node; the default file explains each"),
+    (
+        "params_file",
+        str(SHARE / "config" / "registration.yaml"),
+        "parameters file of the node; the default file documents every parameter",
+    ),
     ("ct", "", "the CT to register to: a folder or file of DICOM, NIfTI, NRRD or MHA (parameter ct.path)"),
-    ("series", "", "which DICOM series, when the folder holds several (parameter ct.series)"),
-    ("initial", "", "pose.json to start from; without one the node waits for `initialpose` (parameter initial.path)"),
-    ("model", "", "weights that `fluoro-reg train regressor` made for this CT; they find the start (parameter model)"),
-    ("method", "", "named method; `fluoro-reg methods` lists them (parameter method)"),
+    ("series", "", "the DICOM series to use if the folder holds several (parameter ct.series)"),
+    ("initial", "", "pose.json with the initial pose; if empty, the node waits for `initialpose` (parameter initial.path)"),
+    ("model", "", "weights of a regressor trained on this CT, which predicts the initial pose (parameter model)"),
+    ("method", "", "registration method; `fluoro-reg methods` lists them (parameter method)"),
     ("device", "", "cpu, cuda or auto (parameter device)"),
-    ("intensity", "", "what the pixels are: auto, transmitted or attenuation (parameter intensity)"),
-    ("camera_frame", "", "parent frame of the transform; empty: the image's (parameter frames.camera)"),
+    ("intensity", "", "meaning of the pixel values: auto, transmitted or attenuation (parameter intensity)"),
+    ("camera_frame", "", "parent frame of the transform; if empty, the frame_id of the image (parameter frames.camera)"),
     ("patient_frame", "", "child frame of the transform (parameter frames.patient)"),
     ("image_transport", "", "raw or compressed (parameter image_transport)"),
     ("image", "image", "topic of the images; `<topic>/compressed` with image_transport:=compressed"),
-    ("camera_info", "camera_info", "topic of the CameraInfo that belongs to the images"),
+    ("camera_info", "camera_info", "topic of the CameraInfo messages for the images"),
     ("namespace", "", "namespace of the node"),
     ("name", "registration_node", "name of the node"),
-    ("autostart", "true", "configure and activate at once; false: leave it to a lifecycle manager"),
-    ("use_sim_time", "false", "take time from /clock, as for a bag that is played with --clock"),
+    ("autostart", "true", "configure and activate on start; if false, a lifecycle manager does it"),
+    ("use_sim_time", "false", "take the time from /clock, for example from a bag played with --clock"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     (
         "dds_profile",
         "",
-        "Fast DDS profile for large images, such as the package's share/fluoro_reg/embedded_ros/fastdds_loopback.xml",
+        "Fast DDS profile for large images, such as embedded_ros/fastdds_loopback.xml in the share folder of the package",
     ),
-    ("rviz", "false", "start RViz as well"),
+    ("rviz", "false", "also start RViz"),
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, then the nodes that follow from them."""
+    """Return the launch arguments and the nodes that depend on them."""
     declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
-    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
+    return LaunchDescription([*declared, OpaqueFunction(function=make_nodes)])
 
 
-def nodes(context):
-    """What is started; arguments that are empty leave the parameter to the file."""
+def make_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the actions to run. An empty argument leaves its parameter to the parameters file."""
 
-    def value(name):
+    def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    # A plain string would be read as YAML, and the series "2" would become a number.
-    given = {p: ParameterValue(value(name), value_type=str) for name, p in PARAMETER_OF.items() if value(name)}
-    given["autostart"] = is_true(value("autostart"))
-    given["use_sim_time"] = is_true(value("use_sim_time"))
+    # Launch parses a plain string as YAML, which would turn the series "2" into a number.
+    overrides: dict[str, Any] = {
+        parameter: ParameterValue(value(name), value_type=str) for name, parameter in PARAMETER_OF.items() if value(name)
+    }
+    overrides["autostart"] = is_true(value("autostart"))
+    overrides["use_sim_time"] = is_true(value("use_sim_time"))
     image = value("image")
     remappings = [("image", image), ("image/compressed", f"{image}/compressed"), ("camera_info", value("camera_info"))]
     registration = LifecycleNode(
@@ -79,16 +89,16 @@ def nodes(context):
         name=value("name"),
         namespace=value("namespace"),
         output="screen",
-        parameters=[value("params_file"), given],
+        parameters=[value("params_file"), overrides],
         remappings=remappings,
         arguments=["--ros-args", "--log-level", value("log_level")],
     )
     rviz = Node(package="rviz2", executable="rviz2", name="rviz2", condition=IfCondition(LaunchConfiguration("rviz")))
     profile = value("dds_profile")
-    settings = [SetEnvironmentVariable(dds_profile_variable(), profile)] if profile else []
-    return [*settings, registration, rviz]
+    environment = [SetEnvironmentVariable(dds_profile_variable(), profile)] if profile else []
+    return [*environment, registration, rviz]
 
 
-def is_true(text):
-    """As launch reads a condition."""
+def is_true(text: str) -> bool:
+    """Return whether launch reads the text as a true condition."""
     return text.strip().lower() in ("true", "1")

@@ -1,4 +1,7 @@
-"""`ros2 launch fluoro_reg replay.launch.py bag:=... ct:=... initial:=...`: a recording through the node, then the end."""
+"""Play a recording through the registration node, then shut down.
+
+Usage: `ros2 launch fluoro_reg replay.launch.py bag:=... ct:=... initial:=...`
+"""
 
 from pathlib import Path
 
@@ -15,39 +18,43 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 HERE = Path(__file__).absolute().parent
-LAST_FRAME_S = 3.0  # the node may still be at the last frame when the bag has ended
+LAST_FRAME_S = 3.0  # the node may still be processing the last frame when the bag ends
 
-ARGUMENTS = [
+ARGUMENTS: list[tuple[str, str | None, str]] = [
     ("bag", None, "the rosbag2 folder (sqlite3 or mcap)"),
-    ("rate", "1.0", "speed relative to the recording"),
-    ("wait", "120.0", "s until the node must have subscribed; loading a CT takes a while"),
-    ("every_frame", "true", "play an image only when the one before has its answer; false: as a live camera would"),
+    ("rate", "1.0", "playback speed relative to the recording"),
+    ("wait", "120.0", "timeout in s for the node to subscribe; loading a CT takes a while"),
+    (
+        "every_frame",
+        "true",
+        "publish an image only after the result of the previous one; if false, play in real time like a live camera",
+    ),
     ("image", "/carm/image_raw", "topic of the images in the bag"),
     ("camera_info", "/carm/camera_info", "topic of the CameraInfo in the bag"),
     (
         "dds_profile",
         str(HERE.parent / "embedded_ros" / "fastdds_loopback.xml"),
-        "Fast DDS profile for large images; '' for none",
+        "Fast DDS profile for large images; '' disables it",
     ),
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """registration.launch.py with all of its arguments, and a player that waits for the node."""
+    """Return registration.launch.py with all its arguments, and a player that waits for the node."""
     declared = []
     for name, default, text in ARGUMENTS:
         declared.append(DeclareLaunchArgument(name, default_value=default, description=text))
     registration = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / "registration.launch.py")))
-    return LaunchDescription([*declared, registration, OpaqueFunction(function=player)])
+    return LaunchDescription([*declared, registration, OpaqueFunction(function=make_player)])
 
 
-def player(context):
-    """The player, and the end when it has ended."""
+def make_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the player and a handler that shuts the launch down after it exits."""
 
-    def value(name):
+    def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
     compressed = "/compressed" if value("image_transport") == "compressed" else ""
@@ -55,6 +62,6 @@ def player(context):
     arguments = [value("bag"), "--rate", value("rate"), "--wait", value("wait"), "--topics", *topics]
     if value("every_frame").strip().lower() in ("true", "1"):
         arguments += ["--answers", "/".join(["", *filter(None, value("namespace").split("/")), value("name"), "result"])]
-    play = Node(package="fluoro_reg", executable="bag_player", name="bag_player", output="screen", arguments=arguments)
-    end = TimerAction(period=LAST_FRAME_S, actions=[Shutdown(reason="the bag has been played")])
-    return [play, RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[end]))]
+    player = Node(package="fluoro_reg", executable="bag_player", name="bag_player", output="screen", arguments=arguments)
+    shutdown = TimerAction(period=LAST_FRAME_S, actions=[Shutdown(reason="the bag has been played")])
+    return [player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[shutdown]))]
