@@ -57,7 +57,9 @@ class RegistrationOptions:
     method: str = option("lm-gradient-ncc", "name of a method (`fluoro-reg methods` lists them), or the path of a YAML file")
     model: str = option("", "weights of a pose regressor trained on this CT, which then finds starts; empty: none")
     learned: LearnedOptions = section(LearnedOptions)
-    device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
+    device: str = option(
+        "auto", "device to compute on; auto: cuda if CUDA and Triton are present, else cpu", choices=("cpu", "cuda", "auto")
+    )
     roi: str = option(
         "auto",
         "where residuals are taken: the full image, near the projected CT, or its box; auto: near it when the CT is mostly air",
