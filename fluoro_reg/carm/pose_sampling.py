@@ -107,7 +107,7 @@ def smooth_motion(
 ) -> RigidTransform:
     """Return a batch of `frames` poses that starts at the given pose and moves smoothly, as in a cine of a slow C-arm.
 
-    Each component of the twist about `pivot` is a sum of three sinusoids of up to `periods` cycles over the whole cine. They are
+    Each component of the twist about `pivot` is a sum of three sinusoids of up to `periods` cycles over the cine. They are
     scaled so that the maximum translation and rotation from the first pose are `amplitude` = (mm, rad).
     """
     time = torch.linspace(0, 1, frames, dtype=torch.float64)[:, None, None]

@@ -1,8 +1,8 @@
 """Views of a simulated C-arm: its camera, random views, and the landmarks that a view shows.
 
-The views are those of an operation: near AP, some of them oblique, and aimed at the skeleton. They keep away from the ends of the
-CT, where an X-ray would show a truncated patient. Landmarks lie in bone that the image shows, because an error far outside the
-image is an extrapolation.
+The views are those of an operation: near AP, some of them oblique, and aimed at the skeleton. They keep away from the ends of
+the CT, where an X-ray would show a truncated patient. Landmarks lie in bone that the image shows, because an error far outside
+the image is an extrapolation.
 """
 
 import torch

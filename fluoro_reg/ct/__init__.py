@@ -1,1 +1,1 @@
-"""The CT: readers, Hounsfield units, attenuation and bone."""
+"""The CT: file readers, Hounsfield units, attenuation, and bone."""

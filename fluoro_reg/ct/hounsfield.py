@@ -1,8 +1,8 @@
-"""From a grid of Hounsfield units to a `CTVolume`: the one door through which every reader and the phantom go.
+"""Conversion of a grid of Hounsfield units to a `CTVolume`. Every reader and the phantom use it.
 
-Here are the checks that do not depend on a file format (is the grid finite, of a sane size, of a plausible spacing), the
-fingerprint, and the warnings that a surgeon's assistant would want to hear: clipped metal, a body that leaves the field, values
-that are no HU. The HU themselves are turned into attenuation in place and forgotten.
+It contains the checks that do not depend on a file format (finite values, a reasonable size, a plausible spacing), the
+fingerprint, and the warnings that matter to a user: clipped metal, a body that extends beyond the field of view, values that
+are not HU. The HU are converted to attenuation in place and not kept.
 """
 
 import hashlib
@@ -24,26 +24,36 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
 MAX_VOXELS = 2**29  # 512 x 512 x 2048: 2 GiB as float32, and voxel indices stay within 32 bits
-MIN_VOXELS_ALONG_AN_AXIS = 3
+MIN_VOXELS_PER_AXIS = 3
 _PLAUSIBLE_VOXEL_MM = (0.01, 50.0)
 _TRUNCATED_FRACTION = 0.02
 
 
 def check_size(shape: Sequence[int], where: str) -> None:
-    """Refuses grids that are no volume or that would not fit; called before pixels are decoded, so that a bomb stays small."""
+    """Reject grids that are not a volume or are too large. Call it before pixels are decoded, as a guard against zip bombs.
+
+    `where` names the grid in error messages.
+
+    Raises:
+        InputError: The shape is not that of a CT volume.
+    """
     size = " x ".join(str(n) for n in shape)
     if len(shape) != 3:
-        raise InputError(f"{where} has {len(shape)} dimensions ({size}); give one CT volume of 3")
-    if min(shape) < MIN_VOXELS_ALONG_AN_AXIS:
+        raise InputError(f"{where} has {len(shape)} dimensions ({size}); give one CT volume with 3 dimensions")
+    if min(shape) < MIN_VOXELS_PER_AXIS:
         raise InputError(
-            f"{where} is {size} voxels, which is not a volume; at least {MIN_VOXELS_ALONG_AN_AXIS} along each axis"
+            f"{where} is {size} voxels, which is not a volume; give at least {MIN_VOXELS_PER_AXIS} along each axis"
         )
     if np.prod([float(n) for n in shape]) > MAX_VOXELS:
-        raise InputError(f"{where} is {size} voxels, more than {MAX_VOXELS} in all; crop it or resample it coarser")
+        raise InputError(f"{where} is {size} voxels, more than {MAX_VOXELS} in total; crop it or resample it to larger voxels")
 
 
 def check_affine(patient_from_voxel: Float[np.ndarray, "4 4"], where: str) -> None:
-    """Refuses geometry that maps a volume to nothing: NaN, a singular matrix, steps that cannot be millimetres."""
+    """Reject a geometry with NaN, a singular matrix, or voxels whose size cannot be in millimetres.
+
+    Raises:
+        InputError: The affine is not the geometry of a CT.
+    """
     advice = "export the CT again with its geometry"
     linear = patient_from_voxel[:3, :3]
     if not np.isfinite(patient_from_voxel).all() or not np.allclose(patient_from_voxel[3], [0, 0, 0, 1]):
@@ -54,7 +64,7 @@ def check_affine(patient_from_voxel: Float[np.ndarray, "4 4"], where: str) -> No
     low, high = _PLAUSIBLE_VOXEL_MM
     if steps.min() < low or steps.max() > high:
         sizes = " x ".join(f"{step:.4g}" for step in steps)
-        raise InputError(f"the voxels of {where} measure {sizes} mm, beyond {low} to {high} mm; is the unit right? {advice}")
+        raise InputError(f"the voxels of {where} measure {sizes} mm, outside {low} to {high} mm; check the unit, or {advice}")
 
 
 def volume_from_hu(
@@ -63,28 +73,38 @@ def volume_from_hu(
     where: str = "the CT",
     warnings: Sequence[str] = (),
 ) -> CTVolume:
-    """A `CTVolume` of HU [k, j, i]; `hu` is used up (overwritten with the attenuation). `where` names it in refusals."""
+    """Convert HU to a `CTVolume`.
+
+    Args:
+        hu: HU [k, j, i]. The array is overwritten with the attenuation.
+        patient_from_voxel: Maps (i, j, k, 1) to patient mm.
+        where: Name of the CT in error messages.
+        warnings: Warnings of the reader, to which those of this function are added.
+
+    Raises:
+        InputError: The size, the geometry or the values are not those of a CT in HU.
+    """
     check_size(hu.shape, where)
     check_affine(patient_from_voxel, where)
     if not np.isfinite(hu).all():
-        share = 1 - np.isfinite(hu).mean()
-        raise InputError(f"{share:.2%} of {where}'s voxels are NaN or infinite; replace them by air (-1000 HU)")
+        fraction = 1 - np.isfinite(hu).mean()
+        raise InputError(f"{fraction:.2%} of {where}'s voxels are NaN or infinite; replace them by air (-1000 HU)")
     hu[hu < PADDING_MAXIMUM_HU] = AIR_HU
     hu_range = (float(hu.min()), float(hu.max()))
-    found = (*warnings, *_warnings(hu, hu_range))
+    all_warnings = (*warnings, *_warnings(hu, hu_range))
     fingerprint = _fingerprint(hu, patient_from_voxel)
     for plane in hu:
         plane[...] = attenuation_from_hu(plane)
     if not hu.any():
         raise InputError(
-            f"{where} holds nothing denser than air (HU {hu_range[0]:.0f} to {hu_range[1]:.0f}); is it a CT in HU?"
+            f"{where} contains nothing denser than air (HU {hu_range[0]:.0f} to {hu_range[1]:.0f}); give a CT in HU"
         )
     matrix = torch.from_numpy(np.asarray(patient_from_voxel, dtype=np.float64).copy())
-    return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, found)
+    return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, all_warnings)
 
 
 def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]) -> str:
-    """SHA-256 over shape, geometry to 1e-4 mm and HU to 0.01; adding 0 makes -0 and 0 one number."""
+    """Return the SHA-256 over the shape, the geometry to 1e-4 mm and the HU to 0.01; adding 0 turns -0 into 0."""
     digest = hashlib.sha256(np.asarray(hu.shape, dtype="<i8").tobytes())
     digest.update((np.round(patient_from_voxel, 4) + 0.0).astype("<f8").tobytes())
     for plane in hu:
@@ -96,11 +116,11 @@ def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[fl
     low, high = hu_range
     found = []
     if low >= 0 and high <= 1.5:
-        found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU, is the CT normalised or a mask?")
+        found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU; is the CT normalised, or a mask?")
     elif low > AIR_OR_LUNG_MAXIMUM_HU:
-        found.append(f"the smallest value is {low:.0f}, no air (-1000 HU) anywhere: is the CT in HU?")
+        found.append(f"the minimum is {low:.0f}, so there is no air (-1000 HU); is the CT in HU?")
     elif high < NO_BONE_MAXIMUM_HU:
-        found.append(f"the largest value is {high:.0f} HU, no bone anywhere: is the CT in HU?")
+        found.append(f"the maximum is {high:.0f} HU, so there is no bone; is the CT in HU?")
     if CLIPPED_HU[0] <= high <= CLIPPED_HU[1] and np.count_nonzero(hu == high) > 1:
         found.append(f"dense objects are clipped at {high:.0f} HU")
     elif high > CLIPPED_HU[1]:
@@ -108,5 +128,5 @@ def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[fl
     faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
     cut = [name for name, face in faces.items() if np.mean(face > BODY_MINIMUM_HU) > _TRUNCATED_FRACTION]
     if cut and low <= AIR_OR_LUNG_MAXIMUM_HU:
-        found.append(f"the body leaves the field of view at the {', '.join(cut)}: X-rays through there lack tissue")
+        found.append(f"the body extends beyond the field of view at the {', '.join(cut)}: X-rays through it lack tissue")
     return found

@@ -1,13 +1,14 @@
-"""`read_ct`: a path to a `CTVolume`, whatever the format.
+"""`read_ct` reads a CT of any supported format from a path.
 
-DICOM is read here in the package, because common readers return wrong geometry for tilted or unevenly stepped series without a
-word; NIfTI, NRRD and MetaImage go through nibabel and SimpleITK. What a folder holds decides, never a configured format.
+The package has its own reader for DICOM series, because common readers silently return a wrong geometry for tilted or unevenly
+spaced series. NIfTI, NRRD and MetaImage are read with nibabel and SimpleITK. The format follows from the files, not from an
+option.
 """
 
 import os
 from pathlib import Path
 
-from fluoro_reg.ct.dicom.files import claims_dicom, find_files
+from fluoro_reg.ct.dicom.files import find_files, looks_like_dicom
 from fluoro_reg.ct.dicom.reader import read_dicom
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ct.volume_files import VOLUME_FORMATS, is_volume_file, read_volume_file
@@ -15,12 +16,16 @@ from fluoro_reg.errors import InputError
 
 
 def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume:
-    """Reads the CT at `path`: a folder or file of DICOM, NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd).
+    """Read a CT.
 
-    `series` chooses among several DICOM series: the number in the refusal's list, or a SeriesInstanceUID.
+    Args:
+        path: A folder or file of DICOM, NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd).
+        series: Which of several DICOM series to read: its number in the error message that lists them, or its
+            SeriesInstanceUID.
 
     Raises:
-        InputError: anything that is not one CT of known geometry in HU, in one sentence that names nobody.
+        InputError: The path is not exactly one CT of known geometry in HU. The message contains nothing that identifies a
+            patient.
     """
     path = Path(path)
     if not path.exists():
@@ -29,26 +34,26 @@ def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume
         return _read_folder(path, series)
     if is_volume_file(path):
         return read_volume_file(path)
-    if claims_dicom(path):
+    if looks_like_dicom(path):
         return read_dicom([path], series)
-    raise InputError(f"'{path.name or path}' is no CT that can be read; give DICOM or {VOLUME_FORMATS}")
+    raise InputError(f"'{path.name or path}' is not a readable CT; give DICOM or {VOLUME_FORMATS}")
 
 
 def _read_folder(folder: Path, series: str | None) -> CTVolume:
     files = find_files(folder)
-    dicom = [file for file in files if claims_dicom(file)]
+    dicom = [file for file in files if looks_like_dicom(file)]
     volumes = [file for file in files if is_volume_file(file)]
     if dicom and volumes:
         raise InputError(
-            f"the folder '{folder.name or folder}' holds DICOM and {len(volumes)} volume files; give the one to use"
+            f"the folder '{folder.name or folder}' contains DICOM and {len(volumes)} volume files; give the path of one"
         )
     if dicom:
         return read_dicom(dicom, series)
     if len(volumes) == 1:
         return read_volume_file(volumes[0])
     if volumes:
-        raise InputError(f"the folder '{folder.name or folder}' holds {len(volumes)} volume files; give the one to use")
-    what = "no files (links out of it are not followed)"
+        raise InputError(f"the folder '{folder.name or folder}' contains {len(volumes)} volume files; give the path of one")
+    content = "no files (links out of it are not followed)"
     if files:
-        what = f"files but no DICOM and no {VOLUME_FORMATS}"
-    raise InputError(f"the folder '{folder.name or folder}' holds {what}; give a folder with one CT")
+        content = f"files, but neither DICOM nor {VOLUME_FORMATS}"
+    raise InputError(f"the folder '{folder.name or folder}' contains {content}; give a folder with one CT")

@@ -1,4 +1,4 @@
-"""What `fluoro-reg ct-info` tells of a CT: geometry, range, fingerprint, warnings; nothing that identifies a person."""
+"""The summary of a CT that `fluoro-reg ct-info` prints. It contains nothing that identifies a patient."""
 
 from itertools import permutations
 from typing import Any
@@ -8,12 +8,15 @@ from jaxtyping import Float64
 
 from fluoro_reg.ct.volume import CTVolume
 
-_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # towards smaller and larger x, y, z of the patient (LPS)
-_ANISOTROPY = 4.0
+_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # directions of decreasing and increasing x, y, z of the patient (LPS)
+_MAXIMUM_ANISOTROPY = 4.0
 
 
 def summarise(volume: CTVolume) -> dict[str, Any]:
-    """A mapping ready for JSON; lengths in mm along the voxel axes (i, j, k) = (column, row, slice)."""
+    """Return geometry, HU range, fingerprint and warnings, ready for JSON.
+
+    Lengths are in mm along the voxel axes (i, j, k) = (column, row, slice).
+    """
     linear = volume.patient_from_voxel[:3, :3].numpy()
     sizes = np.array(volume.voxel_size_mm)
     axes = linear / sizes
@@ -35,15 +38,15 @@ def summarise(volume: CTVolume) -> dict[str, Any]:
 
 
 def _nearest_patient_axes(axes: Float64[np.ndarray, "3 3"]) -> tuple[int, ...]:
-    """For each voxel axis the patient axis it runs along, each used once."""
+    """Return for each voxel axis the patient axis that is nearest to it; each patient axis is used once."""
     return max(permutations(range(3)), key=lambda rows: sum(abs(axes[row, column]) for column, row in enumerate(rows)))
 
 
 def _anisotropy_warnings(sizes: Float64[np.ndarray, "3"]) -> list[str]:
     ratio = float(sizes.max() / sizes.min())
-    if ratio < _ANISOTROPY:
+    if ratio < _MAXIMUM_ANISOTROPY:
         return []
-    return [f"coarse slices: steps of {sizes.max():.2f} mm, {ratio:.0f} times the pixels; thinner slices register better"]
+    return [f"coarse slices: steps of {sizes.max():.2f} mm, {ratio:.0f} times the pixel size; thinner slices register better"]
 
 
 def _degrees(cosine: float) -> float:

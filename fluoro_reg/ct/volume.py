@@ -1,4 +1,4 @@
-"""`CTVolume`: what the renderer needs of a CT, and nothing that identifies a person."""
+"""`CTVolume`: the attenuation and geometry of a CT. It contains nothing that identifies a patient."""
 
 from dataclasses import dataclass, field
 
@@ -9,11 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class CTVolume:
-    """Linear attenuation on a grid.
+    """Linear attenuation on a regular grid.
 
-    `attenuation` [k, j, i] in 1/mm, float32, 0 in air and outside. `patient_from_voxel` maps (i, j, k, 1) to patient mm,
-    float64; a sheared matrix (gantry tilt) is as good as any. `fingerprint` is a SHA-256 over geometry and HU. `hu_range` is
-    what was read.
+    Attributes:
+        attenuation: [k, j, i] in 1/mm, float32; 0 in air and outside the body.
+        patient_from_voxel: Maps (i, j, k, 1) to patient mm, float64. It may be sheared, as with a tilted gantry.
+        fingerprint: SHA-256 over geometry and HU.
+        hu_range: Minimum and maximum HU that were read.
+        warnings: Sentences for the user.
     """
 
     attenuation: Float[Tensor, "slices rows columns"]
@@ -24,31 +27,31 @@ class CTVolume:
 
     @property
     def shape_ijk(self) -> tuple[int, int, int]:
-        """Voxels along (i, j, k)."""
+        """Number of voxels along (i, j, k)."""
         slices, rows, columns = self.attenuation.shape
         return columns, rows, slices
 
     @property
     def voxel_size_mm(self) -> tuple[float, float, float]:
-        """Lengths of the steps along (i, j, k)."""
+        """Voxel size along (i, j, k), in mm."""
         si, sj, sk = torch.linalg.vector_norm(self.patient_from_voxel[:3, :3], dim=0).tolist()
         return si, sj, sk
 
     @property
     def centre_patient(self) -> Float[Tensor, "3"]:
-        """The centre of the grid in patient mm: the usual pivot."""
+        """Centre of the grid in patient mm, the usual pivot."""
         middle = (torch.tensor(self.shape_ijk, dtype=torch.float64) - 1) / 2
         return self.patient_from_voxel[:3, :3] @ middle + self.patient_from_voxel[:3, 3]
 
     def points_patient(self, points_voxel: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-        """Voxel indices (i, j, k) as patient mm."""
+        """Convert voxel coordinates (i, j, k) to patient mm."""
         return points_voxel @ self.patient_from_voxel[:3, :3].T + self.patient_from_voxel[:3, 3]
 
     def downsampled(self, factors_ijk: tuple[int, int, int]) -> "CTVolume":
-        """Means over blocks of voxels (air beyond the end), with the geometry that belongs to them; for coarse scales."""
+        """Return the means over blocks of voxels, padded with air, with the geometry of the blocks."""
         if factors_ijk == (1, 1, 1):
             return self
-        factors = factors_ijk[::-1]  # the memory's order
+        factors = factors_ijk[::-1]  # memory order
         padding = [p for n, f in zip(self.shape_ijk, factors_ijk, strict=True) for p in (0, -n % f)]
         padded = torch.nn.functional.pad(self.attenuation, padding)
         pooled = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].contiguous()

@@ -1,8 +1,9 @@
-"""NIfTI through nibabel, NRRD and MetaImage through SimpleITK: well-kept readers, an extra of the package.
+"""Readers of NIfTI (with nibabel) and of NRRD and MetaImage (with SimpleITK). Both libraries are an optional extra.
 
-NIfTI's world is RAS+ and becomes LPS by diag(-1, -1, 1); SimpleITK already speaks LPS whatever the file says. Left-handed voxel
-axes stay as they are: the affine carries them. The header is judged before pixels are read, so that a compressed bomb is
-refused while it is small; SimpleITK is told which of its readers to use, because the others parse formats nobody asked for.
+NIfTI's coordinates are RAS+ and are converted to LPS with diag(-1, -1, 1); SimpleITK always returns LPS. Left-handed voxel axes
+are kept, because the affine represents them. The header is checked before pixels are read, so that a decompression bomb is
+rejected while it is small. SimpleITK is restricted to the one reader of the format, because its others parse formats that are
+not supported here.
 """
 
 import os
@@ -26,29 +27,33 @@ _NIFTI = (".nii", ".nii.gz")
 _ITK_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
-_NIFTI_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error)  # what nibabel lets through of a bad file
+_NIFTI_ERRORS = (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error)  # what nibabel raises for a bad file
 _INSTALL = 'pip install "fluoro_reg[formats]"'
 
 
 def is_volume_file(path: Path) -> bool:
-    """By the ending of its name, as these formats are told apart."""
+    """Whether the file name has the suffix of one of the supported formats."""
     return path.name.lower().endswith((*_NIFTI, *_ITK_READERS))
 
 
 def read_volume_file(path: Path) -> CTVolume:
-    """Reads one NIfTI, NRRD or MetaImage file."""
+    """Read one NIfTI, NRRD or MetaImage file.
+
+    Raises:
+        InputError: The file is damaged, or it is not a CT of known geometry in HU.
+    """
     return _read_nifti(path) if path.name.lower().endswith(_NIFTI) else _read_itk(path)
 
 
 def _read_nifti(path: Path) -> CTVolume:
-    nibabel = _imported("nibabel", "NIfTI")
+    nibabel = _import_extra("nibabel", "NIfTI")
     where = f"'{path.name}'"
     try:
         image = nibabel.load(path)
         shape = _without_trailing_ones(image.shape)
         check_size(shape, where)
         if np.dtype(image.get_data_dtype()).kind not in "iuf":
-            raise InputError(f"{where} holds colours or complex numbers; a CT has one HU a voxel")
+            raise InputError(f"{where} contains colours or complex numbers; give a CT with one HU value per voxel")
         warnings = _nifti_orientation_warnings(image.header, where)
         patient_from_voxel = _LPS_FROM_RAS @ image.affine
         patient_from_voxel[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
@@ -57,38 +62,38 @@ def _read_nifti(path: Path) -> CTVolume:
     except InputError:
         raise
     except (*_NIFTI_ERRORS, nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
-        raise _damaged(where, "NIfTI") from error
-    return volume_from_hu(_own(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
+        raise _damaged_file_error(where, "NIfTI") from error
+    return volume_from_hu(_writable_copy(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
 
 
 def _nifti_orientation_warnings(header: Any, where: str) -> list[str]:
-    """A NIfTI states its geometry twice, or not at all: then left and right would be a guess, and that is no start."""
+    """Compare the two geometries of a NIfTI. A file without any is rejected, because left and right would be a guess."""
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[0] is None and qform[0] is None:
-        raise InputError(f"{where} states no orientation (sform and qform codes are 0); write it again with its affine")
+        raise InputError(f"{where} has no orientation (sform and qform codes are 0); write it again with its affine")
     if sform[0] is not None and qform[0] is not None and not np.allclose(sform[0], qform[0], atol=0.05):
         return ["the NIfTI's sform and qform disagree: the sform is used"]
     return []
 
 
 def _read_itk(path: Path) -> CTVolume:
-    sitk = _imported("SimpleITK", "NRRD and MetaImage")
+    sitk = _import_extra("SimpleITK", "NRRD and MetaImage")
     where = f"'{path.name}'"
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_ITK_READERS[path.suffix.lower()])
     try:
-        with _silent_standard_error():  # ITK prints there what it then raises, with paths in it
+        with _silent_standard_error():  # ITK prints its errors there, with paths, before it raises them
             reader.ReadImageInformation()
             check_size(_without_trailing_ones(reader.GetSize()), where)
             if reader.GetNumberOfComponents() != 1:
-                raise InputError(f"{where} holds colours or vectors; a CT has one HU a voxel")
+                raise InputError(f"{where} contains colours or vectors; give a CT with one HU value per voxel")
             reader.SetOutputPixelType(sitk.sitkFloat32)
             image = reader.Execute()
     except RuntimeError as error:
-        raise _damaged(where, "NRRD or MetaImage") from error
+        raise _damaged_file_error(where, "NRRD or MetaImage") from error
     image = image[:, :, :, 0] if image.GetDimension() == 4 else image
-    return volume_from_hu(_own(sitk.GetArrayViewFromImage(image)), _itk_affine(image), where)
+    return volume_from_hu(_writable_copy(sitk.GetArrayViewFromImage(image)), _itk_affine(image), where)
 
 
 def _itk_affine(image: Any) -> Float[np.ndarray, "4 4"]:
@@ -98,8 +103,8 @@ def _itk_affine(image: Any) -> Float[np.ndarray, "4 4"]:
     return patient_from_voxel
 
 
-def _own(values: np.ndarray) -> Float32[np.ndarray, "slices rows columns"]:
-    """A contiguous copy that may be overwritten, in [k, j, i]."""
+def _writable_copy(values: np.ndarray) -> Float32[np.ndarray, "slices rows columns"]:
+    """Return a contiguous copy in [k, j, i] order."""
     return np.array(values, dtype=np.float32, order="C")
 
 
@@ -109,11 +114,11 @@ def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-def _damaged(where: str, kind: str) -> InputError:
-    return InputError(f"{where} cannot be read as {kind}: the file is damaged or cut off; export it again")
+def _damaged_file_error(where: str, kind: str) -> InputError:
+    return InputError(f"{where} cannot be read as {kind}: the file is damaged or truncated; export it again")
 
 
-def _imported(module: str, formats: str) -> ModuleType:
+def _import_extra(module: str, formats: str) -> ModuleType:
     try:
         return __import__(module)
     except ImportError as error:
@@ -122,13 +127,13 @@ def _imported(module: str, formats: str) -> ModuleType:
 
 @contextmanager
 def _silent_standard_error() -> Iterator[None]:
-    """Turns file descriptor 2 away from C libraries for a while."""
+    """Redirect file descriptor 2, to which C libraries write, to the null device."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    saved, null_device = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null_device)

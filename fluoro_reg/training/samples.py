@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
-from fluoro_reg.ct.bone import soft_and_bone
+from fluoro_reg.ct.bone import split_soft_tissue_and_bone
 from fluoro_reg.ct.hu_thresholds import BONE_SPLIT_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.networks.image_input import network_input
+from fluoro_reg.networks.image_input import standardise
 from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view_where
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
@@ -78,7 +78,7 @@ class SampleMaker:
     _bone: AbstractRenderer = field(init=False)
 
     def __post_init__(self) -> None:
-        soft, bone = soft_and_bone(self.volume)
+        soft, bone = split_soft_tissue_and_bone(self.volume)
         pixel_mm = self.reference.depth_mm / self.intrinsics.fx
         i, j, k = (max(1, round(pixel_mm / size)) for size in self.volume.voxel_size_mm)
         self._soft, self._bone = (make_renderer(part.downsampled((i, j, k)), self.device) for part in (soft, bone))
@@ -111,7 +111,7 @@ class SampleMaker:
         contrast = random.log_uniform(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
         pixels, mask = degrade(integrals, self.degradations, random)
-        return TrainingViews(network_input(pixels, mask), poses, integrals, contrast)
+        return TrainingViews(standardise(pixels, mask), poses, integrals, contrast)
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]

@@ -75,7 +75,7 @@ def _nifti_with_sform(content: bytes, matrix: np.ndarray) -> bytes:
         (empty, "no "),
         (text_file, "DICOM"),
         (two_series, "--series"),
-        (truncated_dicom, "cut off"),
+        (truncated_dicom, "truncated"),
         (singular_nifti, "singular"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A writer of small DICOM CT series, whose every header field a test may set, for the tests of the readers."""
+"""Fixtures for the tests of the CT readers: a writer of small DICOM series whose header fields a test can set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 @dataclass
 class SeriesWriter:
-    """Writes HU [k, j, i] as one file per slice. `slice_fields` is called with the slice's number for what differs."""
+    """Writes HU [k, j, i] as one file per slice. `slice_fields` returns the header fields of a slice from its number."""
 
     folder: Path
     series_uid: str = field(default_factory=generate_uid)
@@ -30,7 +30,10 @@ class SeriesWriter:
         slice_fields: Callable[[int], dict[str, Any]] = lambda k: {},
         name: Callable[[int], str] = lambda k: f"{k:03d}.dcm",
     ) -> list[Path]:
-        """`spacing` is DICOM's PixelSpacing: row spacing, column spacing. Returns the files in the order of `hu`."""
+        """Write the series and return its files in the order of `hu`.
+
+        `spacing` is DICOM's PixelSpacing: row spacing, column spacing.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         files = []
         for k, (plane, position) in enumerate(zip(hu, positions, strict=True)):
@@ -45,7 +48,7 @@ class SeriesWriter:
                     setattr(dataset, keyword, value)
             if stored is None:
                 stored = np.round((plane - float(fields["RescaleIntercept"])) / float(fields["RescaleSlope"]))
-            self._put_pixels(dataset, stored.astype(np.int16 if dataset.PixelRepresentation else np.uint16))
+            self._set_pixels(dataset, stored.astype(np.int16 if dataset.PixelRepresentation else np.uint16))
             files.append(self.folder / name(k))
             dataset.save_as(files[-1], enforce_file_format=True)
         return files
@@ -65,7 +68,7 @@ class SeriesWriter:
         dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = self.series_uid, self.frame_uid
         dataset.StudyInstanceUID = generate_uid()
         dataset.PatientName, dataset.PatientID = "Nobody^At^All", "0000"
-        dataset.InstanceNumber = 1000 - k  # never to be trusted
+        dataset.InstanceNumber = 1000 - k  # not in the order of the slices
         dataset.ImagePositionPatient = [f"{float(value):.10g}" for value in position]
         dataset.ImageOrientationPatient = [f"{float(value):.10g}" for value in orientation]
         dataset.PixelSpacing = list(spacing)
@@ -74,7 +77,7 @@ class SeriesWriter:
         dataset.PhotometricInterpretation = "MONOCHROME2"
         return dataset
 
-    def _put_pixels(self, dataset: Dataset, stored: np.ndarray) -> None:
+    def _set_pixels(self, dataset: Dataset, stored: np.ndarray) -> None:
         dataset.Rows, dataset.Columns = stored.shape
         dataset.PixelData = np.ascontiguousarray(stored).tobytes()
 
@@ -86,7 +89,7 @@ def writer(tmp_path: Path) -> SeriesWriter:
 
 @pytest.fixture()
 def new_writer(tmp_path: Path) -> Callable[..., SeriesWriter]:
-    """Further series, in a folder below the first one's, or in the same with other UIDs."""
+    """Return a function that makes writers of further series, by default in the same folder with other UIDs."""
 
     def make(folder: str = "series", **uids: str) -> SeriesWriter:
         return SeriesWriter(tmp_path / folder, **uids)
@@ -96,7 +99,7 @@ def new_writer(tmp_path: Path) -> Callable[..., SeriesWriter]:
 
 @pytest.fixture()
 def body() -> np.ndarray:
-    """A soft block in air with one bright landmark at (i, j, k) = (9, 4, 2), HU [k, j, i] of 6 x 12 x 16."""
+    """Return HU [k, j, i] of a 6 x 12 x 16 grid: soft tissue in air, with a bright landmark at (i, j, k) = (9, 4, 2)."""
     hu = np.full((6, 12, 16), -1000.0)
     hu[1:5, 2:10, 3:13] = 40.0
     hu[2, 4, 9] = 1200.0

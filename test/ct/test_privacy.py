@@ -1,4 +1,4 @@
-"""No value that could identify a person leaves the reader, however broken the file; and no exception but InputError."""
+"""The reader reveals nothing that identifies a patient and raises nothing but InputError, however damaged the file is."""
 
 import json
 import random
@@ -49,17 +49,17 @@ def secret_values(folder: Path) -> list[str]:
     ]
 
 
-def spoken(folder: Path, capfd, caplog, recwarn) -> str:
-    """Everything that reading says in any way: the summary or the refusal with its traceback, streams, logs, warnings."""
+def all_output(folder: Path, capfd, caplog, recwarn) -> str:
+    """Return all output of reading: the summary or the error with its traceback, streams, log messages and warnings."""
     try:
-        said = json.dumps(summarise(read_ct(folder)))
+        output = json.dumps(summarise(read_ct(folder)))
     except InputError as error:
-        said = "".join(traceback.format_exception_only(error)) + str(error.__cause__ or "")
+        output = "".join(traceback.format_exception_only(error)) + str(error.__cause__ or "")
     streams = capfd.readouterr()
-    return said + streams.out + streams.err + caplog.text + "".join(str(warning.message) for warning in recwarn)
+    return output + streams.out + streams.err + caplog.text + "".join(str(warning.message) for warning in recwarn)
 
 
-BREAKAGES = {  # an element's tag and VR as they stand in the file; its value's first bytes become a name
+DAMAGES = {  # tag and VR of an element in the file; the first bytes of its value become a name
     "nothing": b"",
     "slope": b"\x28\x00\x53\x10DS",
     "position": b"\x20\x00\x32\x00DS",
@@ -72,26 +72,26 @@ BREAKAGES = {  # an element's tag and VR as they stand in the file; its value's 
 }
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES)
-def test_nothing_that_is_said_names_a_person(writer, body, capfd, caplog, recwarn, breakage):
-    element = BREAKAGES[breakage]
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_output_identifies_a_patient(writer, body, capfd, caplog, recwarn, damage):
+    element = DAMAGES[damage]
     for file in writer.write(body, POSITIONS, slice_fields=lambda k: {**SECRETS, "SpecificCharacterSet": "ISO_IR 100"}):
         content = bytearray(file.read_bytes())
-        place = content.index(element) + len(element) + 2
-        content[place : place + 2 * bool(element)] = b"Zy" * bool(element)
+        position = content.index(element) + len(element) + 2
+        content[position : position + 2 * bool(element)] = b"Zy" * bool(element)
         file.write_bytes(content)
-    said = spoken(writer.folder, capfd, caplog, recwarn)
-    assert said
-    assert "Zy" not in said
-    assert not [secret for secret in secret_values(writer.folder) if secret in said]
+    output = all_output(writer.folder, capfd, caplog, recwarn)
+    assert output
+    assert "Zy" not in output
+    assert not [secret for secret in secret_values(writer.folder) if secret in output]
 
 
-def test_the_list_of_choices_names_nobody(writer, new_writer, body, capfd, caplog, recwarn):
+def test_the_list_of_series_identifies_no_patient(writer, new_writer, body, capfd, caplog, recwarn):
     writer.write(body, POSITIONS, slice_fields=lambda k: SECRETS)
     new_writer().write(body, POSITIONS, name=lambda k: f"Zyxwold{k}.dcm", slice_fields=lambda k: SECRETS)
-    said = spoken(writer.folder, capfd, caplog, recwarn)
-    assert "there are 2 CT series" in said
-    assert not [secret for secret in secret_values(writer.folder) if secret in said]
+    output = all_output(writer.folder, capfd, caplog, recwarn)
+    assert "there are 2 CT series" in output
+    assert not [secret for secret in secret_values(writer.folder) if secret in output]
 
 
 def test_an_unknown_transfer_syntax_is_not_repeated(writer, body):
@@ -100,33 +100,33 @@ def test_an_unknown_transfer_syntax_is_not_repeated(writer, body):
         dataset = dcmread(file)
         content = file.read_bytes().replace(str(dataset.file_meta.TransferSyntaxUID).encode() + b"\0", private[:20].encode(), 1)
         file.write_bytes(content)
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError) as caught:
         read_ct(writer.folder)
-    assert private[:20] not in str(refusal.value)
+    assert private[:20] not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("seed", range(8))
-def test_mutated_files_give_a_volume_or_one_sentence(writer, seed):
-    """Bytes of a header changed, cut out or doubled at random: never another exception, never a silent NaN."""
-    dice = random.Random(seed)
+def test_mutated_files_give_a_volume_or_an_input_error(writer, seed):
+    """Random bytes of a header are changed, removed or duplicated: no other exception, and no NaN in the volume."""
+    rng = random.Random(seed)
     hu = np.random.default_rng(seed).uniform(-1000, 1500, (4, 6, 6))
     files = writer.write(hu, POSITIONS[:4], slice_fields=lambda k: {"PixelPaddingValue": 0, "GantryDetectorTilt": 0})
     originals = [file.read_bytes() for file in files]
-    outcomes = {"read": 0, "refused": 0}
+    outcomes = {"read": 0, "rejected": 0}
     for _ in range(60):
-        victim = dice.randrange(4)
-        content = bytearray(originals[victim])
-        for _ in range(dice.choice([1, 1, 3, 20])):
-            place = dice.randrange(128, len(content))
-            kind = dice.random()
+        index = rng.randrange(4)
+        content = bytearray(originals[index])
+        for _ in range(rng.choice([1, 1, 3, 20])):
+            position = rng.randrange(128, len(content))
+            kind = rng.random()
             if kind < 0.6:
-                content[place] = dice.randrange(256)
+                content[position] = rng.randrange(256)
             elif kind < 0.8:
-                del content[place : place + dice.randrange(1, 60)]
+                del content[position : position + rng.randrange(1, 60)]
             else:
-                content[place:place] = content[place : place + dice.randrange(1, 60)]
-        files[victim].write_bytes(content)
+                content[position:position] = content[position : position + rng.randrange(1, 60)]
+        files[index].write_bytes(content)
         try:
             volume = read_ct(writer.folder)
             assert volume.attenuation.isfinite().all()
@@ -134,6 +134,6 @@ def test_mutated_files_give_a_volume_or_one_sentence(writer, seed):
             outcomes["read"] += 1
         except InputError as error:
             assert "\n" not in str(error)
-            outcomes["refused"] += 1
-        files[victim].write_bytes(originals[victim])
+            outcomes["rejected"] += 1
+        files[index].write_bytes(originals[index])
     assert min(outcomes.values()) > 5

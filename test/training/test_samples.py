@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from fluoro_reg.ct.bone import soft_and_bone
+from fluoro_reg.ct.bone import split_soft_tissue_and_bone
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.networks.opposite_view import opposite_view
@@ -63,7 +63,7 @@ def test_every_sample_shows_bone_though_the_range_reaches_past_it(volume, carm):
     wide = dataclasses.replace(carm, left_mm=(-250, 250))
     maker = maker_of(volume, wide)
     samples = maker.batch(24, 0, 0)
-    _, bone = soft_and_bone(volume)
+    _, bone = split_soft_tissue_and_bone(volume)
     shown = enough_bone(project(make_renderer(bone, "cpu"), samples.camera_from_patient, maker.intrinsics))
     assert shown.all()
     drawn: RigidTransform = wide.sample(volume.centre_patient, 200, torch.Generator().manual_seed(0))

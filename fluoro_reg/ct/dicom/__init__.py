@@ -1,1 +1,1 @@
-"""DICOM CT series: which slices belong together, where they lie, and what their pixels mean."""
+"""DICOM CT series: grouping of slices into series, their geometry, and their pixels in HU."""

@@ -1,8 +1,9 @@
-"""The files of a folder, and DICOM parsing that stays silent about the patient.
+"""The files of a folder, and DICOM parsing that reveals nothing about the patient.
 
-Files are found, not referred to: a DICOMDIR and links that lead out of the folder are never followed (CVE-2026-32711 was such a
-path). pydicom's warnings and errors quote element values, which may be a name, so they are silenced and errors are raised
-anew without their cause; a file is called by its number in name order, because file names are often names or UIDs too.
+Files are found by listing the folder. References in a DICOMDIR and links out of the folder are never followed (CVE-2026-32711
+was such a path). pydicom's warnings and errors quote element values, which may contain a name, so warnings are suppressed and
+errors are replaced without their cause. Error messages call a file by its number in name order, because file names often
+contain names or UIDs too.
 """
 
 import logging
@@ -25,10 +26,14 @@ _PREAMBLE = 128
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All regular files below `folder` in name order, without DICOMDIR, hidden files and links out of the folder."""
+    """List all regular files below `folder` in name order, except DICOMDIR, hidden files and links out of the folder.
+
+    Raises:
+        InputError: A folder cannot be opened, or there are too many files.
+    """
     root = folder.resolve()
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
+    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
@@ -36,12 +41,12 @@ def find_files(folder: Path) -> list[Path]:
                 found.append(path)
         if len(found) > MAX_FILES:
             raise InputError(
-                f"the folder '{folder.name or folder}' holds more than {MAX_FILES} files; give the folder of one CT"
+                f"the folder '{folder.name or folder}' contains more than {MAX_FILES} files; give the folder of one CT"
             )
     return found
 
 
-def _refuse(error: OSError) -> None:
+def _raise_unreadable_folder(error: OSError) -> None:
     raise InputError(f"a folder of the CT cannot be opened ({error.strerror}); check its permissions") from None
 
 
@@ -49,8 +54,8 @@ def _is_inside(path: Path, root: Path) -> bool:
     return path.is_file() and path.resolve().is_relative_to(root)
 
 
-def is_dicom(path: Path) -> bool:
-    """By the mark 'DICM' after the preamble."""
+def has_dicom_prefix(path: Path) -> bool:
+    """Whether the file has the prefix 'DICM' after the preamble."""
     try:
         with path.open("rb") as file:
             file.seek(_PREAMBLE)
@@ -59,14 +64,17 @@ def is_dicom(path: Path) -> bool:
         raise InputError(f"a file of the CT cannot be opened ({error.strerror}); check its permissions") from None
 
 
-def claims_dicom(path: Path) -> bool:
-    """DICOM by its mark or by its name: a slice whose file is empty or damaged is missed, not overlooked."""
-    return path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the prefix or the suffix of the file is that of DICOM.
+
+    The suffix counts too, so that an empty or damaged slice is an error and is not silently ignored.
+    """
+    return path.suffix.lower() in (".dcm", ".ima") or has_dicom_prefix(path)
 
 
 @contextmanager
 def silent_pydicom() -> Iterator[None]:
-    """Keeps pydicom's warnings and log lines, which quote element values, from every output."""
+    """Suppress pydicom's warnings and log messages, which quote element values."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -78,29 +86,38 @@ def silent_pydicom() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def parse(path: Path, label: str, header_only: bool) -> FileDataset:
-    """One parsed file, called `label` in refusals; its values are parsed on access, so keep that within `guarded`."""
-    if not is_dicom(path):
-        raise InputError(f"{label} has no 'DICM' mark: it is empty, damaged or not DICOM; export it again or take it away")
+def parse_dicom(path: Path, label: str, header_only: bool) -> FileDataset:
+    """Parse one file. pydicom parses values on access, so access them within `convert_pydicom_errors`.
+
+    Args:
+        path: The file.
+        label: Name of the file in error messages.
+        header_only: Whether to stop before the pixels.
+
+    Raises:
+        InputError: The file is not DICOM, is damaged, or is too large.
+    """
+    if not has_dicom_prefix(path):
+        raise InputError(f"{label} has no 'DICM' prefix: it is empty, damaged or not DICOM; export it again or remove it")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise InputError(f"{label} is larger than {MAX_FILE_BYTES // 2**30} GiB; give a smaller CT")
-    with guarded(label):
+    with convert_pydicom_errors(label):
         if size > MAX_DEFLATED_BYTES and _transfer_syntax(path) == DeflatedExplicitVRLittleEndian:
             raise InputError(f"{label} is deflated and larger than {MAX_DEFLATED_BYTES // 2**20} MiB; decompress it first")
         return pydicom.dcmread(path, stop_before_pixels=header_only)
 
 
 @contextmanager
-def guarded(label: str) -> Iterator[None]:
-    """Turns whatever pydicom raises on a damaged file into one `InputError` without a patient's values."""
+def convert_pydicom_errors(label: str) -> Iterator[None]:
+    """Convert any error that pydicom raises for a damaged file to an `InputError` without values of the patient."""
     try:
         with silent_pydicom():
             yield
     except InputError:
         raise
-    except Exception:  # pydicom's errors have no common base, and their text may quote the patient: so no cause either
-        raise InputError(f"{label} is damaged or cut off; copy or export it again") from None
+    except Exception:  # pydicom's errors have no common base class, and their text may identify the patient
+        raise InputError(f"{label} is damaged or truncated; copy or export it again") from None
 
 
 def _transfer_syntax(path: Path) -> str:

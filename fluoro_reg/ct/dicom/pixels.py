@@ -1,9 +1,9 @@
-"""Stored pixel values to Hounsfield units, slice by slice.
+"""Conversion of stored pixel values to Hounsfield units, slice by slice.
 
-Rescale slope and intercept belong to each slice (they do vary within a series). Padding is air; so is everything below -1024 HU
-later on, which catches the fillers that no header mentions (-2000, -3024). Compressed slices need a decoder that may not be
-installed, and the refusal names it. No decoder is a dependency: the one for lossless JPEG is GPL, and GDCM is open to
-CVE-2026-3650.
+Rescale slope and intercept are those of each slice, because they vary within a series. Padding becomes air.
+`fluoro_reg.ct.hounsfield` later sets everything below -1024 HU to air as well, which covers padding that no header declares
+(-2000, -3024). Compressed slices need a decoder that may not be installed; the error message names it. No decoder is a
+dependency: the one for lossless JPEG is GPL, and GDCM is affected by CVE-2026-3650.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
 from fluoro_reg.ct.attenuation import AIR_HU
-from fluoro_reg.ct.dicom.files import parse, silent_pydicom
+from fluoro_reg.ct.dicom.files import parse_dicom, silent_pydicom
 from fluoro_reg.ct.dicom.slices import CTSlice
 from fluoro_reg.ct.dicom.stack import Stack
 from fluoro_reg.ct.hu_thresholds import AIR_OR_LUNG_MAXIMUM_HU
@@ -32,31 +32,38 @@ _LOSSY = tuple(_JPEG + n for n in ("50", "51", "53", "55", "81"))
 
 
 def read_hounsfield(stack: Stack) -> tuple[Float32[np.ndarray, "slices rows columns"], list[str]]:
-    """The HU of a stack's slices at their true places, with warnings; duplicates must have the same pixels."""
-    first = stack.places[0][0]
-    hu = np.empty((len(stack.places), first.rows, first.columns), dtype=np.float32)
+    """Read the HU of the slices of a stack, at their true positions.
+
+    Returns:
+        HU [position, row, column], and warnings.
+
+    Raises:
+        InputError: Pixels cannot be decoded, or slices at the same position have different pixels.
+    """
+    first = stack.positions[0][0]
+    hu = np.empty((len(stack.positions), first.rows, first.columns), dtype=np.float32)
     warnings: list[str] = []
-    open_file = _one_open_file()
-    for plane, place in zip(hu, stack.places, strict=True):
-        plane[...] = _slice_hu(open_file, place[0], warnings)
-        for number, other in enumerate(place[1:], start=2):
+    open_file = _file_cache()
+    for plane, slices in zip(hu, stack.positions, strict=True):
+        plane[...] = _slice_hu(open_file, slices[0], warnings)
+        for number, other in enumerate(slices[1:], start=2):
             if not np.array_equal(plane, _slice_hu(open_file, other, warnings)):
                 raise InputError(
-                    f"{len(place)} slices lie at one place with different pixels (first differing: number {number}): "
-                    "several phases or reconstructions in one series; export one of them"
+                    f"{len(slices)} slices at one position have different pixels (number {number} is the first that differs): "
+                    "the series contains several phases or reconstructions; export one of them"
                 )
     return hu, warnings
 
 
-def _one_open_file() -> Callable[[CTSlice], FileDataset]:
-    """Parses a file when it is not the one parsed last: the frames of an enhanced CT share theirs."""
+def _file_cache() -> Callable[[CTSlice], FileDataset]:
+    """Return a function that parses the file of a slice and caches the last one, which the frames of an enhanced CT share."""
     last: dict[str, FileDataset] = {}
 
     def open_file(item: CTSlice) -> FileDataset:
         key = str(item.path)
         if key not in last:
             last.clear()
-            last[key] = parse(item.path, item.label, header_only=False)
+            last[key] = parse_dicom(item.path, item.label, header_only=False)
         return last[key]
 
     return open_file
@@ -72,11 +79,14 @@ def _slice_hu(
     if item.padding is not None:
         low, high = item.padding
         if max(low * item.slope, high * item.slope) + item.intercept > AIR_OR_LUNG_MAXIMUM_HU:
-            _add(warnings, "PixelPaddingValue stands for tissue and was not taken for air: check the field's outside")
+            _add_once(
+                warnings,
+                "PixelPaddingValue is a HU of tissue and was not treated as air; check the pixels outside the body",
+            )
         else:
             hu[(stored >= low) & (stored <= high)] = AIR_HU
     if syntax in _LOSSY:
-        _add(warnings, f"lossy compression ({syntax.name}): HU are approximate")
+        _add_once(warnings, f"lossy compression ({syntax.name}): HU are approximate")
     return hu
 
 
@@ -87,15 +97,17 @@ def _decodable_syntax(dataset: FileDataset, item: CTSlice) -> UID:
             decoder = get_decoder(syntax)
         except NotImplementedError:
             raise InputError(
-                f"{item.label} is stored as {_name(syntax)}, which cannot be read; export it uncompressed"
+                f"{item.label} is stored as {_syntax_name(syntax)}, which cannot be read; export it uncompressed"
             ) from None
         if not decoder.is_available:
-            raise InputError(f"{item.label} is stored as {_name(syntax)}; install a decoder: {_DECODERS.get(syntax, _EXTRA)}")
+            raise InputError(
+                f"{item.label} is stored as {_syntax_name(syntax)}; install a decoder: {_DECODERS.get(syntax, _EXTRA)}"
+            )
     return syntax
 
 
-def _name(syntax: UID) -> str:
-    """Only names of DICOM's own register: an unknown UID could be anything."""
+def _syntax_name(syntax: UID) -> str:
+    """Return the name of a registered transfer syntax; an unknown UID is not repeated, because it could contain anything."""
     return f"{syntax.name} ({syntax})" if syntax.is_transfer_syntax and not syntax.is_private else "an unknown transfer syntax"
 
 
@@ -103,18 +115,18 @@ def _decoded(dataset: FileDataset, item: CTSlice, syntax: UID) -> np.ndarray:
     try:
         with silent_pydicom():
             stored = pixel_array(dataset, index=item.frame, raw=True)
-    except Exception:  # every decoder raises its own errors, and pydicom wraps some of them
-        reason = "its pixels are damaged or cut off; copy or export it again"
+    except Exception:  # every decoder raises its own errors, and pydicom wraps only some of them
+        problem = "its pixels are damaged or truncated; copy or export it again"
         if syntax in _DECODERS:
-            reason = f"its pixels cannot be decoded ({_name(syntax)}): damaged, or try another decoder: {_DECODERS[syntax]}"
-        raise InputError(f"{item.label}: {reason}") from None
+            problem = f"its pixels cannot be decoded ({_syntax_name(syntax)}); export it again or try {_DECODERS[syntax]}"
+        raise InputError(f"{item.label}: {problem}") from None
     if stored.shape != (item.rows, item.columns):
         raise InputError(
-            f"{item.label}: its pixels are not the {item.rows} x {item.columns} that its header says; export it again"
+            f"{item.label}: its pixels do not have the size {item.rows} x {item.columns} of its header; export it again"
         )
     return stored
 
 
-def _add(warnings: list[str], warning: str) -> None:
+def _add_once(warnings: list[str], warning: str) -> None:
     if warning not in warnings:
         warnings.append(warning)

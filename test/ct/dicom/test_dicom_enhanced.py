@@ -1,4 +1,4 @@
-"""Enhanced multi-frame CT: the same volume as the classic series that says the same, whatever the order of its frames."""
+"""Enhanced multi-frame CT: the same volume as the equivalent classic series, whatever the order of its frames."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ POSITIONS = [[-3.0, 4.0, 2.5 * k] for k in range(6)]
 FLIPPED = [1, 0, 0, 0, -1, 0]
 
 
-def item(**fields) -> Items:
+def sequence_of_one(**fields) -> Items:
     dataset = Dataset()
     for keyword, value in fields.items():
         setattr(dataset, keyword, value)
@@ -25,13 +25,13 @@ def item(**fields) -> Items:
 
 def frame_groups(position: Sequence[float], intercept: float) -> Dataset:
     groups = Dataset()
-    groups.PlanePositionSequence = item(ImagePositionPatient=list(position))
-    groups.PixelValueTransformationSequence = item(RescaleSlope=1, RescaleIntercept=intercept, RescaleType="HU")
+    groups.PlanePositionSequence = sequence_of_one(ImagePositionPatient=list(position))
+    groups.PixelValueTransformationSequence = sequence_of_one(RescaleSlope=1, RescaleIntercept=intercept, RescaleType="HU")
     return groups
 
 
 def enhanced(hu: np.ndarray, positions: Sequence[Sequence[float]], intercepts: Sequence[float]) -> FileDataset:
-    """Geometry that all frames share in the shared groups, positions and rescale per frame."""
+    """Return an enhanced CT with the common geometry in the shared groups, and position and rescale per frame."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = EnhancedCTImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -40,8 +40,8 @@ def enhanced(hu: np.ndarray, positions: Sequence[Sequence[float]], intercepts: S
     dataset.Modality, dataset.ImageType = "CT", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = generate_uid(), generate_uid()
     shared = Dataset()
-    shared.PlaneOrientationSequence = item(ImageOrientationPatient=FLIPPED)
-    shared.PixelMeasuresSequence = item(PixelSpacing=[0.7, 1.3])
+    shared.PlaneOrientationSequence = sequence_of_one(ImageOrientationPatient=FLIPPED)
+    shared.PixelMeasuresSequence = sequence_of_one(PixelSpacing=[0.7, 1.3])
     dataset.SharedFunctionalGroupsSequence = Items([shared])
     dataset.PerFrameFunctionalGroupsSequence = Items([frame_groups(p, b) for p, b in zip(positions, intercepts, strict=True)])
     dataset.NumberOfFrames, dataset.Rows, dataset.Columns = hu.shape
@@ -52,7 +52,7 @@ def enhanced(hu: np.ndarray, positions: Sequence[Sequence[float]], intercepts: S
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_frames_in_any_order_are_the_classic_series(writer, tmp_path: Path, body, compressed):
+def test_frames_in_any_order_give_the_volume_of_the_classic_series(writer, tmp_path: Path, body, compressed):
     order = [3, 0, 5, 1, 4, 2]
     writer.write(body, POSITIONS, FLIPPED, (0.7, 1.3))
     dataset = enhanced(body[order], [POSITIONS[k] for k in order], [-1000 - k for k in order])
@@ -65,14 +65,14 @@ def test_frames_in_any_order_are_the_classic_series(writer, tmp_path: Path, body
     assert multi_frame.attenuation.equal(classic.attenuation)
 
 
-def test_phases_of_one_place_are_refused(tmp_path: Path, body):
+def test_several_phases_are_rejected(tmp_path: Path, body):
     phases = np.concatenate([body, body + 1])
     enhanced(phases, POSITIONS * 2, [0] * 12).save_as(tmp_path / "phases.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match="several phases"):
         read_ct(tmp_path / "phases.dcm")
 
 
-def test_a_frame_count_that_contradicts_the_frames_is_refused(tmp_path: Path, body):
+def test_a_frame_count_that_contradicts_the_frames_is_rejected(tmp_path: Path, body):
     dataset = enhanced(body, POSITIONS, [0] * 6)
     dataset.NumberOfFrames = 10**9
     dataset.save_as(tmp_path / "bomb.dcm", enforce_file_format=True)
@@ -80,7 +80,7 @@ def test_a_frame_count_that_contradicts_the_frames_is_refused(tmp_path: Path, bo
         read_ct(tmp_path / "bomb.dcm")
 
 
-def test_a_frame_without_geometry_is_refused(tmp_path: Path, body):
+def test_a_frame_without_geometry_is_rejected(tmp_path: Path, body):
     dataset = enhanced(body, POSITIONS, [0] * 6)
     del dataset.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence
     dataset.save_as(tmp_path / "partial.dcm", enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""Stored values to HU: rescale per slice, signs, padding, compression; and pixels that cannot be trusted."""
+"""Stored values to HU: rescale per slice, signed pixels, padding, compression, and unusable pixels."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def expected(hu: np.ndarray) -> np.ndarray:
     return attenuation_from_hu(np.asarray(hu, dtype=np.float32))
 
 
-def test_slope_and_intercept_are_taken_slice_by_slice(writer, body):
+def test_slope_and_intercept_are_those_of_each_slice(writer, body):
     writer.write(
         body, POSITIONS, slice_fields=lambda k: {"RescaleSlope": [1, 2, 0.5][k % 3], "RescaleIntercept": -1000 - 8 * k}
     )
@@ -32,7 +32,7 @@ def test_signed_pixels_keep_their_sign(writer, body):
 
 
 @pytest.mark.parametrize("missing", ["RescaleSlope", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
-def test_a_slice_without_what_makes_it_a_ct_is_refused_by_name(writer, body, missing):
+def test_a_slice_without_a_required_attribute_is_rejected_by_its_name(writer, body, missing):
     fields = {"RescaleSlope": 1, "RescaleIntercept": -1024}
     writer.write(
         body, POSITIONS, slice_fields=lambda k: {**fields, "stored": body[k] + 1024} | ({missing: None} if k == 3 else {})
@@ -43,7 +43,7 @@ def test_a_slice_without_what_makes_it_a_ct_is_refused_by_name(writer, body, mis
 
 @pytest.mark.parametrize(("vr", "value"), [("SS", -1500), ("US", 2**16 - 1500)])
 def test_padding_is_air_also_when_a_signed_value_was_written_as_unsigned(writer, body, vr, value):
-    """With this intercept padding reads as -800 HU, which no filter of absurd values would catch."""
+    """With this intercept, padding is -800 HU, which a filter of implausible values would not catch."""
     body[:, 0, :] = -800
     files = writer.write(body, POSITIONS, slice_fields=lambda k: {"PixelRepresentation": 1, "RescaleIntercept": 700})
     assert read_ct(writer.folder).attenuation[:, 0].all()
@@ -56,7 +56,7 @@ def test_padding_is_air_also_when_a_signed_value_was_written_as_unsigned(writer,
     assert volume.attenuation[2, 4, 9] > 0
 
 
-def test_fillers_that_no_header_mentions_are_air(writer, body):
+def test_undeclared_padding_is_air(writer, body):
     body[:, 0, :], body[:, 1, :] = -3024, -2000
     writer.write(body, POSITIONS, slice_fields=lambda k: {"PixelRepresentation": 1, "RescaleIntercept": 0})
     volume = read_ct(writer.folder)
@@ -64,7 +64,7 @@ def test_fillers_that_no_header_mentions_are_air(writer, body):
     assert volume.hu_range == (-1000.0, 1200.0)
 
 
-def test_a_padding_value_that_stands_for_tissue_does_not_punch_holes(writer, body):
+def test_a_padding_value_in_the_range_of_tissue_is_ignored(writer, body):
     body[body == 40] = 0
     writer.write(
         body, POSITIONS, slice_fields=lambda k: {"PixelRepresentation": 1, "RescaleIntercept": 0, "PixelPaddingValue": 0}
@@ -74,7 +74,7 @@ def test_a_padding_value_that_stands_for_tissue_does_not_punch_holes(writer, bod
     assert any("PixelPaddingValue" in warning for warning in volume.warnings)
 
 
-def test_a_range_of_padding_is_air(writer, body):
+def test_a_range_of_padding_values_is_air(writer, body):
     stored = body + 1024
     stored[:, 0, :6], stored[:, 0, 6:] = 20, 30
     limits = {"PixelPaddingValue": 20, "PixelPaddingRangeLimit": 30}
@@ -82,23 +82,23 @@ def test_a_range_of_padding_is_air(writer, body):
     assert read_ct(writer.folder).hu_range[0] == -1000.0
 
 
-def test_other_quantities_than_hu_are_refused(writer, body):
+def test_other_quantities_than_hu_are_rejected(writer, body):
     writer.write(body, POSITIONS, slice_fields=lambda k: {"RescaleType": "MGML"})
-    with pytest.raises(InputError, match="no Hounsfield units"):
+    with pytest.raises(InputError, match="another quantity than Hounsfield units"):
         read_ct(writer.folder)
 
 
-def test_cut_off_pixels_are_refused_with_the_file_that_has_them(writer, body):
+def test_truncated_pixels_are_rejected_with_the_number_of_the_file(writer, body):
     files = writer.write(body, POSITIONS)
     files[2].write_bytes(files[2].read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"DICOM file 3 of 6 .*damaged or cut off"):
+    with pytest.raises(InputError, match=r"DICOM file 3 of 6 .*damaged or truncated"):
         read_ct(writer.folder)
 
 
-def test_an_empty_slice_file_is_missed_even_at_the_end_of_the_stack(writer, body):
+def test_an_empty_slice_file_is_rejected_even_at_the_end_of_the_stack(writer, body):
     files = writer.write(body, POSITIONS)
     files[-1].write_bytes(b"")
-    with pytest.raises(InputError, match=r"DICOM file 6 of 6 .* no 'DICM' mark"):
+    with pytest.raises(InputError, match=r"DICOM file 6 of 6 .* no 'DICM' prefix"):
         read_ct(writer.folder)
 
 
@@ -112,7 +112,7 @@ def test_rle_gives_the_same_hu_as_uncompressed(writer, body):
     assert read_ct(writer.folder).fingerprint == plain.fingerprint
 
 
-def test_a_missing_decoder_is_named_with_what_to_install(writer, body, monkeypatch):
+def test_the_error_for_a_missing_decoder_says_what_to_install(writer, body, monkeypatch):
     class Absent:
         is_available = False
 
@@ -129,7 +129,7 @@ def test_a_missing_decoder_is_named_with_what_to_install(writer, body, monkeypat
         read_ct(writer.folder)
 
 
-def test_a_matrix_that_would_not_fit_is_refused_before_any_pixel_is_decoded(writer, body, monkeypatch):
+def test_a_matrix_that_is_too_large_is_rejected_before_any_pixel_is_decoded(writer, body, monkeypatch):
     monkeypatch.setattr(dicom_pixels, "pixel_array", lambda *args, **kwargs: pytest.fail("decoded"))
     files = writer.write(body, POSITIONS)
     for file in files:
