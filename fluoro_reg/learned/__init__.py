@@ -1,8 +1,8 @@
-"""Similarities learned on one CT or several: a value of a pose and an X-ray whose gradient leads to the true pose."""
+"""Learned similarities: trained on one CT or several, so that their gradient leads to the true pose from far away."""
 
 from fluoro_reg.learned.calibration import Calibration
 from fluoro_reg.learned.checkpoint import (
-    LEARNED,
+    LEARNED_SIMILARITIES,
     check_similarity,
     load_pretrained_similarity,
     load_similarity,
@@ -18,7 +18,7 @@ from fluoro_reg.learned.spherical import Spherical, SphericalOptions
 from fluoro_reg.learned.volume_network import VolumeNetwork
 
 __all__ = [
-    "LEARNED",
+    "LEARNED_SIMILARITIES",
     "AbstractLearnedSimilarity",
     "Calibration",
     "ImageEncoder",

@@ -1,21 +1,21 @@
-"""What a similarity's value says of how far the pose is off, in mm.
+"""Calibration of a learned similarity: its values as distances between poses in mm.
 
-The direction of a gradient is all that a descent asks for. Levenberg-Marquardt asks for more, a squared length that grows as
-the squared distance of the poses does; and an embedding in which distances are those of poses has the right gradients of its
-own, which is a lesson that needs no second derivative.
+A descent needs only the direction of the gradient. Levenberg-Marquardt needs more: a squared length that grows with the squared
+distance between poses. Training an embedding towards such distances also gives its gradient the right direction, without second
+derivatives.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_SMOOTH = 1e-3  # the root of a value is smoothed so much at zero
+_ROOT_SMOOTHING = 1e-3  # smooths the square root of a value at zero
 
 
 class Calibration(nn.Module):
-    """The root of a value and the distance between poses (mm) are made proportional; the rate is learned with the encoder.
+    """A learned factor between the square root of a value and the distance between poses (mm).
 
-    The error is told in mm. Told in the value's own unit it would vanish for an encoder that sees no difference at all.
+    The loss is in mm. In the unit of the value it would vanish for an encoder that maps all images to the same embedding.
     """
 
     def __init__(self, per_mm: float = 0.02, huber_mm: float = 5.0) -> None:
@@ -23,14 +23,14 @@ class Calibration(nn.Module):
         self.log_per_mm = nn.Parameter(torch.tensor(per_mm).log())
         self.huber_mm = huber_mm
 
-    def millimetres(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The predicted distance between the poses; grows with the value, and both are zero together."""
-        root = (values + _SMOOTH**2).sqrt() - _SMOOTH
+    def distance_mm(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the predicted distance between the poses; it is 0 for a value of 0 and grows with the value."""
+        root = (values + _ROOT_SMOOTHING**2).sqrt() - _ROOT_SMOOTHING
         return root * torch.exp(-self.log_per_mm)
 
-    def error(self, values: Float[Tensor, "*batch"], pose_distance_mm: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """How far the prediction is from the truth, mm: Huber's loss over its corner, so that far off it is the error less a
-        constant.
+    def loss_mm(self, values: Float[Tensor, "*batch"], pose_distance_mm: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the Huber loss of the predicted distance divided by its threshold: for large errors, the error in mm less half
+        the threshold.
         """
-        predicted = self.millimetres(values)
+        predicted = self.distance_mm(values)
         return nn.functional.huber_loss(predicted, pose_distance_mm, reduction="none", delta=self.huber_mm) / self.huber_mm

@@ -1,4 +1,4 @@
-"""The weights of a learned similarity, by the rules of the regressor's: safetensors, all settings, the CT's fingerprint."""
+"""Weights files of learned similarities: tensors, and a header with everything that is needed to use them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,23 +15,30 @@ from fluoro_reg.networks.safetensors_file import write_tensors
 from fluoro_reg.networks.weights import (
     SEVERAL_CTS,
     check_same_ct,
-    fill,
+    load_pretrained_weights,
+    load_weights_into,
     read_weights,
     reference_from_mapping,
     reference_to_mapping,
 )
 
 KIND = "weights of a learned similarity"
-VERSION = 2
+VERSION = 3
 
-# By the name that weights and methods use. Each is made of its `Options`, a reference view and the CT.
-LEARNED: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST, "spherical": Spherical}
+# By the name that weights files and methods use.
+LEARNED_SIMILARITIES: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST, "spherical": Spherical}
 
 
 def save_similarity(
     path: Path | str, network: AbstractLearnedSimilarity, ct_fingerprint: str, notes: Mapping[str, Any]
 ) -> None:
-    """Writes a network for the CT of that fingerprint; `notes` (validation, settings of the training) are kept as said.
+    """Write a similarity.
+
+    Args:
+        path: the file to write.
+        network: the similarity.
+        ct_fingerprint: the fingerprint of the CT that it was trained on, or `SEVERAL_CTS`.
+        notes: validation errors and settings of the training, which are stored unchanged.
 
     Raises:
         OSError: the file cannot be written.
@@ -40,7 +47,7 @@ def save_similarity(
         "kind": KIND,
         "version": VERSION,
         "ct_fingerprint": ct_fingerprint,
-        "similarity": next(name for name, kind in LEARNED.items() if isinstance(network, kind)),
+        "similarity": next(name for name, kind in LEARNED_SIMILARITIES.items() if isinstance(network, kind)),
         "network": to_mapping(network.options),
         "reference": reference_to_mapping(network.reference),
         "notes": dict(notes),
@@ -49,66 +56,66 @@ def save_similarity(
 
 
 def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimilarity:
-    """The similarity trained for this CT, or for several and so for any, on the CPU, ready to be used: no gradient reaches its
-    weights. Of several CTs' the reference view is taken about the middle of this one's skeleton.
+    """Return the similarity trained on this CT, or on several CTs, which can be used with any.
+
+    It is on the CPU, in evaluation mode, and its weights need no gradient. The reference view of a similarity that was trained
+    on several CTs is placed at the middle of this CT's skeleton.
 
     Raises:
-        InputError: an unreadable or foreign file, another version's, another CT's weights, or damaged ones.
+        InputError: the file cannot be read, is of another program, version or CT, or is damaged.
     """
     name = Path(path).name
     tensors, header = read_weights(path, KIND, VERSION)
     reference = reference_from_mapping(header.get("reference"), name)
     if header.get("ct_fingerprint") == SEVERAL_CTS:
-        reference = reference.about(default_aim_point(volume))
+        reference = reference.with_pivot(default_aim_point(volume))
     else:
         check_same_ct(header, volume, name, "similarity")
-    kind = LEARNED[_known(header, name)]
+    kind = LEARNED_SIMILARITIES[_kind_in(header, name)]
     options: Any = from_mapping(kind.Options, header.get("network", {}), name)
     network = kind(options, reference, volume)
-    fill(network, tensors, name)
+    load_weights_into(network, tensors, name)
     return network.eval().requires_grad_(False)
 
 
 def load_pretrained_similarity(path: Path | str, network: AbstractLearnedSimilarity) -> None:
-    """Puts the weights of a similarity of any CT, or of several, into one that is to be trained.
+    """Put the weights of a similarity of any CT, or of several, into one that is to be trained.
 
     Raises:
-        InputError: an unreadable or foreign file, another version's, or the weights of another kind of similarity or network.
+        InputError: the file cannot be read, is of another program or version, or holds another kind of similarity or one with
+            other options.
     """
     name = Path(path).name
     tensors, header = read_weights(path, KIND, VERSION)
-    if LEARNED[_known(header, name)] is not type(network):
-        raise InputError(f"{name} holds weights of the similarity {header['similarity']}; begin from those of the same kind")
-    options: Any = from_mapping(type(network).Options, header.get("network", {}), name)
-    if options != network.options:
-        said = ", ".join(f"{header['similarity']}.{key}={value}" for key, value in to_mapping(options).items())
-        raise InputError(f"{name} holds a network of other settings; give the same by --set: {said}")
-    fill(network, tensors, name)
+    kind = _kind_in(header, name)
+    if LEARNED_SIMILARITIES[kind] is not type(network):
+        raise InputError(f"{name} holds weights of the similarity {kind}; begin from those of the same kind")
+    load_pretrained_weights(network, network.options, tensors, header, name, kind)
     network.scale.fill_(1.0)
 
 
 def similarity_kind(path: Path | str) -> str:
-    """Which entry of `LEARNED` the weights are of; refuses what is wrong with them whatever the CT is.
+    """Return which entry of `LEARNED_SIMILARITIES` a weights file holds.
 
     Raises:
-        InputError: an unreadable or foreign file, or another version's.
+        InputError: the file cannot be read, or is of another program or version.
     """
     _, header = read_weights(path, KIND, VERSION)
-    return _known(header, Path(path).name)
+    return _kind_in(header, Path(path).name)
 
 
 def check_similarity(path: Path | str, kind: str) -> None:
-    """Refuses weights that are not of the entry `kind` of `LEARNED`, and what `similarity_kind` refuses.
+    """Check that a weights file holds the entry `kind` of `LEARNED_SIMILARITIES`.
 
     Raises:
-        InputError: as said.
+        InputError: the file holds another similarity, or as `similarity_kind`.
     """
     if (other := similarity_kind(path)) != kind:
         raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give those")
 
 
-def _known(header: Mapping[str, Any], name: str) -> str:
+def _kind_in(header: Mapping[str, Any], name: str) -> str:
     kind = header.get("similarity")
-    if kind not in LEARNED:
+    if kind not in LEARNED_SIMILARITIES:
         raise InputError(f"{name} holds a similarity that this program does not know; train again")
     return str(kind)

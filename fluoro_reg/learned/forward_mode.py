@@ -1,4 +1,7 @@
-"""A function's value and its derivatives along a few directions, forwards: a pass a direction, whatever it makes."""
+"""A function's value together with its derivatives along a few directions, in forward mode.
+
+Forward mode takes one pass for each direction, however large the result is.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +15,7 @@ def value_and_forward_derivatives(
     x: Float[Tensor, "*shape"],
     directions: Float[Tensor, "*shape n"],
 ) -> tuple[Float[Tensor, "*result"], Float[Tensor, "*result n"]]:
-    """Both are differentiable to whatever the function depends on."""
+    """Return the value at `x` and its derivatives along each direction, both differentiable."""
 
     x = x.contiguous()
 
@@ -20,6 +23,6 @@ def value_and_forward_derivatives(
         value, derivative = torch.func.jvp(function, (x,), (direction,))
         return value, derivative
 
-    first = directions.movedim(-1, 0).contiguous()  # or not every layer takes it
+    first = directions.movedim(-1, 0).contiguous()  # some layers need contiguous tangents
     value, derivatives = torch.func.vmap(along, out_dims=(0, -1))(first)
     return value[0], derivatives

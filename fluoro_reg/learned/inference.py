@@ -1,7 +1,7 @@
-"""`SimilarityInference`: weights of a learned similarity and an X-ray of any camera to a problem that optimisers understand.
+"""`SimilarityInference`: a trained similarity and an X-ray of any camera as a problem that optimisers can solve.
 
-What does not change with the X-ray is computed once. The network knows one camera, and an image of another is resampled to it,
-exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`); what the image does not show is masked.
+What does not depend on the X-ray is computed once. The network was trained with one camera, and an image of another is
+resampled to it exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`). What the image does not cover is masked.
 """
 
 from dataclasses import dataclass, field
@@ -16,15 +16,16 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned.checkpoint import check_similarity, load_similarity
 from fluoro_reg.learned.problem import LearnedProblem, PoseProblem
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
-from fluoro_reg.networks.image_input import input_of
+from fluoro_reg.networks.image_input import input_from_xray
 from fluoro_reg.xray.image import XrayImage
 
-MINIMUM_SEEN = 0.25  # share of its image that an X-ray must show: training's collimators leave no less
+# Fraction of the network's image that an X-ray must cover; the collimators in training never leave less.
+MINIMUM_VISIBLE_FRACTION = 0.25
 
 
 @dataclass(slots=True)
-class CountedProjector:
-    """Counts the poses that it projects."""
+class CountingProjector:
+    """A projector that counts the poses it projects."""
 
     projector: Projector
     n_renders: int = 0
@@ -36,45 +37,47 @@ class CountedProjector:
 
 @dataclass(frozen=True, slots=True)
 class ImageProblem:
-    """The problem of one X-ray, the pivot (patient mm) that its twists are about, and who counts its projections."""
+    """The registration problem of one X-ray, the pivot of its twists (mm, patient frame), and the projector that it uses."""
 
     problem: PoseProblem
     pivot: Float[Tensor, "3"]
-    counted: CountedProjector
+    projector: CountingProjector
 
 
 @dataclass(slots=True)
 class SimilarityInference:
-    """A trained similarity. Not for use from two threads at once."""
+    """A trained similarity. Not thread-safe."""
 
     network: AbstractLearnedSimilarity
     _projector: Projector = field(init=False)
 
     def __post_init__(self) -> None:
         with torch.no_grad():
-            self._projector = self.network.projector()
+            self._projector = self.network.make_projector()
             reference = self.network.reference.camera_from_patient
-            self._projector(RigidTransform.stack([reference]))  # compiles, so that the first image does not wait for it
+            self._projector(RigidTransform.stack([reference]))  # compiles now rather than with the first image
 
     @staticmethod
     def load(path: Path | str, kind: str, volume: CTVolume, device: str = "cpu") -> "SimilarityInference":
-        """Weights of the entry `kind` of `LEARNED`; `device` is `cpu` or `cuda`, as `resolve_device` gives it.
+        """Load weights of the entry `kind` of `LEARNED_SIMILARITIES`; `device` is `cpu` or `cuda`, as by `resolve_device`.
 
         Raises:
-            InputError: as `load_similarity`, or weights of another kind.
+            InputError: as `load_similarity`, or the file holds another kind.
         """
         check_similarity(path, kind)
         return SimilarityInference(load_similarity(path, volume).to(device))
 
     @torch.no_grad()
     def problem(self, image: XrayImage) -> ImageProblem:
-        """The similarity to one preprocessed X-ray.
+        """Return the registration problem of one preprocessed X-ray.
 
         Raises:
-            InputError: the image shows next to nothing of what the network sees.
+            InputError: the image covers too little of what the network sees.
         """
         reference, device = self.network.reference, self.network.scale.device
-        images = input_of(image, reference.intrinsics, "the similarity", "choose another method", MINIMUM_SEEN)
-        counted = CountedProjector(self._projector)
-        problem = LearnedProblem(self.network, counted, self.network.fixed(images.to(device)))
-        return ImageProblem(problem, reference.pivot, counted)
+        images = input_from_xray(
+            image, reference.intrinsics, "the similarity", "choose another method", MINIMUM_VISIBLE_FRACTION
+        )
+        projector = CountingProjector(self._projector)
+        problem = LearnedProblem(self.network, projector, self.network.embed_fixed(images.to(device)))
+        return ImageProblem(problem, reference.pivot, projector)

@@ -1,15 +1,16 @@
-"""How the numbers of two images are compared: as they are, as points of spheres, or as pairs of quaternions.
+"""Metrics of embeddings: how the embeddings of two images are compared.
 
-Euclidean distances between features bend the way to the true pose; angles need not. The residual is the sphere's logarithm at
-the fixed image's point, a frame that stays put while the pose moves, and its squared length is the squared distance: what
-Gauss-Newton needs, and the gradient as well.
+Euclidean distances between features deform the path to the true pose; angles need not. The residual of the spherical metrics is
+the sphere's logarithm at the fixed image's point, in a frame that does not change with the pose, and its squared length is the
+squared distance. That is what Gauss-Newton and gradients need.
 
-`angle` takes all numbers as one point of a sphere. `so4` takes them by eights as pairs of unit quaternions under the metric
-that is invariant on both sides of SO(4), `2 (a^2 + b^2)` of the two angles, mean over the pairs. A sign common to a pair is not
-divided out: features, unlike rotations, may use it. `euclidean` is what both are held against, and ProST's: plain differences,
-mean over the numbers.
+- `angle` takes an embedding as one point of a sphere.
+- `so4` takes every eight numbers of an embedding as a pair of unit quaternions, under the bi-invariant metric of SO(4): the
+  squared distance of a pair is `2 (a^2 + b^2)` of its two angles, and the mean over the pairs counts. A sign common to a pair
+  is not divided out: features, unlike rotations, may use it.
+- `euclidean` is the mean squared difference, the baseline of the other two and the metric of ProST.
 
-Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, for the idea; it leaves these choices open.
+The idea is that of M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, which leaves these choices open.
 """
 
 from abc import ABC, abstractmethod
@@ -22,13 +23,13 @@ from fluoro_reg.geometry import sphere
 
 
 class AbstractMetric(ABC):
-    """Final subclasses say how the numbers of one image differ from another's."""
+    """A metric of embeddings, as residuals; final subclasses are the entries of `METRICS`."""
 
     @abstractmethod
     def residuals(
-        self, moving: Float[Tensor, "batch numbers"], fixed: Float[Tensor, "#batch numbers"]
-    ) -> Float[Tensor, "batch numbers"]:
-        """A vector whose squared length is the squared distance."""
+        self, moving: Float[Tensor, "batch embedding"], fixed: Float[Tensor, "#batch embedding"]
+    ) -> Float[Tensor, "batch embedding"]:
+        """Return a vector whose squared length is the squared distance of two embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +37,35 @@ class EuclideanMetric(AbstractMetric):
     """The mean squared difference."""
 
     def residuals(
-        self, moving: Float[Tensor, "batch numbers"], fixed: Float[Tensor, "#batch numbers"]
-    ) -> Float[Tensor, "batch numbers"]:
+        self, moving: Float[Tensor, "batch embedding"], fixed: Float[Tensor, "#batch embedding"]
+    ) -> Float[Tensor, "batch embedding"]:
         return (moving - fixed) / moving.shape[-1] ** 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SphericalMetric(AbstractMetric):
-    """Points of length 1, of `numbers` each (0: all); the squared distance (rad^2) is `factor` times the mean square of the
-    points' angles.
+    """Embeddings as points of spheres; the squared distance (rad^2) is `factor` times the mean squared angle of the points.
+
+    Attributes:
+        point_size: how many numbers of an embedding make a point; 0: all.
+        factor: factor of the squared distance.
     """
 
-    numbers: int
+    point_size: int
     factor: float
 
     def residuals(
-        self, moving: Float[Tensor, "batch numbers"], fixed: Float[Tensor, "#batch numbers"]
-    ) -> Float[Tensor, "batch numbers"]:
+        self, moving: Float[Tensor, "batch embedding"], fixed: Float[Tensor, "#batch embedding"]
+    ) -> Float[Tensor, "batch embedding"]:
         start, end = self._points(fixed), self._points(moving)
         return (self.factor / end.shape[-2]) ** 0.5 * sphere.log(start, end).flatten(-2)
 
-    def _points(self, numbers: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch points n"]:
-        return sphere.normalised(numbers.unflatten(-1, (-1, self.numbers or numbers.shape[-1])))
+    def _points(self, embeddings: Float[Tensor, "batch embedding"]) -> Float[Tensor, "batch points n"]:
+        return sphere.normalised(embeddings.unflatten(-1, (-1, self.point_size or embeddings.shape[-1])))
 
 
 METRICS: dict[str, AbstractMetric] = {
-    "angle": SphericalMetric(numbers=0, factor=1.0),
-    "so4": SphericalMetric(numbers=4, factor=4.0),
+    "angle": SphericalMetric(point_size=0, factor=1.0),
+    "so4": SphericalMetric(point_size=4, factor=4.0),
     "euclidean": EuclideanMetric(),
 }

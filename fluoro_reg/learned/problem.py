@@ -1,11 +1,12 @@
-"""A learned similarity to given X-rays as a problem of poses: a value for descents, least squares for Levenberg-Marquardt.
+"""A learned similarity of X-rays as an optimisation problem over poses.
 
-The projection comes with its six derivatives to a twist in one pass; carried through encoder and metric forwards they are the
-Jacobian of all residuals, whose squared length is the value. Backwards it would take one pass for each residual.
+Descents use its value, Levenberg-Marquardt its residuals, whose squared length is the value. A projection comes with its six
+derivatives with respect to a twist in one pass. Carried through encoder and metric in forward mode, they give the Jacobian of
+all residuals; backward mode would take one pass for each residual.
 
-Nothing here needs a projection that can be differentiated twice: what weights are taught by (a gradient, the point that a few
-steps lead to) is linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are unrolled
-and differentiated, our projectors take each image's derivatives as constant, which for all but the first is an approximation.
+The projection need not be twice differentiable. What the weights are trained with (a gradient, or the pose after a few steps)
+is linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are unrolled and
+differentiated, our projectors treat each image's derivatives as constant, which is an approximation for all but the first step.
 Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
 """
 
@@ -23,15 +24,15 @@ from fluoro_reg.optimisers.problem import ValueProblem
 
 @runtime_checkable
 class PoseProblem(LeastSquaresProblem[Any, Any], ValueProblem, Protocol):
-    """What a registration asks of a learned similarity to an X-ray: least squares, and a value whose starts are poses."""
+    """What a registration needs of a learned similarity: a least-squares problem and a value problem of poses."""
 
     def evaluate(self, poses: RigidTransform) -> Any:
-        """The evaluation that Levenberg-Marquardt begins with; its `poses` are those."""
+        """Return the evaluation at these poses, from which Levenberg-Marquardt starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedEvaluation:
-    """Poses, the residuals there and their derivatives to a twist [mm, rad]; on the CPU."""
+    """Poses, their residuals, and the Jacobian with respect to a twist [mm, rad]; on the CPU."""
 
     poses: RigidTransform
     residuals: Float[Tensor, "batch residuals"]
@@ -40,18 +41,18 @@ class LearnedEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class LearnedProblem:
-    """One X-ray, or one a pose, by its numbers: the `PoseProblem` of an `AbstractLearnedSimilarity`.
+    """The `PoseProblem` of an `AbstractLearnedSimilarity` and the embedding of one X-ray, or of one X-ray for each pose.
 
-    All is differentiable to the weights: who does not teach them had better say `torch.no_grad`.
+    All results are differentiable with respect to the weights; use `torch.no_grad` where that is not needed.
     """
 
     network: AbstractLearnedSimilarity
-    project: Projector
-    fixed: Float[Tensor, "#batch numbers"]
+    projector: Projector
+    fixed: Float[Tensor, "#batch embedding"]
 
     def evaluate(self, poses: RigidTransform) -> LearnedEvaluation:
-        """Projects and encodes at each pose of a batch."""
-        residuals, jacobian = self.network.compared(self.network.encoded(self.project(poses)), self.fixed)
+        """Project and compare at each pose of a batch."""
+        residuals, jacobian = self.network.residuals(self.network.embed_projection(self.projector(poses)), self.fixed)
         return LearnedEvaluation(poses, residuals.cpu(), jacobian.cpu())
 
     def retract(self, at: LearnedEvaluation, step: Float[Tensor, "batch 6"]) -> LearnedEvaluation:
@@ -64,15 +65,15 @@ class LearnedProblem:
     def cost(self, trial: LearnedEvaluation, reference: NormalEquations) -> Float[Tensor, "batch"]:
         return trial.residuals.square().sum(-1)
 
-    def at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
-        """The value at each pose, by the network's scale; where poses come with a graph, differentiable to them."""
-        image, _ = self.project(poses)
-        residuals = self.network.metric.residuals(self.network.moving(image.to(self.fixed.device)), self.fixed)
+    def values_at(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        """Return the value at each pose, divided by the network's scale; differentiable with respect to the poses."""
+        image, _ = self.projector(poses)
+        residuals = self.network.metric.residuals(self.network.embed_moving(image.to(self.fixed.device)), self.fixed)
         return residuals.square().sum(-1).double().cpu() / self.network.scale.cpu()
 
     def values(self, starts: RigidTransform, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        """The same a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
-        return self.at(retract(starts, twists, self._pivot))
+        """Return the values at poses that are a twist [mm, rad] about the pivot away from each start, as `retract` takes it."""
+        return self.values_at(retract(starts, twists, self._pivot))
 
     @property
     def _pivot(self) -> Float[Tensor, "3"]:

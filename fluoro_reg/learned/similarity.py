@@ -1,7 +1,8 @@
-"""What every learned similarity is: two encoders of images and a metric of what they make.
+"""The base class of learned similarities: two encoders of images, and a metric of their embeddings.
 
-What is projected changes with the weights only, what is made of an X-ray with the X-ray; a pose needs a projection, its
-encoding and the comparison. Images are those of one camera (`reference.intrinsics`); X-rays come as `network_input` makes them.
+The volume that is projected depends on the weights alone, and the embedding of an X-ray on the X-ray alone; each pose needs a
+projection, its embedding and the comparison. All images have one camera (`reference.intrinsics`), and X-rays are standardised
+by `fluoro_reg.networks.image_input`.
 """
 
 from abc import ABC, abstractmethod
@@ -19,27 +20,30 @@ from fluoro_reg.learned.forward_mode import value_and_forward_derivatives
 from fluoro_reg.learned.metrics import AbstractMetric
 from fluoro_reg.networks.reference_view import ReferenceView
 
-# What poses show, and its derivatives to a twist [mm, rad] about `reference.pivot`.
+# Images at poses, and their derivatives with respect to a twist [mm, rad] about `reference.pivot`.
 Projection = tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]
 Projector = Callable[[RigidTransform], Projection]
 
 
-def followed(projection: Projection, poses: RigidTransform, pivot: Float[Tensor, "3"]) -> Projection:
-    """The projection of poses that come with a graph: the image has it too, as if it were linear in the pose; its derivatives
-    are constants.
-    """
+def attach_pose_gradient(projection: Projection, poses: RigidTransform, pivot: Float[Tensor, "3"]) -> Projection:
+    """Make a projection differentiable with respect to poses that require gradients, with its derivatives taken as constant."""
     image, by_twist = projection
     if not (poses.rotation.requires_grad or poses.translation.requires_grad):
         return projection
     here = RigidTransform(poses.rotation.detach(), poses.translation.detach())
-    away = se3.local(here, poses, pivot.to(here.translation))  # zero, but for its derivatives
-    return image + torch.einsum("bchwk,bk->bchw", by_twist, away.to(by_twist)), by_twist
+    twist = se3.local(here, poses, pivot.to(here.translation))  # zero, but not its derivatives
+    return image + torch.einsum("bchwk,bk->bchw", by_twist, twist.to(by_twist)), by_twist
 
 
 class AbstractLearnedSimilarity(nn.Module, ABC):
-    """Final subclasses are the entries of `LEARNED`: modules made of their options, a reference view and the CT.
+    """A similarity as a module; final subclasses are the entries of `LEARNED_SIMILARITIES`.
 
-    After training `scale` is how much more a pose of the training's spread differs than the true one, on average.
+    Attributes:
+        options: an instance of the subclass's `Options`.
+        reference: the reference view.
+        scale: by how much the value decreases on average from a start of the training's pairs to the true pose; 1 before
+            training.
+        calibration: the relation of values to distances in mm.
     """
 
     Options: type
@@ -51,8 +55,8 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         self.register_buffer("scale", torch.ones(()))
         self.calibration = Calibration()
 
-    def on(self, volume: CTVolume, reference: ReferenceView) -> "AbstractLearnedSimilarity":
-        """The similarity of another CT by the same weights, not a copy of them: what one learns the other knows."""
+    def for_volume(self, volume: CTVolume, reference: ReferenceView) -> "AbstractLearnedSimilarity":
+        """Return a similarity of another CT that shares the weights of this one."""
         with torch.random.fork_rng(devices=[]):
             other = type(self)(self.options, reference, volume).to(self.scale.device)
         for name, module in self.named_children():
@@ -63,29 +67,31 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
     @property
     @abstractmethod
     def metric(self) -> AbstractMetric:
-        """How the numbers of two images are compared."""
+        """The metric of the embeddings."""
 
     @abstractmethod
-    def projector(self) -> Projector:
-        """What makes of poses the images that are encoded: once a CT, or once a step of training."""
+    def make_projector(self) -> Projector:
+        """Return the projector of the CT; call it once for each CT, or once for each training step."""
 
     @abstractmethod
-    def moving(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch numbers"]:
-        """The numbers of what a projector made."""
+    def embed_moving(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch embedding"]:
+        """Return the embeddings of projected images."""
 
     @abstractmethod
-    def fixed(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch numbers"]:
-        """The numbers of X-rays."""
+    def embed_fixed(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch embedding"]:
+        """Return the embeddings of X-rays."""
 
-    def encoded(self, projection: Projection) -> tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers 6"]]:
-        """The numbers of a projection, and their derivatives to a twist; on the device of the weights."""
+    def embed_projection(
+        self, projection: Projection
+    ) -> tuple[Float[Tensor, "batch embedding"], Float[Tensor, "batch embedding 6"]]:
+        """Return the embeddings of a projection and their derivatives with respect to a twist, on the device of the weights."""
         image, by_twist = (part.to(self.scale.device) for part in projection)
-        return value_and_forward_derivatives(self.moving, image, by_twist)
+        return value_and_forward_derivatives(self.embed_moving, image, by_twist)
 
-    def compared(
+    def residuals(
         self,
-        encoded: tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers 6"]],
-        fixed: Float[Tensor, "#batch numbers"],
+        moving: tuple[Float[Tensor, "batch embedding"], Float[Tensor, "batch embedding 6"]],
+        fixed: Float[Tensor, "#batch embedding"],
     ) -> tuple[Float[Tensor, "batch residuals"], Float[Tensor, "batch residuals 6"]]:
-        """Residuals, and their derivatives to a twist."""
-        return value_and_forward_derivatives(lambda numbers: self.metric.residuals(numbers, fixed), *encoded)
+        """Return the residuals of embeddings and their derivatives with respect to a twist."""
+        return value_and_forward_derivatives(lambda embedding: self.metric.residuals(embedding, fixed), *moving)

@@ -1,1 +1,1 @@
-"""What `regressor` and `learned` share: a network's input image, its reference view, its weights file."""
+"""Parts that the pose regressor and the learned similarities share: input images, reference views and weights files."""

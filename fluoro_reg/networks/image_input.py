@@ -1,8 +1,10 @@
-"""What the network sees of an image: attenuation about its median, in units of its spread, cut at `LIMIT` of them.
+"""The input image of a network: an X-ray's attenuation, standardised by quantiles.
 
-Gain and offset of an X-ray say nothing of the pose, and neither does a tool that is ten times as dense as bone, which would
-squeeze all else into nothing if mean and standard deviation were taken: hence quantiles. X-rays, real ones and those of
-trainings, pass through this one function, so that they look alike to the network. What may not be used is 0, the median.
+The median is subtracted, the result is divided by the spread of the intensities and clamped to `LIMIT` standard deviations. The
+gain and the offset of an X-ray carry no information about the pose. Neither does a tool, which may be ten times as dense as
+bone: with mean and standard deviation it would compress the contrast of everything else, hence quantiles. Real X-rays and
+training images pass through the same function, so that they have the same appearance. Pixels outside the mask are 0, the
+median.
 """
 
 import torch
@@ -14,44 +16,57 @@ from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.resample import resample
 
-MINIMUM_SEEN = 0.1  # share of a network's image that an X-ray must show, if nothing else is said
+MINIMUM_VISIBLE_FRACTION = 0.1  # default for the fraction of a network's image that an X-ray must cover
 LIMIT = 3.0
 QUANTILES = (0.1, 0.5, 0.9)
-SPREAD_IN_SD = 2.563  # from the lowest to the highest of these in a normal distribution
-_STRIDE = 5  # every fifth pixel is enough
+QUANTILE_RANGE_IN_SD = 2.563  # from the lowest to the highest of QUANTILES in a normal distribution
+_STRIDE = 5  # every fifth pixel is enough to estimate the quantiles
 
 
-def input_of(
-    image: XrayImage, camera: CameraIntrinsics, network: str, otherwise: str, minimum_visible: float = MINIMUM_SEEN
+def input_from_xray(
+    image: XrayImage,
+    camera: CameraIntrinsics,
+    network_name: str,
+    remedy: str,
+    minimum_visible_fraction: float = MINIMUM_VISIBLE_FRACTION,
 ) -> Float[Tensor, "1 1 height width"]:
-    """What a network that knows one camera sees of a preprocessed X-ray; on the CPU.
+    """Resample a preprocessed X-ray to the camera of a network and standardise it.
+
+    Args:
+        image: attenuation.
+        camera: the camera that the network was trained with.
+        network_name: what error messages call the network.
+        remedy: what error messages advise.
+        minimum_visible_fraction: the fraction of the network's image that the X-ray must cover.
+
+    Returns:
+        The network's input, on the CPU.
 
     Raises:
-        InputError: it shows less there than the share `minimum_visible`; the sentence says of which `network`, and what to do
-            `otherwise`.
+        InputError: the X-ray covers less than `minimum_visible_fraction` of the network's image.
     """
     if image.intensity is not Intensity.ATTENUATION:
-        raise ValueError("the network sees attenuation; preprocess the image first")
-    seen = resample(image, camera)
-    if float(seen.mask.float().mean()) < minimum_visible:
-        raise InputError(f"the image shows too little of what {network} was trained to see; {otherwise}")
-    return network_input(seen.pixels[None].float(), seen.mask[None])
+        raise ValueError("the network takes attenuation; preprocess the image first")
+    resampled = resample(image, camera)
+    if float(resampled.mask.float().mean()) < minimum_visible_fraction:
+        raise InputError(f"the image shows too little of what {network_name} was trained to see; {remedy}")
+    return standardise(resampled.pixels[None].float(), resampled.mask[None])
 
 
-def network_input(
+def standardise(
     attenuation: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]
 ) -> Float[Tensor, "batch 1 height width"]:
-    """Standardised over the usable pixels."""
-    low, middle, high = _quantiles(attenuation, mask)
-    scale = SPREAD_IN_SD / (high - low).clamp_min(1e-6)
+    """Standardise each image by the quantiles of its usable pixels; the other pixels become 0."""
+    low, middle, high = _masked_quantiles(attenuation, mask)
+    scale = QUANTILE_RANGE_IN_SD / (high - low).clamp_min(1e-6)
     x = (torch.where(mask, attenuation, middle[:, None, None]) - middle[:, None, None]) * scale[:, None, None]
     return x.clamp(-LIMIT, LIMIT)[:, None]
 
 
-def _quantiles(x: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]) -> list[Tensor]:
-    """Of the usable pixels of each image; zeros where there is none."""
+def _masked_quantiles(x: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"]) -> list[Tensor]:
+    """`QUANTILES` of the usable pixels of each image; 0 where an image has none."""
     pixels, usable = x.flatten(1)[:, ::_STRIDE], mask.flatten(1)[:, ::_STRIDE]
     ascending = torch.where(usable, pixels, torch.inf).sort(-1).values
     last = (usable.sum(-1, keepdim=True) - 1).clamp_min(0)
-    found = [ascending.gather(1, (share * last).long())[:, 0] for share in QUANTILES]
-    return [value.nan_to_num(posinf=0.0) for value in found]
+    quantiles = [ascending.gather(1, (fraction * last).long())[:, 0] for fraction in QUANTILES]
+    return [quantile.nan_to_num(posinf=0.0) for quantile in quantiles]

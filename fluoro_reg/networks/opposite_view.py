@@ -1,8 +1,8 @@
-"""The same shadow from the other side.
+"""The opposite view: the C-arm rotated to look along the same rays from the other side of the patient.
 
-Rays know no direction: turned round to look along the same lines from behind, a C-arm sees the mirror image, but for the
-perspective. So what a network has learned of the views from one side serves for those from the other, where it is shown the
-mirror image: it need not tell front from back, the hardest thing to see in an X-ray, and both answers are tried.
+Line integrals do not depend on the direction of a ray, so the opposite view is the mirror image, except for perspective. A
+network that has learned the views from one side can therefore be used for those from the other: it is given the mirror image.
+It need not tell front from back, which is the hardest thing to see in an X-ray; both candidates are registered instead.
 """
 
 import torch
@@ -11,27 +11,31 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
 
-_AXES = (-1.0, 1.0, -1.0)  # the camera turned about its y axis, which looks along the rays the other way
+_ROTATION_DIAGONAL = (-1.0, 1.0, -1.0)  # half a turn about the camera's y axis reverses the optical axis
 _MIRROR = (-1.0, 1.0, 1.0)
 
 
 def opposite_view(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
-    """The view along the same lines from the other side, with the pivot at the mirrored place and as deep (mm, patient).
+    """Return the pose of the opposite view.
 
-    Its image is nearly the mirror image, columns reversed about the principal point. Twice, it is the view itself.
+    Its image is nearly the mirror image, with the columns reversed about the principal point. The function is its own inverse.
+
+    Args:
+        camera_from_patient: one pose, or a batch.
+        pivot: the point (mm, patient frame) that keeps its depth and whose position in the image is mirrored.
     """
     rotation, pivot = camera_from_patient.rotation, pivot.to(camera_from_patient.translation)
-    at = camera_from_patient.apply(pivot[None]).squeeze(-2) * rotation.new_tensor(_MIRROR)
-    rotation = rotation.new_tensor(_AXES)[:, None] * rotation
-    return RigidTransform(rotation, at - rotation @ pivot)
+    pivot_in_camera = camera_from_patient.apply(pivot[None]).squeeze(-2) * rotation.new_tensor(_MIRROR)
+    rotation = rotation.new_tensor(_ROTATION_DIAGONAL)[:, None] * rotation
+    return RigidTransform(rotation, pivot_in_camera - rotation @ pivot)
 
 
 def opposite_view_covariance(
     camera_from_patient: RigidTransform, covariance: Float[Tensor, "*batch 6 6"]
 ) -> Float[Tensor, "*batch 6 6"]:
-    """The covariance of a twist in patient axes about the pivot (mm, rad) after `opposite_view` was applied to its pose.
+    """Return the covariance of the opposite view's twist, given the covariance of the view's twist.
 
-    Translations are mirrored in depth, rotations stay as they are.
+    Both twists are in patient axes about the pivot (mm, rad). Translations are mirrored in depth; rotations stay as they are.
     """
     rotation = camera_from_patient.rotation.to(covariance)
     mirrored = rotation.mT @ (rotation.new_tensor([1.0, 1.0, -1.0])[:, None] * rotation)
@@ -41,17 +45,17 @@ def opposite_view_covariance(
 
 
 def is_opposite_view(camera_from_patient: RigidTransform, reference_from_patient: RigidTransform) -> Bool[Tensor, "*batch"]:
-    """Whether views look against the reference's direction rather than along it."""
+    """Return whether the optical axis of each pose points against that of the reference."""
     return (camera_from_patient.rotation[..., 2, :] * reference_from_patient.rotation[2].to(camera_from_patient.rotation)).sum(
         -1
     ) < 0
 
 
-def opposite_view_where(behind: Bool[Tensor, "batch"], poses: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
-    """`opposite_view` of the poses marked, the others as they are."""
-    turned = opposite_view(poses, pivot)
-    marked = behind.to(poses.translation.device)
+def opposite_view_where(opposite: Bool[Tensor, "batch"], poses: RigidTransform, pivot: Float[Tensor, "3"]) -> RigidTransform:
+    """Replace the poses where `opposite` is true by their opposite views; leave the others unchanged."""
+    replacements = opposite_view(poses, pivot)
+    selected = opposite.to(poses.translation.device)
     return RigidTransform(
-        torch.where(marked[:, None, None], turned.rotation, poses.rotation),
-        torch.where(marked[:, None], turned.translation, poses.translation),
+        torch.where(selected[:, None, None], replacements.rotation, poses.rotation),
+        torch.where(selected[:, None], replacements.translation, poses.translation),
     )

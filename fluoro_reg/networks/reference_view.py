@@ -1,4 +1,4 @@
-"""The view that a network's output counts from."""
+"""The reference view: the view from which a network's output is measured."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 @dataclass(frozen=True, slots=True)
 class ReferenceView:
-    """What a network's numbers count from: the middle of the range of views, a pivot (patient mm), the camera it has."""
+    """The pose at the middle of the range of views, a pivot (mm, patient frame) and the camera of the training."""
 
     camera_from_patient: RigidTransform
     pivot: Float[Tensor, "3"]
@@ -21,13 +21,19 @@ class ReferenceView:
         """The pivot's distance from the source along the optical axis."""
         return float(self.camera_from_patient.apply(self.pivot[None])[0, 2])
 
-    def about(self, pivot: Float[Tensor, "3"]) -> "ReferenceView":
-        """The same view of another patient, whose `pivot` (patient mm) lies where this one's does."""
+    def with_pivot(self, pivot: Float[Tensor, "3"]) -> "ReferenceView":
+        """Return the same view of another patient, with `pivot` (mm, patient frame) in the place of this one's."""
         rotation = self.camera_from_patient.rotation
-        at = self.camera_from_patient.apply(self.pivot[None])[0]
-        return ReferenceView(RigidTransform(rotation, at - rotation @ pivot), pivot, self.intrinsics)
+        pivot_in_camera = self.camera_from_patient.apply(self.pivot[None])[0]
+        return ReferenceView(RigidTransform(rotation, pivot_in_camera - rotation @ pivot), pivot, self.intrinsics)
 
     @property
-    def half_field_mm(self) -> float:
-        """Half of what the camera sees at the pivot's depth."""
+    def half_field_of_view_mm(self) -> float:
+        """Half the extent that the camera sees at the pivot's depth, along the longer side of the image."""
         return self.depth_mm * max(self.intrinsics.width / self.intrinsics.fx, self.intrinsics.height / self.intrinsics.fy) / 2
+
+    def downsampling_factors(self, voxel_size_mm: tuple[float, float, float]) -> tuple[int, int, int]:
+        """Return how many voxels along i, j and k to average so that they are as large as a pixel at the pivot's depth."""
+        pixel_mm = self.depth_mm / self.intrinsics.fx
+        i, j, k = (max(1, round(pixel_mm / size)) for size in voxel_size_mm)
+        return i, j, k

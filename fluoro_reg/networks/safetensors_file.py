@@ -1,4 +1,7 @@
-"""safetensors files with a JSON header: the only kind of weights that is read, because unpickling runs its author's code."""
+"""Reading and writing safetensors files with a JSON header.
+
+No other format of weights is read, because unpickling runs code of the file's author.
+"""
 
 import json
 from collections.abc import Mapping
@@ -11,24 +14,24 @@ from torch import Tensor
 
 from fluoro_reg.errors import InputError
 
-_PICKLE = (b"\x80", b"PK\x03\x04")  # a pickle's protocol mark; torch.save's zip archive around one
-_JSON_BEGINS = b"{"  # after eight bytes of its length, which may be any, a pickle's mark too
-_HEADER = "fluoro_reg"
+_PICKLE_PREFIXES = (b"\x80", b"PK\x03\x04")  # a pickle's protocol byte; the zip archive that torch.save puts around a pickle
+_JSON_START = b"{"  # a safetensors file has it after the eight bytes of the header's length, which may begin as a pickle does
+_HEADER_KEY = "fluoro_reg"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Writes beside the place first, so that whoever reads meanwhile, or a full disk, finds the old file whole."""
-    beside = path.with_name(f".{path.name}.part")
+    """Write a file, first under a temporary name: concurrent readers and a full disk leave the old file whole."""
+    temporary = path.with_name(f".{path.name}.part")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    beside.write_bytes(save(contiguous, metadata={_HEADER: json.dumps(header, allow_nan=False)}))
-    beside.replace(path)
+    temporary.write_bytes(save(contiguous, metadata={_HEADER_KEY: json.dumps(header, allow_nan=False)}))
+    temporary.replace(path)
 
 
 def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file whose header says `kind`.
+    """Return the tensors and the header of a file whose header has this `kind`.
 
     Raises:
-        InputError: no such file, a pickle, truncated, another program's, or another kind of ours.
+        InputError: the file is missing, a pickle, truncated, of another program or of another kind.
     """
     path = Path(path)
     if path.is_dir():
@@ -36,13 +39,13 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[s
     try:
         with path.open("rb") as file:
             head = file.read(9)
-        if head.startswith(_PICKLE) and head[8:] != _JSON_BEGINS:
+        if head.startswith(_PICKLE_PREFIXES) and head[8:] != _JSON_START:
             raise InputError(f"{path.name} is a pickle, which can run any code when read; give weights as safetensors")
         with safe_open(path, framework="pt") as file:
-            header = _header(file.metadata())
+            header = _parse_header(file.metadata())
             if header.get("kind") != kind:
                 raise InputError(f"{path.name} was not written by this program as {kind}; make it by 'fluoro-reg train'")
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a mapping
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}; check the path") from error
     except SafetensorError as error:
@@ -51,9 +54,10 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[s
         ) from error
 
 
-def _header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+def _parse_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return our header, or an empty one where there is none."""
     try:
-        header = json.loads((metadata or {}).get(_HEADER, "null"))
+        header = json.loads((metadata or {}).get(_HEADER_KEY, "null"))
     except (json.JSONDecodeError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}

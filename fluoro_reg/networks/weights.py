@@ -1,6 +1,7 @@
-"""What the weights files of all networks share: a version, the CT's fingerprint and the reference view in the header.
+"""Weights files of all networks: tensors, and a header with a version, the CT's fingerprint and the reference view.
 
-The header names the CT by its fingerprint, since a network knows one patient and answers for another with the same assurance.
+A network knows one patient, and its output looks just as plausible for another. The fingerprint of the CT in the header
+prevents that weights are used with the wrong CT.
 """
 
 from collections.abc import Mapping
@@ -10,20 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.networks.safetensors_file import read_tensors
 
-SEVERAL_CTS = "several CTs"  # in place of a fingerprint: no one patient's weights, to begin a training from
+SEVERAL_CTS = "several CTs"  # in place of a fingerprint: the weights belong to no single patient
 
 
 def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of weights of a kind.
+    """Return the tensors and the header of a weights file.
 
     Raises:
-        InputError: an unreadable or foreign file, or another version's.
+        InputError: the file cannot be read, or is of another program, kind or version.
     """
     tensors, header = read_tensors(path, kind)
     if header.get("version") != version:
@@ -35,14 +37,21 @@ def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, T
 
 
 def check_same_ct(header: Mapping[str, Any], volume: CTVolume, name: str, command: str) -> None:
-    """`command` is the subcommand of `train` that makes such weights.
+    """Check that weights were trained on this CT.
+
+    Args:
+        header: the header of the weights file.
+        volume: the CT.
+        name: the name of the weights file, for error messages.
+        command: the subcommand of `fluoro-reg train` that makes such weights.
 
     Raises:
-        InputError: the weights of the file `name` are another CT's.
+        InputError: the weights were trained on another CT, or on several.
     """
     if header.get("ct_fingerprint") == SEVERAL_CTS:
         raise InputError(
-            f"{name} was trained on several CTs, to begin from; train on this one by 'fluoro-reg train {command} --pretrained'"
+            f"{name} was trained on several CTs and is only a starting point; "
+            f"train on this one by 'fluoro-reg train {command} --pretrained'"
         )
     if header.get("ct_fingerprint") != volume.fingerprint:
         raise InputError(
@@ -50,11 +59,11 @@ def check_same_ct(header: Mapping[str, Any], volume: CTVolume, name: str, comman
         )
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Puts the weights of the file `name` into a network, as float32.
+def load_weights_into(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Put the weights of the file `name` into a network, as float32.
 
     Raises:
-        InputError: they are another network's, or no numbers.
+        InputError: the weights do not fit the network, or are not finite.
     """
     try:
         network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
@@ -64,8 +73,31 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
         raise InputError(f"{name} holds weights that are NaN or infinite; train again")
 
 
+def load_pretrained_weights(
+    network: nn.Module, options: Any, tensors: Mapping[str, Tensor], header: Mapping[str, Any], name: str, section: str
+) -> None:
+    """Put the weights of the file `name` into a network that is to be trained.
+
+    Args:
+        network: the network.
+        options: its options, which those in the header must equal.
+        tensors: the weights.
+        header: the header of the weights file.
+        name: the name of the weights file, for error messages.
+        section: the section of the training's settings that holds `options`, for error messages.
+
+    Raises:
+        InputError: the weights are those of a network with other options, do not fit, or are not finite.
+    """
+    pretrained_options = from_mapping(type(options), header.get("network", {}), name)
+    if pretrained_options != options:
+        settings = ", ".join(f"{section}.{key}={value}" for key, value in to_mapping(pretrained_options).items())
+        raise InputError(f"{name} holds a network of other settings; give the same by --set: {settings}")
+    load_weights_into(network, tensors, name)
+
+
 def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:
-    """For JSON."""
+    """Return a reference view as values for JSON."""
     camera = reference.intrinsics
     return {
         "camera_from_patient": reference.camera_from_patient.matrix().tolist(),
@@ -78,10 +110,10 @@ def reference_to_mapping(reference: ReferenceView) -> dict[str, Any]:
 
 
 def reference_from_mapping(content: Any, name: str) -> ReferenceView:
-    """The inverse of `reference_to_mapping`, for the file `name`.
+    """Return the reference view of the file `name`; the inverse of `reference_to_mapping`.
 
     Raises:
-        InputError: something is missing or wrong.
+        InputError: a value is missing or wrong.
     """
     try:
         intrinsics = CameraIntrinsics.from_k(
@@ -90,4 +122,4 @@ def reference_from_mapping(content: Any, name: str) -> ReferenceView:
         pose = RigidTransform.from_matrix(content["camera_from_patient"], f"the reference view of {name}")
         return ReferenceView(pose, torch.tensor(content["pivot"], dtype=torch.float64).reshape(3), intrinsics)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} lacks the view that its network refers to; copy it again") from error
+        raise InputError(f"{name} lacks the reference view of its network; copy it again") from error

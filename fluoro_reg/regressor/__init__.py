@@ -1,12 +1,13 @@
-"""From one X-ray to a first pose without a start: a small network per patient, trained on the patient's own CT.
+"""The pose regressor: a small network, trained on one patient's CT, that predicts a pose from one X-ray.
 
-The first half of DiffPose (V. Gopalakrishnan, N. Dey, P. Golland, CVPR 2024, arXiv 2312.06358). What it finds is a start for a
-registration, a few mm and degrees off, with a covariance that says how far to search; it is never an answer.
+It is the first half of DiffPose (V. Gopalakrishnan, N. Dey, P. Golland, CVPR 2024, arXiv 2312.06358). Its prediction is off by
+a few mm and degrees and comes with a covariance, which sets how far to search around it. It is the initial pose of a
+registration, never the result.
 """
 
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.regressor.backbones import BACKBONES
-from fluoro_reg.regressor.checkpoint import load_regressor, save_regressor, trained_for
+from fluoro_reg.regressor.checkpoint import check_regressor, is_trained_on, load_regressor, save_regressor
 from fluoro_reg.regressor.heads import HEADS
 from fluoro_reg.regressor.network import PoseEstimate, PoseRegressor, RegressorOptions
 from fluoro_reg.regressor.predictor import PosePrediction, PosePredictor
@@ -20,7 +21,8 @@ __all__ = [
     "PoseRegressor",
     "ReferenceView",
     "RegressorOptions",
+    "check_regressor",
+    "is_trained_on",
     "load_regressor",
     "save_regressor",
-    "trained_for",
 ]

@@ -1,11 +1,11 @@
-"""Backbones: from an image to a row of features. One interface, so that the rest knows no architecture.
+"""Backbones: networks that turn an image into a feature vector, behind one interface.
 
-`small` is our own, for a CPU: a million parameters, the least work in the first layers, and an end that keeps a 4 x 4 grid of
-places instead of one mean, because where things are is what is asked. The others are MONAI's, which must be installed to train
-or to use them (`pip install fluoro_reg[training]`).
+`small` is made for CPUs. It has a million parameters, does little work in the first layers, and pools to a 4 x 4 grid instead
+of one mean, because the pose shows in where things are. The other backbones are MONAI's, which must be installed to train or to
+use them (`pip install fluoro_reg[training]`).
 
-All normalise by groups of channels, as DiffPose does: a batch of views of one patient is no sample of anything, so statistics
-over it would differ between training and use.
+All use group normalisation, as DiffPose does. A batch holds views of one patient and is not a representative sample, so the
+statistics of batch normalisation would differ between training and inference.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ GROUPS = 8
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a way past them (K. He et al., CVPR 2016); halves the image where channels grow."""
+    """A residual block (K. He et al., CVPR 2016): two convolutions with a skip connection, the first with a stride."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class ResidualBlock(nn.Module):
 
 
 class SmallBackbone(nn.Module):
-    """For images of 64 to 128 px: 20 million multiplications for an image of 64."""
+    """A backbone for images of 64 to 128 px; an image of 64 px takes 20 million multiplications."""
 
     CHANNELS = (16, 32, 64, 128)
-    BLOCKS = (1, 2, 2)  # to each number of channels after the first
+    BLOCKS = (1, 2, 2)  # for each number of channels after the first
     FEATURES = 256
     GRID = 4
 
@@ -66,23 +66,23 @@ def _small() -> tuple[nn.Module, int]:
 
 def _resnet(depth: int) -> Callable[[], tuple[nn.Module, int]]:
     def build() -> tuple[nn.Module, int]:
-        make = getattr(_monai(), f"resnet{depth}")
-        return _by_groups(make(spatial_dims=2, n_input_channels=1, feed_forward=False, shortcut_type="B")), 512
+        make = getattr(_monai_networks(), f"resnet{depth}")
+        return _with_group_norm(make(spatial_dims=2, n_input_channels=1, feed_forward=False, shortcut_type="B")), 512
 
     return build
 
 
 def _densenet121() -> tuple[nn.Module, int]:
-    return _by_groups(_monai().DenseNet121(spatial_dims=2, in_channels=1, out_channels=256)), 256
+    return _with_group_norm(_monai_networks().DenseNet121(spatial_dims=2, in_channels=1, out_channels=256)), 256
 
 
 def _efficientnet_b0() -> tuple[nn.Module, int]:
-    make = _monai().EfficientNetBN
-    return _by_groups(make("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1, num_classes=256)), 256
+    make = _monai_networks().EfficientNetBN
+    return _with_group_norm(make("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1, num_classes=256)), 256
 
 
-def _by_groups(network: nn.Module) -> nn.Module:
-    """Batch normalisation replaced, wherever it is: MONAI's own `norm` does not reach every layer of every network."""
+def _with_group_norm(network: nn.Module) -> nn.Module:
+    """Replace batch normalisation in place; MONAI's own `norm` option does not reach every layer of every network."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm2d):
@@ -90,15 +90,15 @@ def _by_groups(network: nn.Module) -> nn.Module:
     return network
 
 
-def _monai() -> Any:
+def _monai_networks() -> Any:
     try:
         from monai.networks import nets
     except ImportError as error:
-        raise InputError("this network's backbone is MONAI's; install it by: pip install 'fluoro_reg[training]'") from error
+        raise InputError("the network's backbone needs MONAI; install it by: pip install 'fluoro_reg[training]'") from error
     return nets
 
 
-# Each makes a module (batch, 1, height, width) -> (batch, features), and says how many features there are.
+# Each entry returns a module (batch, 1, height, width) -> (batch, features) and the number of features.
 BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
     "small": _small,
     "monai-resnet10": _resnet(10),

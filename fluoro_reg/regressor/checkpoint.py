@@ -1,7 +1,4 @@
-"""The weights of a trained regressor: half-precision numbers and, in the header, all that is needed to use them.
-
-The header names the CT by its fingerprint, since a network knows one patient and answers for another with the same assurance.
-"""
+"""Weights files of the pose regressor: half-precision tensors, and a header with everything that is needed to use them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +8,15 @@ from torch import Tensor
 
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.errors import InputError
 from fluoro_reg.networks.safetensors_file import write_tensors
-from fluoro_reg.networks.weights import check_same_ct, fill, read_weights, reference_from_mapping, reference_to_mapping
+from fluoro_reg.networks.weights import (
+    check_same_ct,
+    load_pretrained_weights,
+    load_weights_into,
+    read_weights,
+    reference_from_mapping,
+    reference_to_mapping,
+)
 from fluoro_reg.regressor.network import PoseRegressor, RegressorOptions
 
 KIND = "weights of a pose regressor"
@@ -21,7 +24,13 @@ VERSION = 1
 
 
 def save_regressor(path: Path | str, network: PoseRegressor, ct_fingerprint: str, notes: Mapping[str, Any]) -> None:
-    """Writes a network for the CT of that fingerprint; `notes` (validation errors, settings of the training) are kept as said.
+    """Write a network.
+
+    Args:
+        path: the file to write.
+        network: the network.
+        ct_fingerprint: the fingerprint of the CT that it was trained on.
+        notes: validation errors and settings of the training, which are stored unchanged.
 
     Raises:
         OSError: the file cannot be written.
@@ -39,10 +48,10 @@ def save_regressor(path: Path | str, network: PoseRegressor, ct_fingerprint: str
 
 
 def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
-    """The network trained for this CT, in float32 on the CPU, ready to be used.
+    """Return the network trained on this CT, in float32 on the CPU and in evaluation mode.
 
     Raises:
-        InputError: an unreadable or foreign file, a later version's, another CT's weights, or damaged ones.
+        InputError: the file cannot be read, is of another program, version or CT, or is damaged.
     """
     name = Path(path).name
     tensors, header = _read(path)
@@ -50,40 +59,35 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
     network = PoseRegressor(
         from_mapping(RegressorOptions, header.get("network", {}), name), reference_from_mapping(header.get("reference"), name)
     )
-    fill(network, tensors, name)
+    load_weights_into(network, tensors, name)
     return network.eval()
 
 
 def load_pretrained(path: Path | str, network: PoseRegressor) -> None:
-    """Puts the weights of a regressor of any CT, or of several, into a network that is to be trained.
+    """Put the weights of a regressor of any CT, or of several, into a network that is to be trained.
 
     Raises:
-        InputError: an unreadable or foreign file, another version's, or the weights of another kind of network.
+        InputError: the file cannot be read, is of another program or version, or holds a network with other options.
     """
-    name = Path(path).name
     tensors, header = _read(path)
-    options = from_mapping(RegressorOptions, header.get("network", {}), name)
-    if options != network.options:
-        said = ", ".join(f"network.{key}={value}" for key, value in to_mapping(options).items())
-        raise InputError(f"{name} holds a network of other settings; give the same by --set: {said}")
-    fill(network, tensors, name)
+    load_pretrained_weights(network, network.options, tensors, header, Path(path).name, "network")
 
 
-def trained_for(path: Path | str, volume: CTVolume) -> bool:
-    """Whether the weights are those of this CT.
+def is_trained_on(path: Path | str, volume: CTVolume) -> bool:
+    """Return whether the weights belong to this CT.
 
     Raises:
-        InputError: as `check_weights`.
+        InputError: as `check_regressor`.
     """
     _, header = _read(path)
     return bool(header.get("ct_fingerprint") == volume.fingerprint)
 
 
-def check_weights(path: Path | str) -> None:
-    """Refuses what is wrong with weights whatever the CT is.
+def check_regressor(path: Path | str) -> None:
+    """Check everything about a weights file that does not depend on the CT.
 
     Raises:
-        InputError: an unreadable or foreign file, or a later version's.
+        InputError: the file cannot be read, or is of another program or version.
     """
     _read(path)
 

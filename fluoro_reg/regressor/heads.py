@@ -1,12 +1,13 @@
-"""From a network's numbers to a pose: three ways, by name. All numbers zero is the reference view.
+"""Heads: three ways to turn the outputs of a network into a pose. Outputs of zero give the reference view.
 
-Rotations in R^3 have no continuous map onto SO(3) that a network could learn everywhere; six or ten numbers have. `se3-log` is
-DiffPose's own and good for less than a half turn about the reference; the others turn all the way round, from AP to PA.
+With three outputs a network cannot cover SO(3) by a continuous map; with six or ten it can. `se3-log` is DiffPose's choice and
+is suitable for rotations of less than half a turn from the reference; the others cover all rotations, from AP to PA.
 
-Where the network says where the pivot is, it says what an image shows: the direction in which it lies, as a share of the half
-field of view, and the logarithm of its depth. Sources: Y. Zhou et al., "On the continuity of rotation representations in neural
-networks", CVPR 2019 (6-D); A. J. Hanson, S. M. Hanson, "Exploring the adjugate matrix approach to quaternion pose extraction",
-arXiv 2205.09116 (adjugate).
+Where the outputs include the position of the pivot, they are what an image shows: the direction to the pivot, as a fraction of
+half the field of view, and the logarithm of its depth.
+
+Sources: Y. Zhou et al., "On the continuity of rotation representations in neural networks", CVPR 2019 (6-D); A. J. Hanson, S.
+M. Hanson, "Exploring the adjugate matrix approach to quaternion pose extraction", arXiv 2205.09116 (adjugate).
 """
 
 from abc import ABC, abstractmethod
@@ -19,57 +20,57 @@ from torch.nn.functional import normalize
 from fluoro_reg.geometry import RigidTransform, retract, so3
 from fluoro_reg.networks.reference_view import ReferenceView
 
-DEPTH_FRACTION = 0.2  # what one unit of the depth's number is worth, in the logarithm
+LOG_DEPTH_SCALE = 0.2  # change of the logarithm of depth per unit of the depth output
 
 
 class AbstractHead(ABC):
-    """Final subclasses are the entries of `HEADS`; `size` is how many numbers they read."""
+    """A map from network outputs to poses; final subclasses are the entries of `HEADS`. `size` is the number of outputs."""
 
     size: int
 
     @abstractmethod
-    def pose(self, numbers: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
-        """`camera_from_patient`, differentiable wherever the numbers are."""
+    def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
+        """Return `camera_from_patient`, differentiable with respect to the outputs."""
 
 
 class SE3LogHead(AbstractHead):
-    """A twist about the pivot from the reference view: mm in half fields, rad."""
+    """A twist from the reference view about the pivot; translations in units of half the field of view, rotations in rad."""
 
     size = 6
 
-    def pose(self, numbers: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
-        start = reference.camera_from_patient.to(numbers)
-        twist = torch.cat([numbers[:, :3] * reference.half_field_mm, numbers[:, 3:]], dim=-1)
-        return retract(start, twist, reference.pivot.to(numbers))
+    def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
+        reference_pose = reference.camera_from_patient.to(outputs)
+        twist = torch.cat([outputs[:, :3] * reference.half_field_of_view_mm, outputs[:, 3:]], dim=-1)
+        return retract(reference_pose, twist, reference.pivot.to(outputs))
 
 
 class Rotation6DHead(AbstractHead):
-    """Two columns of a rotation, made orthonormal by Gram and Schmidt."""
+    """The first two columns of a rotation matrix, made orthonormal by the Gram-Schmidt process, and the pivot's position."""
 
     size = 9
 
-    def pose(self, numbers: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
-        first = normalize(numbers[:, 0:3] + numbers.new_tensor([1.0, 0.0, 0.0]), dim=-1)
-        second = numbers[:, 3:6] + numbers.new_tensor([0.0, 1.0, 0.0])
+    def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
+        first = normalize(outputs[:, 0:3] + outputs.new_tensor([1.0, 0.0, 0.0]), dim=-1)
+        second = outputs[:, 3:6] + outputs.new_tensor([0.0, 1.0, 0.0])
         second = normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
-        turn = torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
-        return _placed(turn, numbers[:, 6:], reference)
+        rotation = torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
+        return _pose_from(rotation, outputs[:, 6:], reference)
 
 
 class QuaternionAdjugateHead(AbstractHead):
-    """The symmetric 4 x 4 matrix q q^T of a quaternion (w, x, y, z); its largest column, normalised, is q."""
+    """The symmetric 4 x 4 matrix q q^T of a quaternion q (w, x, y, z), and the pivot's position; the largest column gives q."""
 
     size = 13
 
-    def pose(self, numbers: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
+    def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
         row, column = torch.triu_indices(4, 4)
-        upper = numbers.new_zeros(len(numbers), 4, 4)
-        upper[:, row, column] = numbers[:, :10]
+        upper = outputs.new_zeros(len(outputs), 4, 4)
+        upper[:, row, column] = outputs[:, :10]
         matrix = upper + upper.triu(1).mT
-        matrix = matrix + torch.diag(numbers.new_tensor([1.0, 0.0, 0.0, 0.0]))
+        matrix = matrix + torch.diag(outputs.new_tensor([1.0, 0.0, 0.0, 0.0]))
         largest = matrix.square().sum(-2).argmax(-1)
         quaternion = matrix.gather(-1, largest[:, None, None].expand(-1, 4, 1)).squeeze(-1)
-        return _placed(rotation_of_quaternion(normalize(quaternion, dim=-1)), numbers[:, 10:], reference)
+        return _pose_from(rotation_from_quaternion(normalize(quaternion, dim=-1)), outputs[:, 10:], reference)
 
 
 HEADS: dict[str, type[AbstractHead]] = {
@@ -79,18 +80,21 @@ HEADS: dict[str, type[AbstractHead]] = {
 }
 
 
-def rotation_of_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """The rotation of a unit quaternion (w, x, y, z): `1 + 2 w [v] + 2 [v]^2`."""
+def rotation_from_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """Return the rotation matrix of a unit quaternion (w, x, y, z): `1 + 2 w [v] + 2 [v]^2`."""
     w, cross = wxyz[..., :1, None], so3.hat(wxyz[..., 1:])
     return torch.eye(3, dtype=wxyz.dtype, device=wxyz.device) + 2 * w * cross + 2 * cross @ cross
 
 
-def _placed(turn: Float[Tensor, "batch 3 3"], place: Float[Tensor, "batch 3"], reference: ReferenceView) -> RigidTransform:
-    """The reference's rotation turned about the camera's axes, with the pivot where `place` says."""
-    rotation = turn @ reference.camera_from_patient.rotation.to(turn)
-    pivot = reference.pivot.to(turn)
-    start = reference.camera_from_patient.to(turn).apply(pivot[None])[0]
-    depth = start[2] * torch.exp(DEPTH_FRACTION * place[:, 2])
-    direction = start[:2] / start[2] + place[:, :2] * (reference.half_field_mm / reference.depth_mm)
-    at = torch.cat([direction * depth[:, None], depth[:, None]], dim=-1)
-    return RigidTransform(rotation, at - rotation @ pivot)
+def _pose_from(
+    rotation: Float[Tensor, "batch 3 3"], position: Float[Tensor, "batch 3"], reference: ReferenceView
+) -> RigidTransform:
+    """Rotate the reference view about the camera's axes and move the pivot to the `position` in network outputs."""
+    camera_rotation = rotation @ reference.camera_from_patient.rotation.to(rotation)
+    pivot = reference.pivot.to(rotation)
+    reference_position = reference.camera_from_patient.to(rotation).apply(pivot[None])[0]
+    depth = reference_position[2] * torch.exp(LOG_DEPTH_SCALE * position[:, 2])
+    half_field = reference.half_field_of_view_mm / reference.depth_mm
+    direction = reference_position[:2] / reference_position[2] + position[:, :2] * half_field
+    pivot_in_camera = torch.cat([direction * depth[:, None], depth[:, None]], dim=-1)
+    return RigidTransform(camera_rotation, pivot_in_camera - camera_rotation @ pivot)

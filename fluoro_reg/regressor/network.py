@@ -1,9 +1,9 @@
-"""`PoseRegressor`: backbone, pose and how much it is to be believed.
+"""`PoseRegressor`: a backbone with two outputs, a pose and its uncertainty.
 
-The doubt is a Gaussian of the error twist, by a Cholesky factor of its inverse covariance. It reads the backbone's features but
-sends no gradient there: a network that may trade error against doubt learns to doubt instead of to look (A. Stirn et al.,
-"Faithful heteroscedastic regression with neural networks", AISTATS 2023). The twist is told in camera axes, where depth, which
-an X-ray hardly shows, is an axis of its own.
+The uncertainty is a Gaussian of the error twist, given by a Cholesky factor of its inverse covariance. It is computed from the
+backbone's features but sends no gradient back to them: a network that may trade error against uncertainty raises the
+uncertainty instead of improving the pose (A. Stirn et al., "Faithful heteroscedastic regression with neural networks", AISTATS
+2023). The twist is in camera axes, where depth, which an X-ray hardly shows, is an axis of its own.
 """
 
 from dataclasses import dataclass
@@ -19,72 +19,81 @@ from fluoro_reg.regressor.backbones import BACKBONES
 from fluoro_reg.regressor.heads import HEADS
 
 _FACTOR_SIZE = 21
-_FIRST_SD_FRACTION, _FIRST_SD_RAD = 0.25, 0.2  # the doubt of an untrained network: of the half field; of turns
+# Standard deviations of an untrained network: translations as a fraction of half the field of view, rotations in rad.
+_INITIAL_SD_FRACTION, _INITIAL_SD_RAD = 0.25, 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class RegressorOptions:
-    """The network."""
+    """Settings of the network."""
 
-    backbone: str = option("small", "from image to features; monai-... need the extra 'training'", choices=tuple(BACKBONES))
-    head: str = option(
-        "rotation-6d", "from features to a pose; se3-log is for less than a half turn", choices=tuple(sorted(HEADS))
+    backbone: str = option(
+        "small", "network that computes the features; monai-... need the extra 'training'", choices=tuple(BACKBONES)
     )
-    image_px: int = option(64, "width and height of the images it sees", unit="px", minimum=32, maximum=512)
+    head: str = option(
+        "rotation-6d", "how features become a pose; se3-log is for less than half a turn", choices=tuple(sorted(HEADS))
+    )
+    image_px: int = option(64, "width and height of the input image", unit="px", minimum=32, maximum=512)
 
 
 @dataclass(frozen=True, slots=True)
 class PoseEstimate:
-    """Poses, and lower triangular L with L L^T the inverse covariance of `camera_twist` (mm, rad) from them to the truth."""
+    """Poses with uncertainties.
+
+    Attributes:
+        camera_from_patient: the estimated poses.
+        factor: lower triangular L, where L L^T is the inverse covariance of the `camera_twist` (mm, rad) from each estimate to
+            the true pose.
+    """
 
     camera_from_patient: RigidTransform
     factor: Float[Tensor, "batch 6 6"]
 
 
 class PoseRegressor(nn.Module):
-    """Images that `network_input` made, seen through `reference.intrinsics`, to poses."""
+    """The network. Its inputs are images of the camera `reference.intrinsics`, standardised by `standardise`."""
 
     def __init__(self, options: RegressorOptions, reference: ReferenceView) -> None:
         super().__init__()
         self.options, self.reference = options, reference
         self.backbone, features = BACKBONES[options.backbone]()
         self.head = HEADS[options.head]()
-        self.pose_numbers = nn.Linear(features, self.head.size)
+        self.pose_numbers = nn.Linear(features, self.head.size)  # a name in weights files, as is the next
         self.factor_numbers = nn.Linear(features, _FACTOR_SIZE)
         for layer in (self.pose_numbers, self.factor_numbers):
             nn.init.normal_(layer.weight, std=0.1 * features**-0.5)
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Float[Tensor, "batch 1 height width"], reference: ReferenceView | None = None) -> PoseEstimate:
-        """Poses count from the network's own reference view, or from that of another CT."""
+        """Estimate poses relative to the network's own reference view, or to that of another CT."""
         reference = reference or self.reference
         features = self.backbone(images).float()
-        with torch.autocast(features.device.type, enabled=False):  # 16 bits do not hold a pose
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits are not precise enough for a pose
             pose = self.head.pose(self.pose_numbers(features), reference)
             return PoseEstimate(pose, self._factor(self.factor_numbers(features.detach()), reference))
 
-    def _factor(self, numbers: Float[Tensor, "batch 21"], reference: ReferenceView) -> Float[Tensor, "batch 6 6"]:
+    def _factor(self, outputs: Float[Tensor, "batch 21"], reference: ReferenceView) -> Float[Tensor, "batch 6 6"]:
         row, column = torch.tril_indices(6, 6)
-        lower = numbers.new_zeros(len(numbers), 6, 6)
-        lower[:, row, column] = numbers
+        lower = outputs.new_zeros(len(outputs), 6, 6)
+        lower[:, row, column] = outputs
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
         lower = lower.tril(-1) + torch.diag_embed(torch.exp(diagonal.clamp(-8, 8)))
-        sd_mm = _FIRST_SD_FRACTION * reference.half_field_mm
-        return lower / numbers.new_tensor([sd_mm] * 3 + [_FIRST_SD_RAD] * 3)[:, None]
+        sd_mm = _INITIAL_SD_FRACTION * reference.half_field_of_view_mm
+        return lower / outputs.new_tensor([sd_mm] * 3 + [_INITIAL_SD_RAD] * 3)[:, None]
 
 
 def camera_twist(estimated: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "*batch 6"]:
-    """The twist about `pivot` from an estimate to the truth [mm, rad], in the estimate's camera axes."""
-    return turned_twist(estimated.rotation, se3.local(estimated, truth, pivot))
+    """Return the twist about `pivot` from an estimate to the true pose [mm, rad], in the estimate's camera axes."""
+    return rotate_twist(estimated.rotation, se3.local(estimated, truth, pivot))
 
 
-def turned_twist(rotation: Float[Tensor, "*#batch 3 3"], twist: Float[Tensor, "*#batch 6"]) -> Float[Tensor, "*batch 6"]:
-    """A twist in other axes of the same origin."""
+def rotate_twist(rotation: Float[Tensor, "*#batch 3 3"], twist: Float[Tensor, "*#batch 6"]) -> Float[Tensor, "*batch 6"]:
+    """Express a twist in rotated axes with the same origin."""
     return (rotation @ twist.unflatten(-1, (2, 3)).mT).mT.flatten(-2)
 
 
 def patient_covariance(estimate: PoseEstimate) -> Float[Tensor, "batch 6 6"]:
-    """The covariance of the twist in patient axes, about the pivot: what `retract` takes; float64."""
+    """Return the covariance of the twist in patient axes about the pivot, as `retract` takes it; float64."""
     rotation = estimate.camera_from_patient.rotation.double()
     camera_from_patient = torch.zeros(*rotation.shape[:-2], 6, 6, dtype=torch.float64, device=rotation.device)
     camera_from_patient[..., :3, :3] = camera_from_patient[..., 3:, 3:] = rotation

@@ -57,8 +57,8 @@ class Comparison:
         columns: Int[Tensor, "pairs"],
     ) -> "Comparison":
         """Some starts with some X-rays."""
-        moving, by_twist = network.encoded(projector(starts))
-        residuals, jacobian = network.compared((moving[rows], by_twist[rows]), fixed[columns])
+        moving, by_twist = network.embed_projection(projector(starts))
+        residuals, jacobian = network.residuals((moving[rows], by_twist[rows]), fixed[columns])
         gradients = 2 * torch.einsum("pr,prk->pk", residuals, jacobian)
         return cls(residuals.square().sum(-1), gradients, rows, columns)
 

@@ -51,17 +51,20 @@ class PairSubject:
     @torch.no_grad()
     def held_back_falls(self) -> Iterator[torch.Tensor]:
         """How much the average's value falls from each held-back start to its truth."""
-        projector, scale = self.average.projector(), self.average.scale.cpu()
+        projector, scale = self.average.make_projector(), self.average.scale.cpu()
         for pairs, compared in self._judged():
-            problem = LearnedProblem(self.average, projector, self.average.fixed(pairs.views.images))
-            yield compared.values.cpu() / scale - problem.at(pairs.views.camera_from_patient)
+            problem = LearnedProblem(self.average, projector, self.average.embed_fixed(pairs.views.images))
+            yield compared.values.cpu() / scale - problem.values_at(pairs.views.camera_from_patient)
 
     def _judged(self) -> Iterator[tuple[Pairs, Comparison]]:
         """Each start with one X-ray, so that no pair has anything of another's."""
-        projector = self.average.projector()
+        projector = self.average.make_projector()
         for pairs in self.held_back:
             own = torch.arange(len(pairs.starts.translation))
-            yield pairs, Comparison.of(self.average, projector, pairs.starts, self.average.fixed(pairs.views.images), own, own)
+            yield (
+                pairs,
+                Comparison.of(self.average, projector, pairs.starts, self.average.embed_fixed(pairs.views.images), own, own),
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import (
-    LEARNED,
+    LEARNED_SIMILARITIES,
     AbstractLearnedSimilarity,
     ProSTOptions,
     SphericalOptions,
@@ -57,7 +57,7 @@ class SimilarityTrainingOptions(LoopOptions):
         3.0, "length of depth's unit, of that in the image plane, in the loss of directions", minimum=0.1, maximum=100
     )
     volume_every: int = option(8, "the projected volume learns in each so manieth step", minimum=1)
-    kind: str = option("prost", "which similarity", choices=tuple(LEARNED))
+    kind: str = option("prost", "which similarity", choices=tuple(LEARNED_SIMILARITIES))
     prost: ProSTOptions = section(ProSTOptions)
     spherical: SphericalOptions = section(SphericalOptions)
     pairs: PairOptions = section(PairOptions)
@@ -96,7 +96,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         references = [reference_for(volume, self.carm, network_options.image_px) for volume in volumes]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            network = LEARNED[options.kind](network_options, references[0], self.volume)
+            network = LEARNED_SIMILARITIES[options.kind](network_options, references[0], self.volume)
         if self.pretrained is not None:
             load_pretrained_similarity(self.pretrained, network)
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
@@ -106,7 +106,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             maker = PairMaker(samples, self.carm, options.pairs)
             network, average = self.state.network, self.state.average
             if volume is not self.volume:
-                network, average = network.on(volume, reference), average.on(volume, reference)
+                network, average = network.for_volume(volume, reference), average.for_volume(volume, reference)
             subjects.append(PairSubject(maker, network, average, self._held_back(maker, len(subjects), len(volumes))))
         self.subjects = tuple(subjects)
 
@@ -118,8 +118,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         subject, pairs, options = batch.subject, batch.pairs, self.options
         network = subject.network
         with torch.set_grad_enabled(self.state.step // len(self.subjects) % options.volume_every == 0):
-            projector = network.projector()
-        fixed = network.fixed(pairs.views.images)
+            projector = network.make_projector()
+        fixed = network.embed_fixed(pairs.views.images)
         compared = Comparison.of_all(network, projector, pairs.starts, fixed)
         loss = torch.zeros(())
         if options.direction_loss:
@@ -169,7 +169,7 @@ def _value_errors(subject: PairSubject, compared: Comparison, fixed: Tensor, pai
 
     def error(values: Tensor, one: RigidTransform, other: RigidTransform) -> Tensor:
         distance_mm = LENGTH_MM * squared_geodesic(one, other, pivot).sqrt()
-        return network.calibration.error(values, distance_mm.to(values)).mean()
+        return network.calibration.loss_mm(values, distance_mm.to(values)).mean()
 
     from_starts = error(compared.values, pairs.starts[compared.starts], truth[compared.images])
     return (from_starts + error(between, truth[ones], truth[others])).cpu()

@@ -1,4 +1,4 @@
-"""A CT of a few voxels with two bones, the view it is looked at from, and an untrained ProST."""
+"""A small CT, its reference view and an untrained ProST."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.learned import ProST, ProSTOptions
 from fluoro_reg.networks.reference_view import ReferenceView
 
-TINY = ProSTOptions(image_px=16, voxel_mm=10.0, samples=12, volume_channels=2, encoder_channels=(4, 8), numbers=6)
+TINY = ProSTOptions(image_px=16, voxel_mm=10.0, samples=12, volume_channels=2, encoder_channels=(4, 8), embedding_size=6)
 
 
 @pytest.fixture(scope="session")

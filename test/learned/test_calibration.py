@@ -1,4 +1,4 @@
-"""What values say in millimetres: proportional, zero with the distance, learned from distances in spite of a few failures."""
+"""Calibration: distances in mm from values, and a factor that is learned in spite of outliers."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ import torch
 from fluoro_reg.learned import Calibration
 
 
-def test_millimetres_grow_with_the_distance_and_are_zero_with_it():
+def test_the_predicted_distance_is_zero_at_zero_and_grows_with_the_value():
     calibration = Calibration(per_mm=0.05)
     squared = torch.linspace(0, 1.0, 50).square().requires_grad_()
-    mm = calibration.millimetres(squared)
+    mm = calibration.distance_mm(squared)
     (slope,) = torch.autograd.grad(mm.sum(), squared)
     assert float(mm[0].detach()) == 0.0
     assert float(mm[-1].detach()) == pytest.approx(20.0, rel=2e-3)
@@ -17,7 +17,7 @@ def test_millimetres_grow_with_the_distance_and_are_zero_with_it():
     assert torch.isfinite(slope).all()
 
 
-def test_the_rate_is_learned_from_distances_and_a_few_failures_do_not_spoil_it():
+def test_the_factor_is_learned_from_distances_in_spite_of_outliers():
     torch.manual_seed(1)
     truth_mm = 30 * torch.rand(200)
     rad = 0.013 * truth_mm * (1 + 0.05 * torch.randn(200))
@@ -28,13 +28,13 @@ def test_the_rate_is_learned_from_distances_and_a_few_failures_do_not_spoil_it()
     optimiser = torch.optim.Adam(calibration.parameters(), lr=0.05)
     for _ in range(200):
         optimiser.zero_grad()
-        calibration.error(rad.square(), truth_mm).mean().backward()
+        calibration.loss_mm(rad.square(), truth_mm).mean().backward()
         optimiser.step()
     assert float(calibration.log_per_mm.detach().exp()) == pytest.approx(0.013, rel=0.1)
 
 
-def test_the_error_is_that_in_millimetres_less_half_the_corner():
+def test_the_loss_of_large_errors_is_the_error_less_half_the_threshold():
     calibration = Calibration(per_mm=0.02, huber_mm=5.0)
-    rad = torch.tensor([0.401, 0.101, 0.401])  # 20, 5 and 20 mm with the smoothing's share
-    error = calibration.error(rad.square() - 1e-6, torch.tensor([20.0, 30.0, 22.0]))
-    torch.testing.assert_close(error, torch.tensor([0.0, 22.5, 0.4]), atol=1e-4, rtol=0)
+    rad = torch.tensor([0.401, 0.101, 0.401])  # 20, 5 and 20 mm with the smoothing
+    loss = calibration.loss_mm(rad.square() - 1e-6, torch.tensor([20.0, 30.0, 22.0]))
+    torch.testing.assert_close(loss, torch.tensor([0.0, 22.5, 0.4]), atol=1e-4, rtol=0)

@@ -1,17 +1,15 @@
-"""Weights of a learned similarity come back as they were; what is not ours, not whole or not of this CT is refused."""
+"""Weights files of learned similarities: they can be loaded again, and foreign, damaged or wrong ones are refused."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
-from safetensors import safe_open
+from helpers.weights_files import header_of, with_changes
 from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import LearnedProblem, load_similarity, save_similarity, similarity_kind
-from fluoro_reg.networks.safetensors_file import write_tensors
 from fluoro_reg.regressor import load_regressor
 
 
@@ -23,18 +21,13 @@ def weights(prost, volume, tmp_path):
     return path
 
 
-def header_of(path) -> dict:
-    with safe_open(path, framework="np") as file:
-        return json.loads(file.metadata()["fluoro_reg"])
-
-
-def test_the_same_values_come_back(prost, volume, reference, weights):
-    again = load_similarity(weights, volume)
+def test_a_loaded_similarity_has_the_same_values(prost, volume, reference, weights):
+    loaded = load_similarity(weights, volume)
     images = torch.randn(1, 1, 16, 16)
     pose = RigidTransform.stack([reference.camera_from_patient])
-    expected, found = (LearnedProblem(n, n.projector(), n.fixed(images)).at(pose) for n in (prost, again))
+    expected, found = (LearnedProblem(n, n.make_projector(), n.embed_fixed(images)).values_at(pose) for n in (prost, loaded))
     torch.testing.assert_close(found, expected.detach())
-    assert again.options == prost.options and again.reference.intrinsics == reference.intrinsics
+    assert loaded.options == prost.options and loaded.reference.intrinsics == reference.intrinsics
     assert not found.requires_grad and similarity_kind(weights) == "prost"
     assert header_of(weights)["notes"]["validation"]["rotation_cosine"] == 0.9
     assert not [name for name in load_file(weights) if "bone" in name], "the CT is not among the weights"
@@ -48,21 +41,20 @@ def test_another_ct_is_refused(volume, weights):
 @pytest.mark.parametrize(
     ("header", "tensors", "sentence"),
     [
-        ({"version": 1}, {}, "format version 1, this program reads 2"),
+        ({"version": 2}, {}, "format version 2, this program reads 3; train again"),
         ({"similarity": "best"}, {}, "a similarity that this program does not know"),
         ({"network": {"image": 3}}, {}, "unknown key 'image'"),
-        ({"reference": {}}, {}, "lacks the view"),
+        ({"reference": {}}, {}, "lacks the reference view"),
         ({}, {"scale": torch.tensor(torch.nan)}, "NaN"),
         ({}, {"another": torch.ones(2)}, "does not hold the weights"),
     ],
 )
-def test_what_is_wrong_is_refused_in_a_sentence(volume, weights, header, tensors, sentence):
-    path = weights.with_name("changed.safetensors")
-    write_tensors(path, load_file(weights) | tensors, header_of(weights) | header)
+def test_a_wrong_file_is_refused_with_advice(volume, weights, header, tensors, sentence):
+    path = with_changes(weights, header, tensors)
     with pytest.raises(InputError, match=sentence):
         load_similarity(path, volume)
 
 
-def test_weights_of_one_kind_are_not_taken_for_the_other(volume, weights):
+def test_a_similarity_cannot_be_loaded_as_a_regressor(volume, weights):
     with pytest.raises(InputError, match="was not written by this program as weights of a pose regressor"):
         load_regressor(weights, volume)

@@ -1,4 +1,4 @@
-"""A learned similarity as least squares: derivatives against finite differences, and Levenberg-Marquardt with them."""
+"""A learned similarity as a least-squares problem: derivatives against finite differences, and Levenberg-Marquardt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.learned import LearnedProblem
 from fluoro_reg.learned.metrics import METRICS, AbstractMetric
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
-from fluoro_reg.learned.spherical import Drr
+from fluoro_reg.learned.spherical import DRRProjector
 from fluoro_reg.learned.spherical_encoder import SphericalEncoder
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.optimisers import LevenbergMarquardt
@@ -26,7 +26,7 @@ PIVOT = torch.tensor([5.0, -3.0, 2.0], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Spots:
-    """A projection in closed form: four soft spots of different depths on a detector, twice differentiable to the pose."""
+    """A projection in closed form: four soft spots of different depths on a detector, twice differentiable in the pose."""
 
     def __call__(self, poses: RigidTransform) -> Projection:
         zero = torch.zeros(6, dtype=torch.float64)
@@ -42,7 +42,7 @@ class Spots:
         return torch.exp(-offset.square().sum(-1) / (2 * width**2)).sum(-1)[:, None]
 
 
-class Compared(AbstractLearnedSimilarity):
+class OneEncoder(AbstractLearnedSimilarity):
     """One encoder for both sides and a metric; no CT."""
 
     def __init__(self, encoder: nn.Module, metric: AbstractMetric) -> None:
@@ -55,106 +55,102 @@ class Compared(AbstractLearnedSimilarity):
     def metric(self) -> AbstractMetric:
         return self._metric
 
-    def projector(self) -> Projector:
+    def make_projector(self) -> Projector:
         return Spots()
 
-    def moving(self, image: Tensor) -> Tensor:
+    def embed_moving(self, image: Tensor) -> Tensor:
         return self.encoder(3 * image - 1)
 
-    def fixed(self, images: Tensor) -> Tensor:
+    def embed_fixed(self, images: Tensor) -> Tensor:
         return self.encoder(images)
 
 
 @pytest.fixture(scope="module")
-def drr() -> Drr:
+def drr() -> DRRProjector:
     attenuation = torch.zeros(12, 12, 12)
     attenuation[2:10, 3:9, 4:10] = 0.02
     attenuation[6:9, 3:5, 4:6] = 0.05
     patient_from_voxel = torch.diag(torch.tensor([20.0, 20.0, 20.0, 1.0], dtype=torch.float64))
     patient_from_voxel[:3, 3] = -110.0
     volume = CTVolume(attenuation, patient_from_voxel, fingerprint="test")
-    return Drr(TorchRenderer(volume, dtype=torch.float64), CAMERA, PIVOT)
+    return DRRProjector(TorchRenderer(volume, dtype=torch.float64), CAMERA, PIVOT)
 
 
 @pytest.fixture
 def encoder() -> SphericalEncoder:
     torch.manual_seed(5)
-    return SphericalEncoder(numbers=32, width=16, heads=2, layers=1).double()
+    return SphericalEncoder(embedding_size=32, width=16, heads=2, layers=1).double()
 
 
-def _against(project: Projector, encoder: nn.Module, image: Tensor, metric: str = "angle") -> LearnedProblem:
-    network = Compared(encoder, METRICS[metric])
-    return LearnedProblem(network, project, network.moving(image))
+def _problem(project: Projector, encoder: nn.Module, image: Tensor, metric: str = "angle") -> LearnedProblem:
+    network = OneEncoder(encoder, METRICS[metric])
+    return LearnedProblem(network, project, network.embed_moving(image))
 
 
-def _away(seed: int, n: int = 3) -> RigidTransform:
+def _poses_near_truth(seed: int, n: int = 3) -> RigidTransform:
     twist = 0.3 * UNITS * torch.randn(n, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     poses = RigidTransform(TRUTH.rotation.expand(n, 3, 3), TRUTH.translation.expand(n, 3))
     return retract(poses, twist, PIVOT)
 
 
-def _differences(problem: LearnedProblem, poses: RigidTransform, h: float = 1e-5) -> Tensor:
-    """The derivatives of the residuals, by central differences of evaluations."""
+def _jacobian_by_differences(problem: LearnedProblem, poses: RigidTransform, h: float = 1e-5) -> Tensor:
+    """The derivatives of the residuals by central differences."""
     columns = []
     for unit in UNITS.diag():
-        value_and_forward_derivatives, behind = (
-            problem.evaluate(retract(poses, s * h * unit[None], PIVOT)).residuals for s in (1, -1)
-        )
-        columns.append((value_and_forward_derivatives - behind).detach() / (2 * h * unit.sum()))
+        forward, backward = (problem.evaluate(retract(poses, s * h * unit[None], PIVOT)).residuals for s in (1, -1))
+        columns.append((forward - backward).detach() / (2 * h * unit.sum()))
     return torch.stack(columns, dim=-1)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_jacobian_agrees_with_finite_differences(encoder, name):
     project = Spots()
-    problem, poses = _against(project, encoder, project.image(TRUTH), name), _away(0)
-    expected = _differences(problem, poses)
+    problem, poses = _problem(project, encoder, project.image(TRUTH), name), _poses_near_truth(0)
+    expected = _jacobian_by_differences(problem, poses)
     torch.testing.assert_close(problem.evaluate(poses).jacobian, expected, atol=1e-6 * float(expected.abs().max()), rtol=1e-5)
 
 
 @torch.no_grad()
 def test_the_jacobian_of_a_rendered_ct_agrees_with_finite_differences(encoder, drr):
     start = retract(TRUTH, torch.tensor([[6.0, -9.0, 20.0, 0.05, 0.1, -0.08]], dtype=torch.float64), PIVOT)
-    problem = _against(drr, encoder, drr(TRUTH)[0])
-    off = problem.evaluate(start).jacobian - _differences(problem, start)
-    assert float((off.abs() / _differences(problem, start).abs().amax((0, 1))).max()) < 1e-4
+    problem = _problem(drr, encoder, drr(TRUTH)[0])
+    off = problem.evaluate(start).jacobian - _jacobian_by_differences(problem, start)
+    assert float((off.abs() / _jacobian_by_differences(problem, start).abs().amax((0, 1))).max()) < 1e-4
 
 
 def test_cost_gradient_and_hessian_are_those_of_the_residuals(encoder):
     project = Spots()
-    problem = _against(project, encoder, project.image(TRUTH))
-    at = problem.evaluate(_away(1))
+    problem = _problem(project, encoder, project.image(TRUTH))
+    at = problem.evaluate(_poses_near_truth(1))
     here = problem.linearise(at)
     torch.testing.assert_close(problem.cost(at, here), here.cost)
-    torch.testing.assert_close(problem.at(at.poses), here.cost)
+    torch.testing.assert_close(problem.values_at(at.poses), here.cost)
     h = 1e-6
     for column in range(6):
         step = torch.zeros(3, 6, dtype=torch.float64)
         step[:, column] = h * UNITS[column]
-        value_and_forward_derivatives, behind = (problem.cost(problem.retract(at, s * step), here) for s in (1, -1))
-        expected = (value_and_forward_derivatives - behind) / (2 * h * UNITS[column])
+        forward, backward = (problem.cost(problem.retract(at, s * step), here) for s in (1, -1))
+        expected = (forward - backward) / (2 * h * UNITS[column])
         torch.testing.assert_close(2 * here.gradient[:, column], expected, rtol=1e-5, atol=1e-9)
     torch.testing.assert_close(here.hessian, torch.einsum("brk,brl->bkl", at.jacobian, at.jacobian))
     assert (torch.linalg.eigvalsh(here.hessian / (UNITS[:, None] * UNITS) ** -1) > 0).all()
 
 
-def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exactly(encoder, drr):
+def test_backward_and_forward_mode_give_the_same_gradients_of_pose_and_weights(encoder, drr):
     twist = torch.tensor([[6.0, -9.0, 20.0, 0.05, 0.1, -0.08]], dtype=torch.float64)
-    weight = encoder.mixture.mix[2].weight
+    weight = encoder.head.mlp[2].weight
 
     def problem() -> LearnedProblem:
-        return _against(drr, encoder, drr(TRUTH)[0])
+        return _problem(drr, encoder, drr(TRUTH)[0])
 
     away = retract(TRUTH, twist, PIVOT)
     leaf = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(problem().values(away, leaf).sum(), leaf, create_graph=True)
-    forwards = 2 * problem().linearise(problem().evaluate(away)).gradient
-    torch.testing.assert_close(gradient, forwards)
+    forward = 2 * problem().linearise(problem().evaluate(away)).gradient
+    torch.testing.assert_close(gradient, forward)
     probe = torch.randn(6, dtype=torch.float64) * UNITS
-    (backwards,), (value_and_forward_derivatives,) = (
-        torch.autograd.grad((g @ probe).sum(), weight) for g in (gradient, forwards)
-    )
-    torch.testing.assert_close(backwards, value_and_forward_derivatives)
+    (by_backward,), (by_forward,) = (torch.autograd.grad((g @ probe).sum(), weight) for g in (gradient, forward))
+    torch.testing.assert_close(by_backward, by_forward)
 
     def along_probe() -> Tensor:
         return 2 * (problem().linearise(problem().evaluate(away)).gradient @ probe).sum()
@@ -162,31 +158,31 @@ def test_the_fast_projections_gradient_is_its_jacobian_and_teaches_weights_exact
     direction = torch.randn(weight.shape, dtype=torch.float64)
     expected = _difference(along_probe, weight, direction, 1e-5)
     assert abs(expected) > 1e-2
-    assert float((backwards * direction).sum()) == pytest.approx(expected, rel=1e-5)
+    assert float((by_backward * direction).sum()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_unrolled_rounds_can_be_differentiated_to_the_encoder(encoder, rounds):
-    """Exactly, where the projector's derivatives come with a graph."""
-    project, start, weight = Spots(), _away(3, n=1), encoder.mixture.mix[2].weight
-    other = project.image(_away(6, n=1)) ** 1.3
+def test_unrolled_iterations_can_be_differentiated_with_respect_to_the_encoder(encoder, rounds):
+    """The derivative is exact if the projector's derivatives have a graph."""
+    project, start, weight = Spots(), _poses_near_truth(3, n=1), encoder.head.mlp[2].weight
+    other = project.image(_poses_near_truth(6, n=1)) ** 1.3
     optimiser = LevenbergMarquardt(iterations=rounds, tolerance=0.0, largest_step=(30.0, 0.3))
 
-    def missed() -> Tensor:
-        problem = _against(project, encoder, other)
+    def squared_error() -> Tensor:
+        problem = _problem(project, encoder, other)
         at = optimiser.rounds(problem, problem.evaluate(start))[0]
         return (at.poses.translation - TRUTH.translation).square().sum()
 
-    (gradient,) = torch.autograd.grad(missed(), weight)
+    (gradient,) = torch.autograd.grad(squared_error(), weight)
     direction = torch.randn(weight.shape, dtype=torch.float64)
-    expected = _difference(missed, weight, direction, 1e-7)
+    expected = _difference(squared_error, weight, direction, 1e-7)
     assert abs(expected) > 1e-2
     assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-4)
 
 
 @torch.no_grad()
 def _difference(function: Callable[[], Tensor], weight: Tensor, direction: Tensor, h: float) -> float:
-    """The derivative of a function of some weights, by finite differences."""
+    """The derivative of a function along a direction of the weights, by central differences."""
     values = []
     for sign in (1, -1):
         weight += sign * h * direction
@@ -198,7 +194,7 @@ def _difference(function: Callable[[], Tensor], weight: Tensor, direction: Tenso
 @torch.no_grad()
 def test_levenberg_marquardt_finds_the_pose(encoder):
     project = Spots()
-    problem, starts = _against(project, encoder, project.image(TRUTH)), _away(4, n=6)
+    problem, starts = _problem(project, encoder, project.image(TRUTH)), _poses_near_truth(4, n=6)
     at, _, _ = LevenbergMarquardt(iterations=20, tolerance=1e-10).minimise(problem, problem.evaluate(starts))
-    missed = (at.poses.translation - TRUTH.translation).norm(dim=-1)
-    assert float(missed.max()) < 1e-6
+    error = (at.poses.translation - TRUTH.translation).norm(dim=-1)
+    assert float(error.max()) < 1e-6

@@ -1,4 +1,4 @@
-"""ProST: each pose on its own, air without features, derivatives to every weight, settings that make no network."""
+"""ProST: independent poses, no features in air, derivatives with respect to every weight, and invalid settings."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from fluoro_reg.learned.volume_network import SliceConvolution
 
 
 def problem_of(prost: ProST, images: torch.Tensor) -> LearnedProblem:
-    return LearnedProblem(prost, prost.projector(), prost.fixed(images))
+    return LearnedProblem(prost, prost.make_projector(), prost.embed_fixed(images))
 
 
 def poses_of(reference, count: int) -> RigidTransform:
@@ -20,19 +20,19 @@ def poses_of(reference, count: int) -> RigidTransform:
     return retract(RigidTransform.stack([reference.camera_from_patient] * count), twists, reference.pivot)
 
 
-def test_every_pose_has_its_own_value_whatever_its_neighbours(prost, reference):
+def test_the_value_of_a_pose_does_not_depend_on_the_others(prost, reference):
     images, poses = torch.randn(3, 1, 16, 16), poses_of(reference, 3)
-    together = problem_of(prost, images).at(poses)
+    together = problem_of(prost, images).values_at(poses)
     assert together.shape == (3,) and (together > 0).all() and together.unique().numel() == 3
-    alone = [problem_of(prost, images[n : n + 1]).at(poses[n : n + 1]) for n in range(3)]
+    alone = [problem_of(prost, images[n : n + 1]).values_at(poses[n : n + 1]) for n in range(3)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=0)
-    one_image = problem_of(prost, images[:1]).at(poses)
+    one_image = problem_of(prost, images[:1]).values_at(poses)
     torch.testing.assert_close(one_image[:1], together[:1], rtol=1e-4, atol=0)
     assert not torch.allclose(one_image[1:], together[1:])
 
 
 def test_air_has_no_features():
-    """Five voxels from a bone there is nothing: the edges of the CT's box must not be seen."""
+    """Features are zero five voxels from a bone, so that the edges of the CT's box do not show."""
     network, bone = VolumeNetwork(3), torch.zeros(15, 15, 15)
     bone[7, 7, 7] = 1
     features = network(bone)
@@ -40,15 +40,15 @@ def test_air_has_no_features():
     assert 0 < int(reach) <= 4 and features.shape == (3, 15, 15, 15)
 
 
-def test_the_convolution_over_slices_is_torchs_of_volumes():
+def test_the_slice_convolution_agrees_with_torchs_3_d_convolution():
     ours, theirs = SliceConvolution(2, 3), torch.nn.Conv3d(2, 3, 3, padding=1, bias=False)
-    theirs.weight.data = ours.planes.weight.data.unflatten(1, (3, 2)).movedim(1, 2)
+    theirs.weight.data = ours.convolution.weight.data.unflatten(1, (3, 2)).movedim(1, 2)
     volume = torch.randn(2, 5, 6, 7)
     torch.testing.assert_close(ours(volume.movedim(0, 1)).movedim(1, 0), theirs(volume[None])[0])
 
 
-def test_the_value_follows_poses_and_every_weight(prost, reference):
-    """In float64, where neither is lost: some derivative to each parameter, by the mixed derivative that training needs."""
+def test_the_value_depends_on_the_pose_and_on_every_weight(prost, reference):
+    """The mixed derivative that training needs is not zero for any parameter; float64 keeps small ones."""
     prost = prost.double()
     twist = torch.full((1, 6), 0.01, dtype=torch.float64, requires_grad=True)
     problem = problem_of(prost, torch.randn(1, 1, 16, 16, dtype=torch.float64))
@@ -59,7 +59,7 @@ def test_the_value_follows_poses_and_every_weight(prost, reference):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_settings_that_make_no_network_are_refused():
+def test_settings_without_a_valid_network_are_refused():
     with pytest.raises(InputError, match="multiples of 4"):
         ProSTOptions(encoder_channels=(6,))
     with pytest.raises(InputError, match="4 halvings leave nothing"):

@@ -1,4 +1,4 @@
-"""A CT of a few voxels."""
+"""A small CT."""
 
 import pytest
 from helpers.network_scenes import two_bones

@@ -1,4 +1,4 @@
-"""A view to refer to, a CT that has it, and an untrained network."""
+"""A small CT, its reference view and an untrained network."""
 
 import pytest
 import torch

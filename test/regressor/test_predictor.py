@@ -1,4 +1,4 @@
-"""The predictor: other cameras see the same, a mirror image is a view from behind, starts go where the covariance says."""
+"""The predictor: other cameras, the opposite view from the mirror image, and neighbours along the covariance."""
 
 import dataclasses
 
@@ -32,16 +32,16 @@ def predictor(network) -> PosePredictor:
         CameraIntrinsics(200, 200, 435.2, 435.2, 120.0, 80.0),  # a larger detector
     ],
 )
-def test_the_same_view_through_another_camera_looks_the_same_to_the_network(volume, reference, predictor, monkeypatch, camera):
-    """Images are compared, not poses: an untrained network makes much of little."""
-    seen: list[torch.Tensor] = []
+def test_the_same_view_of_another_camera_gives_the_same_input(volume, reference, predictor, monkeypatch, camera):
+    """Images are compared instead of poses, because an untrained network amplifies small differences."""
+    inputs: list[torch.Tensor] = []
     forward = predictor.network.forward
-    monkeypatch.setattr(predictor.network, "forward", lambda images: (seen.append(images), forward(images))[1])
+    monkeypatch.setattr(predictor.network, "forward", lambda images: (inputs.append(images), forward(images))[1])
     pose = view_pose(volume.centre_patient, 10.0, 5.0, 0.0, 700.0)
     shifted = view_pose(volume.centre_patient + torch.tensor([30.0, 0, 30.0]), 10.0, 5.0, 0.0, 700.0)
     for view, through in ((pose, reference.intrinsics), (pose, camera), (shifted, camera)):
         predictor.predict(xray(volume, view, through))
-    same, other = (float(torch.corrcoef(torch.stack([seen[0].flatten(), image.flatten()]))[0, 1]) for image in seen[1:])
+    same, other = (float(torch.corrcoef(torch.stack([inputs[0].flatten(), image.flatten()]))[0, 1]) for image in inputs[1:])
     assert same > 0.98 and other < 0.9
 
 
@@ -53,20 +53,20 @@ def test_the_prediction_is_rigid_and_in_double_precision(volume, reference, pred
     assert (torch.linalg.eigvalsh(found.covariance) > 0).all()
 
 
-def test_an_image_beside_what_the_network_sees_is_refused(volume, reference, predictor):
+def test_an_image_that_hardly_overlaps_the_networks_image_is_refused(volume, reference, predictor):
     beside = CameraIntrinsics(128, 128, 435.2, 435.2, -150.0, 63.5)
     with pytest.raises(InputError, match="too little"):
         predictor.predict(xray(volume, reference.camera_from_patient, beside))
 
 
-def test_from_behind_is_what_the_network_makes_of_the_mirror_image(volume, reference, predictor):
+def test_the_opposite_view_is_predicted_from_the_mirror_image(volume, reference, predictor):
     image = xray(volume, view_pose(volume.centre_patient, 10.0, 5.0, 0.0, 700.0), reference.intrinsics)
-    front, behind = predictor.predict(image, behind=True)
+    direct, opposite = predictor.predict(image, opposite_view=True)
     (alone,) = predictor.predict(image)
     (mirrored,) = predictor.predict(dataclasses.replace(image, pixels=image.pixels.flip(-1)))
-    torch.testing.assert_close(front.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(direct.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=1e-3, rtol=1e-5)
     expected = opposite_view(mirrored.camera_from_patient, reference.pivot)
-    torch.testing.assert_close(behind.camera_from_patient.matrix(), expected.matrix(), atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(opposite.camera_from_patient.matrix(), expected.matrix(), atol=1e-3, rtol=1e-5)
     assert not torch.allclose(mirrored.camera_from_patient.matrix(), alone.camera_from_patient.matrix(), atol=0.1)
 
 

@@ -11,12 +11,12 @@ from fluoro_reg.carm.pose_sampling import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.learned import LearnedProblem, ProST, ProSTOptions, Spherical, SphericalOptions
-from fluoro_reg.learned.similarity import followed
+from fluoro_reg.learned.similarity import attach_pose_gradient
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project, project_features
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, directions, squared_geodesic
 
-TINY = ProSTOptions(image_px=8, voxel_mm=32.0, samples=6, volume_channels=1, encoder_channels=(4,), numbers=6)
+TINY = ProSTOptions(image_px=8, voxel_mm=32.0, samples=6, volume_channels=1, encoder_channels=(4,), embedding_size=6)
 CAMERA = CameraIntrinsics(8, 8, 27.2, 27.2, 3.5, 3.5, 1020.0)
 
 
@@ -98,13 +98,13 @@ def test_second_derivatives_through_projector_encoders_and_loss(volume):
 
     def at(twist: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         image = project_features(prost.volume_network(prost.bone) + share * field, prost.voxels, moved(twist), CAMERA, 6)
-        return prost.metric.residuals(prost.moving(image), prost.fixed(images)).square().sum(-1)
+        return prost.metric.residuals(prost.embed_moving(image), prost.embed_fixed(images)).square().sum(-1)
 
     def moved(twist: torch.Tensor) -> RigidTransform:
         return retract(start, twist * torch.tensor([LENGTH_MM] * 3 + [1.0] * 3), pivot)
 
     def loss(*_: torch.Tensor) -> torch.Tensor:
-        compared = Comparison.of_all(prost, projector(), start, prost.fixed(images))
+        compared = Comparison.of_all(prost, projector(), start, prost.embed_fixed(images))
         return directions(compared.gradients, start, truth, pivot).loss()
 
     twist = torch.full((1, 6), 1e-3, dtype=torch.float64, requires_grad=True)
@@ -123,23 +123,23 @@ def test_gradients_of_all_pairs_are_those_of_each_by_backward_mode_and_teach_the
     if kind == "prost":
         network = ProST(TINY, reference, volume)
     else:
-        network = Spherical(SphericalOptions(numbers=8, width=8, heads=2, layers=1), reference, volume)
-    network, made = network.double(), network.projector()
+        network = Spherical(SphericalOptions(embedding_size=8, width=8, heads=2, layers=1), reference, volume)
+    network, made = network.double(), network.make_projector()
 
     def projector(poses: RigidTransform) -> tuple[torch.Tensor, torch.Tensor]:
         image, by_twist = made(RigidTransform(poses.rotation.detach(), poses.translation.detach()))
-        return followed((image.double(), by_twist.double()), poses, pivot)
+        return attach_pose_gradient((image.double(), by_twist.double()), poses, pivot)
 
     starts, images = random_poses(2, pivot), torch.randn(3, 1, 8, 8, dtype=torch.float64)
-    compared = Comparison.of_all(network, projector, starts, network.fixed(images))
+    compared = Comparison.of_all(network, projector, starts, network.embed_fixed(images))
     probe = torch.randn(6, dtype=torch.float64) * torch.tensor([30.0] * 3 + [0.3] * 3)
     weights = [p for p in network.parameters() if p is not network.calibration.log_per_mm]
     found = torch.autograd.grad((compared.gradients @ probe).sum(), weights, retain_graph=True)
-    problems = [LearnedProblem(network, projector, network.fixed(images[n : n + 1])) for n in range(3)]
+    problems = [LearnedProblem(network, projector, network.embed_fixed(images[n : n + 1])) for n in range(3)]
     expected, slopes = [], []
     for start, image in zip(compared.starts.tolist(), compared.images.tolist(), strict=True):
-        expected.append(problems[image].at(starts[start : start + 1]))
-        slopes.append(gradient_of(problems[image].at, starts[start : start + 1], pivot))
+        expected.append(problems[image].values_at(starts[start : start + 1]))
+        slopes.append(gradient_of(problems[image].values_at, starts[start : start + 1], pivot))
     torch.testing.assert_close(compared.values, torch.cat(expected))
     torch.testing.assert_close(compared.gradients, torch.cat(slopes))
     by_backward = torch.autograd.grad((torch.cat(slopes) @ probe).sum(), weights)
@@ -155,12 +155,12 @@ def test_the_loss_falls_in_a_few_steps(volume):
     options = replace(TINY, image_px=16, samples=12, encoder_channels=(8, 8))
     prost = ProST(options, ReferenceView(ap_pose(aim, 700.0), aim, camera), volume)
     starts, truth = random_poses(4, aim), random_poses(4, aim)
-    images = project(make_renderer(volume), truth, camera)[:, None]
+    images = project(make_renderer(volume, "cpu"), truth, camera)[:, None]
     optimiser = torch.optim.Adam(prost.parameters(), 5e-3)
     losses = []
     for _ in range(40):
         own = torch.arange(4)
-        compared = Comparison.of(prost, prost.projector(), starts, prost.fixed(images), own, own)
+        compared = Comparison.of(prost, prost.make_projector(), starts, prost.embed_fixed(images), own, own)
         loss = directions(compared.gradients, starts, truth, aim).loss()
         optimiser.zero_grad()
         loss.backward()

@@ -15,7 +15,7 @@ from fluoro_reg.training.loop import resume_file
 from fluoro_reg.training.pairs import PairOptions
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions, _value_errors
 
-SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), numbers=8)
+SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), embedding_size=8)
 SHORT = SimilarityTrainingOptions(
     steps=6, batch=4, starts=2, validations=3, validation_images=8, patience=100, average=0.5, prost=SMALL
 )
@@ -50,8 +50,8 @@ def test_the_value_is_1_higher_at_the_starts_of_the_held_back_pairs(trained, vol
     training, _, out = trained
     network, falls = load_similarity(out, volume), []
     for pairs in training.subjects[0].held_back:
-        problem = LearnedProblem(network, network.projector(), network.fixed(pairs.views.images))
-        falls.append(problem.at(pairs.starts) - problem.at(pairs.views.camera_from_patient))
+        problem = LearnedProblem(network, network.make_projector(), network.embed_fixed(pairs.views.images))
+        falls.append(problem.values_at(pairs.starts) - problem.values_at(pairs.views.camera_from_patient))
     assert float(torch.cat(falls).mean()) == pytest.approx(1, rel=1e-4)
 
 
@@ -117,7 +117,7 @@ def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, t
     again = SimilarityTraining(third, carm, options, pretrained=out)
     assert all(torch.equal(one, two) for one, two in zip(found.parameters(), again.state.network.parameters(), strict=True))
     with pytest.raises(InputError, match="holds a network of other settings"):
-        narrower = dataclasses.replace(SMALL, numbers=6), SphericalOptions(image_px=16, width=8)
+        narrower = dataclasses.replace(SMALL, embedding_size=6), SphericalOptions(image_px=16, width=8)
         SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)
 
 
@@ -126,19 +126,19 @@ def test_distances_of_all_pairs_are_those_of_each(volume, carm):
     training = SimilarityTraining(volume, carm, SHORT)
     subject, network = training.subjects[0], training.state.network
     pairs, pivot = training.batch(0).pairs, network.reference.pivot
-    fixed = network.fixed(pairs.views.images)
-    found = _value_errors(subject, Comparison.of_all(network, network.projector(), pairs.starts, fixed), fixed, pairs)
+    fixed = network.embed_fixed(pairs.views.images)
+    found = _value_errors(subject, Comparison.of_all(network, network.make_projector(), pairs.starts, fixed), fixed, pairs)
     truth = pairs.views.camera_from_patient
 
     def error(values, one, other) -> float:
         distance = LENGTH_MM * float(squared_geodesic(one, other, pivot)) ** 0.5
-        return float(network.calibration.error(values, torch.tensor([distance])).detach())
+        return float(network.calibration.loss_mm(values, torch.tensor([distance])).detach())
 
     from_starts, from_others = [], []
     for n in range(len(fixed)):
-        problem = LearnedProblem(network, network.projector(), fixed[n : n + 1])
+        problem = LearnedProblem(network, network.make_projector(), fixed[n : n + 1])
         for start in (pairs.starts[k : k + 1] for k in range(2)):
-            from_starts.append(error(problem.at(start).float(), start, truth[n : n + 1]))
+            from_starts.append(error(problem.values_at(start).float(), start, truth[n : n + 1]))
         for k in range(n):
             values = (fixed[n] - fixed[k]).square().mean()[None]
             from_others.append(error(values, truth[n : n + 1], truth[k : k + 1]))
