@@ -76,9 +76,9 @@ def distance_mm(poses: RigidTransform, other: RigidTransform, pivot: torch.Tenso
 @torch.no_grad()
 def walks(network: AbstractLearnedSimilarity, pairs: list[Pairs], optimiser: LevenbergMarquardt | GradientDescent) -> Walks:
     """Each held-back start with its own X-ray."""
-    projector, pivot, found = network.projector(), network.reference.pivot, Walks([], [])
+    projector, pivot, found = network.make_projector(), network.reference.pivot, Walks([], [])
     for batch in pairs:
-        fixed = network.fixed(batch.views.images)
+        fixed = network.embed_fixed(batch.views.images)
         for n in range(min(JUDGED, len(batch.starts.translation))):
             recorder, start = Recorder(projector, []), batch.starts[n : n + 1]
             problem = LearnedProblem(network, recorder, fixed[n : n + 1])
@@ -95,10 +95,10 @@ def walks(network: AbstractLearnedSimilarity, pairs: list[Pairs], optimiser: Lev
 @torch.no_grad()
 def told_off_mm(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> float:
     """The median error of the distances that values tell, for the starts."""
-    projector, errors = network.projector(), []
+    projector, errors = network.make_projector(), []
     for batch in pairs:
-        values = LearnedProblem(network, projector, network.fixed(batch.views.images)).at(batch.starts) * network.scale
-        told = network.calibration.millimetres(values)
+        values = LearnedProblem(network, projector, network.embed_fixed(batch.views.images)).values_at(batch.starts) * network.scale
+        told = network.calibration.distance_mm(values)
         true = LENGTH_MM * squared_geodesic(batch.starts, batch.views.camera_from_patient, network.reference.pivot).sqrt()
         errors.append((told - true).abs())
     return float(torch.cat(errors).median())

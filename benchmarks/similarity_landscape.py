@@ -52,7 +52,7 @@ def learned(case: RegistrationCase, path: str) -> Values:
 
     @torch.no_grad()
     def values(poses: RigidTransform) -> Tensor:
-        return torch.cat([similar.problem.at(part) for part in chunks(poses, 64)])
+        return torch.cat([similar.problem.values_at(part) for part in chunks(poses, 64)])
 
     return values
 

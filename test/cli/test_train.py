@@ -6,7 +6,7 @@ import pytest
 
 from fluoro_reg.cli.train import Similarity, seconds
 from fluoro_reg.errors import InputError
-from fluoro_reg.learned import LEARNED
+from fluoro_reg.learned import LEARNED_SIMILARITIES
 
 SMALL = [
     word
@@ -74,7 +74,7 @@ def test_similarities_that_do_not_fit_are_refused_before_the_ct_is_read(cli, vie
 
 
 def test_kinds_of_similarities_are_those_there_are():
-    assert [kind.value for kind in Similarity] == list(LEARNED)
+    assert [kind.value for kind in Similarity] == list(LEARNED_SIMILARITIES)
 
 
 def test_an_unknown_key_of_the_range_is_refused(cli, view, tmp_path):
