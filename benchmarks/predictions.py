@@ -5,7 +5,7 @@
     python benchmarks/predictions.py CASES --model W.safetensors --range C.yaml --start-from-middle
     fluoro-reg evaluate --cases CASES --model W.safetensors --methods regressor-lm,diffpose,lm-gradient-ncc,cma-es --out OUT
 
-Of a prediction and what it would be from behind, the nearer one counts: a registration tries both. Errors are told at the
+Of a prediction and the one for the opposite view, the nearer one counts: a registration tries both. Errors are told at the
 landmarks of the cases. The X-rays are the simulator's, which no training has seen. `--start-from-middle` makes the middle of
 the range, for which no image is needed, the given start of all cases (initial.json).
 """
@@ -37,7 +37,7 @@ def errors(predictor: PosePredictor, cases: list[RegistrationCase]) -> tuple[np.
     for case in cases:
         image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
         begin = time.perf_counter()
-        predictions = predictor.predict(image, behind=True)
+        predictions = predictor.predict(image, opposite_view=True)
         seconds.append(time.perf_counter() - begin)
         poses = [prediction.camera_from_patient for prediction in predictions]
         found = [target_registration_errors(pose, case.truth, case.landmarks_patient) for pose in poses]

@@ -79,7 +79,7 @@ class PredictionOptions:
     """What is tried besides the pose that a network predicts, where there are weights."""
 
     spread: float = option(0.0, "poses so many predicted standard deviations to either side; 0: none", minimum=0.0, maximum=5.0)
-    behind: bool = option(False, "also what it predicts if the X-ray was taken from the other side, PA for AP")
+    opposite_view: bool = option(False, "also the pose that it predicts if the X-ray is an opposite view (PA for AP)")
 
 
 @dataclass(frozen=True, slots=True)

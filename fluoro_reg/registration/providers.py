@@ -12,8 +12,8 @@ from fluoro_reg.xray.image import XrayImage
 class Predictor(Protocol):
     """Finds initial poses in an image; `fluoro_reg.regressor.PosePredictor` does so with trained weights."""
 
-    def predict(self, image: XrayImage, behind: bool = False) -> Sequence[PosePrediction]:
-        """Predictions for a preprocessed X-ray, the likeliest first; with `behind`, for the opposite view too.
+    def predict(self, image: XrayImage, opposite_view: bool = False) -> Sequence[PosePrediction]:
+        """Predictions for a preprocessed X-ray, the likeliest first; with `opposite_view`, for the opposite view too.
 
         Raises:
             InputError: The image shows too little.

@@ -1,4 +1,4 @@
-"""Registrations without a start: from what a network predicts, right, from behind or not at all. The network is an oracle."""
+"""Registrations without a start: from what a network predicts, right, as the opposite view or not at all. The network is an oracle."""
 
 import pytest
 import torch
@@ -19,11 +19,11 @@ class Oracle(PosePredictor):
     def __init__(self, prediction: PosePrediction | None) -> None:
         self.prediction, self.asked = prediction, 0
 
-    def predict(self, image, behind=False):
+    def predict(self, image, opposite_view=False):
         self.asked += 1
         if self.prediction is None:
             raise InputError("the image shows nothing that the network knows")
-        return (self.prediction, self.prediction.opposite_view()) if behind else (self.prediction,)
+        return (self.prediction, self.prediction.opposite_view()) if opposite_view else (self.prediction,)
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +60,9 @@ def test_the_pose_is_found_without_a_start(world, weights, method):
     assert "predict" in result.seconds
 
 
-def test_a_view_from_behind_is_found_where_the_mirror_image_is_seen_from_the_front(world, weights):
-    behind = opposite_view(world.truth, world.volume.centre_patient)
-    oracle = predicting(world, retract(behind, 0.5 * OFF, world.volume.centre_patient))
+def test_an_opposite_view_is_found_from_the_mirror_image(world, weights):
+    opposite = opposite_view(world.truth, world.volume.centre_patient)
+    oracle = predicting(world, retract(opposite, 0.5 * OFF, world.volume.centre_patient))
     result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), None)
     assert result.accepted, result.reason
     assert mtre_mm(world, result.camera_from_patient) < 2

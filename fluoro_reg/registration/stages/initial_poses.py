@@ -20,7 +20,7 @@ class InitialPoses:
     def with_predictions(self, predictor: Predictor, image: XrayImage, options: PredictionOptions) -> "InitialPoses":
         """These poses, and after them what `predictor` makes of a preprocessed X-ray."""
         try:
-            predictions = predictor.predict(image, options.behind)
+            predictions = predictor.predict(image, options.opposite_view)
         except InputError as error:
             return replace(self, reason=str(error))
         around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
