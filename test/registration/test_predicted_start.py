@@ -1,4 +1,4 @@
-"""Registrations without a start: from what a network predicts, right, as the opposite view or not at all. The network is an oracle."""
+"""Registrations from a predicted initial pose: right, as the opposite view, or wrong. The network is an oracle."""
 
 import pytest
 import torch
