@@ -1,4 +1,4 @@
-"""Similarities of a moving image (the CT rendered at a pose) and a fixed one (the X-ray), by name."""
+"""Similarities of a moving image (the CT rendered at a pose) and a fixed image (the X-ray), by name."""
 
 from fluoro_reg.similarity.gmncc import GMNCC
 from fluoro_reg.similarity.gradient_ncc import GradientNCC

@@ -1,6 +1,6 @@
-"""GMNCC: multiscale NCC and gradient NCC mixed, the similarity that xvr maximises.
+"""GMNCC, the similarity that xvr maximises: a mixture of multiscale NCC and gradient NCC.
 
-Source: the released code of xvr (arXiv 2503.16309), which mixes both evenly, with windows of 9 and 11 pixels.
+Source: the released code of xvr (arXiv 2503.16309), which gives both the same weight, with windows of 9 and 11 pixels.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ from fluoro_reg.similarity.similarity import AbstractSimilarity, Image, Images
 
 @dataclass(frozen=True, slots=True)
 class GMNCC(AbstractSimilarity):
-    """`MultiscaleNCC` of the grey values, and `PatchGradientNCC` with even windows and no smoothing."""
+    """`MultiscaleNCC` of the grey values and `PatchGradientNCC` with equal window weights and without smoothing."""
 
     patches: tuple[int, ...] = option((0, 9), "sides of the grey windows; 0 is the image", unit="px", minimum=0, maximum=4096)
     gradient_patch: int = option(11, "side of a window of gradients", unit="px", minimum=2, maximum=4096)
-    grey: float = option(0.5, "share of the grey values; the rest is the gradients'", minimum=0.0, maximum=1.0)
+    grey: float = option(
+        0.5, "fraction of the grey values in the score; the rest is for the gradients", minimum=0.0, maximum=1.0
+    )
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         grey = MultiscaleNCC(patches=self.patches).score(moving, fixed, weight)

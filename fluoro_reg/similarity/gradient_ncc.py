@@ -1,8 +1,8 @@
-"""Gradient correlation: NCC of the two image gradients, both components under one normalisation.
+"""Gradient correlation: NCC of the image gradients, with both components normalised together.
 
-Edges survive what spoils grey values between a CT and an X-ray: truncated anatomy, scatter, gamma, shading, beam hardening.
-Source: Penney et al., "A comparison of similarity measures for use in 2-D-3-D medical image registration", IEEE TMI 17(4),
-1998; joint normalisation keeps the direction of an edge, which per-component normalisation forgets.
+Edges are robust to what changes grey values between a CT and an X-ray: truncated anatomy, scatter, gamma, shading, beam
+hardening. Source: Penney et al., "A comparison of similarity measures for use in 2-D-3-D medical image registration", IEEE TMI
+17(4), 1998. Joint normalisation preserves the direction of edges, which normalisation of each component loses.
 """
 
 from dataclasses import dataclass
@@ -16,39 +16,41 @@ from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Jacobian,
-    gauss_newton,
-    normalised,
-    robust,
-    standardised,
-    standardised_jacobian,
+    gauss_newton_system,
+    geman_mcclure,
+    normalise_weights,
+    standardise,
+    standardise_jacobian,
 )
 from fluoro_reg.similarity.similarity import Image, Images
 
 
 @dataclass(frozen=True, slots=True)
 class GradientNCC(AbstractResidualSimilarity):
-    """Gradients of the fixed image are cut off at their quantile `clip`: the edges of a tool or a collimator would otherwise
-    set the scale for everything else. Robust weights shape the cost; the score is the plain correlation that users see.
+    """NCC of gradients, clipped and with robust weights.
+
+    Gradients of the fixed image are clipped at their quantile `clip`, as the edges of a tool or a collimator would otherwise
+    set the scale for all others. Robust weights affect the cost; the score is the plain correlation.
     """
 
     robust_scale: float = option(4.0, "Geman-McClure's c in squared z-scores; inf is plain least squares", minimum=1e-3)
-    clip: float = option(0.98, "quantile at which gradients of the X-ray are cut off", minimum=0.5, maximum=1.0)
+    clip: float = option(0.98, "quantile at which gradients of the X-ray are clipped", minimum=0.5, maximum=1.0)
     floor: float = option(1e-6, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
-        slopes = gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
-        slopes = slopes.flatten(1, 2)
-        z, sd, zf, w = self._standardise(slopes[..., 0], fixed, weight)
+        gradients = sobel_gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
+        gradients = gradients.flatten(1, 2)
+        z, sd, zf, w = self._standardise(gradients[..., 0], fixed, weight)
         residual = z - zf
-        rho, reweight = robust(residual * residual, self.robust_scale)
-        jz = standardised_jacobian(slopes[..., 1:], z, sd, w)
-        gradient, hessian = gauss_newton(jz, residual, w * reweight)
+        rho, reweight = geman_mcclure(residual * residual, self.robust_scale)
+        jz = standardise_jacobian(gradients[..., 1:], z, sd, w)
+        gradient, hessian = gauss_newton_system(jz, residual, w * reweight)
         return NormalEquations((w * rho).sum(-1), gradient, hessian)
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         z, _, zf, w = self._compare(moving, fixed, weight)
-        rho, _ = robust((z - zf).square(), self.robust_scale)
+        rho, _ = geman_mcclure((z - zf).square(), self.robust_scale)
         return (w * rho).sum(-1)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
@@ -56,27 +58,27 @@ class GradientNCC(AbstractResidualSimilarity):
         return (w * z * zf).sum(-1)
 
     def _compare(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self._standardise(gradients(moving[:, None])[:, 0].flatten(1), fixed, weight)
+        return self._standardise(sobel_gradients(moving[:, None])[:, 0].flatten(1), fixed, weight)
 
     def _standardise(
-        self, slopes: Float[Tensor, "batch n"], fixed: Image, weight: Images
+        self, gradients: Float[Tensor, "batch n"], fixed: Image, weight: Images
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        w = normalised(weight.flatten(1).repeat(1, 2))
-        z, sd = standardised(slopes, w, self.floor)
-        zf, _ = standardised(self._clipped(gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
+        w = normalise_weights(weight.flatten(1).repeat(1, 2))
+        z, sd = standardise(gradients, w, self.floor)
+        zf, _ = standardise(self._clip(sobel_gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
         return z, sd, zf, w
 
-    def _clipped(self, slopes: Float[Tensor, "one n"], weight: Float[Tensor, "batch n"]) -> Float[Tensor, "one n"]:
-        used = slopes[:, weight.amax(0) > 0].abs()
+    def _clip(self, gradients: Float[Tensor, "one n"], weight: Float[Tensor, "batch n"]) -> Float[Tensor, "one n"]:
+        used = gradients[:, weight.amax(0) > 0].abs()
         if used.numel() == 0:
-            return slopes
+            return gradients
         sample = used.flatten()[:: max(1, used.numel() // 4096)]
         limit = sample.kthvalue(max(1, int(self.clip * sample.numel()))).values
-        return slopes.clamp(-limit, limit)
+        return gradients.clamp(-limit, limit)
 
 
-def gradients(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 2 height width"]:
-    """Central differences smoothed across (Sobel / 8), along columns and rows, per pixel; edges replicated."""
+def sobel_gradients(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 2 height width"]:
+    """Return central differences smoothed across (Sobel / 8), along columns and rows, per pixel; edges are replicated."""
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
     smooth_rows = (padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]) / 4
     smooth_columns = (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4

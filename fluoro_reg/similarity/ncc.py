@@ -1,6 +1,7 @@
-"""Global NCC: one correlation over the image. The classic, and the cheapest there is: its Gauss-Newton system follows from the
-weighted sums of products of [1, F, I, dI/dtwist], 44 numbers and the sum of the weights, which a renderer can add up while it
-renders (`AbstractRenderer.gram`). No image and no Jacobian need ever be stored.
+"""Global NCC: one correlation over the image, the classic similarity and the cheapest.
+
+Its normal equations follow from the weighted sums of products of [1, F, I, dI/dtwist]: 44 values and the sum of the weights. A
+renderer can accumulate these while it renders (`AbstractRenderer.gram`), so neither image nor Jacobian need be stored.
 """
 
 from dataclasses import dataclass
@@ -14,31 +15,31 @@ from fluoro_reg.similarity.residual import (
     Image,
     Images,
     Jacobian,
-    gauss_newton,
-    normalised,
-    standardised,
-    standardised_jacobian,
+    gauss_newton_system,
+    normalise_weights,
+    standardise,
+    standardise_jacobian,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class NCC(AbstractResidualSimilarity):
-    """`floor` is a variance that keeps flat images harmless."""
+    """Global NCC; `floor` is a variance that avoids division by zero for flat images."""
 
     floor: float = 1e-6
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         z, sd, zf, w = self._standardise(moving, fixed, weight)
         residual = z - zf
-        jz = standardised_jacobian(jacobian.flatten(1, 2), z, sd, w)
-        gradient, hessian = gauss_newton(jz, residual, w)
+        jz = standardise_jacobian(jacobian.flatten(1, 2), z, sd, w)
+        gradient, hessian = gauss_newton_system(jz, residual, w)
         return NormalEquations((w * residual.square()).sum(-1), gradient, hessian)
 
-    def of_gram(self, gram: Float[Tensor, "batch 9 9"]) -> NormalEquations:
-        """The same system from the sums of `weight x x^T` over the image, x = [1, F, I, dI/dtwist].
+    def normal_equations_from_gram(self, gram: Float[Tensor, "batch 9 9"]) -> NormalEquations:
+        """Return the same normal equations from the sums of `weight x x^T` over the image, with x = [1, F, I, dI/dtwist].
 
-        With C the covariance of x, a = C_IJ / sd(I) and b = C_FJ / sd(F), all means over the image that the residual
-        z(I) - z(F) and dz = (J - mean(J) - z a) / sd(I) need are products of these.
+        With C the covariance of x, a = C_IJ / sd(I) and b = C_FJ / sd(F). All means over the image of the residual z(I) - z(F)
+        and of dz = (J - mean(J) - z a) / sd(I) are products of these.
         """
         n = gram[:, :1, :1].clamp_min(1e-12)
         mean = gram[:, :1] / n
@@ -60,7 +61,7 @@ class NCC(AbstractResidualSimilarity):
         return (w * z * zf).sum(-1)
 
     def _standardise(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        w = normalised(weight.flatten(1))
-        z, sd = standardised(moving.flatten(1), w, self.floor)
-        zf, _ = standardised(fixed.flatten(1).expand_as(w), w, self.floor)
+        w = normalise_weights(weight.flatten(1))
+        z, sd = standardise(moving.flatten(1), w, self.floor)
+        zf, _ = standardise(fixed.flatten(1).expand_as(w), w, self.floor)
         return z, sd, zf, w

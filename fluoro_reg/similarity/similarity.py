@@ -1,7 +1,7 @@
-"""What every optimiser may ask of a similarity: a score of each pose of a batch, larger is better.
+"""The interface of all similarities: a score for each pose of a batch, where higher is better.
 
-Autograd can follow a score to the moving image, and from there the renderer to the pose, so gradient descent needs no more than
-this. Levenberg-Marquardt needs residuals besides: `fluoro_reg.similarity.residual`.
+Autograd can follow a score to the moving image, and from there the renderer to the pose, which is sufficient for gradient
+descent. Levenberg-Marquardt also needs residuals: `fluoro_reg.similarity.residual`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,12 +16,12 @@ Images = Float[Tensor, "batch height width"]
 
 @dataclass(frozen=True, slots=True)
 class AbstractSimilarity(ABC):
-    """Final subclasses are the entries of `SIMILARITIES`: frozen dataclasses whose fields are their settings.
+    """A similarity. Final subclasses are the entries of `SIMILARITIES`: frozen dataclasses whose fields are their settings.
 
-    `weight` (>= 0) says how much a pixel of each pose counts. Where it is zero a pixel has no influence, save that differences
-    between neighbours read one pixel beyond the weights: masks come eroded by that much.
+    `weight` (>= 0) is the weight of each pixel of each pose. Pixels of zero weight have no influence, except that differences
+    between neighbours read one pixel beyond the weights; masks are eroded accordingly.
     """
 
     @abstractmethod
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
-        """1 is the best there can be; without any weight it is 0, and for a constant image some number that is finite."""
+        """Return the scores. The maximum is 1; a score is 0 without any weight, and finite for constant images."""

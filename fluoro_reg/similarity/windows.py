@@ -1,7 +1,7 @@
-"""Correlation in every window of an image, from sums over windows of the images and their products.
+"""Correlation in every window of an image, computed from sums over windows of the images and their products.
 
-Dense windows (stride one) are what DiffPose, xvr and xReg average over; they look the same wherever the detector's grid falls,
-which tiles do not. Sums of squares minus squared means lose digits, so images come in standardised.
+DiffPose, xvr and xReg average over dense windows (stride one). Unlike tiles, they do not depend on the position of the
+detector's grid. Sums of squares minus squared means lose digits, so images must be standardised before.
 """
 
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.similarity.residual import normalised
+from fluoro_reg.similarity.residual import normalise_weights
 from fluoro_reg.similarity.similarity import Images
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Per window: the correlation of the two images, the fixed image's variance, and the share of usable weight (0 to 1)."""
+    """The correlation of the two images, the fixed image's variance and the usable weight (0 to 1) of each window."""
 
     correlation: Float[Tensor, "batch rows columns"]
     fixed_variance: Float[Tensor, "batch rows columns"]
-    share: Float[Tensor, "batch rows columns"]
+    weight: Float[Tensor, "batch rows columns"]
 
     def mean(self, importance: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch"]:
-        """The mean correlation, every window counting by its share times `importance`."""
-        return (normalised((self.share * importance).flatten(1)) * self.correlation.flatten(1)).sum(-1)
+        """Return the mean correlation, weighting every window by its weight times `importance`."""
+        return (normalise_weights((self.weight * importance).flatten(1)) * self.correlation.flatten(1)).sum(-1)
 
 
-def correlated_windows(
+def correlate_windows(
     moving: Images, fixed: Images, weight: Images, size: int, minimum_fraction: float, floor: float
 ) -> Windows:
-    """All windows of `size` x `size` pixels that lie inside the image (or the image, where that is smaller).
+    """Correlate all windows of `size` x `size` pixels inside the image, or the whole image if that is smaller.
 
-    `floor` is the variance that counts as flat; windows with less than `minimum_fraction` of their pixels usable get no share.
+    `floor` is the variance that counts as flat. Windows with less than `minimum_fraction` of usable pixels have zero weight.
     """
     wm, wf = weight * moving, weight * fixed
     products = (weight, wm, wf, wm * moving, wf * fixed, wm * fixed, (weight > 0).to(weight))
@@ -43,14 +43,16 @@ def correlated_windows(
 
 
 def box_means(images: Images, size: int) -> Float[Tensor, "batch rows columns"]:
-    """The mean over every window inside the image."""
+    """Return the mean over every window inside the image."""
     height, width = (min(size, n) for n in images.shape[1:])
-    return neighbour_sums(neighbour_sums(images, 1, height), 2, width) / (height * width)
+    return sliding_sums(sliding_sums(images, 1, height), 2, width) / (height * width)
 
 
-def neighbour_sums(images: Tensor, dim: int, size: int) -> Tensor:
-    """Sums of `size` neighbours along `dim`, from sums of 1, 2, 4 ... neighbours: a tenth of the time of average pooling, and
-    without the lost digits of differences of running sums."""
+def sliding_sums(images: Tensor, dim: int, size: int) -> Tensor:
+    """Return the sums of `size` neighbours along `dim`, computed from sums of 1, 2, 4 ... neighbours.
+
+    This takes a tenth of the time of average pooling, and loses no digits as differences of running sums do.
+    """
     count = images.shape[dim] - size + 1
     pieces, sums, width, begin = [], images, 1, 0
     while True:

@@ -1,4 +1,4 @@
-"""What every similarity of the table promises of its score."""
+"""The contract of the scores of all similarities."""
 
 from dataclasses import dataclass
 
@@ -9,23 +9,27 @@ from fluoro_reg.similarity import SIMILARITIES
 
 
 @dataclass(frozen=True)
-class Promise:
-    """`perfect` is reached at identity; `reach` is how far beyond the weights pixels are read; `signed`: a negative is bad."""
+class Contract:
+    """The properties of one similarity.
+
+    `perfect` is the minimum score of identical images, `reach` how far beyond the weights pixels are read, and `signed` whether
+    a negative scores low.
+    """
 
     perfect: float = 0.98
     reach: int = 0
     signed: bool = True
 
 
-PROMISES = {
-    "gmncc": Promise(reach=1),
-    "gradient-ncc": Promise(perfect=0.95, reach=1),  # edges of the X-ray are cut off, those of the CT are not
-    "multiscale-ncc": Promise(),
-    "mutual-information": Promise(perfect=0.5, signed=False),
-    "ncc": Promise(),
-    "patch-gradient-ncc": Promise(),
-    "patch-ncc": Promise(),
-    "ssd": Promise(),
+CONTRACTS = {
+    "gmncc": Contract(reach=1),
+    "gradient-ncc": Contract(perfect=0.95, reach=1),  # edges of the X-ray are clipped, those of the CT are not
+    "multiscale-ncc": Contract(),
+    "mutual-information": Contract(perfect=0.5, signed=False),
+    "ncc": Contract(),
+    "patch-gradient-ncc": Contract(),
+    "patch-ncc": Contract(),
+    "ssd": Contract(),
 }
 HEIGHT, WIDTH = 40, 48
 
@@ -42,7 +46,7 @@ def similarity(name):
 
 @pytest.fixture
 def images():
-    """Three smooth random images in float64 as moving ones, a fixed one that resembles the first, weights with holes."""
+    """Return three smooth random moving images, a fixed one that resembles the first, and weights with holes, float64."""
     g = torch.Generator().manual_seed(3)
     noise = torch.randn(4, 1, HEIGHT, WIDTH, generator=g, dtype=torch.float64)
     smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)[:, 0] + 2
@@ -52,30 +56,30 @@ def images():
     return smooth[:3], smooth[:1] + 0.3 * (smooth[3:] - 2), weight
 
 
-def test_every_entry_of_the_table_makes_promises():
-    assert set(PROMISES) == set(SIMILARITIES)
+def test_every_similarity_has_a_contract():
+    assert set(CONTRACTS) == set(SIMILARITIES)
 
 
 def test_nothing_beats_identity(similarity, name, images):
     moving, _, weight = images
-    whole = weight[:1]
-    best = float(similarity.score(moving[:1], moving[:1], whole))
-    assert PROMISES[name].perfect <= best <= 1 + 1e-9
+    one_weight = weight[:1]
+    best = float(similarity.score(moving[:1], moving[:1], one_weight))
+    assert CONTRACTS[name].perfect <= best <= 1 + 1e-9
     shifts = [(dy, dx) for dy in (-2, 0, 2) for dx in (-2, 0, 2) if (dy, dx) != (0, 0)]
     others = torch.cat([torch.roll(moving[:1], shift, dims=(1, 2)) for shift in shifts] + [moving[1:]])
-    scores = similarity.score(others, moving[:1], whole.expand(len(others), -1, -1))
+    scores = similarity.score(others, moving[:1], one_weight.expand(len(others), -1, -1))
     assert float(scores.max()) < best - 0.05
 
 
-def test_likeness_comes_before_chance_and_chance_before_the_negative(similarity, name, images):
+def test_a_similar_image_scores_above_an_unrelated_one_and_that_above_a_negative(similarity, name, images):
     moving, fixed, weight = images
-    like, chance, _ = similarity.score(moving, fixed, weight[:1].expand(3, -1, -1)).tolist()
+    similar, unrelated, _ = similarity.score(moving, fixed, weight[:1].expand(3, -1, -1)).tolist()
     negative = float(similarity.score(-moving[:1], fixed, weight[:1]))
-    assert like > chance + 0.1
-    if PROMISES[name].signed:
-        assert chance > negative + 0.1
+    assert similar > unrelated + 0.1
+    if CONTRACTS[name].signed:
+        assert unrelated > negative + 0.1
     else:
-        assert negative == pytest.approx(like, abs=0.01)
+        assert negative == pytest.approx(similar, abs=0.01)
 
 
 def test_gain_and_offset_of_either_image_do_not_matter(similarity, images):
@@ -85,25 +89,25 @@ def test_gain_and_offset_of_either_image_do_not_matter(similarity, images):
     torch.testing.assert_close(similarity.score(moving, 3 * fixed - 5, weight), expected, atol=4e-3, rtol=0)
 
 
-def test_a_batch_is_the_same_as_a_loop(similarity, images):
+def test_a_batch_equals_a_loop(similarity, images):
     moving, fixed, weight = images
     together = similarity.score(moving, fixed, weight)
-    alone = [similarity.score(moving[b : b + 1], fixed, weight[b : b + 1]) for b in range(3)]
-    if type(similarity) is SIMILARITIES["gradient-ncc"]:  # one limit for the X-ray's edges, over all that some pose uses
-        torch.testing.assert_close(together, torch.cat(alone), atol=1e-3, rtol=0)
+    one_by_one = [similarity.score(moving[b : b + 1], fixed, weight[b : b + 1]) for b in range(3)]
+    if type(similarity) is SIMILARITIES["gradient-ncc"]:  # the clipping limit depends on the pixels that any pose uses
+        torch.testing.assert_close(together, torch.cat(one_by_one), atol=1e-3, rtol=0)
     else:
-        torch.testing.assert_close(together, torch.cat(alone))
+        torch.testing.assert_close(together, torch.cat(one_by_one))
 
 
-def test_what_has_no_weight_has_no_influence(similarity, name, images):
+def test_pixels_without_weight_have_no_influence(similarity, name, images):
     moving, fixed, weight = images
-    reach = PROMISES[name].reach
-    read = torch.nn.functional.max_pool2d(weight[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
+    reach = CONTRACTS[name].reach
+    is_read = torch.nn.functional.max_pool2d(weight[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
     clutter = 100 * torch.rand(weight.shape, dtype=torch.float64)
-    everywhere = read.any(0, keepdim=True)
-    assert (~read).sum() > 3 * 5 * WIDTH
-    spoilt = similarity.score(torch.where(read, moving, clutter), torch.where(everywhere, fixed, clutter[:1]), weight)
-    torch.testing.assert_close(spoilt, similarity.score(moving, fixed, weight))
+    read_by_any = is_read.any(0, keepdim=True)
+    assert (~is_read).sum() > 3 * 5 * WIDTH
+    with_clutter = similarity.score(torch.where(is_read, moving, clutter), torch.where(read_by_any, fixed, clutter[:1]), weight)
+    torch.testing.assert_close(with_clutter, similarity.score(moving, fixed, weight))
 
 
 def test_autograd_follows_the_score_to_the_moving_image(similarity, images):

@@ -1,4 +1,4 @@
-"""What every residual similarity of the table promises Levenberg-Marquardt."""
+"""The contract of all similarities that Levenberg-Marquardt can use."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def similarity(request):
 
 @pytest.fixture
 def images():
-    """Smooth random images in float64: two moving, their Jacobian, one fixed, and weights with holes."""
+    """Return smooth random images: two moving ones, their Jacobian, a fixed one, and weights with holes, float64."""
     g = torch.Generator().manual_seed(3)
     noise = torch.randn(9, 1, 24, 32, generator=g, dtype=torch.float64)
     smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)[:, 0]
@@ -33,11 +33,11 @@ def images():
     return smooth[:2], jacobian, smooth[2:3], weight
 
 
-def test_every_entry_of_the_table_is_tested():
+def test_every_residual_similarity_is_tested():
     assert set(RESIDUAL_SIMILARITIES.values()) == {type(s) for s in VARIANTS.values()}
 
 
-def test_equal_images_cost_nothing_whatever_their_brightness_and_contrast(similarity, images):
+def test_equal_images_have_zero_cost_whatever_their_brightness_and_contrast(similarity, images):
     moving, _, _, weight = images
     assert similarity.cost(3 * moving + 5, moving[:1], weight)[0] == pytest.approx(0.0, abs=0.02)
     assert similarity.cost(moving, moving[:1], weight)[1] > 0.1
@@ -59,28 +59,29 @@ def test_the_gradient_is_half_the_derivative_of_the_cost(similarity, images):
         torch.testing.assert_close(2 * system.gradient[:, k], (up - down) / (2 * h), atol=1e-7, rtol=1e-4)
 
 
-def test_without_robust_weights_the_hessian_is_that_of_the_residuals(images):
+def test_without_robust_weights_the_hessian_is_the_curvature_of_the_cost(images):
     moving, jacobian, _, weight = images
     for similarity in (VARIANTS[name] for name in PLAIN):
-        at_itself = similarity.normal_equations(moving[:1], jacobian[:1], moving[:1], weight[:1])  # residuals vanish: exact
+        # the residuals are zero, so the Gauss-Newton Hessian is exact
+        system = similarity.normal_equations(moving[:1], jacobian[:1], moving[:1], weight[:1])
         h = 1e-3
         for k in range(6):
             moved = moving[:1] + h * jacobian[:1, ..., k]
             curvature = similarity.cost(moved, moving[:1], weight[:1]) / h**2
-            torch.testing.assert_close(at_itself.hessian[:, k, k], curvature, rtol=2e-2, atol=1e-9)
+            torch.testing.assert_close(system.hessian[:, k, k], curvature, rtol=2e-2, atol=1e-9)
 
 
-def test_a_batch_is_the_same_as_a_loop(similarity, images):
+def test_a_batch_equals_a_loop(similarity, images):
     moving, jacobian, fixed, weight = images
     weight = weight[:1].expand(2, -1, -1)
     together = similarity.normal_equations(moving, jacobian, fixed, weight)
     for b in range(2):
-        alone = similarity.normal_equations(moving[b : b + 1], jacobian[b : b + 1], fixed, weight[b : b + 1])
-        torch.testing.assert_close(together.hessian[b], alone.hessian[0])
-        torch.testing.assert_close(together.gradient[b], alone.gradient[0])
+        single = similarity.normal_equations(moving[b : b + 1], jacobian[b : b + 1], fixed, weight[b : b + 1])
+        torch.testing.assert_close(together.hessian[b], single.hessian[0])
+        torch.testing.assert_close(together.gradient[b], single.gradient[0])
 
 
-def test_what_has_no_weight_has_no_influence(images):
+def test_pixels_without_weight_have_no_influence(images):
     moving, _, fixed, weight = images
     weight = weight.clone()
     weight[:, :8] = 0
@@ -101,7 +102,7 @@ def test_flat_images_and_empty_weights_give_finite_numbers(similarity, images):
         assert all(torch.isfinite(x).all() for x in (system.cost, system.gradient, system.hessian))
 
 
-def test_robust_weights_ignore_a_tool_that_plain_ones_follow(images):
+def test_robust_weights_ignore_a_tool_that_affects_plain_ones(images):
     moving, _, _, weight = images
     fixed = moving[:1].clone()
     fixed[:, 10:12, 8:12] += 8.0  # 2 % of the gradients, a hundred times the others
@@ -109,22 +110,22 @@ def test_robust_weights_ignore_a_tool_that_plain_ones_follow(images):
     robust, plain = VARIANTS["gradient-ncc"], VARIANTS["gradient-ncc plain"]
 
     def contrast(s):
-        right, wrong = s.cost(moving[:1], fixed, weight[:1]), s.cost(shifted, fixed, weight[:1])
-        return float(wrong / right)
+        aligned, misaligned = s.cost(moving[:1], fixed, weight[:1]), s.cost(shifted, fixed, weight[:1])
+        return float(misaligned / aligned)
 
     assert contrast(robust) - 1 > 10 * (contrast(plain) - 1)
 
 
-def test_the_sums_of_products_give_the_system_of_the_images(images):
+def test_sums_of_products_give_the_normal_equations_of_the_images(images):
     moving, jacobian, fixed, weight = images
     x = torch.cat([torch.ones_like(moving)[..., None], fixed.expand_as(moving)[..., None], moving[..., None], jacobian], dim=-1)
     gram = torch.einsum("bhw,bhwi,bhwj->bij", weight, x, x)
-    expected, system = NCC().normal_equations(moving, jacobian, fixed, weight), NCC().of_gram(gram)
+    expected, system = NCC().normal_equations(moving, jacobian, fixed, weight), NCC().normal_equations_from_gram(gram)
     torch.testing.assert_close(system.cost, expected.cost)
     torch.testing.assert_close(system.gradient, expected.gradient)
     torch.testing.assert_close(system.hessian, expected.hessian)
 
 
-def test_sums_over_nothing_make_no_nan():
-    system = NCC().of_gram(torch.zeros(1, 9, 9, dtype=torch.float64))
+def test_sums_over_nothing_are_not_nan():
+    system = NCC().normal_equations_from_gram(torch.zeros(1, 9, 9, dtype=torch.float64))
     assert all(torch.isfinite(part).all() for part in (system.cost, system.gradient, system.hessian))

@@ -1,4 +1,4 @@
-"""Scores against numpy's and scipy's statistics, loops written out, and closed forms."""
+"""Scores compared with the statistics of numpy and scipy, explicit loops and closed forms."""
 
 import math
 
@@ -10,14 +10,14 @@ from scipy.interpolate import BSpline
 
 from fluoro_reg.similarity import GMNCC, SSD, GradientNCC, MultiscaleNCC, MutualInformation, PatchGradientNCC, PatchNCC
 from fluoro_reg.similarity.mutual_information import equal_mass_bins, joint_histogram, spline_positions
-from fluoro_reg.similarity.windows import neighbour_sums
+from fluoro_reg.similarity.windows import sliding_sums
 
 PLAIN = float("inf")
 
 
 @pytest.fixture
 def images():
-    """A moving and a fixed image that are alike, and weights with a hole; numpy, float64."""
+    """Return a moving and a fixed image that are similar, and weights with a hole; numpy, float64."""
     rng = np.random.default_rng(5)
     noise = ndimage.uniform_filter(rng.normal(size=(2, 26, 30)), size=(0, 3, 3))
     weight = rng.uniform(0.5, 1.5, size=(26, 30))
@@ -25,7 +25,7 @@ def images():
     return noise[0] + 4, noise[0] + 0.6 * noise[1], weight
 
 
-def scored(similarity, moving, fixed, weight):
+def score_of(similarity, moving, fixed, weight):
     return float(similarity.score(*(torch.from_numpy(np.ascontiguousarray(x))[None] for x in (moving, fixed, weight))))
 
 
@@ -44,45 +44,45 @@ def windows(size, *images):
 @pytest.mark.parametrize(
     "similarity", [MultiscaleNCC(patches=(0,)), PatchNCC(patch=0, floor=0.0), SSD(robust_scale=PLAIN, floor=0.0)], ids=repr
 )
-def test_over_the_whole_image_it_is_the_weighted_correlation_coefficient(similarity, images):
-    assert scored(similarity, *images) == pytest.approx(correlation(*images), abs=1e-8)
-    assert scored(similarity, *images[:2], np.ones((26, 30))) == pytest.approx(
+def test_over_the_whole_image_the_score_is_the_weighted_correlation_coefficient(similarity, images):
+    assert score_of(similarity, *images) == pytest.approx(correlation(*images), abs=1e-8)
+    assert score_of(similarity, *images[:2], np.ones((26, 30))) == pytest.approx(
         np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1], abs=1e-8
     )
 
 
-def test_gradient_ncc_is_the_correlation_of_both_differences_together(images):
+def test_gradient_ncc_is_the_joint_correlation_of_both_gradient_components(images):
     moving, fixed, weight = images
     both = [np.stack([ndimage.sobel(x, axis, mode="nearest") for axis in (1, 0)]) for x in (moving, fixed)]
     expected = correlation(*both, np.stack([weight, weight]))
-    assert scored(GradientNCC(clip=1.0, floor=0.0), *images) == pytest.approx(expected, abs=1e-8)
+    assert score_of(GradientNCC(clip=1.0, floor=0.0), *images) == pytest.approx(expected, abs=1e-8)
 
 
-def test_windows_are_averaged_by_their_weight_and_a_barely_usable_one_does_not_count(images):
+def test_windows_are_averaged_by_weight_and_barely_usable_ones_are_ignored(images):
     size = 7
     rows = [(correlation(*w), w[2].mean()) for w in windows(size, *images) if (w[2] > 0).mean() >= 0.5]
     assert len(rows) < (26 - size + 1) * (30 - size + 1)
-    expected = sum(c * share for c, share in rows) / sum(share for _, share in rows)
-    assert scored(MultiscaleNCC(patches=(size,), minimum_fraction=0.5, floor=1e-14), *images) == pytest.approx(
+    expected = sum(c * window_weight for c, window_weight in rows) / sum(window_weight for _, window_weight in rows)
+    assert score_of(MultiscaleNCC(patches=(size,), minimum_fraction=0.5, floor=1e-14), *images) == pytest.approx(
         expected, abs=1e-6
     )
 
 
 def test_multiscale_is_the_mean_over_the_sizes(images):
-    parts = [scored(MultiscaleNCC(patches=(size,)), *images) for size in (0, 5, 9)]
-    assert scored(MultiscaleNCC(patches=(0, 5, 9)), *images) == pytest.approx(sum(parts) / 3)
-    assert scored(MultiscaleNCC(patches=(4000,)), *images) == pytest.approx(parts[0], abs=1e-3)  # no larger than the image
+    parts = [score_of(MultiscaleNCC(patches=(size,)), *images) for size in (0, 5, 9)]
+    assert score_of(MultiscaleNCC(patches=(0, 5, 9)), *images) == pytest.approx(sum(parts) / 3)
+    assert score_of(MultiscaleNCC(patches=(4000,)), *images) == pytest.approx(parts[0], abs=1e-3)  # no larger than the image
 
 
-def test_a_flat_part_of_the_xray_takes_nothing_from_a_perfect_score(images):
+def test_a_flat_part_of_the_xray_does_not_lower_a_perfect_score(images):
     fixed = images[1].copy()
     fixed[:, 12:] = 2.0
-    assert scored(MultiscaleNCC(), fixed, fixed, images[2]) == pytest.approx(1.0, abs=0.02)
-    assert scored(PatchGradientNCC(), fixed, fixed, images[2]) == pytest.approx(1.0, abs=0.02)
+    assert score_of(MultiscaleNCC(), fixed, fixed, images[2]) == pytest.approx(1.0, abs=0.02)
+    assert score_of(PatchGradientNCC(), fixed, fixed, images[2]) == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize("by_variance", [True, False])
-def test_patch_gradient_ncc_is_a_loop_over_windows_of_either_gradient(images, by_variance):
+def test_patch_gradient_ncc_equals_a_loop_over_windows_of_each_gradient(images, by_variance):
     size, sigma = 7, 1.3
     moving, fixed, weight = images
     usable = (weight > 0).astype(float)
@@ -99,40 +99,40 @@ def test_patch_gradient_ncc_is_a_loop_over_windows_of_either_gradient(images, by
             for w in windows(size, *slopes, weight)
             if (w[2] > 0).mean() >= 0.3
         ]
-        importance = [share * (variance if by_variance else 1) for _, share, variance in rows]
+        importance = [window_weight * (variance if by_variance else 1) for _, window_weight, variance in rows]
         expected.append(np.average([c for c, _, _ in rows], weights=importance))
     similarity = PatchGradientNCC(patch=size, smoothing_px=sigma, variance_weights=by_variance, floor=1e-14)
-    assert scored(similarity, *images) == pytest.approx(np.mean(expected), abs=1e-6)
+    assert score_of(similarity, *images) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_without_smoothing_the_plain_differences_are_compared(images):
-    whole = np.ones_like(images[2])
+def test_without_smoothing_plain_gradients_are_compared(images):
+    uniform_weight = np.ones_like(images[2])
     slopes = [[ndimage.sobel(x, axis, mode="nearest") for x in images[:2]] for axis in (1, 0)]
     expected = np.mean([np.mean([np.corrcoef(m.ravel(), f.ravel())[0, 1] for m, f in windows(9, *pair)]) for pair in slopes])
     similarity = PatchGradientNCC(patch=9, smoothing_px=0.0, variance_weights=False, floor=1e-14)
-    assert scored(similarity, *images[:2], whole) == pytest.approx(expected, abs=1e-6)
+    assert score_of(similarity, *images[:2], uniform_weight) == pytest.approx(expected, abs=1e-6)
 
 
 def test_gmncc_mixes_grey_values_and_gradients(images):
-    grey = scored(MultiscaleNCC(patches=(0, 9)), *images)
-    edges = scored(PatchGradientNCC(patch=11, smoothing_px=0.0, variance_weights=False), *images)
+    grey = score_of(MultiscaleNCC(patches=(0, 9)), *images)
+    edges = score_of(PatchGradientNCC(patch=11, smoothing_px=0.0, variance_weights=False), *images)
     assert abs(grey - edges) > 0.01
-    assert scored(GMNCC(), *images) == pytest.approx((grey + edges) / 2)
-    assert scored(GMNCC(grey=0.25), *images) == pytest.approx(0.25 * grey + 0.75 * edges)
+    assert score_of(GMNCC(), *images) == pytest.approx((grey + edges) / 2)
+    assert score_of(GMNCC(grey=0.25), *images) == pytest.approx(0.25 * grey + 0.75 * edges)
 
 
-def test_ssd_pays_for_a_tool_by_its_area_and_not_by_its_contrast(images):
+def test_ssd_penalises_a_tool_by_its_area_and_not_by_its_contrast(images):
     moving, _, _ = images
-    whole = np.ones_like(moving)
+    uniform_weight = np.ones_like(moving)
     tool = np.zeros_like(moving)
     tool[10:12, 8:14] = 1.0
-    spoilt = [scored(SSD(), moving + strength * tool, moving, whole) for strength in (2.0, 4.0)]
-    plain = [scored(SSD(robust_scale=PLAIN), moving + strength * tool, moving, whole) for strength in (2.0, 4.0)]
-    assert spoilt[1] > 0.8 > plain[1]
-    assert spoilt[0] - spoilt[1] < 0.5 * (plain[0] - plain[1])
+    robust = [score_of(SSD(), moving + strength * tool, moving, uniform_weight) for strength in (2.0, 4.0)]
+    plain = [score_of(SSD(robust_scale=PLAIN), moving + strength * tool, moving, uniform_weight) for strength in (2.0, 4.0)]
+    assert robust[1] > 0.8 > plain[1]
+    assert robust[0] - robust[1] < 0.5 * (plain[0] - plain[1])
 
 
-def test_ssd_is_a_loop_over_pixels(images):
+def test_ssd_equals_a_loop_over_pixels(images):
     moving, fixed, weight = images
 
     def standard(x):
@@ -143,41 +143,41 @@ def test_ssd_is_a_loop_over_pixels(images):
     for m, f, w in zip(standard(moving).flat, standard(fixed).flat, weight.flat, strict=True):
         squared = (m - f) ** 2
         total += w * squared * 3.0 / (squared + 3.0)
-    assert scored(SSD(robust_scale=3.0, floor=0.0), *images) == pytest.approx(1 - total / weight.sum() / 2, abs=1e-9)
+    assert score_of(SSD(robust_scale=3.0, floor=0.0), *images) == pytest.approx(1 - total / weight.sum() / 2, abs=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 11, 21])
-def test_sums_of_neighbours_are_convolutions_with_ones(size):
+def test_sliding_sums_equal_convolutions_with_ones(size):
     values = np.random.default_rng(0).normal(size=30)
-    sums = neighbour_sums(torch.from_numpy(values)[None], 1, size)
+    sums = sliding_sums(torch.from_numpy(values)[None], 1, size)
     np.testing.assert_allclose(sums[0], np.convolve(values, np.ones(size), mode="valid"), atol=1e-12)
 
 
-def test_mutual_information_of_gaussians_has_its_closed_form():
+def test_mutual_information_of_gaussians_matches_the_closed_form():
     rng = np.random.default_rng(2)
     for rho in (0.0, 0.5, 0.8, -0.8):
         x = rng.normal(size=(250, 250))
         y = rho * x + math.sqrt(1 - rho**2) * rng.normal(size=x.shape)
         bins = 32
-        nats = scored(MutualInformation(bins=bins), y, x, np.ones_like(x)) * math.log(bins)
+        nats = score_of(MutualInformation(bins=bins), y, x, np.ones_like(x)) * math.log(bins)
         assert nats == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.04)
 
 
-def test_mutual_information_is_near_that_of_a_plain_histogram(images):
+def test_mutual_information_is_close_to_that_of_a_plain_histogram(images):
     rng = np.random.default_rng(4)
     fixed = ndimage.gaussian_filter(rng.normal(size=(200, 200)), 3)
-    moving = np.cos(20 * fixed) + 0.2 * rng.normal(size=fixed.shape)  # no correlation to speak of
+    moving = np.cos(20 * fixed) + 0.2 * rng.normal(size=fixed.shape)  # almost no correlation
     bins = 16
     rows = np.floor(bins * (stats.rankdata(fixed) - 0.5) / fixed.size)
     counts, _, _ = np.histogram2d(rows.ravel(), moving.ravel(), bins=bins)
-    by_row, by_column = stats.entropy(counts.sum(1)), stats.entropy(counts.sum(0))
-    expected = (by_row + by_column - stats.entropy(counts.ravel())) / by_row
+    row_entropy, column_entropy = stats.entropy(counts.sum(1)), stats.entropy(counts.sum(0))
+    expected = (row_entropy + column_entropy - stats.entropy(counts.ravel())) / row_entropy
     assert expected > 0.2
     assert abs(np.corrcoef(moving.ravel(), fixed.ravel())[0, 1]) < 0.3
-    assert scored(MutualInformation(bins=bins), moving, fixed, np.ones_like(fixed)) == pytest.approx(expected, abs=0.06)
+    assert score_of(MutualInformation(bins=bins), moving, fixed, np.ones_like(fixed)) == pytest.approx(expected, abs=0.06)
 
 
-def test_the_joint_histogram_is_a_loop_over_pixels_and_basis_splines(images):
+def test_the_joint_histogram_equals_a_loop_over_pixels_and_basis_splines(images):
     moving, _, weight = (torch.from_numpy(x).flatten()[None] for x in images)
     weight, bins = weight / weight.sum(), 9
     rows = torch.arange(moving.shape[1])[None] % bins
@@ -192,7 +192,7 @@ def test_the_joint_histogram_is_a_loop_over_pixels_and_basis_splines(images):
     assert expected.sum() == pytest.approx(1.0)
 
 
-def test_bins_of_the_xray_hold_equal_mass_and_never_part_equal_values():
+def test_bins_of_the_xray_have_equal_mass_and_never_split_equal_values():
     rng = np.random.default_rng(7)
     values = torch.from_numpy(rng.gamma(1.0, size=(1, 4000)))
     weight = torch.from_numpy(rng.uniform(size=(1, 4000)))
@@ -204,10 +204,10 @@ def test_bins_of_the_xray_hold_equal_mass_and_never_part_equal_values():
     assert all(len(binned[coarse == value].unique()) == 1 for value in coarse.unique())
 
 
-def test_mutual_information_does_not_see_a_monotone_change_of_the_xray(images):
+def test_mutual_information_is_invariant_to_a_monotone_change_of_the_xray(images):
     moving, fixed, weight = images
     remapped = np.exp(3 * fixed)
     similarity = MutualInformation()
-    assert scored(similarity, moving, remapped, weight) == scored(similarity, moving, fixed, weight)
+    assert score_of(similarity, moving, remapped, weight) == score_of(similarity, moving, fixed, weight)
     ncc = MultiscaleNCC()
-    assert abs(scored(ncc, moving, remapped, weight) - scored(ncc, moving, fixed, weight)) > 0.02
+    assert abs(score_of(ncc, moving, remapped, weight) - score_of(ncc, moving, fixed, weight)) > 0.02

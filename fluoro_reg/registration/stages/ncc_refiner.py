@@ -56,7 +56,7 @@ class GramObjective:
 
     def linearise(self, at: GramEvaluation) -> NormalEquations:
         """A pose that leaves nothing to compare, no weight or a flat image, is infinitely bad, not half good."""
-        system = self.similarity.of_gram(at.gram)
+        system = self.similarity.normal_equations_from_gram(at.gram)
         n, sums, squares = at.gram[:, 0, 0], at.gram[:, 0, 2], at.gram[:, 2, 2]
         flat = n * squares - sums * sums <= self.similarity.floor * n * n
         return replace(system, cost=torch.where(flat, torch.inf, system.cost))

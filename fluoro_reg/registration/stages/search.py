@@ -1,8 +1,8 @@
-"""The cheap search from a poor start: turned starts, each slid over the X-ray to its best place.
+"""The coarse search around an initial pose: it is rotated in steps, and each rotation is shifted to where it fits best.
 
-For every turn the CT is rendered once on a detector larger than the X-ray; masked gradient correlation over all shifts in the
-plane is then a handful of FFTs. Source of the masked correlation: Padfield, "Masked object registration in the Fourier domain",
-IEEE TIP 21(5), 2012 (here of zero-mean gradients, so three correlations suffice).
+For every rotation the CT is rendered once, on a detector larger than the X-ray. The masked gradient correlation over all
+in-plane shifts then takes a few FFTs. Source of the masked correlation: Padfield, "Masked object registration in the Fourier
+domain", IEEE TIP 21(5), 2012 (here of zero-mean gradients, so three correlations suffice).
 """
 
 import math
@@ -15,46 +15,46 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration.method import SearchOptions
 from fluoro_reg.registration.stages.objective import PoseObjective
-from fluoro_reg.similarity.gradient_ncc import gradients
+from fluoro_reg.similarity.gradient_ncc import sobel_gradients
 
-MINIMUM_OVERLAP = 0.4  # of the largest overlap over all shifts
-SHIFT_PENALTY = 0.1  # of correlation at the largest shift
+MINIMUM_OVERLAP = 0.4  # fraction of the largest overlap over all shifts
+SHIFT_PENALTY = 0.1  # subtracted from the correlation at the largest shift
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Poses after their best shift, and the correlation there."""
+    """Poses at their best shifts, and the correlations there."""
 
     poses: RigidTransform
     correlation: Float[Tensor, "batch"]
 
 
-def search(objective: PoseObjective, start: RigidTransform, options: SearchOptions) -> Candidates:
-    """Every turn of `start` with its best shift; `objective.scale` must be the whole image, not a window."""
+def search(objective: PoseObjective, initial_pose: RigidTransform, options: SearchOptions) -> Candidates:
+    """Every rotation of the initial pose at its best shift; `objective.scale` must be the whole image, not a window."""
     pivot = objective.model.pivot
-    turned = turned_starts(start, pivot, options)
+    rotated = rotated_poses(initial_pose, pivot, options)
     scale = objective.scale
-    depth = turned.apply(pivot[None])[:, 0, 2]
+    depth = rotated.apply(pivot[None])[:, 0, 2]
     focal = torch.tensor([scale.intrinsics.fx, scale.intrinsics.fy], dtype=torch.float64)
     reach = max(1, math.ceil(options.shift_mm * float(focal.max()) / float(depth.mean())))
-    moving, weight = _rendered_wide(objective, turned, reach)
+    moving, weight = _rendered_wide(objective, rotated, reach)
     correlation, shift = best_shifts(scale.fixed, scale.usable, moving, weight, reach)
     millimetres = shift.double() * depth[:, None] / focal
-    translation = torch.cat([turned.translation[:, :2] + millimetres, turned.translation[:, 2:]], dim=-1)
-    return Candidates(RigidTransform(turned.rotation, translation), correlation.double())
+    translation = torch.cat([rotated.translation[:, :2] + millimetres, rotated.translation[:, 2:]], dim=-1)
+    return Candidates(RigidTransform(rotated.rotation, translation), correlation.double())
 
 
-def turned_starts(start: RigidTransform, pivot: Float[Tensor, "3"], options: SearchOptions) -> RigidTransform:
-    """`start` turned about the pivot, about the camera's axes: every out-of-plane turn with every in-plane turn."""
+def rotated_poses(initial_pose: RigidTransform, pivot: Float[Tensor, "3"], options: SearchOptions) -> RigidTransform:
+    """The initial pose rotated about the pivot and the camera's axes: all out-of-plane with all in-plane rotations."""
     tilts = [(0.0, 0.0)] if 0.0 in options.out_of_plane_deg else []
     for radius in options.out_of_plane_deg:
-        compass = [math.pi / 4 * k for k in range(8)] if radius else []
-        tilts += [(radius * math.cos(a), radius * math.sin(a)) for a in compass]
-    turns = [(x, y, z) for x, y in tilts for z in options.in_plane_deg]
-    camera_turns = so3.exp(torch.deg2rad(torch.tensor(turns, dtype=torch.float64)))
-    centre = start.apply(pivot[None])[0]
-    translation = (camera_turns @ (start.translation - centre)[:, None]).squeeze(-1) + centre
-    return RigidTransform(camera_turns @ start.rotation, translation)
+        azimuths = [math.pi / 4 * k for k in range(8)] if radius else []
+        tilts += [(radius * math.cos(a), radius * math.sin(a)) for a in azimuths]
+    angles = [(x, y, z) for x, y in tilts for z in options.in_plane_deg]
+    rotations = so3.exp(torch.deg2rad(torch.tensor(angles, dtype=torch.float64)))
+    centre = initial_pose.apply(pivot[None])[0]
+    translation = (rotations @ (initial_pose.translation - centre)[:, None]).squeeze(-1) + centre
+    return RigidTransform(rotations @ initial_pose.rotation, translation)
 
 
 def best_shifts(
@@ -69,8 +69,8 @@ def best_shifts(
     `moving` is `reach` pixels larger than `fixed` on every side, so `moving[reach + y, reach + x]` lies on `fixed[y, x]`.
     """
     height, width = moving.shape[1:]
-    f = gradients(fixed[:, None])[:, 0] * usable[:, None]
-    m = gradients(moving[:, None])[:, 0] * weight[:, None]
+    f = sobel_gradients(fixed[:, None])[:, 0] * usable[:, None]
+    m = sobel_gradients(moving[:, None])[:, 0] * weight[:, None]
 
     def spectrum(images: Tensor) -> Tensor:
         return torch.fft.rfft2(images, s=(height, width))
