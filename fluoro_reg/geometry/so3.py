@@ -1,7 +1,7 @@
-"""Rotations of space: exponential, logarithm and the left Jacobian, exact and differentiable at zero.
+"""Rotations in 3-D: exponential, logarithm and left Jacobian, exact and differentiable at zero.
 
-The coefficients (sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 lose all digits as t falls; below t = 0.1 they are summed as
-series to full double precision, and the unused branch is fed a harmless argument so that no NaN enters a gradient.
+The coefficients (sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 lose their accuracy for small t. Below t = 0.1 they are computed
+as series to full double precision. The unused branch is given a harmless argument, so that no NaN enters a gradient.
 Source: Sola, Deray, Atchuthan, "A micro Lie theory for state estimation in robotics", eqs. 132-147.
 """
 
@@ -13,7 +13,7 @@ _SERIES_BELOW = 1e-2  # of t^2
 
 
 def hat(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The matrix of the cross product: `hat(a) @ b = a x b`."""
+    """Return the matrix of the cross product: `hat(a) @ b = a x b`."""
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     rows = [zero, -z, y, z, zero, -x, -y, x, zero]
@@ -21,7 +21,7 @@ def hat(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
 
 
 def exp(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The rotation by |rotation_vector| rad about its direction (Rodrigues)."""
+    """Return the rotation by |rotation_vector| rad about the direction of the vector (Rodrigues)."""
     a, b, _ = exp_coefficients((rotation_vector * rotation_vector).sum(-1))
     k = hat(rotation_vector)
     identity = torch.eye(3, dtype=k.dtype, device=k.device)
@@ -29,7 +29,7 @@ def exp(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3
 
 
 def log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """The rotation vector of length at most pi; through the quaternion, so it is accurate near 0 and near pi."""
+    """Return the rotation vector (rad), of length at most pi; via the quaternion, which is accurate near 0 and pi."""
     quaternion = quaternion_wxyz(rotation)
     quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     w, v = quaternion[..., 0], quaternion[..., 1:]
@@ -42,7 +42,7 @@ def log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
 
 
 def left_jacobian(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """V(w) in `exp([v, w]) = (exp(w), V(w) v)`."""
+    """Return V(w) in `se3.exp([v, w]) = (exp(w), V(w) v)`."""
     _, b, c = exp_coefficients((rotation_vector * rotation_vector).sum(-1))
     k = hat(rotation_vector)
     identity = torch.eye(3, dtype=k.dtype, device=k.device)
@@ -50,12 +50,12 @@ def left_jacobian(rotation_vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
 
 
 def angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
-    """The geodesic angle to the identity, rad, in [0, pi]."""
+    """Return the rotation angle, rad, in [0, pi]."""
     return torch.linalg.vector_norm(log(rotation), dim=-1)
 
 
 def quaternion_wxyz(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """A unit quaternion (w, x, y, z); of the four classical formulas the one with the largest divisor (Shepperd 1978)."""
+    """Return a unit quaternion (w, x, y, z), with the formula of the four that has the largest divisor (Shepperd 1978)."""
     xx, yy, zz = rotation.diagonal(dim1=-2, dim2=-1).unbind(-1)
     r = rotation
     wx, wy, wz = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
@@ -69,13 +69,13 @@ def quaternion_wxyz(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
         ],
         dim=-2,
     )
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    chosen = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
+    largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    chosen = candidates.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4)).squeeze(-2)
     return torch.nn.functional.normalize(chosen, dim=-1)
 
 
 def exp_coefficients(squared_angle: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor, Tensor]:
-    """(sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 as functions of t^2."""
+    """Return (sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 as functions of t^2."""
     small = squared_angle < _SERIES_BELOW
     s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
     t2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)

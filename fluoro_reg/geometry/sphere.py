@@ -1,7 +1,7 @@
-"""The logarithm of a unit sphere, of any dimension: the vector at one point that leads along the great circle to another.
+"""The logarithm map of the unit sphere in any dimension: the tangent vector from one point to another along a great circle.
 
-Smooth where both points are one, where the textbook's `theta / sin(theta)` is 0/0. At the antipode every direction leads there;
-one is chosen and held constant, so that lengths stay true and no derivative is infinite.
+It is smooth where both points coincide, where the textbook formula `theta / sin(theta)` is 0/0. At the antipode the direction
+is arbitrary. One direction is chosen there and treated as constant, so that the length is right and no derivative is infinite.
 Source: P.-A. Absil, R. Mahony, R. Sepulchre, "Optimization algorithms on matrix manifolds", 2008, section 5.4.
 """
 
@@ -10,35 +10,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 _SERIES_BELOW = 1e-4  # of sin^2
-_LOST_BELOW = 1e3  # roundings: nearer to the antipode the direction is noise
+_ANTIPODE_BELOW = 1e3  # of the machine epsilon: closer to the antipode the direction is rounding noise
 
 
 def log(base: Float[Tensor, "*#batch n"], point: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*batch n"]:
-    """The vector tangent at `base` whose length is the angle between them, in [0, pi]. Both have length 1."""
+    """Return the tangent vector at `base` towards `point`; its length is their angle in [0, pi]. Both have length 1."""
     cosine = (base * point).sum(-1, keepdim=True)
-    across = point - cosine * base
-    squared = (across * across).sum(-1, keepdim=True)
+    perpendicular = point - cosine * base
+    squared = (perpendicular * perpendicular).sum(-1, keepdim=True)
     near = (squared < _SERIES_BELOW) & (cosine > 0)
-    lost = (squared.sqrt() < _LOST_BELOW * torch.finfo(squared.dtype).eps) & (cosine < 0)
+    antipodal = (squared.sqrt() < _ANTIPODE_BELOW * torch.finfo(squared.dtype).eps) & (cosine < 0)
     s = torch.where(near, squared, torch.zeros_like(squared))
     series = 1 + s * (1 / 6 + s * (3 / 40 + s * (5 / 112 + s * (35 / 1152))))
-    sine = torch.where(near | lost, torch.ones_like(squared), squared).sqrt()
-    tangent = torch.where(near, series, torch.atan2(sine, cosine) / sine) * across
-    return torch.where(lost, torch.pi * _some_tangent(base.detach()), tangent)
+    sine = torch.where(near | antipodal, torch.ones_like(squared), squared).sqrt()
+    tangent = torch.where(near, series, torch.atan2(sine, cosine) / sine) * perpendicular
+    return torch.where(antipodal, torch.pi * _arbitrary_tangent(base.detach()), tangent)
 
 
-def normalised(vectors: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """Vectors of length 1; one that is next to nothing (1e-6) becomes the first axis, and no derivative reaches it."""
+def normalise(vectors: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Scale vectors to length 1. A vector shorter than 1e-6 becomes the first axis and gets no gradient."""
     squared = (vectors * vectors).sum(-1, keepdim=True)
-    nothing = squared < 1e-12
-    length = torch.where(nothing, torch.ones_like(squared), squared).sqrt()
+    is_zero = squared < 1e-12
+    length = torch.where(is_zero, torch.ones_like(squared), squared).sqrt()
     first_axis = torch.eye(1, vectors.shape[-1], dtype=vectors.dtype, device=vectors.device)[0]
-    return torch.where(nothing, first_axis, vectors / length)
+    return torch.where(is_zero, first_axis, vectors / length)
 
 
-def _some_tangent(base: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
-    """A unit vector at right angles to `base`: of the first two axes the one that is further from it, made tangent."""
+def _arbitrary_tangent(base: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Return a unit vector perpendicular to `base`, made from whichever of the first two axes is further from it."""
     first, second = torch.eye(2, base.shape[-1], dtype=base.dtype, device=base.device)
     axis = torch.where(base[..., :1].abs() > base[..., 1:2].abs(), second, first)
-    across = axis - (axis * base).sum(-1, keepdim=True) * base
-    return across / (across * across).sum(-1, keepdim=True).sqrt()
+    perpendicular = axis - (axis * base).sum(-1, keepdim=True) * base
+    return perpendicular / (perpendicular * perpendicular).sum(-1, keepdim=True).sqrt()

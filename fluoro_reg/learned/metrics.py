@@ -61,7 +61,7 @@ class SphericalMetric(AbstractMetric):
         return (self.factor / end.shape[-2]) ** 0.5 * sphere.log(start, end).flatten(-2)
 
     def _points(self, embeddings: Float[Tensor, "batch embedding"]) -> Float[Tensor, "batch points n"]:
-        return sphere.normalised(embeddings.unflatten(-1, (-1, self.point_size or embeddings.shape[-1])))
+        return sphere.normalise(embeddings.unflatten(-1, (-1, self.point_size or embeddings.shape[-1])))
 
 
 METRICS: dict[str, AbstractMetric] = {

@@ -1,4 +1,4 @@
-"""The pinhole keeps a landmark on its pixel through crops, bins and resizes."""
+"""Projection, and cameras of cropped, binned and resized images."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ CAMERA = CameraIntrinsics(width=60, height=40, fx=200.0, fy=150.0, cx=31.0, cy=1
 POINT = torch.tensor([3.0, -2.0, 80.0], dtype=torch.float64)
 
 
-def test_projection_follows_the_formula():
+def test_projection_follows_the_pinhole_formula():
     torch.testing.assert_close(
         CAMERA.project(POINT), torch.tensor([200 * 3 / 80 + 31, -150 * 2 / 80 + 17.5], dtype=torch.float64)
     )
@@ -18,7 +18,7 @@ def test_projection_follows_the_formula():
     torch.testing.assert_close(CAMERA.project(POINT), homogeneous[:2] / homogeneous[2])
 
 
-def test_a_crop_moves_the_pixel_by_its_corner():
+def test_a_crop_shifts_pixels_by_its_corner():
     torch.testing.assert_close(CAMERA.cropped(5, 7, 20, 20).project(POINT), CAMERA.project(POINT) - torch.tensor([5.0, 7.0]))
 
 
@@ -39,6 +39,6 @@ def test_binning_maps_pixel_edges_to_pixel_edges(factor):
         ([-1, 0, 1, 0, 1, 1, 0, 0, 1], "positive focal lengths"),
     ],
 )
-def test_a_k_that_is_no_pinhole_is_refused(k, sentence):
+def test_a_k_that_is_not_a_pinhole_is_rejected(k, sentence):
     with pytest.raises(InputError, match=sentence):
         CameraIntrinsics.from_k(10, 10, k)

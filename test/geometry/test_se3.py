@@ -1,4 +1,4 @@
-"""Motions against the matrix exponential (an outside oracle), on purpose at zero, near zero and near a half turn."""
+"""Rigid motions against the matrix exponential, including angles at zero, near zero and near pi."""
 
 import pytest
 import torch
@@ -28,30 +28,30 @@ def test_exp_is_the_matrix_exponential(angle):
 
 
 @pytest.mark.parametrize("angle", ANGLES)
-def test_log_undoes_exp(angle):
+def test_log_inverts_exp(angle):
     twist = _twist(angle)
     torch.testing.assert_close(se3.log(se3.exp(twist)), twist, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-5, 0.1, 2.0])
-def test_exp_and_log_have_right_derivatives(angle):
+def test_derivatives_of_exp_and_log_agree_with_finite_differences(angle):
     twist = _twist(angle).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda t: se3.exp(t).matrix(), twist)
     assert torch.autograd.gradcheck(lambda t: se3.log(se3.exp(t)), twist)
 
 
-def test_log_finds_half_turns_about_every_axis():
+def test_log_recovers_rotations_by_pi_about_every_axis():
     for axis in torch.eye(3, dtype=torch.float64):
         rotation = 2 * torch.outer(axis, axis) - torch.eye(3)
         assert so3.angle(rotation) == pytest.approx(torch.pi, abs=1e-12)
         torch.testing.assert_close(so3.exp(so3.log(rotation)), rotation, atol=1e-12, rtol=0)
 
 
-def test_retract_turns_about_the_pivot():
+def test_retract_rotates_about_the_pivot():
     pivot = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64)
     start = se3.exp(_twist(1.0, 1))
-    turned = retract(start, torch.tensor([0.0, 0.0, 0.0, 0.3, -0.2, 0.1], dtype=torch.float64), pivot)
-    torch.testing.assert_close(turned.apply(pivot[None]), start.apply(pivot[None]))
+    rotated = retract(start, torch.tensor([0.0, 0.0, 0.0, 0.3, -0.2, 0.1], dtype=torch.float64), pivot)
+    torch.testing.assert_close(rotated.apply(pivot[None]), start.apply(pivot[None]))
     shift = torch.eye(4, dtype=torch.float64)
     shift[:3, 3] = pivot
     twist = _twist(0.7, 2)
@@ -59,14 +59,14 @@ def test_retract_turns_about_the_pivot():
     torch.testing.assert_close(retract(start, twist, pivot).matrix(), expected)
 
 
-def test_local_undoes_retract_for_a_batch():
+def test_local_inverts_retract_for_a_batch():
     pivot = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     start = se3.exp(torch.stack([_twist(0.4, 3), _twist(1.4, 4)]))
     twists = torch.stack([_twist(0.2, 5), _twist(0.0, 6)])
     torch.testing.assert_close(se3.local(start, retract(start, twists, pivot), pivot), twists, atol=1e-9, rtol=0)
 
 
-def test_products_cancel_and_the_inverse_undoes():
+def test_products_and_inverses_of_transforms():
     b_from_a, c_from_b = se3.exp(_twist(0.5, 7)), se3.exp(_twist(1.5, 8))
     points = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close((c_from_b @ b_from_a).apply(points), c_from_b.apply(b_from_a.apply(points)))

@@ -1,4 +1,4 @@
-"""SO(4) against scipy's matrix exponential and logarithm, at coincident rotations, at -1, and as its sphere grows flat."""
+"""SO(4) against scipy's matrix exponential and logarithm, at coincident rotations, at -1, and for a growing radius."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def _random(n: int, spread: float, seed: int = 0) -> torch.Tensor:
 
 
 def _generator(tangent: np.ndarray) -> np.ndarray:
-    """The skew matrix of x -> a x - x b, written out: the derivative of exp(a s) x conj(exp(b s)) at s = 0."""
+    """Return the skew matrix of x -> a x - x b, the derivative of exp(a s) x conj(exp(b s)) at s = 0."""
     (ax, ay, az), (bx, by, bz) = tangent
     left = np.array([[0, -ax, -ay, -az], [ax, 0, -az, ay], [ay, az, 0, -ax], [az, -ay, ax, 0]])
     right = np.array([[0, -bx, -by, -bz], [bx, 0, bz, -by], [by, -bz, 0, bx], [bz, by, -bx, 0]])
@@ -35,7 +35,7 @@ def test_the_matrix_of_exp_is_the_matrix_exponential(size):
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 9.9e-3, 1.01e-2, 0.3, 1.5])
-def test_log_undoes_exp_within_half_a_turn(size):
+def test_log_inverts_exp_for_angles_below_pi(size):
     tangent = torch.nn.functional.normalize(torch.randn(5, 2, 3, dtype=torch.float64), dim=-1) * size
     torch.testing.assert_close(so4.log(so4.exp(tangent)), tangent, atol=1e-13, rtol=0)
 
@@ -63,7 +63,7 @@ def test_the_distance_is_invariant_on_both_sides_and_symmetric():
     torch.testing.assert_close(so4.squared_distance(a, -b), distance)
 
 
-def test_derivatives_are_right_and_finite_at_coincident_rotations_too():
+def test_derivatives_are_correct_and_finite_also_at_coincident_rotations():
     tangents = torch.randn(4, 2, 3, dtype=torch.float64) * torch.tensor([0.0, 1e-4, 0.3, 1.0]).reshape(4, 1, 1)
     base = _random(4, 1.0, 8)
 
@@ -79,7 +79,7 @@ def test_derivatives_are_right_and_finite_at_coincident_rotations_too():
 
 
 @pytest.mark.parametrize("wxyz", [[-1.0, 0.0, 0.0, 0.0], [-1.0, 1e-13, 0.0, 0.0], [-1.0, 0.0, 1e-9, 0.0]])
-def test_the_opposite_of_one_quaternion_alone_is_half_a_turn_away_with_a_finite_gradient(wxyz):
+def test_the_distance_to_a_pair_with_one_opposite_quaternion_is_that_of_pi_with_a_finite_gradient(wxyz):
     one = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 0]], dtype=torch.float64)
     far = torch.tensor([wxyz, [1.0, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
     distance = so4.squared_distance(one, far)
@@ -88,15 +88,15 @@ def test_the_opposite_of_one_quaternion_alone_is_half_a_turn_away_with_a_finite_
     assert torch.isfinite(far.grad).all()
 
 
-def test_an_embedded_motion_turns_the_pole_towards_the_translation():
+def test_an_embedded_motion_rotates_the_pole_towards_the_translation():
     t = torch.tensor([30.0, -40.0, 0.0], dtype=torch.float64)
     rotation = so3.exp(torch.tensor([0.3, 0.2, -0.5], dtype=torch.float64))
     rotated = so4.matrix(so4.embed(RigidTransform(rotation, t), radius_mm=100.0))
-    turn = 2 * np.arctan(50.0 / 200.0)
-    expected = torch.tensor([np.cos(turn), 0.6 * np.sin(turn), -0.8 * np.sin(turn), 0.0], dtype=torch.float64)
+    angle = 2 * np.arctan(50.0 / 200.0)
+    expected = torch.tensor([np.cos(angle), 0.6 * np.sin(angle), -0.8 * np.sin(angle), 0.0], dtype=torch.float64)
     torch.testing.assert_close(rotated[:, 0], expected)
-    alone = so4.matrix(so4.embed(RigidTransform(rotation, torch.zeros_like(t)), radius_mm=100.0))
-    torch.testing.assert_close(alone[1:, 1:], rotation, atol=1e-14, rtol=0)
+    rotation_only = so4.matrix(so4.embed(RigidTransform(rotation, torch.zeros_like(t)), radius_mm=100.0))
+    torch.testing.assert_close(rotation_only[1:, 1:], rotation, atol=1e-14, rtol=0)
 
 
 def _motions(n: int, seed: int) -> RigidTransform:
@@ -105,10 +105,10 @@ def _motions(n: int, seed: int) -> RigidTransform:
     return se3.exp(torch.randn(n, 6, generator=generator, dtype=torch.float64) * scale)
 
 
-@pytest.mark.parametrize("turned", [True, False])
-def test_the_distance_tends_to_that_of_rotations_and_translations_by_the_square_of_the_radius(turned):
+@pytest.mark.parametrize("rotated", [True, False])
+def test_the_distance_converges_to_that_of_rotations_and_translations_with_the_square_of_the_radius(rotated):
     first, second = _motions(50, 9), _motions(50, 10)
-    if not turned:
+    if not rotated:
         second = RigidTransform(first.rotation, second.translation)
     angle, shift = so3.angle(first.rotation.mT @ second.rotation), (first.translation - second.translation).norm(dim=-1)
     errors = []
@@ -120,7 +120,7 @@ def test_the_distance_tends_to_that_of_rotations_and_translations_by_the_square_
     np.testing.assert_allclose(orders, 2.0, atol=0.2)
 
 
-def test_in_the_limit_the_product_is_that_of_rigid_motions():
+def test_the_product_converges_to_that_of_rigid_motions():
     a, b = _motions(50, 11), _motions(50, 12)
     errors_mm = []
     for radius in (1000.0, 2000.0, 4000.0):
@@ -129,7 +129,7 @@ def test_in_the_limit_the_product_is_that_of_rigid_motions():
     np.testing.assert_allclose(np.log2(np.array(errors_mm[:-1]) / np.array(errors_mm[1:])), 1.0, atol=0.2)
 
 
-def test_the_distance_of_embedded_motions_can_be_differentiated_to_a_twist_at_the_optimum():
+def test_the_distance_of_embedded_motions_is_differentiable_with_respect_to_a_twist_at_the_optimum():
     pose = _motions(3, 13)
     pivot = torch.zeros(3, dtype=torch.float64)
 

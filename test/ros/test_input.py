@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, SIZE, FakeTracker, K, camera_info, image, values_of
+from helpers.ros_bench import FIRST_STAMP, FRAME_NS, SIZE, FakeTracker, K, camera_info, image, key_values
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.ros
 
 
 def test_camera_info_may_arrive_after_its_image(bench):
-    bench.images.publish(image(FIRST_STAMP))
-    bench.spin(0.2)
+    bench.image_publisher.publish(image(FIRST_STAMP))
+    bench.spin_for(0.2)
     assert not bench.tracker.images
-    bench.infos.publish(camera_info(FIRST_STAMP))
-    bench.until(lambda: len(bench.transforms()) == 1)
+    bench.camera_info_publisher.publish(camera_info(FIRST_STAMP))
+    bench.spin_until(lambda: len(bench.transforms()) == 1)
 
 
 def test_an_exception_in_the_core_rejects_only_that_frame(make_bench):
@@ -27,13 +27,13 @@ def test_an_exception_in_the_core_rejects_only_that_frame(make_bench):
         if len(tracker.images) == 1:
             raise ZeroDivisionError("a defect")
 
-    tracker.before_answer = fail_once
+    tracker.before_result = fail_once
     bench = make_bench(tracker)
     bench.activate()
-    status = bench.answered(FIRST_STAMP)
+    status = bench.send_and_wait(FIRST_STAMP)
     assert "internal error (ZeroDivisionError" in status.message
     assert not bench.transforms()
-    assert bench.answered(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
+    assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_an_unreadable_image_is_rejected_with_a_reason(bench, change, words):
     message = image(FIRST_STAMP)
     for name, value in change.items():
         setattr(message, name, value)
-    bench.infos.publish(camera_info(FIRST_STAMP))
-    bench.images.publish(message)
-    bench.until(lambda: len(bench.results()) == 1)
+    bench.camera_info_publisher.publish(camera_info(FIRST_STAMP))
+    bench.image_publisher.publish(message)
+    bench.spin_until(lambda: len(bench.results()) == 1)
     assert words in bench.results()[0]["reason"]
     assert not bench.tracker.images
 
@@ -58,34 +58,34 @@ def test_an_unreadable_image_is_rejected_with_a_reason(bench, change, words):
 def test_nan_in_k_is_rejected_with_a_reason(bench):
     info = camera_info(FIRST_STAMP)
     info.k = [float("nan"), *K[1:]]
-    bench.infos.publish(info)
-    bench.images.publish(image(FIRST_STAMP))
-    bench.until(lambda: len(bench.results()) == 1)
-    assert "K must hold nine finite numbers" in bench.results()[0]["reason"]
+    bench.camera_info_publisher.publish(info)
+    bench.image_publisher.publish(image(FIRST_STAMP))
+    bench.spin_until(lambda: len(bench.results()) == 1)
+    assert "K must contain nine finite numbers" in bench.results()[0]["reason"]
 
 
 def test_only_the_newest_frame_is_kept_while_another_is_processed(make_bench):
-    tracker, may_go_on = FakeTracker(), threading.Event()
-    tracker.before_answer = lambda: may_go_on.wait(5)
+    tracker, release = FakeTracker(), threading.Event()
+    tracker.before_result = lambda: release.wait(5)
     bench = make_bench(tracker)
     bench.activate()
     bench.send(FIRST_STAMP)
-    bench.until(lambda: len(tracker.images) == 1)
+    bench.spin_until(lambda: len(tracker.images) == 1)
     for step in (1, 2, 3):
         bench.send(FIRST_STAMP + step * FRAME_NS)
-        bench.spin(0.1)
-    may_go_on.set()
-    bench.until(lambda: len(bench.transforms()) == 2)
-    bench.spin(0.2)
+        bench.spin_for(0.1)
+    release.set()
+    bench.spin_until(lambda: len(bench.transforms()) == 2)
+    bench.spin_for(0.2)
     assert [int(values["stamp_ns"]) for values in bench.results()] == [FIRST_STAMP, FIRST_STAMP + 3 * FRAME_NS]
-    assert values_of(bench.diagnostics("input"))["dropped"] == "2"
+    assert key_values(bench.diagnostics("input"))["dropped"] == "2"
 
 
 def test_images_without_camera_info_cause_a_warning(make_bench):
     bench = make_bench(camera_info_timeout=0.3)
     bench.activate()
     bench.probe.create_timer(0.05, lambda: bench.send(FIRST_STAMP, info=False))
-    bench.until(lambda: bench.diagnostics("input").level == DiagnosticStatus.WARN)
+    bench.spin_until(lambda: bench.diagnostics("input").level == DiagnosticStatus.WARN)
     message = bench.diagnostics("input").message
     assert message.startswith("/image has no CameraInfo on /camera_info for 0.3 s (images ")
     assert "infos 0, pairs 0" in message
