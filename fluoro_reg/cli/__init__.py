@@ -1,4 +1,4 @@
-"""The command line `fluoro-reg`: one module a subcommand, exit status and output in one place each."""
+"""The command line `fluoro-reg`: `main` defines the program, and each subcommand has a module of its own."""
 
 from fluoro_reg.waiting import wait_without_spinning
 

@@ -1,14 +1,17 @@
-"""The exit status of `fluoro-reg`, for shells and for programs that call it."""
+"""The exit status of `fluoro-reg`."""
 
 from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What the shell sees; the numbers above 2 follow sysexits.h and the shell's 128 + signal."""
+    """Exit status for shells and calling programs.
 
-    ACCEPTED = 0  # done, and the result is accepted where there is one to judge
+    70 is EX_SOFTWARE of sysexits.h. 130 and 141 are the shell's 128 + signal number for SIGINT and SIGPIPE.
+    """
+
+    ACCEPTED = 0  # done; the result, if it is assessed, is accepted
     REJECTED = 1  # ran, but rejected its own result
     UNUSABLE = 2  # unusable input or arguments: one sentence on standard error, nothing on standard output
-    FAULT = 70  # a fault of the program itself
+    FAULT = 70  # a bug in the program
     INTERRUPTED = 130  # Ctrl-C
-    BROKEN_PIPE = 141  # the reader of standard output has gone
+    BROKEN_PIPE = 141  # the reader of standard output has closed it

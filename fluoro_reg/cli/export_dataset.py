@@ -1,4 +1,4 @@
-"""`fluoro-reg export-dataset`: a public data set's file, or one's own recording, to case folders for all subcommands."""
+"""`fluoro-reg export-dataset`: write a public data set or a recording as case folders."""
 
 import enum
 from dataclasses import dataclass, fields
@@ -7,27 +7,39 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from fluoro_reg.cli.common_arguments import CommonArguments, Device
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.options import Common, Device
-from fluoro_reg.cli.output import Output, table_of
-from fluoro_reg.cli.recordings import SourceOptions
+from fluoro_reg.cli.output import Output, key_value_table
+from fluoro_reg.cli.recording_arguments import RECORDING_PANEL, RecordingArguments
+from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
-    from fluoro_reg.evaluation.datasets.export import Progress
+    from fluoro_reg.progress import Progress
 
 C = TypeVar("C")
 
 NAME = "export-dataset"
-EXAMPLES = (
-    "Example:\n\n$ fluoro-reg export-dataset deepfluoro ipcai_2020_full_res_data.h5 --out cases --specimen 17-1882\n\n"
-    "$ fluoro-reg export-dataset ljubljana ljubljana.h5 --out ljubljana_cases --subject subject01 --view ap --view lat\n\n"
-    "$ fluoro-reg export-dataset recording bag_folder --ct ct_folder --truth truth.json --out recorded_cases"
+EPILOG = epilog_text(
+    [
+        (
+            "Export one specimen of DeepFluoro",
+            "fluoro-reg export-dataset deepfluoro ipcai_2020_full_res_data.h5 --out cases/ \\\n--specimen 17-1882",
+        ),
+        (
+            "Export the AP and lateral views of one patient of Ljubljana",
+            "fluoro-reg export-dataset ljubljana ljubljana.h5 --out cases/ --subject subject01 \\\n--view ap --view lat",
+        ),
+        (
+            "Export a recording with known poses",
+            "fluoro-reg export-dataset recording bag_folder/ --ct ct/ --truth truth.json --out cases/",
+        ),
+    ]
 )
 
 
 class Dataset(str, enum.Enum):
-    """Which layout the file has."""
+    """What the file holds."""
 
     DEEPFLUORO = "deepfluoro"
     LJUBLJANA = "ljubljana"
@@ -35,137 +47,145 @@ class Dataset(str, enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class PartOptions:
-    """What of the data set, and where registrations are to begin."""
+class SelectionArguments:
+    """The part of a data set to export, and the error of the initial poses."""
 
     specimen: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="DeepFluoro: one of its specimens; repeatable. Default: all six.")
+        list[str] | None, typer.Option(metavar="NAME", help="DeepFluoro: a specimen; repeatable. Default: all six.")
     ] = None
     subject: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Ljubljana: one of its patients; repeatable. Default: all ten.")
+        list[str] | None, typer.Option(metavar="NAME", help="Ljubljana: a patient; repeatable. Default: all ten.")
     ] = None
     view: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Ljubljana: ap, lat, ap-max, lat-max; repeatable. Default: ap, lat."),
+        typer.Option(metavar="NAME", help="Ljubljana: a view (ap, lat, ap-max or lat-max); repeatable. Default: ap and lat."),
     ] = None
     start_mm: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Each start's error is drawn evenly from this band of mTRE, mm. Default: 10 25."),
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Range of the initial pose's error (mTRE in mm), sampled uniformly. Default: 10 25.",
+        ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
-class KnownOptions:
-    """What is known of a recording."""
+class GroundTruthArguments:
+    """The CT, true poses and landmarks of a recording."""
 
-    ct: Annotated[Path | None, typer.Option(metavar="CT", help="Recording: the CT of who is seen. Needed.")] = None
+    ct: Annotated[
+        Path | None, typer.Option(metavar="CT", help="CT of the patient. Required.", rich_help_panel=RECORDING_PANEL)
+    ] = None
     truth: Annotated[
         Path | None,
         typer.Option(
-            metavar="T.json", help="Recording: true poses by stamp_ns or frame, mm, as docs/datasets.md says. Needed."
+            metavar="T.json",
+            help="True poses (mm) by stamp_ns or frame; the documentation of data sets describes the file. Required.",
+            rich_help_panel=RECORDING_PANEL,
         ),
     ] = None
     landmarks: Annotated[
         Path | None,
         typer.Option(
-            metavar="L.json", help="Recording: points, patient mm, for the mTRE. Default: points of bone in each view."
+            metavar="L.json",
+            help="landmarks.json (patient frame, mm): the points for the mTRE. Default: points on bone that the X-ray shows.",
+            rich_help_panel=RECORDING_PANEL,
         ),
     ] = None
 
 
 def command(
     dataset: Annotated[
-        Dataset, typer.Argument(metavar="deepfluoro|ljubljana|recording", help="What FILE is.", case_sensitive=False)
+        Dataset,
+        typer.Argument(metavar="DATASET", help="What FILE holds: deepfluoro, ljubljana or recording.", case_sensitive=False),
     ],
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The data set's file, as docs/datasets.md says where to get it; a bag or a cine."),
+        typer.Argument(metavar="FILE", help="The data set's file (its documentation says where to get it), a bag or a cine."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder to write.")],
-    part: PartOptions,
-    known: KnownOptions,
-    source: SourceOptions,
-    common: Common,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, new or empty.")],
+    selection: SelectionArguments,
+    ground_truth: GroundTruthArguments,
+    source: RecordingArguments,
+    common: CommonArguments,
 ) -> int:
-    """Write a public data set, or a recording, as case folders: CT, X-ray, camera, true pose, landmarks (mm) and a start.
+    """Write a public data set or your own recording as case folders.
 
-    A start depends on the seed and the case's name alone. Further settings by --set: doubtful, femurs, border_px of DeepFluoro;
-    vessels_above of Ljubljana. The two need h5py and nibabel: pip install "fluoro_reg[datasets]". Of a recording (rosbag2 or
-    DICOM cine) each frame that has a true pose becomes a case.
+    Each case holds the CT, an X-ray, its camera, the true pose, landmarks (mm) and an initial pose, which depends only on the
+    seed and the case's name. Of a recording (rosbag2 or DICOM cine), every frame with a true pose becomes a case.
+
+    DeepFluoro and Ljubljana need h5py and nibabel: pip install "fluoro_reg[datasets]". Settings for --set: doubtful, femurs and
+    border_px (DeepFluoro); vessels_above (Ljubljana).
     """
     if common.device is Device.CUDA:
-        raise InputError("export-dataset computes on the CPU only; leave --device out")
-    asked = _Asked(file, out, part, known, source, common)
-    asked.check(dataset)
+        raise InputError("export-dataset runs on the CPU only; leave --device out")
+    request = _Request(file, out, selection, ground_truth, source, common)
+    request.check(dataset)
     exports = {Dataset.DEEPFLUORO: _deepfluoro, Dataset.LJUBLJANA: _ljubljana, Dataset.RECORDING: _recording}
     output = Output(common.json)
-    with output.progress() as progress:
-        task = progress.add_task("cases", total=None)
-
-        def advance(done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of)
-
-        cases, more = exports[dataset](asked, advance)
-    answer: dict[str, Any] = {"out": out.name, "cases": [folder.name for folder in cases], **more}
-    output.show(answer, table_of({**answer, "cases": len(cases)}))
+    with output.progress("cases") as progress:
+        cases, counts = exports[dataset](request, progress.update)
+    result: dict[str, Any] = {"out": out.name, "cases": [folder.name for folder in cases], **counts}
+    output.show(result, key_value_table({**result, "cases": len(cases)}))
     return ExitStatus.ACCEPTED
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """All that was typed."""
+class _Request:
+    """All arguments but the kind of data set."""
 
     file: Path
     out: Path
-    part: PartOptions
-    known: KnownOptions
-    source: SourceOptions
-    common: Common
+    selection: SelectionArguments
+    ground_truth: GroundTruthArguments
+    source: RecordingArguments
+    common: CommonArguments
 
     def check(self, dataset: Dataset) -> None:
-        """Refuses options that belong to another kind of file."""
+        """Raise an InputError if an option is given that does not apply to `dataset`."""
         recording = {
-            f"--{field.name.replace('_', '-')}": getattr(options, field.name)
-            for options in (self.known, self.source)
-            for field in fields(options)
+            f"--{field.name.replace('_', '-')}": getattr(arguments, field.name)
+            for arguments in (self.ground_truth, self.source)
+            for field in fields(arguments)
         }
-        whose = {
-            Dataset.DEEPFLUORO: ("DeepFluoro's", {"--specimen": self.part.specimen}),
-            Dataset.LJUBLJANA: ("Ljubljana's", {"--subject": self.part.subject, "--view": self.part.view}),
-            Dataset.RECORDING: ("a recording's", recording),
+        applicable = {
+            Dataset.DEEPFLUORO: ("DeepFluoro", {"--specimen": self.selection.specimen}),
+            Dataset.LJUBLJANA: ("Ljubljana", {"--subject": self.selection.subject, "--view": self.selection.view}),
+            Dataset.RECORDING: ("a recording", recording),
         }
-        for owner, (name, options) in whose.items():
+        for owner, (name, options) in applicable.items():
             for option, value in options.items():
                 if value and owner is not dataset:
-                    raise InputError(f"{option} is {name}; leave it out")
+                    raise InputError(f"{option} applies to {name} only; leave it out")
 
-    def settings(self, cls: type[C], more: dict[str, Any]) -> C:
-        """Those of a data set, with its starts."""
-        start = {"start.start_mm": self.part.start_mm, "start.seed": self.common.seed}
-        return self.common.settings(cls, {**more, **start})
+    def settings(self, cls: type[C], given: dict[str, Any]) -> C:
+        """The settings of a public data set, with those of the initial poses."""
+        start = {"start.start_mm": self.selection.start_mm, "start.seed": self.common.seed}
+        return self.common.settings(cls, {**given, **start})
 
 
-def _deepfluoro(asked: _Asked, advance: "Progress") -> tuple[list[Path], dict[str, int]]:
+def _deepfluoro(request: _Request, progress: "Progress") -> tuple[list[Path], dict[str, int]]:
     from fluoro_reg.evaluation.datasets import DeepFluoroOptions, cases_from_deepfluoro
 
-    options = asked.settings(DeepFluoroOptions, {"specimens": asked.part.specimen or None})
-    return cases_from_deepfluoro(asked.file, asked.out, options, advance), {}
+    options = request.settings(DeepFluoroOptions, {"specimens": request.selection.specimen or None})
+    return cases_from_deepfluoro(request.file, request.out, options, progress), {}
 
 
-def _ljubljana(asked: _Asked, advance: "Progress") -> tuple[list[Path], dict[str, int]]:
+def _ljubljana(request: _Request, progress: "Progress") -> tuple[list[Path], dict[str, int]]:
     from fluoro_reg.evaluation.datasets import LjubljanaOptions, cases_from_ljubljana
 
-    options = asked.settings(LjubljanaOptions, {"subjects": asked.part.subject or None, "views": asked.part.view or None})
-    return cases_from_ljubljana(asked.file, asked.out, options, advance), {}
+    selection = request.selection
+    options = request.settings(LjubljanaOptions, {"subjects": selection.subject or None, "views": selection.view or None})
+    return cases_from_ljubljana(request.file, request.out, options, progress), {}
 
 
-def _recording(asked: _Asked, advance: "Progress") -> tuple[list[Path], dict[str, int]]:
+def _recording(request: _Request, progress: "Progress") -> tuple[list[Path], dict[str, int]]:
     from fluoro_reg.evaluation.datasets import InitialPoseOptions, RecordingFiles, cases_from_recording
 
-    known, part = asked.known, asked.part
-    if known.ct is None or known.truth is None:
-        raise InputError("a recording needs the CT of who is seen and true poses; give --ct CT and --truth T.json")
-    start = asked.common.settings(InitialPoseOptions, {"start_mm": part.start_mm, "seed": asked.common.seed})
-    files = RecordingFiles(asked.file, known.ct, known.truth, known.landmarks)
-    exported = cases_from_recording(files, asked.out, asked.source.read(), start, advance)
+    truth, common = request.ground_truth, request.common
+    if truth.ct is None or truth.truth is None:
+        raise InputError("a recording needs the CT of the patient and true poses; give --ct CT and --truth T.json")
+    initial_pose = common.settings(InitialPoseOptions, {"start_mm": request.selection.start_mm, "seed": common.seed})
+    files = RecordingFiles(request.file, truth.ct, truth.truth, truth.landmarks)
+    exported = cases_from_recording(files, request.out, request.source.read(), initial_pose, progress)
     return exported.cases, {"without_truth": exported.without_truth, "unreadable": exported.unreadable}

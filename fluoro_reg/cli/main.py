@@ -1,8 +1,8 @@
-"""`fluoro-reg`: one program, one subcommand a job, and one place where exceptions become an exit status.
+"""The program `fluoro-reg`: its subcommands, and how exceptions become an exit status.
 
-A subcommand returns its exit status and raises `InputError` for what the user can mend; everything else that is raised is a
-fault of the program, of which only the kind is shown (its text may quote a file's content) unless `--debug` asks for more.
-torch and the readers are imported inside the subcommands, so that `--help` answers at once.
+A subcommand returns its exit status, and raises `InputError` for what the user can correct. Any other exception is a bug. Only
+its type is shown, because its text may quote a file's content; `--debug` shows the traceback. Subcommands import torch and the
+readers when they run, so that `--help` is fast.
 """
 
 import sys
@@ -16,10 +16,10 @@ import typer
 import fluoro_reg
 from fluoro_reg.cli import ct_info, demo, evaluate, export_dataset, methods, register, render, replay, simulate, train
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.options import grouped, paragraphs
+from fluoro_reg.cli.typer_command import add_command
 from fluoro_reg.errors import InputError
 
-# Some versions of typer carry click inside themselves; this base of typer's public exception is right in all of them.
+# Some versions of typer contain a copy of click. This base class of typer's public exception is right for all versions.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
@@ -27,18 +27,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
+    epilog="Run 'fluoro-reg COMMAND --help' for the options of a command.\n\n"
+    "Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
 )
 for module in (ct_info, render, register, replay, simulate, export_dataset, evaluate, demo, methods):
-    app.command(module.NAME, help=paragraphs(module.command), epilog=module.EXAMPLES)(grouped(module.command))
+    add_command(app, module.NAME, module.command, module.EPILOG)
 app.add_typer(train.app)
 
 
-def _show_version(wanted: bool) -> bool:
-    if wanted:
+def _show_version(requested: bool) -> bool:
+    if requested:
         typer.echo(f"fluoro-reg {fluoro_reg.__version__}")
         raise typer.Exit
-    return wanted
+    return requested
 
 
 @app.callback()
@@ -46,22 +47,28 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors; it may quote files' contents.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; it may quote the content of files.")
+    ] = False,
 ) -> None:
-    """2-D/3-D registration of C-arm fluoroscopy to CT: where is the patient in this X-ray?
+    """Register C-arm X-rays to a CT: find the pose of the patient in front of the camera.
 
-    Lengths are mm, angles in files rad, image positions px; poses are camera_from_patient, in DICOM's patient axes.
+    Lengths are in mm, image positions in px. Poses are camera_from_patient: from DICOM patient coordinates (LPS) to the camera.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line (by default the process's) and returns the exit status. `--debug` may stand anywhere in it."""
+    """Run a command line and return the exit status.
+
+    Args:
+        arguments: The arguments after the program's name; by default those of this process. `--debug` may be anywhere in them.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     arguments = [argument for argument in given if argument != "--debug"]
     with warnings.catch_warnings():
         if not (debug or sys.warnoptions):
-            # Readers' warnings quote file contents (names, identifiers); what matters to the user is said by fluoro_reg itself.
+            # Warnings of file readers may quote names and identifiers. fluoro_reg reports what matters to the user itself.
             warnings.simplefilter("ignore")
         try:
             return int(app(arguments, prog_name="fluoro-reg", standalone_mode=False) or 0)
@@ -70,34 +77,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             return _exit_status(error)
         except SystemExit:
-            # typer and rich end with 1 when standard output's reader has gone; here 1 means a rejected result
+            # typer and rich exit with 1 when standard output is closed; here 1 means a rejected result.
             return ExitStatus.BROKEN_PIPE
         except KeyboardInterrupt:
             return ExitStatus.INTERRUPTED
 
 
 def _exit_status(error: Exception) -> int:
-    """Says in one sentence on standard error what went wrong."""
+    """Print the error as one sentence on standard error, and return its exit status."""
     if isinstance(error, InputError):
-        return _refused(str(error))
+        return _unusable(str(error))
     if isinstance(error, UsageError):
         context = getattr(error, "ctx", None)
-        place = context.command_path if context else "fluoro-reg"
-        return _refused(f"{error.format_message().rstrip('.')} (see {place} --help)")
+        command = context.command_path if context else "fluoro-reg"
+        return _unusable(f"{error.format_message().rstrip('.')} (see {command} --help)")
     if isinstance(error, typer.Abort):
         return ExitStatus.INTERRUPTED
-    kind = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
-    print(f"fluoro-reg failed unexpectedly ({kind}); fluoro-reg --debug ... shows where", file=sys.stderr)
+    cause = "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+    print(f"fluoro-reg failed unexpectedly ({cause}); run fluoro-reg --debug ... to see where", file=sys.stderr)
     return ExitStatus.FAULT
 
 
-def _refused(sentence: str) -> int:
+def _unusable(sentence: str) -> int:
     print(f"fluoro-reg: {' '.join(sentence.split())}", file=sys.stderr)
     return ExitStatus.UNUSABLE
 
 
 def run() -> None:
-    """The entry point."""
+    """Run the command line of this process and exit."""
     sys.exit(main())
 
 

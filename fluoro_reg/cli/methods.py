@@ -1,21 +1,25 @@
-"""`fluoro-reg methods`: which named methods there are, and what each of them needs."""
+"""`fluoro-reg methods`: list the registration methods and what each of them needs."""
 
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from fluoro_reg.cli.common_arguments import JSON_HELP
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.output import Output
+from fluoro_reg.cli.typer_command import epilog_text
 
 NAME = "methods"
-EXAMPLES = "Example:\n\n$ fluoro-reg methods --json"
+EPILOG = epilog_text([("List the methods", "fluoro-reg methods"), ("List them as JSON", "fluoro-reg methods --json")])
 
 
-def command(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")] = False,
-) -> int:
-    """List the named registration methods: name, what each needs (start, weights, similarity), devices, description."""
+def command(as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False) -> int:
+    """List the registration methods.
+
+    For each method: its name for --method, what it needs (start: an initial pose; weights: --model; similarity: --similarity),
+    the devices it runs on, and a description.
+    """
     from fluoro_reg.registration.method import load_methods
 
     rows, table = [], Table("name", "needs", "devices", "description")

@@ -1,4 +1,4 @@
-"""`fluoro-reg register`: one X-ray, or several of known relative geometry, one CT, a start; one pose with a verdict."""
+"""`fluoro-reg register`: register one X-ray, or several of known relative geometry, to a CT."""
 
 import math
 from pathlib import Path
@@ -8,21 +8,22 @@ import typer
 from rich.markup import escape
 from rich.panel import Panel
 
+from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import (
+from fluoro_reg.cli.input_arguments import (
     CTArguments,
     FurtherXrayArguments,
     InitialPoseArguments,
     XrayArguments,
-    check_together,
+    check_further_xrays,
     read_initial_pose,
     read_views,
     read_volume,
 )
-from fluoro_reg.cli.options import Common
-from fluoro_reg.cli.output import Output, table_of
-from fluoro_reg.cli.recipe import RecipeOptions
+from fluoro_reg.cli.output import Output, key_value_table
+from fluoro_reg.cli.output_files import check_writable, write_file
+from fluoro_reg.cli.registration_arguments import RegistrationArguments
+from fluoro_reg.cli.typer_command import epilog_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,13 +37,24 @@ if TYPE_CHECKING:
     from fluoro_reg.xray.view import CalibratedXray
 
 NAME = "register"
-GAP_PX = 8  # between the pictures of an overlay
-EXAMPLES = (
-    "Example:\n\n$ fluoro-reg register --ct ct_folder --image xray.png --camera camera.json --initial initial.json\n\n"
-    "$ fluoro-reg register --ct ct_folder --image cine.dcm --frame 12 --camera camera.json --initial initial.json "
-    "--overlay overlay.png --set gate.minimum_similarity=0.6 --json > pose.json\n\n"
-    "$ fluoro-reg register --ct ct_folder --image frontal.dcm --initial initial.json --view lateral.json\n\n"
-    "Exit status: 0 accepted; 1 rejected, with the reason (the JSON is still printed); 2 unusable input."
+GAP_PX = 8  # between the images of an overlay
+EPILOG = epilog_text(
+    [
+        (
+            "Register an X-ray from an initial pose",
+            "fluoro-reg register --ct ct/ --image xray.png --camera camera.json --initial initial.json",
+        ),
+        (
+            "Register one frame of a cine, draw the result, and save the pose",
+            "fluoro-reg register --ct ct/ --image cine.dcm --frame 12 --camera camera.json \\\n"
+            "--initial initial.json --overlay overlay.png --json > pose.json",
+        ),
+        (
+            "Register a frontal and a lateral X-ray together",
+            "fluoro-reg register --ct ct/ --image frontal.dcm --initial initial.json --view lateral.json",
+        ),
+    ],
+    "0 accepted; 1 rejected (the result is still printed, with the reason); 2 unusable input.",
 )
 
 
@@ -50,127 +62,129 @@ def command(
     ct: CTArguments,
     xray: XrayArguments,
     further: FurtherXrayArguments,
-    start: InitialPoseArguments,
-    recipe: RecipeOptions,
-    common: Common,
+    initial_pose: InitialPoseArguments,
+    registration: RegistrationArguments,
+    common: CommonArguments,
     overlay: Annotated[
         Path | None,
         typer.Option(
             metavar="F.png",
-            help="Write the X-ray with the CT's projected bone edges: green at the pose found, orange at the start. Several "
-            "X-rays stand side by side, that of --image on the left.",
+            help="Write the X-ray with the projected bone edges of the CT: green at the final pose, orange at the initial one. "
+            "Several X-rays are placed side by side, --image first.",
         ),
     ] = None,
 ) -> int:
-    """Register one X-ray, or several together, to a CT: camera_from_patient (mm), judged.
+    """Register one X-ray, or several together, to a CT.
 
-    The pose is accepted only when every gate holds; otherwise the reason is given and nothing should use the pose. What --json
-    prints is itself a pose.json. Files are in mm; times in s. With --view one pose must suit all X-rays, and each of them can
-    refuse it.
+    The result is the pose camera_from_patient (mm) and whether it is accepted. A pose is accepted only if it passes every gate;
+    otherwise the reason is given, and the pose must not be used. The JSON result is a valid pose.json.
+
+    With --view, one pose must fit all X-rays, and each X-ray can reject it. One of --initial and --model is required.
     """
     from fluoro_reg.registration import Registrar
 
     output = Output(common.json)
-    options = recipe.settings(common, start.weights())
+    options = registration.settings(common, initial_pose.weights())
     if overlay is not None:
         check_writable(overlay, (".png",))
-    check_together(further, options)
-    initial = read_initial_pose(start, options)
+    check_further_xrays(further, options)
+    initial = read_initial_pose(initial_pose, options)
     views = read_views(xray, further)
     volume = read_volume(ct, output)
-    with output.doing("registering"):
+    with output.status("registering"):
         registrar = Registrar(volume, options)
         if len(views) == 1:
             result = registrar.register(views[0].image, initial)
         else:
-            assert initial is not None  # without weights there is no registration without a start
+            assert initial is not None  # check_further_xrays rejects weights, and without weights --initial is required
             result = registrar.register_views(views, initial)
     if overlay is not None:
         if result.camera_from_patient is None:
-            output.warn(f"{overlay.name} is not written: there is no pose to show")
+            output.warn(f"{overlay.name} is not written because there is no pose to show")
         else:
-            pictured = _overlay(views, volume, result.camera_from_patient, result.initial_camera_from_patient)
-            write_file(overlay, pictured.save)
+            image = _overlay(views, volume, result.camera_from_patient, result.initial_camera_from_patient)
+            write_file(overlay, image.save)
     names = [path.name for path in (xray.image, *(further.view or []))]
-    output.show(result.to_json(), _verdict(result, volume.centre_patient, _which_is_which(views, names)))
+    output.show(result.to_json(), _result_panel(result, volume.centre_patient, _view_descriptions(views, names)))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 
 
 def _overlay(
-    views: "list[CalibratedXray]", volume: "CTVolume", found: "RigidTransform", initial: "RigidTransform | None"
+    views: "list[CalibratedXray]", volume: "CTVolume", final: "RigidTransform", initial: "RigidTransform | None"
 ) -> "Image":
-    """All views side by side; `found` and `initial` are poses in the first camera."""
+    """All views side by side; `final` and `initial` are poses of the first camera."""
     from PIL.Image import fromarray
 
     from fluoro_reg.rendering import make_renderer
     from fluoro_reg.rendering.overlay import bone_volume, overlay
 
     renderer = make_renderer(bone_volume(volume), "cpu")
-    pictures = []
+    images = []
     for view in views:
-        here, before = (None if pose is None else view.camera_from_reference @ pose for pose in (found, initial))
-        assert here is not None
-        pictures.append(overlay(view.image.pixels, renderer, here, view.image.intrinsics, before))
-    return fromarray(_side_by_side(pictures))
+        final_pose = view.camera_from_reference @ final
+        initial_pose = None if initial is None else view.camera_from_reference @ initial
+        images.append(overlay(view.image.pixels, renderer, final_pose, view.image.intrinsics, initial_pose))
+    return fromarray(_side_by_side(images))
 
 
-def _side_by_side(pictures: "list[UInt8[np.ndarray, '_ _ 3']]") -> "UInt8[np.ndarray, 'height width 3']":
-    """Pixel for pixel, tops aligned; what is left over is black."""
+def _side_by_side(images: "list[UInt8[np.ndarray, '_ _ 3']]") -> "UInt8[np.ndarray, 'height width 3']":
+    """The images in a row, unscaled, aligned at the top, on black."""
     import numpy as np
 
-    height = max(picture.shape[0] for picture in pictures)
-    columns = [np.pad(picture, ((0, height - picture.shape[0]), (0, GAP_PX), (0, 0))) for picture in pictures]
+    height = max(image.shape[0] for image in images)
+    columns = [np.pad(image, ((0, height - image.shape[0]), (0, GAP_PX), (0, 0))) for image in images]
     return np.concatenate(columns, axis=1)[:, :-GAP_PX]
 
 
-def _which_is_which(views: "list[CalibratedXray]", names: list[str]) -> list[str]:
-    """Which view is which, for people, who read "view 2" in a reason."""
+def _view_descriptions(views: "list[CalibratedXray]", names: list[str]) -> list[str]:
+    """A line for each view, because reasons refer to views by number."""
     from fluoro_reg.geometry import so3
 
-    turns = [math.degrees(float(so3.angle(view.camera_from_reference.rotation))) for view in views[1:]]
-    further = (f"{name}, turned by {turn:.1f} deg" for name, turn in zip(names[1:], turns, strict=True))
-    return [f"view {n}: {words}" for n, words in enumerate((names[0], *further), 1)]
+    angles = [math.degrees(float(so3.angle(view.camera_from_reference.rotation))) for view in views[1:]]
+    further = (f"{name}, rotated by {angle:.1f} deg" for name, angle in zip(names[1:], angles, strict=True))
+    return [f"view {n}: {description}" for n, description in enumerate((names[0], *further), 1)]
 
 
-def _verdict(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']", views: list[str]) -> Panel:
+def _result_panel(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']", views: list[str]) -> Panel:
     lines: dict[str, object] = {"reason": result.reason, "outcome": result.outcome.value, "method": result.method}
-    together = len(views) > 1
-    if together:
+    several = len(views) > 1
+    if several:
         lines["method"] = f"{result.method} in each view, then Levenberg-Marquardt on gradient NCC in all"
         lines["views"] = [f"{len(views)}, registered together", *views]
-    start, end = result.initial_camera_from_patient, result.camera_from_patient
-    if start is not None and end is not None:
-        lines["moved from the start"] = _motion(start, end, centre_patient)
+    initial, final = result.initial_camera_from_patient, result.camera_from_patient
+    if initial is not None and final is not None:
+        lines["motion from the initial pose"] = _motion(initial, final, centre_patient)
     if result.similarity is not None:
         lines["similarity"] = f"{result.similarity:.3f} (1 is perfect)"
     if result.covariance is not None:
-        lines["standard deviations"] = _deviations(result, centre_patient)
+        lines["standard deviations"] = _standard_deviations(result, centre_patient)
     if result.alternatives:
         best = max(other.similarity for other in result.alternatives)
-        lines["other poses"] = f"{len(result.alternatives)}, the best with similarity {best:.3f}"
-    judged = "" if result.intensity_confidence is None else f" (judged from the image, {result.intensity_confidence:.0%} sure)"
-    lines["X-ray of that view" if together else "X-ray"] = f"{result.intensity}{judged}"
+        lines["alternatives"] = f"{len(result.alternatives)}, the best with similarity {best:.3f}"
+    confidence = result.intensity_confidence
+    estimated = "" if confidence is None else f" (estimated from the image, {confidence:.0%} confident)"
+    lines["intensity of that view" if several else "intensity"] = f"{result.intensity}{estimated}"
     lines["time"] = f"{result.elapsed_s:.2f} s, {result.n_renders} renderings, {result.device}"
     style, title = ("green", "ACCEPTED") if result.accepted else ("red", "REJECTED")
-    return Panel(table_of(lines), title=escape(title), border_style=style, expand=False)
+    return Panel(key_value_table(lines), title=escape(title), border_style=style, expand=False)
 
 
-def _motion(start: "RigidTransform", end: "RigidTransform", centre_patient: "Float[Tensor, '3']") -> str:
-    """How far the CT's centre went across and along the camera's axis, and the turn."""
+def _motion(initial: "RigidTransform", final: "RigidTransform", centre_patient: "Float[Tensor, '3']") -> str:
+    """The motion of the CT's centre in the camera frame, and the rotation angle."""
     from fluoro_reg.geometry import so3
 
-    before, after = (pose.apply(centre_patient[None])[0] for pose in (start, end))
+    before, after = (pose.apply(centre_patient[None])[0] for pose in (initial, final))
     x, y, z = (after - before).tolist()
-    turn = math.degrees(float(so3.angle(end.rotation @ start.rotation.mT)))
-    return f"{math.hypot(x, y):.1f} mm in the image plane, {abs(z):.1f} mm in depth, {turn:.1f} deg"
+    angle = math.degrees(float(so3.angle(final.rotation @ initial.rotation.mT)))
+    return f"{math.hypot(x, y):.1f} mm in the image plane, {abs(z):.1f} mm in depth, {angle:.1f} deg"
 
 
-def _deviations(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> str:
-    """The doubt at the CT's centre; at the patient's origin, where ROS wants it, the turns would dominate."""
+def _standard_deviations(result: "RegistrationResult", centre_patient: "Float[Tensor, '3']") -> str:
+    """The uncertainty at the CT's centre. At the patient's origin, which ROS refers to, the rotations would dominate."""
     from fluoro_reg.registration.assessment.covariance import position_covariance
 
     assert result.covariance is not None and result.camera_from_patient is not None
-    there = position_covariance(result.covariance, result.camera_from_patient, centre_patient)
-    x, y, z = there.diagonal().clamp_min(0).sqrt().tolist()
-    turn = math.degrees(float(result.covariance.diagonal()[3:].clamp_min(0).sqrt().max()))
-    return f"{math.hypot(x, y):.2f} mm in the image plane, {z:.2f} mm in depth, {turn:.2f} deg"
+    at_centre = position_covariance(result.covariance, result.camera_from_patient, centre_patient)
+    x, y, z = at_centre.diagonal().clamp_min(0).sqrt().tolist()
+    angle = math.degrees(float(result.covariance.diagonal()[3:].clamp_min(0).sqrt().max()))
+    return f"{math.hypot(x, y):.2f} mm in the image plane, {z:.2f} mm in depth, {angle:.2f} deg"

@@ -1,4 +1,4 @@
-"""`fluoro-reg render`: the X-ray that a CT would give, by the renderer that registration uses."""
+"""`fluoro-reg render`: render a DRR of a CT with the renderer that registration uses."""
 
 import time
 from dataclasses import dataclass
@@ -7,64 +7,74 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.files import check_writable, write_file
-from fluoro_reg.cli.inputs import CTArguments, read_volume
-from fluoro_reg.cli.options import Common
-from fluoro_reg.cli.output import Output, table_of
+from fluoro_reg.cli.input_arguments import CTArguments, read_volume
+from fluoro_reg.cli.output import Output, key_value_table
+from fluoro_reg.cli.output_files import check_writable, write_file
+from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.config import option
 
 if TYPE_CHECKING:
     import numpy as np
 
 NAME = "render"
-EXAMPLES = (
-    "Example:\n\n$ fluoro-reg render --ct ct_folder --camera camera.json --pose pose.json --out drr.png\n\n"
-    "$ fluoro-reg render --ct ct.nii.gz --camera camera.json --pose pose.json --out drr.npy --json"
+EPILOG = epilog_text(
+    [
+        ("Render an image to look at", "fluoro-reg render --ct ct/ --camera camera.json --pose pose.json --out drr.png"),
+        (
+            "Write line integrals as float32",
+            "fluoro-reg render --ct ct.nii.gz --camera camera.json --pose pose.json --out drr.npy",
+        ),
+    ]
 )
 
 
 @dataclass(frozen=True, slots=True)
-class RenderOptions:
+class RenderSettings:
     """Settings of `render`."""
 
-    device: str = option("auto", "where to compute", choices=("cpu", "cuda", "auto"))
-    seed: int = option(0, "taken as everywhere; a rendering has nothing random", minimum=0)
+    device: str = option(
+        "auto", "device to compute on; auto: cuda if CUDA and Triton are present, else cpu", choices=("cpu", "cuda", "auto")
+    )
+    seed: int = option(0, "accepted for consistency; rendering is deterministic", minimum=0)
     black_percentile: float = option(1.0, "PNG: the line integral at this percentile is black", unit="%", minimum=0, maximum=99)
     white_percentile: float = option(
         99.9, "PNG: the line integral at this percentile is white", unit="%", minimum=1, maximum=100
     )
     gamma: float = option(
-        1.0, "PNG: exponent of the grey between black and white; below 1 lifts soft tissue", minimum=0.1, maximum=10
+        1.0, "PNG: exponent of the grey values between black and white; below 1 brightens soft tissue", minimum=0.1, maximum=10
     )
 
 
 def command(
     ct: CTArguments,
-    camera: Annotated[Path, typer.Option(metavar="C.json", help="camera.json: size in px, K in px.")],
+    camera: Annotated[Path, typer.Option(metavar="C.json", help="camera.json: image size and K in px.")],
     pose: Annotated[Path, typer.Option(metavar="P.json", help="pose.json: camera_from_patient, mm.")],
-    out: Annotated[Path, typer.Option(metavar="F.png|F.npy", help="File to write: 8-bit picture or float32 line integrals.")],
-    common: Common,
+    out: Annotated[Path, typer.Option(metavar="F.png|F.npy", help="File to write: 8-bit image or float32 line integrals.")],
+    common: CommonArguments,
 ) -> int:
     """Render a digitally reconstructed radiograph (DRR) of a CT.
 
-    F.npy holds the line integrals of attenuation (float32, rows x columns, no unit: 1/mm times mm). F.png shows them in 8 bits,
-    bone bright, between the 1st (black) and the 99.9th percentile (white); settings: black_percentile, white_percentile, gamma.
+    A .npy file holds the line integrals of attenuation (float32, rows x columns, no unit). A .png file shows them in 8 bits
+    with bright bone: the 1st percentile is black and the 99.9th is white.
+
+    Settings for --set: black_percentile, white_percentile and gamma.
     """
     from fluoro_reg.formats.cameras import read_camera
     from fluoro_reg.formats.poses import read_pose
     from fluoro_reg.rendering import make_renderer, project
 
     output = Output(common.json)
-    options = common.settings(RenderOptions, {"device": common.device, "seed": common.seed})
+    options = common.settings(RenderSettings, {"device": common.device, "seed": common.seed})
     check_writable(out, (".png", ".npy"))
     intrinsics, camera_from_patient = read_camera(camera), read_pose(pose)
     volume = read_volume(ct, output)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     integrals = project(make_renderer(volume, options.device), camera_from_patient, intrinsics).cpu().numpy()
-    elapsed_s = time.perf_counter() - begin
+    elapsed_s = time.perf_counter() - start
     if not integrals.any():
-        output.warn("no ray meets the CT: the image is black; check the pose (camera_from_patient, mm) and the camera")
+        output.warn("no ray meets the CT, so the image is black; check the pose (camera_from_patient, mm) and the camera")
     _write(integrals, out, options)
     answer = {
         "out": out.name,
@@ -74,11 +84,11 @@ def command(
         "elapsed_s": elapsed_s,
         "ct_fingerprint": volume.fingerprint,
     }
-    output.show(answer, table_of(answer))
+    output.show(answer, key_value_table(answer))
     return ExitStatus.ACCEPTED
 
 
-def _write(integrals: "np.ndarray", path: Path, options: RenderOptions) -> None:
+def _write(integrals: "np.ndarray", path: Path, options: RenderSettings) -> None:
     import numpy as np
     from PIL import Image
 

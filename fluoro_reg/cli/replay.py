@@ -1,8 +1,8 @@
-"""`fluoro-reg replay`: a recorded rosbag2 or a DICOM cine through the same tracker as the node, every frame, without ROS.
+"""`fluoro-reg replay`: register every frame of a recording with the node's tracker, without ROS.
 
-One line a frame, as it is ready. A pose is given only where it is accepted, so that nobody takes a rejected one by mistake. A
-frame that cannot be read (damaged, of another size than its CameraInfo) is a rejected frame; when no frame at all can be read,
-the recording is unusable and nothing is printed.
+Each frame is one line of output, printed as soon as it is ready. A line has a pose only if the pose is accepted, so that nobody
+uses a rejected one by mistake. A frame that cannot be read (damaged, or of another size than its CameraInfo) is a rejected
+frame. If no frame can be read, the recording is unusable and nothing is printed.
 """
 
 import time
@@ -15,12 +15,13 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
+from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.inputs import CTArguments, InitialPoseArguments, read_initial_pose, read_volume
-from fluoro_reg.cli.options import Common
-from fluoro_reg.cli.output import Output, table_of
-from fluoro_reg.cli.recipe import RecipeOptions
-from fluoro_reg.cli.recordings import SourceOptions
+from fluoro_reg.cli.input_arguments import CTArguments, InitialPoseArguments, read_initial_pose, read_volume
+from fluoro_reg.cli.output import Output, key_value_table
+from fluoro_reg.cli.recording_arguments import RecordingArguments
+from fluoro_reg.cli.registration_arguments import RegistrationArguments
+from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,52 +29,64 @@ if TYPE_CHECKING:
     from fluoro_reg.registration import RegistrationResult, Tracker
 
 NAME = "replay"
-EXAMPLES = (
-    "Example:\n\n$ fluoro-reg replay bag_folder --ct ct_folder --initial initial.json\n\n"
-    "$ fluoro-reg replay run.mcap --ct ct_folder --initial initial.json --image-topic /fluoro/image "
-    "--camera-info-topic /fluoro/camera_info --json > poses.jsonl\n\n"
-    "$ fluoro-reg replay cine.dcm --camera camera.json --ct ct_folder --initial initial.json\n\n"
-    "Exit status: 0 at least one frame accepted; 1 every frame rejected; 2 unusable input."
+EPILOG = epilog_text(
+    [
+        ("Register every frame of a bag", "fluoro-reg replay bag_folder/ --ct ct/ --initial initial.json"),
+        (
+            "Name the topics, and save the poses",
+            "fluoro-reg replay run.mcap --ct ct/ --initial initial.json --image-topic /fluoro/image \\\n"
+            "--camera-info-topic /fluoro/camera_info --json > poses.jsonl",
+        ),
+        (
+            "Register every frame of a DICOM cine",
+            "fluoro-reg replay cine.dcm --camera camera.json --ct ct/ --initial initial.json",
+        ),
+    ],
+    "0 at least one frame is accepted; 1 every frame is rejected; 2 unusable input.",
 )
 
 
 def command(
     recording: Annotated[
         Path,
-        typer.Argument(metavar="BAG|CINE", help="rosbag2: its folder, or one .db3 or .mcap file; or an X-ray cine in DICOM."),
+        typer.Argument(
+            metavar="RECORDING", help="A rosbag2 folder, a single .db3 or .mcap file, or a cine or single X-ray in DICOM."
+        ),
     ],
-    source: SourceOptions,
+    source: RecordingArguments,
     ct: CTArguments,
-    start: InitialPoseArguments,
-    recipe: RecipeOptions,
-    common: Common,
+    initial_pose: InitialPoseArguments,
+    registration: RegistrationArguments,
+    common: CommonArguments,
 ) -> int:
-    """Run a recorded rosbag2 (sqlite3 or mcap) or a DICOM cine through the tracker of the node, every frame, without ROS.
+    """Register every frame of a rosbag2 or a DICOM cine with the node's tracker, without ROS.
 
-    --json prints one JSON line a frame: stamp_ns (the image's; a cine's count from 0), accepted, reason, camera_from_patient
-    (4 x 4, mm; null unless accepted), latency_s. Frames start from the last accepted pose, and from --initial when it is lost.
+    A frame starts from the last accepted pose; the first frame, and frames after the patient is lost, start from --initial or
+    --model, one of which is required. No frame is skipped.
+
+    --json prints one JSON object on one line for each frame: stamp_ns (of the image; in a cine from 0), accepted, reason,
+    camera_from_patient (4 x 4, mm; null unless accepted) and latency_s.
     """
     from fluoro_reg.formats.recordings import recorded_frames
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
-    options = recipe.settings(common, start.weights())
-    initial = read_initial_pose(start, options)
+    options = registration.settings(common, initial_pose.weights())
+    initial = read_initial_pose(initial_pose, options)
     frames = recorded_frames(recording, source.read())
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)
-    report = _Report(output)
-    with output.progress() as progress:
-        task = progress.add_task("frames", total=None)
+    printer = _FramePrinter(output)
+    with output.progress("frames") as progress:
         for frame in frames:
-            report.add(_answer(tracker, frame))
-            progress.advance(task)
-    return report.finish()
+            printer.add(_register_frame(tracker, frame))
+            progress.advance()
+    return printer.finish()
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """One frame's answer; `result` is None where the image could not be read."""
+class _FrameResult:
+    """The result of one frame; `result` is None if the image could not be read."""
 
     stamp_ns: int
     reason: str
@@ -85,7 +98,7 @@ class _Answer:
         return self.result is not None and self.result.accepted
 
     def to_json(self) -> dict[str, Any]:
-        """The line that interfaces fix."""
+        """The keys of one line of JSON; other programs read them."""
         pose = self.result.camera_from_patient if self.result is not None and self.result.accepted else None
         return {
             "stamp_ns": self.stamp_ns,
@@ -96,43 +109,43 @@ class _Answer:
         }
 
 
-def _answer(tracker: "Tracker", frame: "RecordedFrame") -> _Answer:
-    begin = time.perf_counter()
+def _register_frame(tracker: "Tracker", frame: "RecordedFrame") -> _FrameResult:
+    start = time.perf_counter()
     try:
         result = tracker.update(frame.xray())
     except InputError as error:
-        return _Answer(frame.stamp_ns, str(error), time.perf_counter() - begin, None)
-    return _Answer(frame.stamp_ns, result.reason, time.perf_counter() - begin, result)
+        return _FrameResult(frame.stamp_ns, str(error), time.perf_counter() - start, None)
+    return _FrameResult(frame.stamp_ns, result.reason, time.perf_counter() - start, result)
 
 
 @dataclass(slots=True)
-class _Report:
-    """Prints frames as they come, and what they come to."""
+class _FramePrinter:
+    """Prints every frame's result, then a summary."""
 
     output: Output
-    frames: list[_Answer] = field(default_factory=list)
-    readable: bool = False
+    frames: list[_FrameResult] = field(default_factory=list)
+    any_readable: bool = False
 
-    def add(self, frame: _Answer) -> None:
-        """Holds unreadable frames back until one is readable: if none is, standard output stays empty."""
+    def add(self, frame: _FrameResult) -> None:
+        """Print the frame, once any frame is readable. If none ever is, standard output stays empty."""
         self.frames.append(frame)
-        if self.readable:
-            self._show(frame)
+        if self.any_readable:
+            self._print(frame)
         elif frame.result is not None:
-            self.readable = True
-            for held in self.frames:
-                self._show(held)
+            self.any_readable = True
+            for earlier in self.frames:
+                self._print(earlier)
 
     def finish(self) -> int:
-        """The summary for people, and the exit status."""
-        if not self.readable:
+        """Print the summary, unless the output is JSON, and return the exit status."""
+        if not self.any_readable:
             raise InputError(f"none of the {len(self.frames)} frames can be read; the first: {self.frames[0].reason}")
         accepted = sum(frame.accepted for frame in self.frames)
         if not self.output.as_json:
-            self.output.answer.print(self._summary(accepted))
+            self.output.stdout.print(self._summary(accepted))
         return ExitStatus.ACCEPTED if accepted else ExitStatus.REJECTED
 
-    def _show(self, frame: _Answer) -> None:
+    def _print(self, frame: _FrameResult) -> None:
         seconds = (frame.stamp_ns - self.frames[0].stamp_ns) * 1e-9
         verdict = ("accepted", "green") if frame.accepted else ("rejected", "red")
         line = Text.assemble(f"{seconds:9.3f} s  ", verdict, f"  {1000 * frame.latency_s:6.0f} ms  {frame.reason}")
@@ -150,4 +163,4 @@ class _Report:
             "median latency": f"{latencies[len(latencies) // 2]:.3f} s",
             "longest latency": f"{latencies[-1]:.3f} s",
         }
-        return Group(Text(), table_of(content))
+        return Group(Text(), key_value_table(content))

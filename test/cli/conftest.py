@@ -1,4 +1,4 @@
-"""A small phantom CT as a DICOM series, a view of it with a known pose, and a way to run the program inside the test."""
+"""A small phantom CT as a DICOM series, an X-ray of it with a known pose, and a function that runs the program in the test."""
 
 import json
 from collections.abc import Callable
@@ -22,27 +22,27 @@ FRONTAL = [
     [1.0, 0.0, 0.0],
     [0.0, 0.0, -1.0],
     [0.0, 1.0, 0.0],
-]  # camera axes in LPS: x to the left, y to the feet, z to the back
+]  # camera axes in LPS: x to the patient's left, y to the feet, z to the back
 DEPTH_MM = 750.0
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left behind."""
+    """Exit status and output of a run."""
 
     status: int
     out: str
     err: str
 
     def json(self) -> dict:
-        """Standard output as the one JSON object that it must be."""
+        """Return standard output, which must be one line with one JSON object."""
         assert self.out.count("\n") == 1
-        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        return json.loads(self.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 @dataclass(frozen=True)
 class View:
-    """Files of one X-ray with its true pose."""
+    """Files of a CT and of one X-ray with its camera and true pose."""
 
     ct: Path
     camera: Path
@@ -50,15 +50,15 @@ class View:
     image: Path
 
     def arguments(self, **changed: object) -> list[str]:
-        """Of `register`, any of them replaced; None leaves an option out."""
+        """Return the arguments of `register` with some options changed; None leaves an option out."""
         options = {"ct": self.ct, "camera": self.camera, "image": self.image, "initial": self.pose, **changed}
         pairs = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-        return [word for pair in pairs for word in pair]
+        return [argument for pair in pairs for argument in pair]
 
 
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
-    """Runs `fluoro-reg` in this process; what C libraries write counts as well."""
+    """Return a function that runs `fluoro-reg` in this process. The output of C libraries is captured as well."""
 
     def run(*arguments: object) -> Finished:
         capfd.readouterr()
@@ -71,7 +71,7 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
 
 @pytest.fixture(scope="session")
 def view(tmp_path_factory: pytest.TempPathFactory) -> View:
-    """A frontal view of a coarse phantom: line integrals as float32, a true camera and a true pose."""
+    """A frontal view of a coarse phantom: line integrals as float32, with the true camera and pose."""
     folder = tmp_path_factory.mktemp("view")
     ct = folder / "ct"
     write_dicom_series(ct, *phantom_hu(PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))))

@@ -1,4 +1,4 @@
-"""`fluoro-reg simulate`: what it writes is what the other subcommands read."""
+"""`fluoro-reg simulate`: the other subcommands can read what it writes."""
 
 import json
 
@@ -16,14 +16,14 @@ def test_cases_are_complete_folders(cli, view, tmp_path):
         folder = tmp_path / "cases" / name
         case = json.loads((folder / "case.json").read_text())
         assert (folder / case["ct"]).resolve() == view.ct.resolve()
-        with Image.open(folder / case["image"]) as picture:
-            assert picture.size == (64, 64)
+        with Image.open(folder / case["image"]) as image:
+            assert image.size == (64, 64)
         for file in ("camera.json", "initial.json", "truth.json", "landmarks.json"):
             assert (folder / file).is_file()
 
 
-def test_views_are_those_of_a_given_range(cli, view, tmp_path):
-    """Nearly lateral, from far away, on a small detector: nothing that the default range holds."""
+def test_views_lie_in_the_given_range(cli, view, tmp_path):
+    """Nearly lateral views, from far away, on a small detector: all outside the default range."""
     angles = "primary_deg: [80, 90]\nsecondary_deg: [-5, 5]\nroll_deg: [-5, 5]\n"
     aims = "left_mm: [0, 0]\nback_mm: [0, 0]\nup_mm: [0, 0]\nsource_to_object_mm: [900, 900]\n"
     (tmp_path / "carm.yaml").write_text(f"views: [AP]\n{angles}{aims}detector_mm: 150\n")
@@ -35,7 +35,7 @@ def test_views_are_those_of_a_given_range(cli, view, tmp_path):
         assert json.loads((folder / "camera.json").read_text())["k"][0] == pytest.approx(1020 * 64 / 150)
 
 
-def test_the_seed_decides_everything(cli, view, tmp_path):
+def test_the_seed_determines_everything(cli, view, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         cli("simulate", "--ct", view.ct, "--out", tmp_path / name, "--cases", 1, "--seed", seed, *SMALL)
     a, b, c = ((tmp_path / name / "case_000" / "image.png").read_bytes() for name in "abc")
@@ -43,7 +43,7 @@ def test_the_seed_decides_everything(cli, view, tmp_path):
     assert a != c
 
 
-def test_a_bag_has_what_replay_needs(cli, view, tmp_path):
+def test_replay_can_read_the_bag(cli, view, tmp_path):
     out = tmp_path / "recording"
     arguments = ("--bag", "--frames", 2, "--set", "blank=[]", "--set", "storage=mcap")
     finished = cli("simulate", "--ct", view.ct, "--out", out, *arguments, *SMALL)
@@ -57,7 +57,7 @@ def test_a_bag_has_what_replay_needs(cli, view, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--bag", "--cases", 3], "--frames"),
         (["--bag", "--start-mm", 3, 4], "start_mm"),
@@ -72,15 +72,15 @@ def test_a_bag_has_what_replay_needs(cli, view, tmp_path):
         (["--landmarks", "absent.json"], "absent.json"),
     ],
 )
-def test_wrong_arguments_are_refused_and_nothing_is_written(cli, view, tmp_path, arguments, said):
+def test_wrong_arguments_are_an_error_and_nothing_is_written(cli, view, tmp_path, arguments, message):
     finished = cli("simulate", "--ct", view.ct, "--out", tmp_path / "out", *arguments, "--json")
     assert finished.status == 2
     assert finished.out == ""
-    assert said in finished.err
+    assert message in finished.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_use_is_left_alone(cli, view, tmp_path):
+def test_a_folder_that_is_not_empty_is_not_touched(cli, view, tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     finished = cli("simulate", "--ct", view.ct, "--out", tmp_path, "--cases", 1, *SMALL)
     assert finished.status == 2

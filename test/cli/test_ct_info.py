@@ -1,4 +1,4 @@
-"""`fluoro-reg ct-info` on a series whose geometry the test wrote itself."""
+"""`fluoro-reg ct-info` on a DICOM series of known geometry."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def series(tmp_path_factory):
     return folder
 
 
-def test_geometry_is_told_as_it_was_written(cli, series):
+def test_the_geometry_is_that_of_the_series(cli, series):
     summary = cli("ct-info", series, "--json").json()
     assert summary["shape_ijk"] == [8, 10, 6]
     assert summary["voxel_size_mm"] == [2.0, 2.5, 5.0]
@@ -23,7 +23,7 @@ def test_geometry_is_told_as_it_was_written(cli, series):
     assert len(summary["fingerprint"]) == 64
 
 
-def test_people_get_the_same_without_names(cli, series):
+def test_the_text_has_the_same_content_without_names(cli, series):
     finished = cli("ct-info", series)
     assert finished.status == 0
     assert "8, 10, 6" in finished.out

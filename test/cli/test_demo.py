@@ -1,4 +1,4 @@
-"""The demo end to end, with a node, a player and a listener as real processes; and what it refuses."""
+"""The demo end to end, with a node, a player and a listener as real processes; and its errors."""
 
 import importlib.util
 import json
@@ -19,8 +19,8 @@ needs_ros = pytest.mark.skipif(
 @pytest.mark.ros
 @pytest.mark.slow
 @needs_ros
-def test_without_a_given_start(cli, tmp_path):
-    """The default phantom: the shipped weights know it, so that the node is told nothing but the CT."""
+def test_the_node_predicts_the_initial_pose_of_the_default_phantom(cli, tmp_path):
+    """The package has weights for the default phantom, so that the node needs only the CT."""
     out = tmp_path / "demo"
     run = cli("demo", "--out", out, "--frames", "6", "--json")
     assert run.status == 0, run.err
@@ -50,7 +50,7 @@ def test_the_whole_chain(cli, tmp_path):
     for frame, true in zip(frames, truth, strict=True):
         assert frame["accepted"] == (true["camera_from_patient"] is not None)
         assert frame["reason"]
-    assert run.err.count("accepted") == 3 + 1  # a line a frame, and the summary
+    assert run.err.count("accepted") == 3 + 1  # one line for each accepted frame, and the summary
     report = (out / "report.html").read_text()
     assert "The patient is on tf2: 3 of 6 frames located, 3 blank ones turned away" in report
     settings = yaml.safe_load((out / "configuration.yaml").read_text())
@@ -61,24 +61,24 @@ def test_the_whole_chain(cli, tmp_path):
 
 @needs_ros
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
-        (["--set", "registration.method=best"], "no method is called 'best'"),
+        (["--set", "registration.method=best"], "there is no method 'best'"),
         (["--set", "recording.blank=[0]"], "recording.blank names frame 0"),
         (["--set", "registration.gate.minimum_similarty=0.2"], "did you mean"),
         (["--frames", "3"], "--frames"),
     ],
 )
-def test_unusable_settings_are_refused_before_the_work(cli, tmp_path, arguments, sentence):
+def test_unusable_settings_are_an_error_before_any_work(cli, tmp_path, arguments, message):
     run = cli("demo", "--out", tmp_path / "demo", *arguments)
     assert (run.status, run.out) == (2, "")
-    assert sentence in run.err
+    assert message in run.err
     assert not (tmp_path / "demo").exists()
 
 
 @needs_ros
 @pytest.mark.parametrize("name", ["thesis.txt", "report.html"])
-def test_a_folder_that_holds_something_else_is_left_alone(cli, tmp_path, name):
+def test_a_folder_with_other_files_is_not_touched(cli, tmp_path, name):
     (tmp_path / name).write_text("mine")
     run = cli("demo", "--out", tmp_path)
     assert (run.status, run.out) == (2, "")
@@ -99,7 +99,7 @@ def test_an_earlier_demo_is_replaced(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configuration.yaml", "demo.json"]
 
 
-def test_without_ros_it_says_how_to_get_it(cli, tmp_path, monkeypatch):
+def test_without_ros_the_error_says_how_to_install_it(cli, tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "rclpy" else found(name, *rest))
     run = cli("demo", "--out", tmp_path / "demo")

@@ -1,4 +1,4 @@
-"""`fluoro-reg evaluate`: a run that is killed goes on as if it had not been; what is asked wrongly is refused in a sentence."""
+"""`fluoro-reg evaluate`: a killed run continues as if it had not been interrupted; wrong arguments are errors."""
 
 import contextlib
 import io
@@ -21,10 +21,10 @@ METHODS = ("--methods", "lm-local,lm-patch-ncc")
 
 
 def records(out: Path) -> dict[tuple[str, str], dict]:
-    """By case and method, less what may differ."""
+    """Return the records by case and method, without the times."""
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     found = {(line["case"], line["method"]): {k: v for k, v in line.items() if k not in TIMES} for line in lines}
-    assert len(found) == len(lines), "a record twice"
+    assert len(found) == len(lines), "a record appears twice"
     return found
 
 
@@ -37,7 +37,7 @@ def cases(view, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(cases, tmp_path_factory):
-    """An evaluation of ten registrations, done at once; with what it printed."""
+    """A folder with an evaluation of ten registrations, and the JSON that was printed."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["evaluate", "--cases", str(cases), *METHODS, "--out", str(out), "--json"]) == 0
@@ -46,13 +46,13 @@ def evaluation(cases, tmp_path_factory):
 
 @pytest.fixture
 def out(evaluation, tmp_path):
-    """A copy of it at the same depth, so that it finds its cases."""
+    """A copy of the evaluation, at the same depth because paths to its cases are relative."""
     folder = evaluation[0].parent.parent / tmp_path.name / "out"
     shutil.copytree(evaluation[0], folder)
     return folder
 
 
-def test_it_leaves_records_tables_and_a_report(evaluation, cases):
+def test_records_tables_and_a_report_are_written(evaluation, cases):
     out, answer = evaluation
     assert (answer["cases"], answer["records"], answer["computed"], answer["failed"]) == (5, 10, 10, 0)
     assert [method["method"] for method in answer["methods"]] == ["lm-local", "lm-patch-ncc"]
@@ -65,7 +65,7 @@ def test_it_leaves_records_tables_and_a_report(evaluation, cases):
     assert str(cases.parent) not in page + json.dumps(answer)
 
 
-def test_the_report_can_be_made_again_from_the_records(cli, evaluation, out):
+def test_the_report_can_be_written_again_from_the_records(cli, evaluation, out):
     before = (out / "report.html").read_bytes()
     for name in ("report.html", "summary.csv", "records.csv"):
         (out / name).unlink()
@@ -74,33 +74,33 @@ def test_the_report_can_be_made_again_from_the_records(cli, evaluation, out):
     assert (out / "report.html").read_bytes() == before
 
 
-def test_the_same_command_has_nothing_left_to_do(cli, cases, out):
+def test_repeating_a_finished_evaluation_computes_nothing(cli, cases, out):
     before = (out / "records.jsonl").read_bytes()
     again = cli("evaluate", "--cases", cases, *METHODS, "--out", out)
     assert again.status == 0 and "lm-patch-ncc" in again.out and again.err == ""
     assert (out / "records.jsonl").read_bytes() == before
 
 
-def test_a_run_that_is_killed_goes_on_where_it_was(cli, evaluation, cases, tmp_path):
-    killed, whole = tmp_path / "killed", records(evaluation[0])
+def test_a_killed_run_continues_where_it_stopped(cli, evaluation, cases, tmp_path):
+    killed, complete = tmp_path / "killed", records(evaluation[0])
     command = ["evaluate", "--cases", str(cases), *METHODS, "--out", str(killed)]
     process = subprocess.Popen([sys.executable, "-m", "fluoro_reg.cli.main", *command], stderr=subprocess.DEVNULL)
-    file, give_up = killed / "records.jsonl", time.monotonic() + 60
+    file, deadline = killed / "records.jsonl", time.monotonic() + 60
     while not (file.exists() and file.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None and time.monotonic() < give_up
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     left = records(killed)
-    assert 2 <= len(left) < len(whole), "killed on the way"
+    assert 2 <= len(left) < len(complete), "killed before it was finished"
     with file.open("ab") as target:
-        target.write(b'{"case": "cases/case_0')  # as a kill in the middle of a line leaves it
+        target.write(b'{"case": "cases/case_0')  # as if killed while writing a line
     resumed = cli(*command, "--json")
-    assert resumed.status == 0 and resumed.json()["computed"] == len(whole) - len(left)
-    assert records(killed) == whole
+    assert resumed.status == 0 and resumed.json()["computed"] == len(complete) - len(left)
+    assert records(killed) == complete
 
 
-def test_two_workers_are_as_good_as_one(cli, evaluation, cases, tmp_path):
+def test_two_workers_give_the_same_records_as_one(cli, evaluation, cases, tmp_path):
     two = ("--method", "lm-local", "--limit", 2, "--workers", 2)
     run = cli("evaluate", "--cases", cases, *two, "--out", tmp_path / "two", "--json")
     assert run.status == 0 and run.json()["computed"] == 2
@@ -109,32 +109,32 @@ def test_two_workers_are_as_good_as_one(cli, evaluation, cases, tmp_path):
 
 
 @pytest.fixture
-def spoilt(cases, view, tmp_path):
-    """A folder of one case whose image is none."""
-    shutil.copytree(cases / "case_000", tmp_path / "spoilt" / "case_000")
-    case = tmp_path / "spoilt" / "case_000" / "case.json"
+def broken(cases, view, tmp_path):
+    """A folder of one case whose image cannot be read."""
+    shutil.copytree(cases / "case_000", tmp_path / "broken" / "case_000")
+    case = tmp_path / "broken" / "case_000" / "case.json"
     case.write_text(json.dumps({**json.loads(case.read_text()), "ct": str(view.ct)}))
-    (case.parent / "image.png").write_bytes(b"none")
-    return tmp_path / "spoilt"
+    (case.parent / "image.png").write_bytes(b"not an image")
+    return tmp_path / "broken"
 
 
-def test_a_case_that_fails_is_a_record_and_no_end(cli, cases, spoilt, tmp_path):
-    both = ("--cases", spoilt, "--cases", cases, "--limit", 1, "--method", "lm-local")
+def test_a_failed_case_becomes_a_record_and_the_run_continues(cli, cases, broken, tmp_path):
+    both = ("--cases", broken, "--cases", cases, "--limit", 1, "--method", "lm-local")
     run = cli("evaluate", *both, "--out", tmp_path / "out", "--json")
     assert run.status == 0 and (run.json()["records"], run.json()["failed"]) == (2, 1)
-    failed = records(tmp_path / "out")["spoilt/case_000", "lm-local"]
+    failed = records(tmp_path / "out")["broken/case_000", "lm-local"]
     assert failed["outcome"] == "failed" and "image.png" in failed["reason"]
     assert "<h2>Failures</h2>" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_nothing_but_failures_is_a_result_that_is_rejected(cli, spoilt, tmp_path):
-    run = cli("evaluate", "--cases", spoilt, "--out", tmp_path / "out", "--json")
+def test_the_exit_status_is_1_if_every_case_fails(cli, broken, tmp_path):
+    run = cli("evaluate", "--cases", broken, "--out", tmp_path / "out", "--json")
     assert run.status == 1 and run.json()["failed"] == 1
-    assert run.json()["methods"][0]["method"] == "lm-gradient-ncc", "the default"
+    assert run.json()["methods"][0]["method"] == "lm-gradient-ncc", "the default method"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "--cases"),
         (("--cases", "{empty}"), "no case folder"),
@@ -151,15 +151,15 @@ def test_nothing_but_failures_is_a_result_that_is_rejected(cli, spoilt, tmp_path
         (("--report-only", "--seed", "0"), "leave cases"),
     ],
 )
-def test_wrong_arguments_are_refused_and_nothing_is_written(cli, cases, tmp_path, arguments, said):
+def test_wrong_arguments_are_an_error_and_nothing_is_written(cli, cases, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
-    words = [word.format(cases=cases, empty=tmp_path / "empty") for word in arguments]
-    run = cli("evaluate", *words, "--out", tmp_path / "out", "--json")
-    assert run.status == 2 and run.out == "" and run.err.count("\n") == 1 and said in run.err
+    arguments = [argument.format(cases=cases, empty=tmp_path / "empty") for argument in arguments]
+    run = cli("evaluate", *arguments, "--out", tmp_path / "out", "--json")
+    assert run.status == 2 and run.out == "" and run.err.count("\n") == 1 and message in run.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused(cli, cases, tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(cli, cases, tmp_path):
     (tmp_path / "file").write_text("mine")
     run = cli("evaluate", "--cases", cases, "--out", tmp_path / "file" / "out")
     assert run.status == 2 and "cannot write into out" in run.err
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_refused(cli, cases, tmp_path):
     assert run.status == 2 and "cannot write into out" in run.err
 
 
-def test_the_folder_of_another_run_is_refused(cli, cases, out):
+def test_the_folder_of_a_different_evaluation_is_an_error(cli, cases, out):
     for change, said in ((("--seed", 9), "seed"), (("--set", "roi=box"), "roi"), (("--intensity", "transmitted"), "intensity")):
         run = cli("evaluate", "--cases", cases, *METHODS, *change, "--out", out)
         assert run.status == 2 and f"was begun with {said}" in run.err, run
@@ -178,7 +178,7 @@ def test_the_folder_of_another_run_is_refused(cli, cases, out):
     assert run.status == 2 and "no evaluation's (out)" in run.err
 
 
-def test_ray_is_asked_for_where_it_is_absent(cli, cases, tmp_path, monkeypatch):
+def test_the_error_says_how_to_install_ray(cli, cases, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     run = cli("evaluate", "--cases", cases, "--engine", "ray", "--out", tmp_path / "out")
     assert run.status == 2 and 'pip install "fluoro_reg[ray]"' in run.err

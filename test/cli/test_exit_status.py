@@ -1,4 +1,4 @@
-"""Exit status and purity of the streams, in a process of its own as a shell sees it."""
+"""The exit status, and what is on standard output and standard error, in a separate process as in a shell."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def is_one_sentence(text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "Missing command"),
         (["regster"], "regster"),
@@ -39,15 +39,15 @@ def is_one_sentence(text: str) -> bool:
         (["render", "--ct"], "--ct"),
     ],
 )
-def test_wrong_arguments_end_with_2_one_sentence_and_no_output(arguments, said):
+def test_wrong_arguments_give_status_2_one_sentence_and_no_output(arguments, message):
     finished = shell(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert is_one_sentence(finished.stderr), finished.stderr
-    assert said in finished.stderr
+    assert message in finished.stderr
 
 
-def test_a_missing_ct_ends_with_2_and_tells_only_the_last_part_of_its_path():
+def test_a_missing_ct_gives_status_2_and_shows_only_the_last_part_of_its_path():
     finished = shell("ct-info", "some/private/folder/ct", "--json")
     assert finished.returncode == 2
     assert finished.stdout == ""
@@ -55,20 +55,20 @@ def test_a_missing_ct_ends_with_2_and_tells_only_the_last_part_of_its_path():
     assert "private" not in finished.stderr
 
 
-def test_the_installed_command_is_this_program():
+def test_the_installed_command_is_run():
     (command,) = entry_points(group="console_scripts", name="fluoro-reg")
     assert command.load() is run
 
 
-def test_version():
+def test_the_version_is_that_of_the_package():
     assert shell("--version").stdout == f"fluoro-reg {fluoro_reg.__version__}\n"
 
 
-def test_help_is_plain_text_and_loads_no_heavy_library():
+def test_help_is_plain_text_and_imports_no_heavy_library():
     code = (
         "import sys\nfrom fluoro_reg.cli.main import main\nstatus = main(['register', '--help'])\n"
         "heavy = {'torch', 'numba', 'scipy', 'pydicom', 'rosbags', 'matplotlib', 'rclpy'} & set(sys.modules)\n"
-        "sys.exit(f'loaded: {heavy}' if heavy else status)"
+        "sys.exit(f'imported: {heavy}' if heavy else status)"
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
@@ -76,7 +76,7 @@ def test_help_is_plain_text_and_loads_no_heavy_library():
     assert ANSI not in finished.stdout
 
 
-def test_every_command_and_option_has_a_help_text(cli):
+def test_every_command_has_examples_and_every_option_has_a_help_text(cli):
     commands = re.findall(r"^│ ([a-z][a-z-]+)  ", cli("--help").out, re.MULTILINE)
     assert {"ct-info", "render", "register", "methods"} <= set(commands)
     for command in commands:
@@ -86,7 +86,11 @@ def test_every_command_and_option_has_a_help_text(cli):
         assert not re.search(r"--[a-z-]+ +[^ ]+ *│$", finished.out, re.MULTILINE), f"an option of {command} has no help"
 
 
-def test_a_fault_of_the_program_is_neither_0_nor_1_nor_2_and_quotes_nothing(cli, monkeypatch):
+def test_brackets_in_examples_are_not_taken_for_markup(cli):
+    assert "variants=[standard," in cli("simulate", "--help").out
+
+
+def test_a_bug_gives_status_70_and_quotes_nothing(cli, monkeypatch):
     def broken() -> None:
         raise RuntimeError("patient DOE^JANE")
 
@@ -99,7 +103,7 @@ def test_a_fault_of_the_program_is_neither_0_nor_1_nor_2_and_quotes_nothing(cli,
     assert "Traceback" in cli("methods", "--debug").err
 
 
-def test_ctrl_c_ends_with_130(cli, monkeypatch):
+def test_ctrl_c_gives_status_130(cli, monkeypatch):
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -109,7 +113,7 @@ def test_ctrl_c_ends_with_130(cli, monkeypatch):
     assert "Traceback" not in finished.err
 
 
-def test_a_reader_who_leaves_early_is_no_fault():
+def test_closing_standard_output_early_is_not_a_bug():
     process = subprocess.Popen([*FLUORO_REG, "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     _, errors = process.communicate(timeout=120)

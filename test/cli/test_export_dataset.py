@@ -1,4 +1,4 @@
-"""`fluoro-reg export-dataset`: options belong to one data set each; what the loaders refuse is refused here."""
+"""`fluoro-reg export-dataset`: options that apply to one data set only, cases of a recording, and errors."""
 
 import json
 
@@ -15,38 +15,38 @@ from fluoro_reg.xray.reader import read_xray
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["deepfluoro", "--subject", "subject01"], "--subject is Ljubljana's"),
-        (["deepfluoro", "--view", "ap"], "--view is Ljubljana's"),
-        (["ljubljana", "--specimen", "17-1882"], "--specimen is DeepFluoro's"),
+        (["deepfluoro", "--subject", "subject01"], "--subject applies to Ljubljana only"),
+        (["deepfluoro", "--view", "ap"], "--view applies to Ljubljana only"),
+        (["ljubljana", "--specimen", "17-1882"], "--specimen applies to DeepFluoro only"),
         (["deepfluoro", "--specimen", "17-1883"], "17-1882, 18-1109"),
         (["ljubljana", "--view", "oblique"], "ap, lat"),
         (["ljubljana", "--set", "femurs=false"], "femurs"),
         (["deepfluoro", "--device", "cuda"], "CPU"),
         (["deepfluor"], "deepfluor"),
         (["deepfluoro"], "absent.h5"),
-        (["deepfluoro", "--ct", "ct"], "--ct is a recording's"),
-        (["ljubljana", "--camera-info-topic", "/info"], "--camera-info-topic is a recording's"),
-        (["ljubljana", "--intensity", "auto"], "--intensity is a recording's"),
-        (["recording", "--specimen", "17-1882"], "--specimen is DeepFluoro's"),
+        (["deepfluoro", "--ct", "ct"], "--ct applies to a recording only"),
+        (["ljubljana", "--camera-info-topic", "/info"], "--camera-info-topic applies to a recording only"),
+        (["ljubljana", "--intensity", "auto"], "--intensity applies to a recording only"),
+        (["recording", "--specimen", "17-1882"], "--specimen applies to DeepFluoro only"),
         (["recording", "--ct", "ct"], "--truth T.json"),
         (["recording", "--truth", "truth.json"], "--ct CT"),
         (["recording", "--truth", "truth.json", "--ct", "ct"], "no recording at absent.h5"),
         (["recording", "--set", "femurs=false"], "give --ct CT"),
     ],
 )
-def test_wrong_arguments_are_refused_and_nothing_is_written(cli, tmp_path, arguments, said):
+def test_wrong_arguments_are_an_error_and_nothing_is_written(cli, tmp_path, arguments, message):
     dataset, *options = arguments
     run = cli("export-dataset", dataset, tmp_path / "absent.h5", "--out", tmp_path / "out", *options)
     assert run.status == 2 and run.out == "" and run.err.count("\n") == 1
-    assert said in run.err and str(tmp_path) not in run.err
+    assert message in run.err and str(tmp_path) not in run.err
     assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
 def recording(view, tmp_path):
-    """A cine of a frame with a true pose, one of unknown pose and another with the first's, as a folder with its truth."""
+    """A folder with a cine of three frames and truth.json. The second frame has no true pose, the others have the same."""
     pixels = (60000 * np.exp(-np.load(view.image))).astype(np.uint16)
     pose = read_pose(view.pose).matrix().tolist()
     write_cine(tmp_path / "cine.dcm", np.stack([pixels, pixels // 2, pixels // 3]))
@@ -55,7 +55,7 @@ def recording(view, tmp_path):
     return tmp_path
 
 
-def test_from_a_recording_to_records(cli, view, recording):
+def test_a_recording_can_be_exported_and_evaluated(cli, view, recording):
     options = ("--camera", view.camera, "--intensity", "transmitted", "--start-mm", 3, 5, "--seed", 4)
     known = ("--ct", view.ct, "--truth", recording / "truth.json")
     exported = cli(
@@ -76,7 +76,7 @@ def test_from_a_recording_to_records(cli, view, recording):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"--truth": "absent.json"}, "absent.json"),
         ({"--truth": "other.json"}, "other.json has no pose of any of the 3 frames of cine.dcm"),
@@ -86,14 +86,14 @@ def test_from_a_recording_to_records(cli, view, recording):
         ({"--camera": None}, "none of the 2 frames with a true pose can be read; the first: cine.dcm has no geometry"),
     ],
 )
-def test_what_makes_no_cases_of_a_recording_is_one_sentence(cli, view, recording, changed, said):
+def test_a_recording_that_gives_no_cases_is_an_error(cli, view, recording, changed, message):
     (recording / "other.json").write_text(
         json.dumps({"unit": "mm", "frames": [{"stamp_ns": 7, "camera_from_patient": np.eye(4).tolist()}]})
     )
     options = {"--ct": view.ct, "--truth": "truth.json", "--camera": view.camera, **changed}
     files = {name: value if name == "--image-topic" else recording / value for name, value in options.items() if value}
-    words = [word for pair in files.items() for word in pair]
-    run = cli("export-dataset", "recording", recording / "cine.dcm", "--out", recording / "cases", *words)
+    arguments = [argument for pair in files.items() for argument in pair]
+    run = cli("export-dataset", "recording", recording / "cine.dcm", "--out", recording / "cases", *arguments)
     assert run.status == 2 and run.out == "" and run.err.count("\n") == 1
-    assert said in run.err and str(recording) not in run.err
+    assert message in run.err and str(recording) not in run.err
     assert not list(recording.glob("cases/*"))

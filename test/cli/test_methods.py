@@ -8,7 +8,7 @@ import yaml
 from fluoro_reg.resources import config_folder
 
 
-def test_every_installed_method_is_listed_with_what_its_file_says(cli):
+def test_every_installed_method_is_listed_as_in_its_file(cli):
     files = {path.stem: yaml.safe_load(path.read_text()) for path in (config_folder() / "methods").glob("*.yaml")}
     listed = cli("methods", "--json").json()["methods"]
     assert {method["name"] for method in listed} == set(files)
@@ -18,13 +18,13 @@ def test_every_installed_method_is_listed_with_what_its_file_says(cli):
         assert set(method["devices"]) <= {"cpu", "cuda"}
 
 
-def test_the_page_of_methods_tells_of_every_method():
+def test_the_documentation_describes_every_method():
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
     assert described == {path.stem for path in (config_folder() / "methods").glob("*.yaml")}
 
 
-def test_people_get_a_table(cli):
+def test_the_text_is_a_table(cli):
     finished = cli("methods")
     assert finished.status == 0
     assert "lm-gradient-ncc" in finished.out

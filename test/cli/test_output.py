@@ -1,15 +1,15 @@
-"""Which stream gets what, and JSON that every parser reads."""
+"""What goes to standard output and to standard error, and strict JSON."""
 
 import json
 import math
 
 import pytest
 
-from fluoro_reg.cli.output import Output, table_of
+from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.formats.json_file import json_line
 
 
-def test_what_is_not_finite_becomes_null():
+def test_nan_and_infinity_become_null():
     line = json_line({"a": math.nan, "b": [math.inf, 1.5, (2, -math.inf)], "c": {"d": math.nan, "e": None, "f": True}})
     assert json.loads(line, parse_constant=pytest.fail) == {
         "a": None,
@@ -19,28 +19,28 @@ def test_what_is_not_finite_becomes_null():
     assert line.count("\n") == 1
 
 
-def test_json_alone_is_on_standard_output(capsys):
+def test_standard_output_holds_only_json(capsys):
     output = Output(as_json=True)
-    with output.doing("reading"), output.progress() as progress:
-        progress.add_task("frames", total=2)
+    with output.status("reading"), output.progress("frames") as progress:
+        progress.update(1, 2)
         output.warn("[not markup] is odd")
-        output.show({"x": 1}, table_of({"x": 1}))
+        output.show({"x": 1}, key_value_table({"x": 1}))
     captured = capsys.readouterr()
     assert captured.out == '{"x": 1}\n'
     assert captured.err == "warning: [not markup] is odd\n"
 
 
-def test_a_terminal_on_standard_error_does_not_take_over_standard_output(capsys, monkeypatch):
+def test_a_progress_bar_on_standard_error_does_not_redirect_standard_output(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     output = Output(as_json=True)
-    assert output.log.is_terminal
-    with output.progress() as progress:
-        progress.add_task("frames", total=2)
+    assert output.stderr.is_terminal
+    with output.progress("frames") as progress:
+        progress.update(1, 2)
         output.show({"x": 1})
     assert capsys.readouterr().out == '{"x": 1}\n'
 
 
-def test_people_read_words_and_whole_fingerprints(capsys):
+def test_the_table_is_readable_and_shows_whole_fingerprints(capsys):
     content = {
         "centre_mm": [1.0, 2.25],
         "sound": True,
@@ -49,7 +49,7 @@ def test_people_read_words_and_whole_fingerprints(capsys):
         "none": [],
         "hash": "f" * 64,
     }
-    Output(as_json=False).show(content, table_of(content))
+    Output(as_json=False).show(content, key_value_table(content))
     printed = capsys.readouterr().out
     assert "centre mm  1, 2.25" in printed
     assert "f" * 64 in printed

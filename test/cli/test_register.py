@@ -1,4 +1,4 @@
-"""`fluoro-reg register` end to end on a small phantom: what is printed, where, and how it exits."""
+"""`fluoro-reg register` end to end on a small phantom: output and exit status."""
 
 import json
 import math
@@ -16,20 +16,20 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def shifted(view, tmp_path_factory):
-    """A start 6 mm and 2 degrees off."""
+def initial(view, tmp_path_factory):
+    """An initial pose with an error of 6 mm and 2 degrees."""
     pose = json.loads(view.pose.read_text())
-    turn = math.radians(2)
+    angle = math.radians(2)
     step = np.eye(4)
-    step[:3, :3] = [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]
+    step[:3, :3] = [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
     step[:3, 3] = [4, -4, 2]
-    path = tmp_path_factory.mktemp("start") / "initial.json"
+    path = tmp_path_factory.mktemp("initial") / "initial.json"
     path.write_text(json.dumps({**pose, "camera_from_patient": (step @ pose["camera_from_patient"]).tolist()}))
     return path
 
 
-def test_a_good_start_is_accepted_and_printed_as_a_pose_file(cli, view, shifted, tmp_path):
-    finished = cli("register", *view.arguments(initial=shifted), "--json", "--device", "cpu")
+def test_the_accepted_result_is_a_pose_file(cli, view, initial, tmp_path):
+    finished = cli("register", *view.arguments(initial=initial), "--json", "--device", "cpu")
     assert finished.status == 0, finished
     answer = finished.json()
     assert set(answer) >= KEYS
@@ -37,20 +37,20 @@ def test_a_good_start_is_accepted_and_printed_as_a_pose_file(cli, view, shifted,
     assert len(answer["covariance"]) == 36
     (tmp_path / "found.json").write_text(finished.out)
     found, truth = read_pose(tmp_path / "found.json"), read_pose(view.pose)
-    assert np.allclose(answer["initial_camera_from_patient"], read_pose(shifted).matrix().numpy())
+    assert np.allclose(answer["initial_camera_from_patient"], read_pose(initial).matrix().numpy())
     difference = (found.inverse() @ truth).matrix().numpy()
     assert np.abs(difference[:3, :3] - np.eye(3)).max() < math.radians(0.5)
 
 
-def test_people_get_the_verdict_with_the_motion(cli, view, shifted):
-    finished = cli("register", *view.arguments(initial=shifted))
+def test_the_text_shows_the_verdict_and_the_motion(cli, view, initial):
+    finished = cli("register", *view.arguments(initial=initial))
     assert finished.status == 0
     assert "ACCEPTED" in finished.out
     assert "deg" in finished.out
     assert "mm in the image plane" in finished.out
 
 
-def test_a_rejected_image_ends_with_1_and_still_prints_its_reason(cli, view, tmp_path):
+def test_a_rejected_image_gives_status_1_and_a_reason(cli, view, tmp_path):
     blank = tmp_path / "blank.npy"
     np.save(blank, np.full((128, 128), 7.0, dtype=np.float32))
     finished = cli("register", *view.arguments(image=blank), "--json")
@@ -61,7 +61,7 @@ def test_a_rejected_image_ends_with_1_and_still_prints_its_reason(cli, view, tmp
     assert answer["reason"]
 
 
-def test_gates_can_be_tightened_until_they_reject_with_the_pose(cli, view):
+def test_a_rejected_pose_is_still_printed(cli, view):
     finished = cli(
         "register", *view.arguments(), "--set", "gate.maximum_sd_mm=0.1", "--set", "gate.minimum_similarity=1.0", "--json"
     )
@@ -74,9 +74,9 @@ def test_named_options_reach_the_registration(cli, view):
     assert finished.json()["method"] == "lm-local"
 
 
-def test_the_overlay_is_a_colour_picture_of_the_image(cli, view, tmp_path):
+def test_the_overlay_has_coloured_edges(cli, view, tmp_path):
     finished = cli("register", *view.arguments(), "--overlay", tmp_path / "overlay.png", "--json")
     assert finished.status == 0
-    with Image.open(tmp_path / "overlay.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(tmp_path / "overlay.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() > 50, "the projected edges are coloured"

@@ -1,4 +1,4 @@
-"""`fluoro-reg register --view`: several X-rays, one pose; and what is refused before the CT is read."""
+"""`fluoro-reg register --view`: one pose of several X-rays, and errors that are found before the CT is read."""
 
 import json
 import math
@@ -18,22 +18,22 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.rendering.overlay import bone_volume, pose_lines
 
-TURN_DEG = 75.0
-CAMERA = CameraIntrinsics(width=160, height=120, fx=430.0, fy=430.0, cx=79.5, cy=59.5)  # of another size than the first one
+ANGLE_DEG = 75.0
+CAMERA = CameraIntrinsics(width=160, height=120, fx=430.0, fy=430.0, cx=79.5, cy=59.5)  # not the size of the first X-ray
 
 
 @dataclass(frozen=True)
 class Second:
-    """The files of a second X-ray, and what is true of it."""
+    """The files of a second X-ray, and its true pose."""
 
     file: Path
     camera_from_first: np.ndarray
-    side: RigidTransform
+    pose: RigidTransform
 
     def changed(self, folder: Path, change: dict[str, object]) -> Path:
-        """The view.json with other entries (None: without them), elsewhere."""
-        here = {"image": str(self.file.parent / "side.npy"), "camera": str(self.file.parent / "side_camera.json")}
-        content = {**json.loads(self.file.read_text()), **here, **change}
+        """Write view.json with other values into `folder`; None leaves a key out."""
+        files = {"image": str(self.file.parent / "side.npy"), "camera": str(self.file.parent / "side_camera.json")}
+        content = {**json.loads(self.file.read_text()), **files, **change}
         path = folder / "lateral.json"
         path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
         return path
@@ -41,15 +41,15 @@ class Second:
 
 @pytest.fixture(scope="module")
 def second(view, tmp_path_factory) -> Second:
-    """The patient turned by 75 degrees about the long axis through the CT's centre, in plain matrices."""
+    """A view with the patient rotated by 75 degrees about the long axis through the CT's centre, without the product's code."""
     folder = tmp_path_factory.mktemp("second")
     volume = read_ct(view.ct)
-    centre, angle = volume.centre_patient.numpy(), math.radians(TURN_DEG)
-    turn, there, back = np.eye(4), np.eye(4), np.eye(4)
-    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    there[:3, 3], back[:3, 3] = centre, -centre
+    centre, angle = volume.centre_patient.numpy(), math.radians(ANGLE_DEG)
+    rotation, to_centre, from_centre = np.eye(4), np.eye(4), np.eye(4)
+    rotation[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    from_centre[:3, 3], to_centre[:3, 3] = centre, -centre
     first = np.array(json.loads(view.pose.read_text())["camera_from_patient"])
-    side = first @ there @ turn @ back
+    side = first @ from_centre @ rotation @ to_centre
     camera_from_first = side @ np.linalg.inv(first)
     pose = RigidTransform.from_matrix(side)
     np.save(folder / "side.npy", project(make_renderer(volume, "cpu"), pose, CAMERA).numpy())
@@ -60,14 +60,14 @@ def second(view, tmp_path_factory) -> Second:
 
 
 @pytest.fixture(scope="module")
-def start(view, tmp_path_factory) -> Path:
-    """8 mm and 2 degrees off, most of it in depth."""
+def initial(view, tmp_path_factory) -> Path:
+    """An initial pose with an error of 8 mm and 2 degrees, most of it in depth."""
     angle = math.radians(2)
     step = np.eye(4)
     step[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     step[:3, 3] = [3, -2, 7]
     pose = step @ np.array(json.loads(view.pose.read_text())["camera_from_patient"])
-    path = tmp_path_factory.mktemp("start") / "initial.json"
+    path = tmp_path_factory.mktemp("initial") / "initial.json"
     path.write_text(json.dumps({"camera_from_patient": pose.tolist(), "unit": "mm"}))
     return path
 
@@ -78,31 +78,31 @@ def errors(answer: dict, truth: Path, points_patient: torch.Tensor):
     )
 
 
-def around(view) -> torch.Tensor:
-    """Points 50 mm about the CT's centre."""
+def points_around_centre(view) -> torch.Tensor:
+    """Points at 50 mm from the CT's centre, in patient mm."""
     return read_ct(view.ct).centre_patient + 50 * torch.cat([torch.eye(3), -torch.eye(3)]).double()
 
 
-def test_two_views_give_the_pose_of_the_first_camera_in_the_same_json(cli, view, second, start):
-    alone = cli("register", *view.arguments(initial=start), "--json").json()
-    finished = cli("register", *view.arguments(initial=start), "--view", second.file, "--json")
+def test_two_views_give_the_pose_of_the_first_camera_in_the_same_json(cli, view, second, initial):
+    alone = cli("register", *view.arguments(initial=initial), "--json").json()
+    finished = cli("register", *view.arguments(initial=initial), "--view", second.file, "--json")
     assert finished.status == 0, finished
     answer = finished.json()
     assert list(answer) == list(alone)
     assert {key: type(value) for key, value in answer.items()} == {key: type(value) for key, value in alone.items()}
     assert (answer["accepted"], answer["method"]) == (True, "lm-gradient-ncc")
-    assert np.allclose(answer["initial_camera_from_patient"], read_pose(start).matrix())
-    assert errors(answer, view.pose, around(view)).mtre_mm < 0.5
-    local = cli("register", *view.arguments(initial=start), "--view", second.file, "--method", "lm-local", "--json").json()
+    assert np.allclose(answer["initial_camera_from_patient"], read_pose(initial).matrix())
+    assert errors(answer, view.pose, points_around_centre(view)).mtre_mm < 0.5
+    local = cli("register", *view.arguments(initial=initial), "--view", second.file, "--method", "lm-local", "--json").json()
     assert (local["accepted"], local["method"]) == (True, "lm-local")
-    assert local["n_renders"] < answer["n_renders"], "the method decides how each view is searched"
+    assert local["n_renders"] < answer["n_renders"], "the method determines how each view is searched"
 
 
-def test_people_are_told_the_views_and_which_one_refused(cli, view, second, tmp_path):
+def test_the_text_names_the_views_and_the_one_that_rejects(cli, view, second, tmp_path):
     finished = cli("register", *view.arguments(), "--view", second.file)
     assert finished.status == 0
-    for words in ("ACCEPTED", "2, registered together", "view 1: image.npy", "view 2: side.json, turned by 75.0 deg"):
-        assert words in finished.out
+    for text in ("ACCEPTED", "2, registered together", "view 1: image.npy", "view 2: side.json, rotated by 75.0 deg"):
+        assert text in finished.out
     np.save(tmp_path / "blank.npy", np.full((120, 160), 7.0, dtype=np.float32))
     blank = second.changed(tmp_path, {"image": "blank.npy"})
     finished = cli("register", *view.arguments(), "--view", second.file, "--view", blank)
@@ -115,19 +115,19 @@ def test_people_are_told_the_views_and_which_one_refused(cli, view, second, tmp_
 def test_the_overlay_shows_all_views_side_by_side(cli, view, second, tmp_path):
     finished = cli("register", *view.arguments(), "--view", second.file, "--overlay", tmp_path / "overlay.png", "--json")
     assert finished.status == 0
-    with Image.open(tmp_path / "overlay.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(tmp_path / "overlay.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     assert pixels.shape == (128, 128 + 8 + 160, 3)
     side = pixels[:120, 136:]
     green = side[..., 1] - side[..., 0] > 60
-    lines = pose_lines(make_renderer(bone_volume(read_ct(view.ct)), "cpu"), second.side, CAMERA) > 0.5
+    lines = pose_lines(make_renderer(bone_volume(read_ct(view.ct)), "cpu"), second.pose, CAMERA) > 0.5
     assert green.sum() > 100
     assert (green & lines).sum() > 0.9 * lines.sum()
     assert not pixels[:, 128:136].any() and not pixels[120:, 136:].any()
 
 
-def test_a_simulated_pair_tells_the_depth(cli, view, tmp_path):
-    """X-rays that the registration's renderer did not make; the first one is the same with and without a second one."""
+def test_a_second_view_reduces_the_depth_error(cli, view, tmp_path):
+    """Simulated with other physics than the renderer's. A second X-ray does not change the first one."""
     kind = ("--cases", 1, "--size", 128, "--set", "oblique_fraction=0", "--json")
     for name, more in (("pair", ("--set", "second_view_deg=60")), ("single", ())):
         assert cli("simulate", "--ct", view.ct, "--out", tmp_path / name, *kind, *more).status == 0
@@ -150,7 +150,7 @@ IDENTITY = np.eye(4).tolist()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"image": None}, "lateral.json: missing image"),
         ({"image": "absent.png"}, "lateral.json: cannot read absent.png"),
@@ -174,38 +174,38 @@ IDENTITY = np.eye(4).tolist()
         ({"fram": 1}, "unknown key 'fram'; did you mean 'frame'?"),
     ],
 )
-def test_a_view_file_that_cannot_be_used_is_refused_before_the_ct_is_read(cli, view, second, tmp_path, change, said):
+def test_an_unusable_view_file_is_an_error_before_the_ct_is_read(cli, view, second, tmp_path, change, message):
     wrong = second.changed(tmp_path, change)
     finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", wrong, "--json")
     assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
-    assert said in finished.err
+    assert message in finished.err
     assert str(tmp_path) not in finished.err
 
 
-@pytest.mark.parametrize(("content", "said"), [("{", "lateral.json is not valid JSON"), ("[]", "object")])
-def test_a_view_file_that_is_no_json_object(cli, view, tmp_path, content, said):
+@pytest.mark.parametrize(("content", "message"), [("{", "lateral.json is not valid JSON"), ("[]", "object")])
+def test_a_view_file_that_is_not_a_json_object_is_an_error(cli, view, tmp_path, content, message):
     (tmp_path / "lateral.json").write_text(content)
     finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", tmp_path / "lateral.json")
     assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
-    assert said in finished.err
+    assert message in finished.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--model", "w.safetensors"], "with --view leave --model out"),
         (["--set", "model=w.safetensors"], "with --view leave --model out"),
-        (["--method", "regressor-lm"], "the method regressor-lm finds the start of a single X-ray by weights"),
+        (["--method", "regressor-lm"], "the method regressor-lm predicts the initial pose from a single X-ray"),
         (["--method", "diffpose"], "choose another method and give --initial"),
     ],
 )
-def test_weights_are_refused_since_they_would_not_be_used(cli, view, second, tmp_path, arguments, said):
+def test_weights_that_predict_an_initial_pose_are_an_error(cli, view, second, tmp_path, arguments, message):
     finished = cli("register", *view.arguments(ct=tmp_path / "no_ct"), "--view", second.file, *arguments)
     assert (finished.status, finished.out, finished.err.count("\n")) == (2, "", 1)
-    assert said in finished.err
+    assert message in finished.err
 
 
-def test_several_views_need_a_start_too(cli, view, second):
+def test_several_views_need_an_initial_pose(cli, view, second):
     finished = cli("register", *view.arguments(initial=None), "--view", second.file)
     assert (finished.status, finished.out) == (2, "")
     assert "--initial" in finished.err

@@ -1,4 +1,4 @@
-"""`fluoro-reg replay` on small bags whose true poses are known."""
+"""`fluoro-reg replay` on small bags and cines with known poses."""
 
 import json
 
@@ -42,7 +42,7 @@ def lines(finished) -> list[dict]:
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
-def test_every_frame_is_one_line_and_only_accepted_ones_have_a_pose(replay, view, good, tmp_path, storage):
+def test_every_frame_is_one_line_and_only_accepted_frames_have_a_pose(replay, view, good, tmp_path, storage):
     blank = np.full_like(good[0], 60000)
     finished = replay(write(tmp_path / "bag", [good, (blank, good[1]), good], storage), "--json")
     assert finished.status == 0
@@ -72,38 +72,38 @@ def test_a_bag_of_unreadable_frames_is_unusable(replay, good, tmp_path):
     assert "none of the 2 frames" in finished.err
 
 
-def test_a_bag_in_which_nothing_is_accepted_ends_with_1(replay, good, tmp_path):
+def test_the_status_is_1_if_no_frame_is_accepted(replay, good, tmp_path):
     finished = replay(write(tmp_path / "bag", [(np.full_like(good[0], 60000), good[1])] * 2), "--json")
     assert finished.status == 1
     assert [frame["accepted"] for frame in lines(finished)] == [False, False]
 
 
-def test_a_cine_of_the_same_frames_gives_the_same_answers(replay, view, good, tmp_path):
+def test_a_cine_and_a_bag_of_the_same_frames_give_the_same_results(replay, view, good, tmp_path):
     frames = [good[0], np.full_like(good[0], 60000), np.roll(good[0], 2, axis=1)]
     bag = write(tmp_path / "bag", [(pixels, good[1]) for pixels in frames], "mcap")
     cine = write_cine(tmp_path / "cine.dcm", np.stack(frames), FrameTime=40.0)
-    of_bag, of_cine = replay(bag, "--json"), replay(cine, "--camera", view.camera, "--json")
-    assert (of_bag.status, of_cine.status) == (0, 0)
-    answers = [[{key: line[key] for key in KEYS[1:-1]} for line in lines(finished)] for finished in (of_bag, of_cine)]
-    assert answers[0] == answers[1] and [answer["accepted"] for answer in answers[1]] == [True, False, True]
-    assert [list(line) for line in lines(of_cine)] == [KEYS] * 3
-    assert [line["stamp_ns"] for line in lines(of_cine)] == [0, 40_000_000, 80_000_000]
+    bag_run, cine_run = replay(bag, "--json"), replay(cine, "--camera", view.camera, "--json")
+    assert (bag_run.status, cine_run.status) == (0, 0)
+    results = [[{key: line[key] for key in KEYS[1:-1]} for line in lines(finished)] for finished in (bag_run, cine_run)]
+    assert results[0] == results[1] and [result["accepted"] for result in results[1]] == [True, False, True]
+    assert [list(line) for line in lines(cine_run)] == [KEYS] * 3
+    assert [line["stamp_ns"] for line in lines(cine_run)] == [0, 40_000_000, 80_000_000]
 
 
-def test_a_cine_without_geometry_or_with_topics_and_a_bag_with_a_camera_are_refused(replay, view, good, tmp_path):
+def test_a_cine_without_geometry_or_with_topics_and_a_bag_with_a_camera_are_errors(replay, view, good, tmp_path):
     cine = write_cine(tmp_path / "cine.dcm", np.stack([good[0]] * 2))
     bag = write(tmp_path / "bag", [good])
-    for recording, options, said in (
+    for recording, options, message in (
         (cine, (), "none of the 2 frames can be read; the first: cine.dcm has no geometry"),
         (cine, ("--image-topic", "/carm/image_raw"), "cine.dcm is no bag"),
         (bag, ("--camera", view.camera), "bag is a bag"),
     ):
         finished = replay(recording, *options, "--json")
         assert finished.status == 2 and finished.out == "" and finished.err.count("\n") == 1
-        assert said in finished.err
+        assert message in finished.err
 
 
-def test_people_get_a_line_a_frame_and_a_summary(replay, good, tmp_path):
+def test_the_text_has_a_line_for_each_frame_and_a_summary(replay, good, tmp_path):
     finished = replay(write(tmp_path / "bag", [good, good]))
     assert finished.status == 0
     assert finished.out.count("accepted  ") >= 2
@@ -111,23 +111,23 @@ def test_people_get_a_line_a_frame_and_a_summary(replay, good, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("topics", "said"),
+    ("topics", "message"),
     [
         (["--image-topic", "/other"], "/carm/image_raw"),
         (["--camera-info-topic", "/other"], "/carm/camera_info"),
         (["--image-topic", "/carm/camera_info"], "CameraInfo"),
     ],
 )
-def test_topics_that_are_not_there_are_refused_with_those_that_are(replay, good, tmp_path, topics, said):
+def test_the_error_for_a_missing_topic_lists_the_topics_of_the_bag(replay, good, tmp_path, topics, message):
     finished = replay(write(tmp_path / "bag", [good]), *topics, "--json")
     assert finished.status == 2
     assert finished.out == ""
-    assert said in finished.err
+    assert message in finished.err
 
 
-def test_a_bag_that_is_none(replay, tmp_path):
-    for bag, said in ((tmp_path / "absent", "absent"), (tmp_path, "bag")):
+def test_a_path_that_is_not_a_bag_is_an_error(replay, tmp_path):
+    for bag, message in ((tmp_path / "absent", "absent"), (tmp_path, "bag")):
         finished = replay(bag, "--json")
         assert finished.status == 2
         assert finished.out == ""
-        assert said in finished.err
+        assert message in finished.err

@@ -1,4 +1,4 @@
-"""What people hand over by mistake, each through the whole program: status 2, one sentence, nothing on standard output."""
+"""Wrong input, given to the whole program: status 2, one sentence on standard error, nothing on standard output."""
 
 import json
 import pickle
@@ -15,8 +15,8 @@ from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 
 
 @pytest.fixture
-def refused(cli):
-    """Runs the program, checks the form of a refusal, and returns its sentence."""
+def error_of(cli):
+    """Return a function that runs the program, checks the form of the error, and returns its sentence."""
 
     def run(*arguments: object) -> str:
         finished = cli(*arguments)
@@ -29,7 +29,7 @@ def refused(cli):
     return run
 
 
-def no_such(folder, view):
+def missing(folder, view):
     return folder / "absent"
 
 
@@ -63,15 +63,15 @@ def singular_nifti(folder, view):
 
 
 def _nifti_with_sform(content: bytes, matrix: np.ndarray) -> bytes:
-    """Overwrites srow_x, srow_y, srow_z (bytes 280 to 328 of the header) and says by the codes that they count."""
+    """Overwrite srow_x, srow_y and srow_z (bytes 280 to 328 of the header), and set the codes so that readers use them."""
     codes = np.array([0, 1], dtype="<i2").tobytes()
     return content[:252] + codes + content[256:280] + matrix[:3].astype("<f4").tobytes() + content[328:]
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
-        (no_such, "absent"),
+        (missing, "absent"),
         (empty, "no "),
         (text_file, "DICOM"),
         (two_series, "--series"),
@@ -80,23 +80,23 @@ def _nifti_with_sform(content: bytes, matrix: np.ndarray) -> bytes:
     ],
 )
 @pytest.mark.parametrize("command", ["ct-info", "register"])
-def test_a_ct_that_is_none(refused, view, tmp_path, make, said, command):
+def test_an_unusable_ct(error_of, view, tmp_path, make, message, command):
     ct = make(tmp_path, view)
     sentence = (
-        refused("ct-info", ct, "--json") if command == "ct-info" else refused("register", *view.arguments(ct=ct), "--json")
+        error_of("ct-info", ct, "--json") if command == "ct-info" else error_of("register", *view.arguments(ct=ct), "--json")
     )
-    assert said in sentence
+    assert message in sentence
     assert str(tmp_path) not in sentence
 
 
-def test_one_of_two_series_can_be_chosen(cli, view, tmp_path):
+def test_one_of_two_series_can_be_selected(cli, view, tmp_path):
     folder = two_series(tmp_path, view)
     shapes = {tuple(cli("ct-info", folder, "--series", n, "--json").json()["shape_ijk"]) for n in (1, 2)}
     assert len(shapes) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"k": [float("nan"), 0, 63.5, 0, 420, 63.5, 0, 0, 1]}, "finite"),
         ({"k": [None, 0, 63.5, 0, 420, 63.5, 0, 0, 1]}, "nine numbers"),
@@ -105,14 +105,14 @@ def test_one_of_two_series_can_be_chosen(cli, view, tmp_path):
         ({"height": "128"}, "height"),
     ],
 )
-def test_a_camera_that_is_none_or_of_another_image(refused, view, tmp_path, change, said):
+def test_an_unusable_camera(error_of, view, tmp_path, change, message):
     camera = tmp_path / "camera.json"
     camera.write_text(json.dumps({**json.loads(view.camera.read_text()), **change}))
-    assert said in refused("register", *view.arguments(camera=camera), "--json")
+    assert message in error_of("register", *view.arguments(camera=camera), "--json")
 
 
-def test_an_image_without_geometry_needs_a_camera(refused, view):
-    assert "camera.json" in refused("register", *view.arguments(camera=None))
+def test_an_image_without_geometry_needs_a_camera(error_of, view):
+    assert "camera.json" in error_of("register", *view.arguments(camera=None))
 
 
 def rgb_photo(path):
@@ -121,7 +121,7 @@ def rgb_photo(path):
     return path.with_suffix(".png")
 
 
-def not_a_number(path):
+def all_nan(path):
     np.save(path.with_suffix(".npy"), np.full((128, 128), np.nan, dtype=np.float32))
     return path.with_suffix(".npy")
 
@@ -139,29 +139,29 @@ def truncated_png(path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path, "cannot read"),
         (lambda path: path.parent, "folder"),
         (rgb_photo, "colour"),
-        (not_a_number, "NaN"),
+        (all_nan, "NaN"),
         (jpeg, "image.jpg"),
         (truncated_png, "truncated"),
     ],
 )
-def test_an_image_that_is_no_xray(refused, view, tmp_path, make, said):
-    assert said in refused("register", *view.arguments(image=make(tmp_path / "image")), "--json")
+def test_an_unusable_image(error_of, view, tmp_path, make, message):
+    assert message in error_of("register", *view.arguments(image=make(tmp_path / "image")), "--json")
 
 
-def test_a_frame_that_is_not_there(refused, view):
-    assert "frame" in refused("register", *view.arguments(), "--frame", 7)
+def test_a_frame_that_does_not_exist(error_of, view):
+    assert "frame" in error_of("register", *view.arguments(), "--frame", 7)
 
 
 IDENTITY = np.eye(4).tolist()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "not valid JSON"),
         ("[]", "object"),
@@ -176,20 +176,20 @@ IDENTITY = np.eye(4).tolist()
     ],
 )
 @pytest.mark.parametrize("command", ["register", "render"])
-def test_a_pose_that_is_none(refused, view, tmp_path, content, said, command):
+def test_an_unusable_pose(error_of, view, tmp_path, content, message, command):
     pose = tmp_path / "pose.json"
     pose.write_text(content)
     render = ("--ct", view.ct, "--camera", view.camera, "--pose", pose, "--out", tmp_path / "drr.png")
-    sentence = refused("register", *view.arguments(initial=pose)) if command == "register" else refused("render", *render)
-    assert said in sentence
+    sentence = error_of("register", *view.arguments(initial=pose)) if command == "register" else error_of("render", *render)
+    assert message in sentence
 
 
-def test_no_start_at_all(refused, view):
-    assert "--initial" in refused("register", *view.arguments(initial=None))
+def test_a_missing_initial_pose(error_of, view):
+    assert "--initial" in error_of("register", *view.arguments(initial=None))
 
 
-def test_a_method_of_weights_without_any(refused, view):
-    assert "--model W.safetensors" in refused("register", *view.arguments(), "--method", "regressor-lm")
+def test_a_method_without_the_weights_it_needs(error_of, view):
+    assert "--model W.safetensors" in error_of("register", *view.arguments(), "--method", "regressor-lm")
 
 
 def plain_pickle(path):
@@ -205,12 +205,12 @@ def truncated_weights(path):
     path.write_bytes(path.read_bytes()[:500])
 
 
-def sound_weights(path):
+def weights_of_another_program(path):
     save_file({"weight": np.zeros(3, dtype=np.float32)}, path)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (plain_pickle, "pickle"),
         (torch_pickle, "pickle"),
@@ -218,17 +218,17 @@ def sound_weights(path):
         (lambda path: path.write_text("weights"), "not a complete safetensors file"),
         (lambda path: None, "cannot read"),
         (lambda path: path.mkdir(), "folder"),
-        (sound_weights, "was not written by this program"),
+        (weights_of_another_program, "was not written by this program"),
     ],
 )
-def test_weights_that_cannot_be_used(refused, view, tmp_path, make, said):
+def test_unusable_weights(error_of, view, tmp_path, make, message):
     weights = tmp_path / "weights.safetensors"
     make(weights)
-    assert said in refused("register", *view.arguments(), "--model", weights, "--json")
+    assert message in error_of("register", *view.arguments(), "--model", weights, "--json")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--method", "lm-gradient"], "lm-gradient-ncc"),
         (["--set", "gate.minimum_similarty=0.9"], "gate.minimum_similarity"),
@@ -242,19 +242,19 @@ def test_weights_that_cannot_be_used(refused, view, tmp_path, make, said):
         (["--overlay", "no_such_folder/overlay.png"], "folder"),
     ],
 )
-def test_settings_that_are_none(refused, view, arguments, said):
-    assert said in refused("register", *view.arguments(), *arguments, "--json")
+def test_unusable_settings(error_of, view, arguments, message):
+    assert message in error_of("register", *view.arguments(), *arguments, "--json")
 
 
-def test_a_misspelt_name_in_a_settings_file(refused, view, tmp_path):
+def test_a_misspelt_key_in_a_settings_file(error_of, view, tmp_path):
     settings = tmp_path / "settings.yaml"
     settings.write_text("gate:\n  minimum_similarty: 0.9\n")
-    sentence = refused("register", *view.arguments(), "--config", settings)
+    sentence = error_of("register", *view.arguments(), "--config", settings)
     assert "minimum_similarty" in sentence
     assert "minimum_similarity" in sentence
 
 
-def test_cuda_where_there_is_none(refused, view):
+def test_cuda_on_a_machine_without_cuda(error_of, view):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    assert "CUDA" in refused("register", *view.arguments(), "--device", "cuda")
+    assert "CUDA" in error_of("register", *view.arguments(), "--device", "cuda")

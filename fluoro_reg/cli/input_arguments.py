@@ -1,0 +1,221 @@
+"""Arguments that name a CT, X-rays, an initial pose and weights, with the functions that read them.
+
+Subcommands read small files before the CT, which takes seconds, so that a mistyped pose is reported at once.
+"""
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fluoro_reg.cli.output import Output
+from fluoro_reg.errors import InputError
+
+if TYPE_CHECKING:
+    from fluoro_reg.ct.volume import CTVolume
+    from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.registration import RegistrationOptions
+    from fluoro_reg.xray.image import XrayImage
+    from fluoro_reg.xray.view import CalibratedXray
+
+INITIAL_POSE_PANEL = "Initial pose and weights"
+
+CT_HELP = "CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file."
+SERIES_HELP = (
+    "DICOM series to read from a folder with several: its number in the list that the error message prints, or its "
+    "SeriesInstanceUID."
+)
+INTENSITY_HELP = (
+    "Meaning of the pixel values: transmitted (proportional to detected photons, bone dark), attenuation (line integrals up to "
+    "scale and offset, bone bright), or auto (from the DICOM header, else estimated from the image)."
+)
+SIMILARITY_HELP = (
+    "Weights from 'train similarity', for this CT or for several, for methods with a learned similarity; repeatable, one file "
+    "of each kind."
+)
+
+
+class IntensityChoice(str, enum.Enum):
+    """The values of `fluoro_reg.xray.image.Intensity`, copied so that `--help` need not import torch; a test compares them."""
+
+    AUTO = "auto"
+    TRANSMITTED = "transmitted"
+    ATTENUATION = "attenuation"
+
+
+@dataclass(frozen=True, slots=True)
+class CTArguments:
+    """The CT."""
+
+    ct: Annotated[Path, typer.Option(metavar="CT", help=CT_HELP)]
+    series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class XrayArguments:
+    """One X-ray and its camera."""
+
+    image: Annotated[Path, typer.Option(metavar="X", help="X-ray: DICOM (XA, RF, CR, DX), PNG, TIFF or .npy.")]
+    camera: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C.json",
+            help="camera.json: image size and K in px. Required unless the X-ray is a DICOM file with its geometry.",
+        ),
+    ] = None
+    intensity: Annotated[
+        IntensityChoice,
+        typer.Option(metavar="KIND", case_sensitive=False, help=f"{INTENSITY_HELP} Default: auto.", show_default=False),
+    ] = IntensityChoice.AUTO
+    frame: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Frame of a cine or page of a TIFF, counted from 0. Default: 0.", show_default=False
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherXrayArguments:
+    """More X-rays of the same patient, who has not moved."""
+
+    view: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="V.json",
+            help="Another X-ray of the same, unmoved patient, registered together with --image; repeatable. V.json names its "
+            "image, its camera, and camera_from_first (4 x 4, mm), the transform to its camera from the camera of --image.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class InitialPoseArguments:
+    """The initial pose, or weights that predict it, and the weights of learned similarities."""
+
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="P.json",
+            help="Initial pose, a pose.json (camera_from_patient, mm). An error of up to about 25 mm is fine.",
+            rich_help_panel=INITIAL_POSE_PANEL,
+        ),
+    ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="W.safetensors",
+            help="Weights from 'train regressor' for this CT. They predict the initial pose, so that --initial is optional.",
+            rich_help_panel=INITIAL_POSE_PANEL,
+        ),
+    ] = None
+    similarity: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="W.safetensors", help=SIMILARITY_HELP, rich_help_panel=INITIAL_POSE_PANEL),
+    ] = None
+
+    def weights(self) -> dict[str, Any]:
+        """Return the given weights as settings of a registration."""
+        model = None if self.model is None else str(self.model)
+        return {"model": model, "learned": weights_by_similarity(self.similarity)}
+
+
+def weights_by_similarity(paths: list[Path] | None) -> dict[str, str] | None:
+    """Return files of weights by the name of their similarity, or None if there are none.
+
+    Raises:
+        InputError: A file does not hold weights of a similarity, or two files hold weights of the same one.
+    """
+    from fluoro_reg.learned import similarity_kind
+
+    found: dict[str, str] = {}
+    for path in paths or []:
+        kind = similarity_kind(path)
+        if kind in found:
+            raise InputError(f"{Path(found[kind]).name} and {path.name} are both weights of {kind}; give one of them")
+        found[kind] = str(path)
+    return found or None
+
+
+def read_volume(arguments: CTArguments, output: Output) -> "CTVolume":
+    """Read the CT and pass its warnings to `output`."""
+    from fluoro_reg.ct.reader import read_ct
+
+    with output.status("reading the CT"):
+        volume = read_ct(arguments.ct, arguments.series)
+    for sentence in volume.warnings:
+        output.warn(sentence)
+    return volume
+
+
+def read_image(arguments: XrayArguments) -> "XrayImage":
+    """Read the X-ray with its camera."""
+    from fluoro_reg.formats.cameras import read_camera
+    from fluoro_reg.xray.image import Intensity
+    from fluoro_reg.xray.reader import read_xray
+
+    camera = None if arguments.camera is None else read_camera(arguments.camera)
+    return read_xray(arguments.image, camera, Intensity(arguments.intensity.value), arguments.frame)
+
+
+def read_views(xray: XrayArguments, further: FurtherXrayArguments) -> "list[CalibratedXray]":
+    """Read all X-rays. The camera of the first one is the reference frame of the others."""
+    from fluoro_reg.formats.views import read_view
+    from fluoro_reg.geometry import RigidTransform
+    from fluoro_reg.xray.view import CalibratedXray
+
+    first = CalibratedXray(read_image(xray), RigidTransform.identity())
+    return [first, *(read_view(path) for path in further.view or [])]
+
+
+def check_further_xrays(further: FurtherXrayArguments, registration: "RegistrationOptions") -> None:
+    """Check that the settings can be used with several X-rays.
+
+    Raises:
+        InputError: There are several X-rays, and the initial pose would come from weights.
+    """
+    from fluoro_reg.registration.method import load_method
+
+    if not further.view:
+        return
+    if registration.model:
+        raise InputError(
+            "weights predict the initial pose from a single X-ray; with --view leave --model out and give --initial P.json"
+        )
+    if "weights" in load_method(registration.method).needs:
+        raise InputError(
+            f"the method {registration.method} predicts the initial pose from a single X-ray; with --view choose another "
+            "method and give --initial P.json"
+        )
+
+
+def read_initial_pose(arguments: InitialPoseArguments, registration: "RegistrationOptions") -> "RigidTransform | None":
+    """Read the initial pose, and check the weights before the CT is read.
+
+    Returns:
+        camera_from_patient in mm, or None if `--initial` is not given and weights predict the initial pose.
+
+    Raises:
+        InputError: The initial pose or weights that the method needs are missing or unusable.
+    """
+    from fluoro_reg.config import to_mapping
+    from fluoro_reg.formats.poses import read_pose
+    from fluoro_reg.learned import check_similarity
+    from fluoro_reg.registration.method import load_method, missing_weights
+    from fluoro_reg.regressor.checkpoint import check_regressor
+
+    method = load_method(registration.method)
+    if (sentence := missing_weights(method, registration.model, to_mapping(registration.learned))) is not None:
+        raise InputError(sentence)
+    for kind in method.learned:
+        check_similarity(getattr(registration.learned, kind), kind)
+    if registration.model:
+        check_regressor(registration.model)
+    elif arguments.initial is None:
+        raise InputError(
+            f"the method {registration.method} needs an initial pose; give one with --initial P.json, or weights that predict "
+            "one with --model W.safetensors"
+        )
+    return None if arguments.initial is None else read_pose(arguments.initial)
