@@ -54,7 +54,8 @@ setup(
         "ray": ["ray>=2.9"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "hypothesis>=6"],
         "interpreter": ["triton>=3.3; platform_system == 'Linux' and platform_machine == 'x86_64'"],
-        "dev": ["ruff", "mypy", "types-PyYAML", "pre-commit"],
+        "docs": ["zensical>=0.0.73,<0.1", "mkdocstrings-python>=2"],
+        "dev": ["ruff", "mypy", "types-PyYAML", "typos", "pre-commit"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fluoro_reg.xray.reader import read_xray
     from fluoro_reg.xray.view import CalibratedXray
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULE_OF = {
     "CTVolume": "ct.volume",

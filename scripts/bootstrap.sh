@@ -107,7 +107,7 @@ link_shares() {  # what an ament installation would hold and an editable pip ins
 }
 
 make_environment() {
-  local begin="$SECONDS" extras=formats,decoders,datasets,training,test,dev system=() limits=()
+  local begin="$SECONDS" extras=formats,decoders,datasets,training,test,dev,docs system=() limits=()
   rm -rf "$venv"
   if installed_ros "$python"; then
     system=(--system-site-packages)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check of the project, set-up included: lint, format, types, tests. Arguments go to pytest: `scripts/test.sh -k tilt`.
+# Every check of the project, set-up included: lint, format, spelling, types, tests. Arguments go to pytest: `scripts/test.sh -k tilt`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh
@@ -9,6 +9,7 @@ python -c 'import triton' 2>/dev/null || pip_install "Triton, for its interprete
 
 ruff check .
 ruff format --check .
+typos
 mypy
 
 # Two processes: the tests are many and small, and two cores are what a modest machine has.

@@ -65,7 +65,7 @@ def test_a_module_imports_only_from_its_own_room_and_the_floors_below(file):
     own = room_of(file)
     if own == "__init__":
         return  # it offers the public names of all packages, lazily: test_public_api.py
-    assert own in FLOOR_OF, f"'{own}' has no floor: give it one here and in docs/architecture.md"
+    assert own in FLOOR_OF, f"'{own}' has no floor: give it one here and in docs/development/architecture.md"
     for name in imported(file):
         parts = name.split(".")
         if parts[0] != "fluoro_reg" or len(parts) < 2 or parts[1].startswith("__"):

@@ -1,9 +1,9 @@
 """`fluoro-reg methods` against the files in config/methods."""
 
 import re
-from pathlib import Path
 
 import yaml
+from helpers.documentation import page
 
 from fluoro_reg.resources import config_folder
 
@@ -19,9 +19,10 @@ def test_every_installed_method_is_listed_as_in_its_file(cli):
 
 
 def test_the_documentation_describes_every_method():
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
-    described = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
-    assert described == {path.stem for path in (config_folder() / "methods").glob("*.yaml")}
+    files = {path.stem for path in (config_folder() / "methods").glob("*.yaml")}
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page("concepts/methods.md"), re.MULTILINE)) == files
+    sections = set(re.findall(r"^## ([\w-]+)$", page("reference/methods.md"), re.MULTILINE))
+    assert files <= sections
 
 
 def test_the_text_is_a_table(cli):

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("h5py", reason="needs the extra 'datasets'")
 from helpers.dataset_files import write_deepfluoro, write_ljubljana
+from helpers.documentation import page
 from helpers.recording_files import write_cine
 
 from fluoro_reg.cli.main import main
@@ -19,7 +20,6 @@ from fluoro_reg.simulation.bags import BagOptions, simulate_bag
 from fluoro_reg.xray.encodings import pixels_from_message
 
 FOLDERS = ("one_specimen", "ljubljana_cases", "bag_cases", "cine_cases")
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def files(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_commands_on_the_page_run(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
-    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```bash\n(.*?)^```", page("how-to/datasets.md"), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("fluoro-reg ")]
     exports, evaluations = ([command[0] for command in commands].count(name) for name in ("export-dataset", "evaluate"))

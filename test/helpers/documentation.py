@@ -1,0 +1,37 @@
+"""The pages of the documentation as tests read them: those in `docs/`, and those that scripts/build_docs.py generates."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+@functools.cache
+def build_docs() -> ModuleType:
+    """The script that builds the site, as a module."""
+    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "scripts" / "build_docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def generated_pages() -> dict[str, str]:
+    """The generated pages, by their path below `docs/`."""
+    return build_docs().generated_pages()
+
+
+def page(name: str) -> str:
+    """A page by its path below `docs/`, from the folder or from the generator."""
+    path = DOCS / name
+    return path.read_text(encoding="utf-8") if path.exists() else generated_pages()[name]
+
+
+def written_pages() -> dict[str, str]:
+    """The pages in the repository by their path in it: the README, CONTRIBUTING and `docs/`."""
+    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
