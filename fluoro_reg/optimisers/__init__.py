@@ -1,13 +1,13 @@
-"""Optimisers that know no image and no pose: what each needs of a problem is a type."""
+"""Optimisers that depend on neither images nor poses: protocols define what each needs of a problem."""
 
 from typing import Any
 
-from fluoro_reg.optimisers.boxed import BOBYQA, Powell
+from fluoro_reg.optimisers.bounded import BOBYQA, Powell
 from fluoro_reg.optimisers.cma_es import CMAES
 from fluoro_reg.optimisers.descent import Adam, GradientDescent, Schedule
 from fluoro_reg.optimisers.levenberg_marquardt import LeastSquaresProblem, LevenbergMarquardt
 from fluoro_reg.optimisers.normal_equations import NormalEquations
-from fluoro_reg.optimisers.problem import AbstractOptimiser, ByAutograd, GradientProblem, Minima, ValueProblem
+from fluoro_reg.optimisers.problem import AbstractOptimiser, AutogradProblem, GradientProblem, Minima, ValueProblem
 
 OPTIMISERS: dict[str, type[AbstractOptimiser[Any]]] = {
     "adam": Adam,
@@ -23,7 +23,7 @@ __all__ = [
     "OPTIMISERS",
     "AbstractOptimiser",
     "Adam",
-    "ByAutograd",
+    "AutogradProblem",
     "GradientDescent",
     "GradientProblem",
     "LeastSquaresProblem",

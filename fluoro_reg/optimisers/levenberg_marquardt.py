@@ -1,10 +1,12 @@
-"""Levenberg-Marquardt over a batch of starts in lockstep: one evaluation a round serves every start that still moves.
+"""Levenberg-Marquardt for a batch of starts in parallel: one evaluation per iteration serves all starts that have not
+converged.
 
-The problem says what is expensive (`evaluate`), what follows from it (`linearise`, `cost`) and how a step is taken (`retract`);
-nothing here knows images or poses. Weights and masks belong to the linearisation: a trial is judged under the weights of the
-point it started from, so that moving the mask can never pass for progress.
-Source: Marquardt 1963 (damping by the Hessian's diagonal, so that units do not matter); Nocedal & Wright, "Numerical
-Optimization", section 10.3 and, for damping by how much of what a step promised came true, algorithm 4.1.
+The problem provides evaluations (`retract`, the expensive part) and what follows from them (`linearise`, `cost`); the optimiser
+depends on neither images nor poses. Weights and masks belong to the linearisation. The cost of a trial is computed with the
+weights of the point that it started from, so that a moving mask cannot be mistaken for progress.
+
+Source: Marquardt 1963 (damping by the Hessian's diagonal, which makes units irrelevant); Nocedal & Wright, "Numerical
+Optimization", section 10.3 and, for damping by the ratio of actual and predicted decrease, algorithm 4.1.
 """
 
 from dataclasses import dataclass
@@ -18,133 +20,154 @@ from fluoro_reg.config import option
 from fluoro_reg.optimisers.batch import put, take, where
 from fluoro_reg.optimisers.normal_equations import NormalEquations
 
-E = TypeVar("E")  # an evaluation of a batch: the points and whatever was computed there
-L = TypeVar("L", bound=NormalEquations)  # a linearisation of a batch
+EvaluationT = TypeVar("EvaluationT")  # an evaluation of a batch: the points and what was computed there
+NormalEquationsT = TypeVar("NormalEquationsT", bound=NormalEquations)  # the normal equations of a batch
 
 
 @runtime_checkable
-class LeastSquaresProblem(Protocol[E, L]):
-    """What Levenberg-Marquardt needs of a problem; E and L are batches in the sense of `fluoro_reg.optimisers.batch`."""
+class LeastSquaresProblem(Protocol[EvaluationT, NormalEquationsT]):
+    """A problem for Levenberg-Marquardt.
 
-    def retract(self, at: E, step: Float[Tensor, "batch 6"]) -> E:
-        """The points a step away, evaluated (the expensive part)."""
+    Both type variables are batches in the sense of `fluoro_reg.optimisers.batch`.
+    """
 
-    def linearise(self, at: E) -> L:
-        """Cost, gradient and Hessian, under weights of its own."""
+    def retract(self, at: EvaluationT, step: Float[Tensor, "batch 6"]) -> EvaluationT:
+        """Return the evaluated points a step away, which is the expensive part."""
 
-    def cost(self, trial: E, reference: L) -> Float[Tensor, "batch"]:
-        """The trial's cost under the reference's weights."""
+    def linearise(self, at: EvaluationT) -> NormalEquationsT:
+        """Return cost, gradient and Hessian, with weights that belong to these points."""
+
+    def cost(self, trial: EvaluationT, reference: NormalEquationsT) -> Float[Tensor, "batch"]:
+        """Return the cost of the trial with the weights of the reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevenbergMarquardt:
-    """Settings. Steps are limited to `largest_step` (mm, rad). A start has converged when a step promises to lower its cost by
-    less than the share `tolerance`: a number that needs no unit, and that a direction which the data leave open cannot hold up.
+    """The optimiser and its settings.
+
+    Steps are limited to `largest_step` (mm, rad). A start has converged when the predicted decrease of a step is less than the
+    fraction `tolerance` of its cost. That criterion has no unit, and directions that the data leave undetermined cannot delay
+    it.
     """
 
-    iterations: int = option(20, "at most this many steps", minimum=1, maximum=1000)
+    iterations: int = option(20, "maximum number of steps", minimum=1, maximum=1000)
     damping: float = option(1e-2, "damping of the first step", minimum=0.0)
-    easing: float = option(5.0, "the damping is divided by this after a good step", minimum=1.0)
-    tightening: float = option(4.0, "the damping is multiplied by this after a step that is not taken", minimum=1.0)
+    easing: float = option(5.0, "divisor of the damping after a good step", minimum=1.0)
+    tightening: float = option(4.0, "factor on the damping after a rejected step", minimum=1.0)
     trusted_gain: float = option(
-        0.0, "a step is good that lowers the cost by more than this share of what it promised", minimum=0.0, maximum=1.0
+        0.0,
+        "a step is good if it lowers the cost by more than this fraction of the prediction",
+        minimum=0.0,
+        maximum=1.0,
     )
     largest_step: tuple[float, float] = option((12.0, 0.14), "longest step: mm, rad", minimum=1e-9)
-    tolerance: float = option(2e-5, "share of its cost by which a step must promise to lower it", minimum=0.0)
+    tolerance: float = option(2e-5, "predicted decrease at which to stop, as a fraction of the cost", minimum=0.0)
 
-    def minimise(self, problem: LeastSquaresProblem[E, L], start: E) -> tuple[E, L, Bool[Tensor, "batch"]]:
-        """The best points found, their linearisations, and which of them met the tolerance."""
-        at, here = start, problem.linearise(start)
-        batch = here.cost.shape[0]
+    def minimise(
+        self, problem: LeastSquaresProblem[EvaluationT, NormalEquationsT], start: EvaluationT
+    ) -> tuple[EvaluationT, NormalEquationsT, Bool[Tensor, "batch"]]:
+        """Return the best points found, their normal equations, and which of them met the tolerance."""
+        at, equations = start, problem.linearise(start)
+        batch = equations.cost.shape[0]
         damping = torch.full((batch,), self.damping, dtype=torch.float64)
         converged = torch.zeros(batch, dtype=torch.bool)
         for _ in range(self.iterations):
             rows = (~converged).nonzero().squeeze(-1)
             if rows.numel() == 0:
                 break
-            current = take(here, rows)
+            current = take(equations, rows)
             step, solved = self._step(current, damping[rows])
             trial = problem.retract(take(at, rows), step)
             cost = problem.cost(trial, current)
-            better = cost < current.cost
-            won = better.nonzero().squeeze(-1)
-            if won.numel():
-                gained = take(trial, won)
-                at = put(at, rows[won], gained)
-                here = put(here, rows[won], problem.linearise(gained))
-            damping[rows] = self._redamped(damping[rows], current, step, cost)
-            promise = -(step * current.gradient.double()).sum(-1)
-            converged[rows] = solved & torch.isfinite(current.cost) & (promise <= self.tolerance * current.cost)
-        return at, here, converged
+            improved = cost < current.cost
+            accepted = improved.nonzero().squeeze(-1)
+            if accepted.numel():
+                accepted_trial = take(trial, accepted)
+                at = put(at, rows[accepted], accepted_trial)
+                equations = put(equations, rows[accepted], problem.linearise(accepted_trial))
+            damping[rows] = self._update_damping(damping[rows], current, step, cost)
+            predicted_decrease = -(step * current.gradient.double()).sum(-1)
+            converged[rows] = solved & torch.isfinite(current.cost) & (predicted_decrease <= self.tolerance * current.cost)
+        return at, equations, converged
 
-    def rounds(
-        self, problem: LeastSquaresProblem[E, L], start: E, damping: Float[Tensor, "batch"] | None = None
-    ) -> tuple[E, L, Bool[Tensor, "batch"]]:
-        """`minimise` as a fixed sequence of tensor operations: all rounds, for all starts, no decision of Python's.
+    def minimise_unrolled(
+        self,
+        problem: LeastSquaresProblem[EvaluationT, NormalEquationsT],
+        start: EvaluationT,
+        damping: Float[Tensor, "batch"] | None = None,
+    ) -> tuple[EvaluationT, NormalEquationsT, Bool[Tensor, "batch"]]:
+        """Do what `minimise` does as a fixed sequence of tensor operations: all iterations for all starts, without branches.
 
-        It evaluates what `minimise` leaves out, and is what a CUDA graph can hold; the answer is the same. Where the problem is
-        differentiable to its own parameters, so are the points found, and to the first `damping` (float64) if that is given:
-        which steps are taken and when a start has converged counts as given, so with a tolerance above 0 later rounds may have
-        no say.
+        A CUDA graph can capture it. It evaluates more than `minimise` does, with the same result. If the problem is
+        differentiable with respect to its own parameters, so are the points found; they are also differentiable with respect to
+        the first `damping` (float64), if given. Which steps are accepted and when a start has converged are treated as
+        constants, so with a tolerance above 0 later iterations may contribute nothing.
         """
-        at, here = start, problem.linearise(start)
-        damping = torch.full_like(here.cost, self.damping, dtype=torch.float64) if damping is None else damping
-        converged = torch.zeros_like(here.cost, dtype=torch.bool)
+        at, equations = start, problem.linearise(start)
+        damping = torch.full_like(equations.cost, self.damping, dtype=torch.float64) if damping is None else damping
+        converged = torch.zeros_like(equations.cost, dtype=torch.bool)
         for _ in range(self.iterations):
-            step, solved = self._step(here, damping)
+            step, solved = self._step(equations, damping)
             trial = problem.retract(at, step)
-            cost = problem.cost(trial, here)
-            better = cost < here.cost
-            promise = -(step * here.gradient.double()).sum(-1)
-            done = converged | (solved & torch.isfinite(here.cost) & (promise <= self.tolerance * here.cost))
-            won = better & ~converged
-            damping = self._redamped(damping, here, step, cost)
-            at, here = where(won, trial, at), where(won, problem.linearise(trial), here)
-            converged = done
-        return at, here, converged
+            cost = problem.cost(trial, equations)
+            improved = cost < equations.cost
+            predicted_decrease = -(step * equations.gradient.double()).sum(-1)
+            converged_now = converged | (
+                solved & torch.isfinite(equations.cost) & (predicted_decrease <= self.tolerance * equations.cost)
+            )
+            accepted = improved & ~converged
+            damping = self._update_damping(damping, equations, step, cost)
+            at, equations = where(accepted, trial, at), where(accepted, problem.linearise(trial), equations)
+            converged = converged_now
+        return at, equations, converged
 
-    def _redamped(
+    def _update_damping(
         self,
         damping: Float[Tensor, "batch"],
-        here: NormalEquations,
+        equations: NormalEquations,
         step: Float[Tensor, "batch 6"],
         cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
-        """The damping after a step to where the cost is `cost`."""
-        better = cost < here.cost
-        eased, tightened = (damping / self.easing).clamp_min(1e-6), damping * self.tightening
+        """Return the damping after a step to a point whose cost is `cost`."""
+        improved = cost < equations.cost
+        lowered, raised = (damping / self.easing).clamp_min(1e-6), damping * self.tightening
         if self.trusted_gain == 0:
-            return torch.where(better, eased, tightened)
-        hessian, gradient = here.hessian.double(), here.gradient.double()
-        promised = -(step * (2 * gradient + (hessian @ step[..., None]).squeeze(-1))).sum(-1)
-        good = here.cost - cost > self.trusted_gain * promised
-        return torch.where(better, torch.where(good, eased, damping), tightened)
+            return torch.where(improved, lowered, raised)
+        hessian, gradient = equations.hessian.double(), equations.gradient.double()
+        predicted_decrease = -(step * (2 * gradient + (hessian @ step[..., None]).squeeze(-1))).sum(-1)
+        good = equations.cost - cost > self.trusted_gain * predicted_decrease
+        return torch.where(improved, torch.where(good, lowered, damping), raised)
 
     def _step(
-        self, here: NormalEquations, damping: Float[Tensor, "batch"]
+        self, equations: NormalEquations, damping: Float[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
-        """The damped step, and whether its equations have a solution: a zero step for want of one is no convergence."""
-        hessian, gradient = here.hessian.double(), here.gradient.double()
+        """Return the damped step, and whether its equations have a solution.
+
+        Without a solution the step is zero, which must not be mistaken for convergence.
+        """
+        hessian, gradient = equations.hessian.double(), equations.gradient.double()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20
         damped = hessian + torch.diag_embed(damping[:, None] * diagonal + floor)
-        step = eliminated(damped, -gradient)
+        step = solve_positive_definite(damped, -gradient)
         solved = torch.isfinite(step).all(dim=-1)
         step = torch.where(solved[:, None], step, torch.zeros_like(gradient))
-        furthest_mm, furthest_rad = self.largest_step
-        excess = torch.maximum(step[:, :3].norm(dim=-1) / furthest_mm, step[:, 3:].norm(dim=-1) / furthest_rad)
+        limit_mm, limit_rad = self.largest_step
+        excess = torch.maximum(step[:, :3].norm(dim=-1) / limit_mm, step[:, 3:].norm(dim=-1) / limit_rad)
         return step / excess.clamp_min(1.0)[:, None], solved
 
 
-def eliminated(matrix: Float[Tensor, "batch n n"], right: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
-    """The solution of small symmetric positive definite systems, by Gauss-Jordan elimination, which needs no pivots there.
+def solve_positive_definite(
+    matrix: Float[Tensor, "batch n n"], right_side: Float[Tensor, "batch n"]
+) -> Float[Tensor, "batch n"]:
+    """Solve small symmetric positive definite systems by Gauss-Jordan elimination, for which they need no pivots.
 
-    NaN or infinite where there is none. Only element-wise operations: LAPACK's solvers on a GPU wait for it, and that no CUDA
-    graph can hold.
+    The result is NaN or infinite where there is no solution. All operations are element-wise, because LAPACK's solvers
+    synchronise with a GPU and cannot be captured in a CUDA graph.
     """
-    rows = torch.cat([matrix, right[..., None]], dim=-1)
-    identity = torch.eye(right.shape[-1], dtype=rows.dtype, device=rows.device)
-    for k in range(right.shape[-1]):
+    rows = torch.cat([matrix, right_side[..., None]], dim=-1)
+    identity = torch.eye(right_side.shape[-1], dtype=rows.dtype, device=rows.device)
+    for k in range(right_side.shape[-1]):
         pivot_row = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
         rows = rows - (rows[:, :, k : k + 1] - identity[:, k : k + 1]) * pivot_row
     return rows[..., -1]

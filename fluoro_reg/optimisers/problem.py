@@ -1,8 +1,8 @@
-"""What an optimiser asks of a problem, by kind, and what it gives back.
+"""The problems that optimisers solve, and their results.
 
-A problem gives values to points about given starts. A point is six numbers away from its start, a twist [translation mm,
-rotation rad] in a chart of the problem's choice. What starts are is the problem's affair too: the optimisers only pass rows of
-them on, as batches in the sense of `fluoro_reg.optimisers.batch`. Smaller values are better; where a point has none it is inf.
+A problem assigns values to points near given starts. A point is given by its twist [translation mm, rotation rad] from its
+start, in a chart that the problem chooses. The type of starts is also the problem's choice: optimisers only select rows of
+them, as batches in the sense of `fluoro_reg.optimisers.batch`. Smaller values are better, and a point without a value has inf.
 """
 
 from abc import ABC, abstractmethod
@@ -13,32 +13,32 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-SixNumbers = tuple[float, float, float, float, float, float]
-Q = TypeVar("Q")
-WORST = 1e12  # what a library is told of a point without a value: some reckon with differences of values
+TwistComponents = tuple[float, float, float, float, float, float]
+ProblemT = TypeVar("ProblemT")
+PENALTY_VALUE = 1e12  # stands for an infinite value in libraries that compute differences of values
 
 
 @runtime_checkable
 class ValueProblem(Protocol):
-    """For optimisers that only compare."""
+    """A problem for optimisers that only compare values."""
 
     def values(self, starts: Any, twists: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch"]:
-        """The value of each point: `twists[k]` away from `starts[k]`."""
+        """Return the value of each point, at `twists[k]` from `starts[k]`."""
 
 
 @runtime_checkable
 class GradientProblem(Protocol):
-    """For optimisers that follow the gradient."""
+    """A problem for optimisers that follow the gradient."""
 
     def values_and_gradient(
         self, starts: Any, twists: Float[Tensor, "batch 6"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch 6"]]:
-        """The values, and each value's derivative to its own twist."""
+        """Return the values, and the derivative of each value with respect to its own twist."""
 
 
 @dataclass(frozen=True, slots=True)
-class ByAutograd:
-    """A `GradientProblem` of a `ValueProblem` that torch can differentiate."""
+class AutogradProblem:
+    """A `GradientProblem` made from a `ValueProblem` that torch can differentiate."""
 
     problem: ValueProblem
 
@@ -54,9 +54,9 @@ class ByAutograd:
 
 @dataclass(frozen=True, slots=True)
 class Minima:
-    """The best point evaluated about every start, never worse than the start itself.
+    """The best points evaluated near each start, never worse than the start itself.
 
-    `converged` says that the optimiser's own tolerance ended the search, and `reasons` what ended it.
+    `converged` is true if the optimiser's own tolerance ended the search, and `reasons` are what ended it.
     """
 
     twists: Float[Tensor, "batch 6"]
@@ -66,11 +66,12 @@ class Minima:
     evaluations: Int[Tensor, "batch"]
 
 
-class AbstractOptimiser(ABC, Generic[Q]):
-    """Final subclasses are the entries of `OPTIMISERS`: frozen dataclasses whose fields are their settings. `Q` is the type of
-    problem that one needs. The same settings and the same problem give the same answer.
+class AbstractOptimiser(ABC, Generic[ProblemT]):
+    """An optimiser for problems of type `ProblemT`, deterministic for given settings and problem.
+
+    Final subclasses are the entries of `OPTIMISERS`: frozen dataclasses whose fields are their settings.
     """
 
     @abstractmethod
-    def minimise(self, problem: Q, starts: Any) -> Minima:
-        """Searches about every start of the batch; each search is independent of the others."""
+    def minimise(self, problem: ProblemT, starts: Any) -> Minima:
+        """Search near every start of the batch; the searches are independent of each other."""

@@ -13,7 +13,7 @@ from fluoro_reg.config import from_mapping, load_yaml, option, section
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned import LEARNED_SIMILARITIES
 from fluoro_reg.optimisers import OPTIMISERS, AbstractOptimiser, LevenbergMarquardt
-from fluoro_reg.optimisers.problem import SixNumbers
+from fluoro_reg.optimisers.problem import TwistComponents
 from fluoro_reg.resources import config_folder
 from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SIMILARITIES, AbstractSimilarity, GradientNCC
 
@@ -43,7 +43,7 @@ class Restraint:
     """A Gaussian about the stage's start: its negative logarithm is mixed with what the image says."""
 
     share: float = option(0.0, "weight of the Gaussian; the image has the rest", minimum=0.0, maximum=0.99)
-    sigma: SixNumbers = option((30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "deviations: three mm, three rad", minimum=1e-9)
+    sigma: TwistComponents = option((30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "deviations: three mm, three rad", minimum=1e-9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Problems whose minima are known. A start is a point; twists are differences to it, mm and rad."""
+"""Problems whose minima are known. A start is a point, and twists are differences from it, mm and rad."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-UNITS = torch.tensor([10.0, 10.0, 20.0, 0.1, 0.1, 0.1], dtype=torch.float64)  # what a step of one is worth, by axis
+UNITS = torch.tensor([10.0, 10.0, 20.0, 0.1, 0.1, 0.1], dtype=torch.float64)  # the scale of each axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Points:
 
 @dataclass(slots=True)
 class Problem(ABC):
-    """Values of x - minimum in `UNITS`; counts calls and points."""
+    """A function of (x - minimum) / `UNITS` that records the sizes of the batches it is evaluated for."""
 
     minimum: Tensor = field(default_factory=lambda: torch.tensor([1.5, -2.0, 4.0, 0.02, -0.03, 0.01], dtype=torch.float64))
     batches: list[int] = field(default_factory=list)
@@ -29,13 +29,13 @@ class Problem(ABC):
     @abstractmethod
     def function(self, u: Tensor) -> Tensor: ...
 
-    def missed(self, starts: Points, twists: Tensor) -> Tensor:
-        """How far from the minimum, in units."""
+    def distance(self, starts: Points, twists: Tensor) -> Tensor:
+        """Return the distances from the minimum, in units."""
         return ((starts.x + twists - self.minimum) / UNITS).norm(dim=-1)
 
 
 class Bowl(Problem):
-    """A quadratic with a valley: axes are coupled and one is worth ten times another."""
+    """A quadratic with a valley: axes are coupled, and one has ten times the weight of another."""
 
     def function(self, u: Tensor) -> Tensor:
         first = u + 0.5 * u.roll(1, dims=-1)
@@ -43,7 +43,7 @@ class Bowl(Problem):
 
 
 class Banana(Problem):
-    """Rosenbrock's curved valley, its minimum moved to zero."""
+    """Rosenbrock's curved valley, with its minimum moved to zero."""
 
     def function(self, u: Tensor) -> Tensor:
         y = u + 1
@@ -57,8 +57,8 @@ class EggBox(Problem):
         return (4 * u.square() + 1 - torch.cos(4 * math.pi * u)).sum(-1)
 
 
-class HalfBlind(Bowl):
-    """A bowl that has no value on one side of the start, and NaN on part of that."""
+class PartlyUndefined(Bowl):
+    """A bowl without a value on one side of the start, and with NaN on part of that side."""
 
     def function(self, u: Tensor) -> Tensor:
         values = super().function(u)
@@ -66,15 +66,15 @@ class HalfBlind(Bowl):
         return torch.where(u[..., 0] < -0.5, torch.nan, values)
 
 
-class Nowhere(Problem):
-    """No value anywhere."""
+class Undefined(Problem):
+    """A function without a value anywhere."""
 
     def function(self, u: Tensor) -> Tensor:
         return torch.full(u.shape[:-1], torch.inf, dtype=u.dtype) + 0 * u.sum(-1)
 
 
 def starts(n: int) -> Points:
-    """The origin and points about it, half a unit off."""
+    """Return the origin and random points near it."""
     g = torch.Generator().manual_seed(11)
     offsets = torch.rand(n, 6, generator=g, dtype=torch.float64) - 0.5
     offsets[0] = 0

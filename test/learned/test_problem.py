@@ -170,7 +170,7 @@ def test_unrolled_iterations_can_be_differentiated_with_respect_to_the_encoder(e
 
     def squared_error() -> Tensor:
         problem = _problem(project, encoder, other)
-        at = optimiser.rounds(problem, problem.evaluate(start))[0]
+        at = optimiser.minimise_unrolled(problem, problem.evaluate(start))[0]
         return (at.poses.translation - TRUTH.translation).square().sum()
 
     (gradient,) = torch.autograd.grad(squared_error(), weight)

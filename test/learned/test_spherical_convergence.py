@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fluoro_reg.learned.metrics import SphericalMetric
-from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, NormalEquations, Schedule
+from fluoro_reg.optimisers import AutogradProblem, GradientDescent, LevenbergMarquardt, NormalEquations, Schedule
 
 UNITS = torch.tensor([10.0, 10.0, 50.0, 0.1, 0.1, 0.1], dtype=torch.float64)
 CLOSE = 1e-3  # units
@@ -66,7 +66,7 @@ def test_levenberg_marquardt_needs_a_tenth_of_the_steps_of_the_best_descent(bend
     def by_descent(rate: float, steps: int) -> float:
         rates = (rate * float(UNITS[0] ** 2), rate * float(UNITS[3] ** 2))
         optimiser = GradientDescent(rates, momentum=0.9, schedule=Schedule(steps=steps, patience=steps))
-        return error(starts.x + optimiser.minimise(ByAutograd(problem), starts).twists)
+        return error(starts.x + optimiser.minimise(AutogradProblem(problem), starts).twists)
 
     needed = next(steps for steps in range(1, 9) if by_lm(steps) < CLOSE)
     assert needed <= 6

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.batch import put, take
-from fluoro_reg.optimisers.levenberg_marquardt import eliminated
+from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Point:
 
 @dataclass(slots=True)
 class Curved:
-    """Residuals A (x - minimum) bent by a cubic, of which one direction hardly matters, as depth in an X-ray."""
+    """Residuals A (x - minimum) bent by a cubic; one direction hardly matters, like depth in an X-ray."""
 
     minimum: Tensor
     weight: Tensor
@@ -56,20 +56,20 @@ def test_every_start_of_a_batch_reaches_the_minimum(problem):
     assert (system.cost < 1.0001e-3).all()
 
 
-def test_a_batch_is_the_same_as_a_loop(problem):
+def test_a_batch_equals_a_loop(problem):
     starts = problem.minimum + torch.randn(3, 6, dtype=torch.float64)
     together = LevenbergMarquardt().minimise(problem, Point(starts))[0].x
-    alone = [LevenbergMarquardt().minimise(problem, Point(start[None]))[0].x[0] for start in starts]
-    torch.testing.assert_close(together, torch.stack(alone))
+    one_by_one = [LevenbergMarquardt().minimise(problem, Point(start[None]))[0].x[0] for start in starts]
+    torch.testing.assert_close(together, torch.stack(one_by_one))
 
 
-def test_a_start_that_has_converged_costs_no_more(problem):
+def test_a_converged_start_is_not_evaluated_again(problem):
     starts = torch.stack([problem.minimum, problem.minimum + 5])
     LevenbergMarquardt(iterations=10).minimise(problem, Point(starts))
     assert problem.evaluations <= 12
 
 
-def test_steps_obey_their_limit(problem):
+def test_steps_are_limited(problem):
     far = problem.minimum + torch.tensor([500.0, 0, 0, 0, 0, 0], dtype=torch.float64)
     at = LevenbergMarquardt(iterations=1, largest_step=(12.0, 0.1)).minimise(problem, Point(far[None]))[0]
     assert (at.x[0] - far).norm() == pytest.approx(12.0, abs=1e-6)
@@ -80,7 +80,7 @@ def test_running_out_of_steps_is_not_convergence(problem):
     assert not LevenbergMarquardt(iterations=2).minimise(problem, Point(far[None]))[2].any()
 
 
-def test_an_infinitely_bad_start_stays_where_it_is_and_breaks_nothing(problem):
+def test_a_start_with_infinite_cost_is_returned_unchanged(problem):
     class Empty(Curved):
         def linearise(self, at: Point) -> NormalEquations:
             batch = at.x.shape[0]
@@ -110,7 +110,7 @@ def test_a_start_whose_equations_have_no_solution_has_not_converged(problem):
     assert not converged.any()
 
 
-def test_take_and_put_touch_only_their_rows():
+def test_take_and_put_affect_only_the_given_rows():
     batch = NormalEquations(torch.arange(4.0), torch.zeros(4, 6), torch.zeros(4, 6, 6))
     rows = torch.tensor([2, 0])
     assert take(batch, rows).cost.tolist() == [2.0, 0.0]
@@ -122,24 +122,24 @@ def test_take_and_put_touch_only_their_rows():
 
 
 @pytest.mark.parametrize("condition", [1.0, 1e6, 1e12])
-def test_elimination_solves_what_lapack_solves(condition: float) -> None:
-    turn = torch.linalg.qr(torch.randn(4, 6, 6, dtype=torch.float64)).Q
+def test_elimination_agrees_with_lapack(condition: float) -> None:
+    rotation = torch.linalg.qr(torch.randn(4, 6, 6, dtype=torch.float64)).Q
     spread = torch.logspace(0, -torch.log10(torch.tensor(condition)).item(), 6, dtype=torch.float64)
-    matrix, right = (turn * spread) @ turn.mT, torch.randn(4, 6, dtype=torch.float64)
-    expected = torch.linalg.solve(matrix, right)
-    error = (eliminated(matrix, right) - expected).norm(dim=-1) / expected.norm(dim=-1)
+    matrix, right_side = (rotation * spread) @ rotation.mT, torch.randn(4, 6, dtype=torch.float64)
+    expected = torch.linalg.solve(matrix, right_side)
+    error = (solve_positive_definite(matrix, right_side) - expected).norm(dim=-1) / expected.norm(dim=-1)
     assert float(error.max()) < 1e-15 * condition * 1e2
 
 
-def test_elimination_of_nothing_is_no_number() -> None:
-    assert not torch.isfinite(eliminated(torch.zeros(1, 6, 6), torch.ones(1, 6))).any()
+def test_elimination_of_a_zero_matrix_is_not_finite() -> None:
+    assert not torch.isfinite(solve_positive_definite(torch.zeros(1, 6, 6), torch.ones(1, 6))).any()
 
 
-def test_a_fixed_number_of_rounds_ends_where_stopping_early_ends(problem):
+def test_unrolled_iterations_give_the_same_result(problem):
     starts = Point(problem.minimum + torch.randn(5, 6, dtype=torch.float64) * torch.tensor([8, 8, 8, 0.2, 0.2, 0.2]))
     optimiser = LevenbergMarquardt(iterations=60, tolerance=1e-10)
     at, system, converged = optimiser.minimise(problem, starts)
-    fixed_at, fixed_system, fixed_converged = optimiser.rounds(problem, starts)
+    fixed_at, fixed_system, fixed_converged = optimiser.minimise_unrolled(problem, starts)
     torch.testing.assert_close(fixed_at.x, at.x)
     torch.testing.assert_close(fixed_system.cost, system.cost)
     assert fixed_converged.tolist() == converged.tolist()
@@ -147,36 +147,36 @@ def test_a_fixed_number_of_rounds_ends_where_stopping_early_ends(problem):
 
 @dataclass(slots=True)
 class Overpromising(Curved):
-    """A bowl whose gradient and Hessian say that every step will win `boast` times what it does."""
+    """A bowl whose gradient and Hessian overestimate the decrease of every step by the factor `exaggeration`."""
 
-    boast: float = 1.0
+    exaggeration: float = 1.0
 
     def linearise(self, at: Point) -> NormalEquations:
         system = Curved.linearise(self, at)
-        return NormalEquations(system.cost, self.boast * system.gradient, self.boast * system.hessian)
+        return NormalEquations(system.cost, self.exaggeration * system.gradient, self.exaggeration * system.hessian)
 
 
-def test_damping_falls_by_how_much_of_a_promise_came_true():
+def test_damping_depends_on_the_ratio_of_actual_and_predicted_decrease():
     minimum, weight = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
     start = Point(torch.full((1, 6), 1e-3, dtype=torch.float64))
     optimiser = LevenbergMarquardt(easing=3.0, tightening=4.0, trusted_gain=0.5)
     damping = torch.tensor([1e-2], dtype=torch.float64)
-    for boast, expected in ((1.0, 1e-2 / 3), (1.9, 1e-2 / 3), (2.1, 1e-2)):
-        problem = Overpromising(minimum, weight, boast=boast)
-        here = problem.linearise(start)
-        step, _ = optimiser._step(here, torch.zeros(1, dtype=torch.float64))
-        cost = problem.cost(problem.retract(start, step), here)
-        assert float(optimiser._redamped(damping, here, step, cost)) == pytest.approx(expected)
-        assert float(optimiser._redamped(damping, here, -step, 2 * here.cost)) == pytest.approx(4e-2)
+    for exaggeration, expected in ((1.0, 1e-2 / 3), (1.9, 1e-2 / 3), (2.1, 1e-2)):
+        problem = Overpromising(minimum, weight, exaggeration=exaggeration)
+        equations = problem.linearise(start)
+        step, _ = optimiser._step(equations, torch.zeros(1, dtype=torch.float64))
+        cost = problem.cost(problem.retract(start, step), equations)
+        assert float(optimiser._update_damping(damping, equations, step, cost)) == pytest.approx(expected)
+        assert float(optimiser._update_damping(damping, equations, -step, 2 * equations.cost)) == pytest.approx(4e-2)
 
 
 @pytest.mark.parametrize("trusted_gain", [0.0, 0.5])
-def test_the_point_found_is_differentiable_to_the_problem_and_the_damping(trusted_gain):
+def test_the_result_is_differentiable_with_respect_to_the_problem_and_the_damping(trusted_gain):
     start = Point(torch.tensor([[4.0, -3.0, 5.0, 0.1, 0.1, -0.1], [-5.0, 6.0, 1.0, 0.0, 0.2, 0.1]], dtype=torch.float64))
     optimiser = LevenbergMarquardt(iterations=3, tolerance=0.0, largest_step=(5.0, 0.1), trusted_gain=trusted_gain)
 
     def found(minimum: Tensor, weight: Tensor, log_damping: Tensor) -> Tensor:
-        return optimiser.rounds(Curved(minimum, weight), start, log_damping.exp())[0].x
+        return optimiser.minimise_unrolled(Curved(minimum, weight), start, log_damping.exp())[0].x
 
     minimum = torch.tensor([1.0, -2.0, 3.0, 0.01, -0.02, 0.03], dtype=torch.float64, requires_grad=True)
     weight = torch.tensor([1.0, 1.0, 0.05, 10.0, 10.0, 10.0], dtype=torch.float64, requires_grad=True)

@@ -1,18 +1,18 @@
-"""What every optimiser of the table promises."""
+"""The contract of all optimisers."""
 
 import random
 
 import numpy as np
 import pytest
 import torch
-from helpers.optimiser_problems import UNITS, Bowl, EggBox, HalfBlind, Nowhere, Points, starts
+from helpers.optimiser_problems import UNITS, Bowl, EggBox, PartlyUndefined, Points, Undefined, starts
 
 from fluoro_reg.optimisers import (
     BOBYQA,
     CMAES,
     OPTIMISERS,
     Adam,
-    ByAutograd,
+    AutogradProblem,
     GradientDescent,
     Powell,
     Schedule,
@@ -27,7 +27,7 @@ TUNED = {
     "gradient-descent": GradientDescent(rates=(2.0, 2e-4), momentum=0.9, schedule=PATIENT),
     "powell": Powell(box=BOX, evaluations=3000, step_tolerance=1e-6, value_tolerance=1e-12),
 }
-HURRIED = {
+TRUNCATED = {
     "adam": Adam(schedule=Schedule(steps=2)),
     "bobyqa": BOBYQA(evaluations=2),
     "cma-es": CMAES(population=4, generations=1),
@@ -42,47 +42,47 @@ def name(request):
 
 
 def minimise(optimiser, problem, at: Points):
-    return optimiser.minimise(problem if hasattr(problem, "values_and_gradient") else _needed(optimiser, problem), at)
+    return optimiser.minimise(problem if hasattr(problem, "values_and_gradient") else _adapt_problem(optimiser, problem), at)
 
 
-def _needed(optimiser, problem):
-    return ByAutograd(problem) if isinstance(optimiser, (Adam, GradientDescent)) else problem
+def _adapt_problem(optimiser, problem):
+    return AutogradProblem(problem) if isinstance(optimiser, (Adam, GradientDescent)) else problem
 
 
-def test_every_entry_of_the_table_is_tested():
+def test_every_optimiser_is_tested():
     assert {name: type(optimiser) for name, optimiser in TUNED.items()} == OPTIMISERS
-    assert set(HURRIED) == set(OPTIMISERS)
+    assert set(TRUNCATED) == set(OPTIMISERS)
 
 
-def test_every_start_reaches_the_minimum_of_a_bowl_and_says_so(name):
+def test_every_start_converges_to_the_minimum_of_a_bowl(name):
     problem, at = Bowl(), starts(3)
-    found = minimise(TUNED[name], problem, at)
-    assert problem.missed(at, found.twists).max() < 2e-3
-    assert found.converged.all()
-    torch.testing.assert_close(found.values, problem.values(at, found.twists))
-    assert len(found.reasons) == 3
-    assert not any("spent" in reason for reason in found.reasons)
+    minima = minimise(TUNED[name], problem, at)
+    assert problem.distance(at, minima.twists).max() < 2e-3
+    assert minima.converged.all()
+    torch.testing.assert_close(minima.values, problem.values(at, minima.twists))
+    assert len(minima.reasons) == 3
+    assert not any("maximum number" in reason for reason in minima.reasons)
 
 
 def test_evaluations_are_counted(name):
     problem = Bowl()
-    found = minimise(TUNED[name], problem, starts(2))
-    assert int(found.evaluations.sum()) == sum(problem.batches)
-    assert (found.evaluations > 10).all()
+    minima = minimise(TUNED[name], problem, starts(2))
+    assert int(minima.evaluations.sum()) == sum(problem.batches)
+    assert (minima.evaluations > 10).all()
 
 
-def test_running_out_is_not_convergence_and_never_worse_than_the_start(name):
+def test_reaching_a_limit_is_not_convergence_and_never_worse_than_the_start(name):
     problem, at = Bowl(), starts(3)
     before = problem.values(at, torch.zeros(3, 6, dtype=torch.float64))
-    found = minimise(HURRIED[name], problem, at)
-    assert not found.converged.any()
-    assert all("spent" in reason for reason in found.reasons)
-    assert (found.values <= before).all()
+    minima = minimise(TRUNCATED[name], problem, at)
+    assert not minima.converged.any()
+    assert all("maximum number" in reason for reason in minima.reasons)
+    assert (minima.values <= before).all()
     at_minimum = Points(problem.minimum[None])
-    assert minimise(HURRIED[name], problem, at_minimum).twists.norm() == 0
+    assert minimise(TRUNCATED[name], problem, at_minimum).twists.norm() == 0
 
 
-def test_starts_do_not_know_of_each_other(name):
+def test_starts_are_independent_of_each_other(name):
     at = starts(3)
     together = minimise(TUNED[name], EggBox(), at)
     first = minimise(TUNED[name], EggBox(), Points(at.x[:1]))
@@ -91,36 +91,36 @@ def test_starts_do_not_know_of_each_other(name):
     torch.testing.assert_close(last_moved.twists[:2], together.twists[:2])
 
 
-def test_the_same_again_and_nobody_elses_random_numbers(name):
+def test_results_are_reproducible_and_global_random_state_is_untouched(name):
     at = starts(2)
-    once = minimise(TUNED[name], EggBox(), at)
+    first_run = minimise(TUNED[name], EggBox(), at)
     np.random.seed(99)  # noqa: NPY002
     random.seed(99)
     torch.manual_seed(99)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    again = minimise(TUNED[name], EggBox(), at)
-    assert torch.equal(once.twists, again.twists)
-    assert torch.equal(once.evaluations, again.evaluations)
+    second_run = minimise(TUNED[name], EggBox(), at)
+    assert torch.equal(first_run.twists, second_run.twists)
+    assert torch.equal(first_run.evaluations, second_run.evaluations)
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
 
 
 def test_a_region_without_values_is_avoided(name):
-    problem = HalfBlind()
+    problem = PartlyUndefined()
     at = Points(torch.stack([problem.minimum - 0.2 * UNITS, problem.minimum + 0.3 * UNITS]))
-    found = minimise(TUNED[name], problem, at)
-    assert problem.missed(at, found.twists).max() < 0.05
+    minima = minimise(TUNED[name], problem, at)
+    assert problem.distance(at, minima.twists).max() < 0.05
 
 
-def test_where_nothing_has_a_value_nothing_converges(name):
+def test_without_any_value_nothing_converges(name):
     at = starts(2)
-    found = minimise(TUNED[name], Nowhere(), at)
-    assert not found.converged.any()
-    assert torch.isinf(found.values).all()
-    assert found.twists.abs().max() == 0
+    minima = minimise(TUNED[name], Undefined(), at)
+    assert not minima.converged.any()
+    assert torch.isinf(minima.values).all()
+    assert minima.twists.abs().max() == 0
 
 
-def test_a_millimetre_and_a_radian_are_worth_what_the_settings_say(name):
-    """The same problem with other units and settings to match takes the same path."""
+def test_settings_define_the_scale_of_millimetres_and_radians(name):
+    """The same problem in other units, with settings to match, takes the same path."""
 
     class Metres(Bowl):
         def function(self, u):
@@ -137,5 +137,5 @@ def test_a_millimetre_and_a_radian_are_worth_what_the_settings_say(name):
     }
     at = starts(2)
     expected = minimise(TUNED[name], Bowl(), at)
-    found = minimise(rescaled[name], Metres(Bowl().minimum / scale), Points(at.x / scale))
-    torch.testing.assert_close(found.twists * scale, expected.twists, rtol=0, atol=2e-3)
+    minima = minimise(rescaled[name], Metres(Bowl().minimum / scale), Points(at.x / scale))
+    torch.testing.assert_close(minima.twists * scale, expected.twists, rtol=0, atol=2e-3)

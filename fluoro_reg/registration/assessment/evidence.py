@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers.batch import take
-from fluoro_reg.optimisers.levenberg_marquardt import eliminated
+from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import covariance_of_information, ros_covariance, twist_information
 from fluoro_reg.registration.assessment.gates import Evidence, check_gates
 from fluoro_reg.registration.options import GateOptions
@@ -111,7 +111,7 @@ def _shift_without_outline(refined: Refined, largest_sd_mm: float) -> Float[Tens
     if doubt.depth_sd_mm is None or not doubt.depth_sd_mm <= largest_sd_mm:
         return None
     here = refined.linearised
-    return (eliminated(within.hessian, -within.gradient) - eliminated(here.hessian, -here.gradient)[:1])[0]
+    return (solve_positive_definite(within.hessian, -within.gradient) - solve_positive_definite(here.hessian, -here.gradient)[:1])[0]
 
 
 def _overlap(refined: Refined) -> float:

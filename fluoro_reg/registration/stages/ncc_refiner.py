@@ -1,12 +1,11 @@
-"""`NCCRefiner`: Levenberg-Marquardt on global NCC with nothing but small matrices in memory, and on a GPU as one CUDA graph.
+"""`NCCRefiner`: Levenberg-Marquardt on global NCC without a Jacobian image and, on a GPU, as one CUDA graph.
 
-The renderer adds up the 44 sums that the Gauss-Newton system of NCC needs while it renders, so a round of Levenberg-Marquardt
-is one launch of the renderer and some three hundred tiny operations on matrices of 9 x 9 and less. From Python those cost many
-times the rendering; captured, all rounds are one launch. What is captured is `LevenbergMarquardt.rounds`: the march axis of
-each view is chosen at the start, and kept.
+The renderer accumulates the 44 sums that the normal equations of NCC need while it renders. A round of Levenberg-Marquardt is
+then one launch of the renderer and about three hundred small operations on matrices of at most 9 x 9. Launched from Python,
+these take many times as long as the rendering; captured in a graph, all rounds are one launch. `LevenbergMarquardt.rounds` is
+captured: the march axis of each view is chosen at the starting pose and kept.
 
-For images whose grey values the CT explains: simulations, and tracking from frame to frame. Real X-rays want gradient NCC, as
-in the methods of the registrar.
+It suits images whose grey values the CT explains, such as simulations. Other X-rays need gradient NCC.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import NCC
 
-_WARM_UP_RUNS = 3  # what a kernel allocates or compiles at its first runs must not happen during capture
+_WARM_UP_RUNS = 3  # kernels allocate and compile in their first runs, which must not happen during capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,10 @@ class GramEvaluation:
 
 @dataclass(slots=True)
 class GramObjective:
-    """A `LeastSquaresProblem`: global NCC of a CT and an X-ray, from the renderer's sums. Its batch is fixed, so it is one for
-    `LevenbergMarquardt.rounds`, which drops nobody on the way."""
+    """A `LeastSquaresProblem`: global NCC of a CT and an X-ray, from the sums that the renderer accumulates.
+
+    The batch is fixed, as for `LevenbergMarquardt.rounds`, which keeps all poses to the end.
+    """
 
     renderer: AbstractRenderer
     geometry: ViewGeometry
@@ -55,7 +56,7 @@ class GramObjective:
         return self.evaluate(retract(at.poses, step, self.pivot))
 
     def linearise(self, at: GramEvaluation) -> NormalEquations:
-        """A pose that leaves nothing to compare, no weight or a flat image, is infinitely bad, not half good."""
+        """The normal equations; the cost is infinite for a pose that leaves nothing to compare (no weight, or a flat image)."""
         system = self.similarity.normal_equations_from_gram(at.gram)
         n, sums, squares = at.gram[:, 0, 0], at.gram[:, 0, 2], at.gram[:, 2, 2]
         flat = n * squares - sums * sums <= self.similarity.floor * n * n
@@ -67,9 +68,9 @@ class GramObjective:
 
 @dataclass(slots=True)
 class NCCRefiner:
-    """Refines `batch` poses a call against one image; size, batch and CT are fixed at construction.
+    """Refines `batch` poses per call against one image; image size, batch and CT are fixed at construction.
 
-    On a GPU the first call captures the graph and later calls replay it; elsewhere the same operations run one by one. All
+    On a GPU, the first call captures the graph and later calls replay it. On a CPU, the same operations run one by one. All
     poses are `camera_from_patient`; results are on the renderer's device.
     """
 
@@ -78,6 +79,7 @@ class NCCRefiner:
     pivot: Float[Tensor, "3"]
     batch: int = 1
     optimiser: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(iterations=8))
+    similarity: NCC = field(default_factory=NCC)
     _start: RigidTransform = field(init=False)  # with the objective's tensors, the memory that a captured graph reads
     _objective: GramObjective = field(init=False)
     _graph: Any = field(init=False, default=None)
@@ -94,16 +96,21 @@ class NCCRefiner:
             fixed=torch.zeros(1, *shape, device=device),
             weight=torch.zeros(self.batch, *shape, device=device),
             axes=torch.zeros(self.batch, dtype=torch.int64, device=device),
+            similarity=self.similarity,
         )
 
     def refine(
-        self, poses: RigidTransform, fixed: Float[Tensor, "height width"], weight: Float[Tensor, "height width"]
+        self, poses: RigidTransform, fixed: Float[Tensor, "height width"], weight: Float[Tensor, "*#batch height width"]
     ) -> tuple[RigidTransform, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
-        """The refined poses, their costs 2 (1 - NCC), and whether each met the optimiser's tolerance."""
+        """Refine poses against an image under weights, which may differ from pose to pose.
+
+        Returns:
+            The refined poses, their costs 2 (1 - NCC), and whether each met the optimiser's tolerance.
+        """
         rays = ViewGeometry.from_volume(self.renderer.volume, self.intrinsics).rays(poses.to("cpu", torch.float64))
         self._objective.axes.copy_(torch.tensor(march_axes(rays, self.renderer.volume.shape_ijk)))
         centre = (weight * fixed).sum() / weight.sum().clamp_min(1e-12)
-        self._objective.fixed.copy_(fixed - centre)  # NCC does not mind, and float32 sums keep their digits
+        self._objective.fixed.copy_(fixed - centre)  # without effect on NCC; float32 sums keep their digits
         self._objective.weight.copy_(weight)
         self._start.rotation.copy_(poses.rotation)
         self._start.translation.copy_(poses.translation)
@@ -118,7 +125,7 @@ class NCCRefiner:
 
     @torch.no_grad()
     def _run(self) -> tuple[RigidTransform, Tensor, Tensor]:
-        at, here, converged = self.optimiser.rounds(self._objective, self._objective.evaluate(self._start))
+        at, here, converged = self.optimiser.minimise_unrolled(self._objective, self._objective.evaluate(self._start))
         return at.poses, here.cost, converged
 
     def _capture(self) -> None:
@@ -132,3 +139,25 @@ class NCCRefiner:
         with torch.cuda.graph(graph):
             self._outputs = self._run()
         self._graph = graph
+
+
+@dataclass(slots=True)
+class NCCRefiners:
+    """The refiners of one CT by what is fixed at their construction, so that a graph serves all images of a stream."""
+
+    pivot: Float[Tensor, "3"]
+    _made: dict[Any, NCCRefiner] = field(default_factory=dict)
+
+    def refiner(
+        self,
+        renderer: AbstractRenderer,
+        intrinsics: CameraIntrinsics,
+        batch: int,
+        optimiser: LevenbergMarquardt,
+        similarity: NCC,
+    ) -> NCCRefiner:
+        """The refiner of a renderer, an image size and so on, made when it is first asked for."""
+        key = id(renderer), intrinsics, batch, optimiser, similarity  # renderers live as long as the CT's registrar
+        if key not in self._made:
+            self._made[key] = NCCRefiner(renderer, intrinsics, self.pivot, batch, optimiser, similarity)
+        return self._made[key]

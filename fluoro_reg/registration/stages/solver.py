@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import ImageProblem
-from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, ByAutograd, GradientDescent, LevenbergMarquardt
+from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, AutogradProblem, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.assessment.covariance import twist_information
@@ -146,7 +146,7 @@ class Solver:
         """With the run's seed, and with gradients for those that ask for them."""
         if isinstance(optimiser, CMAES):
             optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
-        problem: Any = ByAutograd(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
+        problem: Any = AutogradProblem(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
         return optimiser.minimise(problem, poses)
 
     def _judged(self, found: Found) -> Refined:

@@ -76,7 +76,7 @@ def test_all_rounds_are_one_graph_of_tensors_that_never_waits_for_a_number(
 
     def run(rotation: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
         start = objective.evaluate(RigidTransform(rotation, translation))
-        return refiner.optimiser.rounds(objective, start)[0].poses.translation
+        return refiner.optimiser.minimise_unrolled(objective, start)[0].poses.translation
 
     graph = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(
         *(t.to(objective.pivot.device) for t in (starts.rotation, starts.translation))

@@ -9,7 +9,7 @@ from helpers.registration_world import bony_volume
 
 from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
-from fluoro_reg.optimisers import ByAutograd
+from fluoro_reg.optimisers import AutogradProblem
 from fluoro_reg.registration.method import Restraint, SparsePatches
 from fluoro_reg.registration.stages import pose_values
 from fluoro_reg.registration.stages.masks import Extent
@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_finite_differences(sparse, saturation):
     problem = _problem(GMNCC(), saturation=saturation, prior=prior, restraint=Restraint(share=0.2))
     problem.prepare(_starts(1), sparse, seed=0)
     starts, twists = _starts(2), TWISTS[1:]
-    values, gradient = ByAutograd(problem).values_and_gradient(starts, twists)
+    values, gradient = AutogradProblem(problem).values_and_gradient(starts, twists)
     torch.testing.assert_close(values, problem.values(starts, twists))
     for axis, step in enumerate([1e-5] * 3 + [1e-7] * 3):  # too short to meet a kink of the interpolation
         nudge = torch.zeros(6, dtype=torch.float64)
