@@ -1,6 +1,5 @@
 """The exit status, and what is on standard output and standard error, in a separate process as in a shell."""
 
-import re
 import subprocess
 import sys
 import warnings
@@ -62,32 +61,6 @@ def test_the_installed_command_is_run():
 
 def test_the_version_is_that_of_the_package():
     assert shell("--version").stdout == f"fluoro-reg {fluoro_reg.__version__}\n"
-
-
-def test_help_is_plain_text_and_imports_no_heavy_library():
-    code = (
-        "import sys\nfrom fluoro_reg.cli.main import main\nstatus = main(['register', '--help'])\n"
-        "heavy = {'torch', 'numba', 'scipy', 'pydicom', 'rosbags', 'matplotlib', 'rclpy'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else status)"
-    )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert finished.returncode == 0, finished.stderr
-    assert "--initial" in finished.stdout
-    assert ANSI not in finished.stdout
-
-
-def test_every_command_has_examples_and_every_option_has_a_help_text(cli):
-    commands = re.findall(r"^│ ([a-z][a-z-]+)  ", cli("--help").out, re.MULTILINE)
-    assert {"ct-info", "render", "register", "methods"} <= set(commands)
-    for command in commands:
-        finished = cli(command, "--help")
-        assert finished.status == 0
-        assert "Example" in finished.out
-        assert not re.search(r"--[a-z-]+ +[^ ]+ *│$", finished.out, re.MULTILINE), f"an option of {command} has no help"
-
-
-def test_brackets_in_examples_are_not_taken_for_markup(cli):
-    assert "variants=[standard," in cli("simulate", "--help").out
 
 
 def test_a_bug_gives_status_70_and_quotes_nothing(cli, monkeypatch):
