@@ -197,14 +197,14 @@ def _write_report(evaluated: "EvaluationResult", out: Path, output: Output) -> N
     from fluoro_reg.evaluation.report.comparison import ComparisonReport, comparison_html
     from fluoro_reg.evaluation.report.files import write_records_csv, write_summary_csv
     from fluoro_reg.evaluation.report.plots import group_by_method
-    from fluoro_reg.evaluation.report.worst_cases import paint
+    from fluoro_reg.evaluation.report.worst_cases import render_worst_cases
     from fluoro_reg.evaluation.run_folder import REPORT, SUMMARY, TABLE
 
     run, records = evaluated.run, evaluated.records
     write_file(out / TABLE, lambda path: write_records_csv(path, records))
     write_file(out / SUMMARY, lambda path: write_summary_csv(path, records))
     with output.progress("images of the report") as progress:
-        images = paint(group_by_method(records), lambda case: run.case_folder(out, case), progress.update)
+        images = render_worst_cases(group_by_method(records), lambda case: run.case_folder(out, case), progress.update)
     page = comparison_html(ComparisonReport(run, records, images))
     write_file(out / REPORT, lambda path: _write_text(path, page))
 
