@@ -1,7 +1,7 @@
-"""The ROS 2 node and its helpers: the only place that imports rclpy and message packages.
+"""The ROS 2 node and its tools; the only package that imports rclpy and message packages.
 
-Messages become the core's types in `conversions` and leave as messages there; metres and quaternions are known nowhere else.
-The rest is plumbing around `Tracker.update`: pairing, one worker, parameters from the core's own options, reports.
+`conversions` translates between ROS messages and the types of the core; metres and quaternions appear nowhere else. The other
+modules connect `Tracker.update` to ROS: pairing, one worker thread, parameters derived from the options, diagnostics.
 """
 
 from fluoro_reg.waiting import wait_without_spinning

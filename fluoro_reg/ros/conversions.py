@@ -1,11 +1,11 @@
-"""Between ROS messages and the core's types: the only home of metres, quaternions and ROS times.
+"""Conversions between ROS messages and the types of the core; the only module with metres, quaternions and ROS times.
 
-Poses: `camera_from_patient` goes out as `header.frame_id` = camera, `child_frame_id` = patient: a transform on tf2 maps
-coordinates of the child to the parent's. Quaternions go through transforms3d, whose order is (w, x, y, z), while ROS's is
-(x, y, z, w).
+Poses: `camera_from_patient` is published with `header.frame_id` = camera and `child_frame_id` = patient, because a transform on
+tf2 maps coordinates of the child to the parent. transforms3d computes the quaternions; its order is (w, x, y, z), and the order
+of ROS is (x, y, z, w).
 
-Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. Where an installed ROS brings cv_bridge, it takes the grey
-encodings, always as `passthrough`: its conversion of mono16 to mono8 throws eight bits away.
+Pixels: `fluoro_reg.xray.encodings` decodes them without ROS. If cv_bridge is installed, it decodes the grey encodings, always
+with `passthrough`, because its conversion of mono16 to mono8 discards eight bits.
 """
 
 import array
@@ -32,28 +32,28 @@ from fluoro_reg.xray.reader import xray_from_pixels
 
 M_PER_MM = 1e-3
 NS_PER_S = 1_000_000_000
-BRIDGED = ("mono8", "mono16", "8UC1", "16UC1", "16SC1", "32FC1", "64FC1")
+CV_BRIDGE_ENCODINGS = ("mono8", "mono16", "8UC1", "16UC1", "16SC1", "32FC1", "64FC1")
 
 
 def stamp_ns(stamp: Time) -> int:
-    """A message's stamp in ns."""
+    """Return the stamp of a message in ns."""
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
 def time_message(stamp: int) -> Time:
-    """A stamp in ns as a message."""
+    """Return the message of a stamp in ns."""
     return Time(sec=stamp // NS_PER_S, nanosec=stamp % NS_PER_S)
 
 
 def header_message(stamp: int, frame_id: str) -> Header:
-    """A header of a stamp in ns."""
+    """Return a header with a stamp in ns."""
     return Header(stamp=time_message(stamp), frame_id=frame_id)
 
 
 def transform_message(
     camera_from_patient: RigidTransform, stamp: int, camera_frame: str, patient_frame: str
 ) -> TransformStamped:
-    """The transform for /tf."""
+    """Return the transform for /tf; lengths in m."""
     message = TransformStamped(header=header_message(stamp, camera_frame), child_frame_id=patient_frame)
     translation, quaternion = _metres_and_xyzw(camera_from_patient)
     for target, names, values in (
@@ -66,19 +66,26 @@ def transform_message(
 
 
 def transform_from_message(message: TransformStamped) -> RigidTransform:
-    """The inverse of `transform_message`: maps child coordinates to parent coordinates, mm.
+    """Return the transform that maps child coordinates to parent coordinates, in mm; the inverse of `transform_message`.
 
     Raises:
-        InputError: the transform is not a rigid motion.
+        InputError: the message holds NaN, or a quaternion that is not of unit length.
     """
     t, q = message.transform.translation, message.transform.rotation
-    return _pose((t.x, t.y, t.z), (q.x, q.y, q.z, q.w), "the transform")
+    return _rigid_transform((t.x, t.y, t.z), (q.x, q.y, q.z, q.w), "the transform")
 
 
 def pose_message(
     camera_from_patient: RigidTransform, covariance: Float[Tensor, "6 6"] | None, stamp: int, camera_frame: str
 ) -> PoseWithCovarianceStamped:
-    """The pose of the patient in the camera. `covariance` in mm and rad, ROS order; zeros say that it is not known."""
+    """Return the pose of the patient in the camera's frame; lengths in m.
+
+    Args:
+        camera_from_patient: the pose, in mm.
+        covariance: in mm and rad, in the order of ROS; None (zeros in the message) if it is unknown.
+        stamp: the stamp in ns.
+        camera_frame: the frame_id of the message.
+    """
     message = PoseWithCovarianceStamped(header=header_message(stamp, camera_frame))
     translation, quaternion = _metres_and_xyzw(camera_from_patient)
     position, orientation = message.pose.pose.position, message.pose.pose.orientation
@@ -92,37 +99,37 @@ def pose_message(
 
 
 def pose_from_message(message: PoseWithCovarianceStamped) -> RigidTransform:
-    """`camera_from_patient` of a pose in the camera's frame.
+    """Return `camera_from_patient`, in mm, of a pose given in the camera's frame.
 
     Raises:
-        InputError: NaN, or a quaternion that is not of unit length.
+        InputError: the message holds NaN, or a quaternion that is not of unit length.
     """
     p, q = message.pose.pose.position, message.pose.pose.orientation
-    return _pose((p.x, p.y, p.z), (q.x, q.y, q.z, q.w), "the pose")
+    return _rigid_transform((p.x, p.y, p.z), (q.x, q.y, q.z, q.w), "the pose")
 
 
 def xray_from_messages(image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity) -> XrayImage:
-    """The X-ray of a pair of messages.
+    """Return the X-ray of an image message and its CameraInfo.
 
     Raises:
-        InputError: an encoding or a K that cannot be used, damaged data, or sizes that contradict each other.
+        InputError: the encoding or K is unusable, the data are damaged, or the sizes contradict each other.
     """
     pixels = pixels_from_compressed(image) if isinstance(image, CompressedImage) else _raw_pixels(image)
     return xray_from_pixels(pixels, intrinsics_from_message(camera_info), intensity)
 
 
 def image_message(pixels: UInt8[np.ndarray, "height width *channels"], stamp: int, frame_id: str) -> Image:
-    """Grey (mono8) or colour (rgb8) pixels as a message."""
-    colour = pixels.ndim == 3
-    message = Image(header=header_message(stamp, frame_id), encoding="rgb8" if colour else "mono8")
+    """Return the message of grey (mono8) or colour (rgb8) pixels."""
+    is_colour = pixels.ndim == 3
+    message = Image(header=header_message(stamp, frame_id), encoding="rgb8" if is_colour else "mono8")
     message.height, message.width = pixels.shape[:2]
-    message.step = message.width * (3 if colour else 1)
+    message.step = message.width * (3 if is_colour else 1)
     message.data = byte_array(np.ascontiguousarray(pixels))
     return message
 
 
 def byte_array(buffer: Any) -> array.array:
-    """Bytes as the one type that rclpy takes over at once; it checks every item of any other sequence."""
+    """Return the bytes as array.array, which rclpy assigns directly; it checks each item of any other sequence."""
     result = array.array("B")
     result.frombytes(memoryview(buffer).cast("B"))
     return result
@@ -134,13 +141,13 @@ def _metres_and_xyzw(pose: RigidTransform) -> tuple[list[float], list[float]]:
     return translation, [float(x), float(y), float(z), float(w)]
 
 
-def _pose(metres: Sequence[float], xyzw: Sequence[float], name: str) -> RigidTransform:
+def _rigid_transform(metres: Sequence[float], xyzw: Sequence[float], name: str) -> RigidTransform:
     translation, (x, y, z, w) = np.asarray(metres, dtype=np.float64), xyzw
     length = float(np.linalg.norm(xyzw))
     if not (np.isfinite(translation).all() and np.isfinite(length)):
-        raise InputError(f"{name} holds NaN or infinite numbers")
+        raise InputError(f"{name} contains NaN or infinite numbers; check its publisher")
     if abs(length - 1) > 1e-3:
-        raise InputError(f"{name} has a quaternion of length {length:.3g}; it must be 1 (x, y, z, w)")
+        raise InputError(f"{name} has a quaternion of length {length:.3g}; it must be 1, in the order x, y, z, w")
     matrix = np.eye(4)
     matrix[:3, :3] = quat2mat([w, x, y, z])
     matrix[:3, 3] = translation / M_PER_MM
@@ -149,7 +156,7 @@ def _pose(metres: Sequence[float], xyzw: Sequence[float], name: str) -> RigidTra
 
 def _raw_pixels(image: Image) -> Shaped[np.ndarray, "height width"]:
     bridge = find_cv_bridge()
-    if bridge is None or image.encoding not in BRIDGED:
+    if bridge is None or image.encoding not in CV_BRIDGE_ENCODINGS:
         return pixels_from_message(image)
     try:
         return bridge.imgmsg_to_cv2(image, desired_encoding="passthrough")
@@ -159,7 +166,7 @@ def _raw_pixels(image: Image) -> Shaped[np.ndarray, "height width"]:
 
 @functools.cache
 def find_cv_bridge() -> Any:
-    """cv_bridge's converter, or None where it is not installed or its compiled part does not fit this numpy."""
+    """Return the converter of cv_bridge, or None if it is not installed or was compiled for another numpy."""
     try:
         return importlib.import_module("cv_bridge").CvBridge()
     except (ImportError, AttributeError, SystemError):

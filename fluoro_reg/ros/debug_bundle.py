@@ -1,6 +1,7 @@
-"""`~/save_debug`: the last frame as a folder that `fluoro-reg register` takes, so that a bad moment can be looked at later.
+"""Write the last frame to a folder that `fluoro-reg register` reads, to analyse a problem later (`~/save_debug`).
 
-It holds pixels, camera, start, answer and versions; nothing that says who the patient is, the frame names of tf2 excepted.
+The bundle holds the pixels, the camera, the initial pose, the result and the version, but no metadata that identifies the
+patient.
 """
 
 import json
@@ -13,22 +14,22 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cameras import write_camera
 from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.ros.options import DebugOptions
-from fluoro_reg.ros.processor import Processed
+from fluoro_reg.ros.processor import ProcessedFrame
 
 
-def save_bundle(options: DebugOptions, processed: Processed) -> Path:
-    """Writes the bundle and returns its folder.
+def save_bundle(options: DebugOptions, processed: ProcessedFrame) -> Path:
+    """Write a bundle into a new folder in `debug.folder` and return that folder.
 
     Raises:
-        InputError: no folder is configured, it is full, or it cannot be written.
+        InputError: `debug.folder` is not set, is full or cannot be written to.
     """
     if not options.folder:
-        raise InputError("the parameter debug.folder is empty; set it to where bundles may be written")
+        raise InputError("the parameter debug.folder is empty; set it to the folder to write bundles to")
     folder = Path(options.folder) / str(processed.frame.stamp_ns)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if sum(1 for _ in folder.parent.iterdir()) >= options.maximum_bundles:
-            raise InputError(f"debug.folder already holds {options.maximum_bundles} bundles or more; move them away")
+            raise InputError(f"debug.folder already holds {options.maximum_bundles} bundles or more; move some of them away")
         folder.mkdir(exist_ok=True)
         _write(folder, processed)
     except OSError as error:
@@ -36,7 +37,7 @@ def save_bundle(options: DebugOptions, processed: Processed) -> Path:
     return folder
 
 
-def _write(folder: Path, processed: Processed) -> None:
+def _write(folder: Path, processed: ProcessedFrame) -> None:
     result, xray = processed.result, processed.xray
     if xray is not None:
         np.save(folder / "image.npy", xray.pixels.cpu().numpy())

@@ -1,4 +1,4 @@
-"""The node's subscriptions to images and CameraInfo: they pair, order and count, and hand on; nothing else happens here."""
+"""The subscriptions to images and CameraInfo: pair the messages, check their stamps, count them and pass them on."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from fluoro_reg.ros import conversions
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.pairing import StampPairing
 from fluoro_reg.ros.processor import Frame
-from fluoro_reg.ros.stamps import StampOrder, StampVerdict
+from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import InputMonitor, Statistics
 
 try:
@@ -28,24 +28,24 @@ try:
 except ImportError:  # Humble's name of the module
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-WAITING_INFOS = 10  # of images the last one counts; an info lost while an image is taken in would cost that image its frame
-COUNTED = {StampVerdict.DUPLICATE: "duplicate stamps", StampVerdict.LATE: "late stamps", StampVerdict.RESTARTED: "restarts"}
+CAMERA_INFO_DEPTH = 10  # deeper than for images, of which only the newest counts: a lost CameraInfo would lose its image too
+COUNTER_OF = {StampStatus.DUPLICATE: "duplicate stamps", StampStatus.LATE: "late stamps", StampStatus.RESTARTED: "restarts"}
 
 
 class ImageInput:
-    """Subscribes while it lives. `on_frame` gets every pair with the verdict on its stamp."""
+    """Subscribed until it is closed; `on_frame` is called with every pair and the status of its stamp."""
 
     def __init__(
         self,
         node: LifecycleNode,
         options: NodeOptions,
-        order: StampOrder,
+        stamps: StampChecker,
         statistics: Statistics,
-        on_frame: Callable[[Frame, StampVerdict], None],
+        on_frame: Callable[[Frame, StampStatus], None],
     ) -> None:
         self._node = node
         self._options = options
-        self._order = order
+        self._stamps = stamps
         self._statistics = statistics
         self._on_frame = on_frame
         self._pairing: StampPairing[Image | CompressedImage, CameraInfo] = StampPairing()
@@ -53,13 +53,13 @@ class ImageInput:
         image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._subscriptions = [
             self._subscribe(image_type, image_topic, 1, self._on_image),
-            self._subscribe(CameraInfo, "camera_info", WAITING_INFOS, self._on_info),
+            self._subscribe(CameraInfo, "camera_info", CAMERA_INFO_DEPTH, self._on_info),
         ]
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
         self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)
 
     def close(self) -> None:
-        """Unsubscribes."""
+        """Unsubscribe."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
@@ -79,40 +79,40 @@ class ImageInput:
 
     def _on_image(self, image: Image | CompressedImage) -> None:
         self._statistics.count("images")
-        self.monitor.image()
-        self._pair(self._pairing.add_image(conversions.stamp_ns(image.header.stamp), image))
+        self.monitor.count_image()
+        self._on_pair(self._pairing.add_image(conversions.stamp_ns(image.header.stamp), image))
 
     def _on_info(self, info: CameraInfo) -> None:
         self._statistics.count("infos")
-        self.monitor.info()
-        self._pair(self._pairing.add_info(conversions.stamp_ns(info.header.stamp), info))
+        self.monitor.count_info()
+        self._on_pair(self._pairing.add_info(conversions.stamp_ns(info.header.stamp), info))
 
-    def _pair(self, pair: tuple[Image | CompressedImage, CameraInfo] | None) -> None:
+    def _on_pair(self, pair: tuple[Image | CompressedImage, CameraInfo] | None) -> None:
         self._statistics.counts["unpaired images"] = self._pairing.unpaired_images
         if pair is None:
             return
         self._statistics.count("pairs")
-        self.monitor.pair()
+        self.monitor.count_pair()
         image, info = pair
         stamp = conversions.stamp_ns(image.header.stamp)
         if stamp > 0:
             stamp = max(stamp + round(self._options.image_time_offset * conversions.NS_PER_S), 0)
-        verdict = self._order.judge(stamp)
-        if verdict in COUNTED:
-            self._statistics.count(COUNTED[verdict])
+        status = self._stamps.check(stamp)
+        if status in COUNTER_OF:
+            self._statistics.count(COUNTER_OF[status])
         frame_id = self._options.frames.camera or image.header.frame_id
-        self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic()), verdict)
+        self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic()), status)
 
     def _on_incompatible(self, topic: str) -> None:
         self._statistics.count("incompatible publishers")
         self._node.get_logger().warning(
-            f"a publisher on {topic} offers a QoS unfit for qos.image = {self._options.qos.image}: nothing of it arrives",
+            f"a publisher on {topic} has a QoS incompatible with qos.image = {self._options.qos.image}; change one of the two",
             throttle_duration_sec=10.0,
         )
 
 
 def image_profile(name: str, depth: int) -> QoSProfile:
-    """The QoS of images and their CameraInfo by its name in the parameters."""
+    """Return the QoS profile that the parameter `qos.image` names."""
     if name == "reliable":
         return QoSProfile(
             depth=depth,

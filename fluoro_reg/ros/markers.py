@@ -1,4 +1,4 @@
-"""`~/markers` for RViz: the CT's box in the patient's frame, and the camera's pyramid from the focal spot to the detector."""
+"""Markers for RViz (`~/markers`): the box of the CT and the viewing pyramid of the camera, from focal spot to detector."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.ros.conversions import M_PER_MM
 
-UNKNOWN_DETECTOR_MM = 1000.0  # CameraInfo does not say how far away the detector is
+DEFAULT_SOURCE_TO_DETECTOR_MM = 1000.0  # CameraInfo does not contain the distance of the detector
 LINE_WIDTH_M = 0.002
 CT_COLOUR, CAMERA_COLOUR = (0.2, 0.8, 1.0), (1.0, 0.8, 0.2)
 _BOX_EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if (a ^ b).bit_count() == 1]
@@ -23,31 +23,31 @@ _PYRAMID_EDGES = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 4), (4, 3), (3, 1)
 
 
 def scene_markers(volume: CTVolume, intrinsics: CameraIntrinsics, camera_frame: str, patient_frame: str) -> MarkerArray:
-    """Both outlines; RViz places them by tf2, with the newest transform."""
+    """Return the outlines of the CT and the camera; RViz places them with the newest transform on tf2."""
     return MarkerArray(
         markers=[
-            _lines("ct", patient_frame, _box_corners(volume), _BOX_EDGES, CT_COLOUR),
-            _lines("camera", camera_frame, _pyramid_corners(intrinsics), _PYRAMID_EDGES, CAMERA_COLOUR),
+            _line_list("ct", patient_frame, _box_corners(volume), _BOX_EDGES, CT_COLOUR),
+            _line_list("camera", camera_frame, _pyramid_corners(intrinsics), _PYRAMID_EDGES, CAMERA_COLOUR),
         ]
     )
 
 
 def _box_corners(volume: CTVolume) -> Float[Tensor, "8 3"]:
-    """Outer corners of the first and last voxels; corner n lies at the far end of axis a where bit a of n is set."""
+    """Return the outer corners of the CT, patient frame, mm; corner n is at the far end of axis a if bit a of n is set."""
     ends = [(-0.5, size - 0.5) for size in volume.shape_ijk]
     corners = [[ends[axis][n >> axis & 1] for axis in range(3)] for n in range(8)]
     return volume.points_patient(torch.tensor(corners, dtype=torch.float64))
 
 
 def _pyramid_corners(intrinsics: CameraIntrinsics) -> Float[Tensor, "5 3"]:
-    depth = intrinsics.source_to_detector_mm or UNKNOWN_DETECTOR_MM
+    depth = intrinsics.source_to_detector_mm or DEFAULT_SOURCE_TO_DETECTOR_MM
     corners = [[0.0, 0.0, 0.0]]
     for v, u in itertools.product((-0.5, intrinsics.height - 0.5), (-0.5, intrinsics.width - 0.5)):
         corners.append([(u - intrinsics.cx) / intrinsics.fx * depth, (v - intrinsics.cy) / intrinsics.fy * depth, depth])
     return torch.tensor(corners, dtype=torch.float64)
 
 
-def _lines(
+def _line_list(
     name: str,
     frame_id: str,
     corners_mm: Float[Tensor, "n 3"],

@@ -1,7 +1,7 @@
-"""`registration_node`: a managed node that watches a C-arm's images and says on tf2 where the patient is.
+"""`registration_node`: a managed node that registers the images of a C-arm and publishes the pose of the patient on tf2.
 
-configure reads the parameters and loads the CT (a failure says why in one sentence), activate subscribes and starts the worker,
-deactivate stops both and keeps the CT, cleanup lets go of it. What runs in between is `Pipeline`.
+`configure` reads the parameters and loads the CT; a failure is logged in one sentence. `activate` subscribes and starts the
+worker, `deactivate` stops both and keeps the CT, `cleanup` releases the CT. `Pipeline` does the processing in between.
 """
 
 import signal
@@ -25,16 +25,21 @@ from fluoro_reg.ros.session import Session, load_session
 
 SessionLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], object]], Session]
 
-NAME = "registration_node"
+NODE_NAME = "registration_node"
 NOT_ACTIVE = "the node is not active"
-SPIN_PERIOD_S = 0.2  # how long a signal may wait
+SPIN_PERIOD_S = 0.2  # maximum delay until a signal is handled
 
 
 class RegistrationNode(LifecycleNode):
-    """The node; `load` is what configure calls to get its CT and tracker."""
+    """The lifecycle node.
+
+    Args:
+        load: called by `configure` to load the CT and make the tracker.
+        arguments: passed on to `LifecycleNode`.
+    """
 
     def __init__(self, load: SessionLoader = load_session, **arguments: Any) -> None:
-        super().__init__(NAME, automatically_declare_parameters_from_overrides=True, **arguments)
+        super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **arguments)
         self._load = load
         self._parameter_set = ParameterSet(self, NodeOptions, RegistrationOptions)
         self._pipeline: Pipeline | None = None
@@ -45,41 +50,41 @@ class RegistrationNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
 
     def autostart(self) -> bool:
-        """Configures and activates if the parameter `autostart` asks for it; False when that failed."""
+        """Configure and activate the node if the parameter `autostart` is set; return False if that fails."""
         if not self.get_parameter("autostart").value:
             return True
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> None:
-        """The orderly end, in whatever state the node is."""
-        self._guarded("shut down", self._release)
+        """Stop the pipeline and release the CT, in any state of the node."""
+        self._run_transition("shut down", self._release)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Parameters and CT."""
-        return self._guarded("configure", self._configure)
+        """Read the parameters and load the CT."""
+        return self._run_transition("configure", self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Publishers first: the worker may answer at once."""
+        """Activate the publishers, then start the pipeline, because the worker may publish at once."""
         result = super().on_activate(state)
-        return result if result != TransitionCallbackReturn.SUCCESS else self._guarded("activate", self._activate)
+        return result if result != TransitionCallbackReturn.SUCCESS else self._run_transition("activate", self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The worker ends before the publishers fall silent, so that `~/valid` can still turn false."""
-        result = self._guarded("deactivate", self._deactivate)
+        """Stop the pipeline, then deactivate the publishers, so that `~/valid` can still become false."""
+        result = self._run_transition("deactivate", self._deactivate)
         return result if result != TransitionCallbackReturn.SUCCESS else super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Lets go of the CT."""
-        return self._guarded("clean up", self._release)
+        """Release the CT."""
+        return self._run_transition("clean up", self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """From any state."""
-        return self._guarded("shut down", self._release)
+        """Stop the pipeline and release the CT; possible from any state."""
+        return self._run_transition("shut down", self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, with nothing left running."""
-        return self._guarded("recover", self._release)
+        """Return to the unconfigured state with nothing left running."""
+        return self._run_transition("recover", self._release)
 
     def _configure(self) -> None:
         options = self._parameter_set.read(NodeOptions)
@@ -106,72 +111,73 @@ class RegistrationNode(LifecycleNode):
         self._pipeline = None
         self._parameter_set.frozen = False
 
-    def _guarded(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
-        """rclpy swallows what a transition raises; here it reaches the log."""
+    def _run_transition(self, name: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Run a transition and log what it raises, which rclpy would discard."""
         try:
             step()
         except InputError as error:
             self.get_logger().error(f"cannot {name}: {error}")
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote a path or a header
-            self.get_logger().fatal(f"cannot {name}: {type(error).__name__}\n{where}")
+            # Without the exception's message, which may quote a path or a header.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            self.get_logger().fatal(f"cannot {name}: {type(error).__name__}\n{trace}")
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset(pipeline: Pipeline) -> str:
             pipeline.reset()
-            return "the last pose is forgotten"
+            return "the last pose was discarded"
 
-        return self._answered(response, reset)
+        return self._respond(response, reset)
 
     def _on_register_once(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def register_once(pipeline: Pipeline) -> str:
             pipeline.register_once()
-            return "the next image is registered afresh; the answer comes on ~/result"
+            return "the next image will be registered from the initial pose; see ~/result"
 
-        return self._answered(response, register_once)
+        return self._respond(response, register_once)
 
     def _on_save_debug(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._answered(response, lambda pipeline: f"written to {pipeline.save_debug()} in debug.folder")
+        return self._respond(response, lambda pipeline: f"saved as {pipeline.save_debug()} in debug.folder")
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         def enable(pipeline: Pipeline) -> str:
             pipeline.enable(request.data)
             return "enabled" if request.data else "disabled: images are ignored"
 
-        return self._answered(response, enable)
+        return self._respond(response, enable)
 
-    def _answered(self, response: Any, job: Callable[[Pipeline], str]) -> Any:
+    def _respond(self, response: Any, action: Callable[[Pipeline], str]) -> Any:
         if self._pipeline is None or not self._is_active:
             response.success, response.message = False, NOT_ACTIVE
             return response
         try:
-            response.success, response.message = True, job(self._pipeline)
+            response.success, response.message = True, action(self._pipeline)
         except InputError as error:
             response.success, response.message = False, str(error)
         return response
 
 
 class StopSignals:
-    """SIGINT and SIGTERM ask for an orderly end; a second one ends the process at once.
+    """Handlers of SIGINT and SIGTERM that request a clean shutdown; a second signal terminates the process at once.
 
-    rclpy's own handlers would shut the context down under the worker's hands, with `~/valid` still true.
+    The handlers of rclpy would shut the context down while the worker is still using it, with `~/valid` still true.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self.wanted = True
+        self.requested = True
         signal.signal(number, signal.SIG_DFL)
 
 
 def main(args: list[str] | None = None, load: SessionLoader = load_session) -> int:
-    """Runs until a signal; status 0, or 2 when an autostart found unusable input."""
+    """Run the node until a signal; return 0, or 2 if an autostart fails."""
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = StopSignals()
     node = RegistrationNode(load)
@@ -180,7 +186,7 @@ def main(args: list[str] | None = None, load: SessionLoader = load_session) -> i
     try:
         if not node.autostart():
             return 2
-        while rclpy.ok() and not stop.wanted:
+        while rclpy.ok() and not stop.requested:
             executor.spin_once(timeout_sec=SPIN_PERIOD_S)
         return 0
     finally:

@@ -1,4 +1,4 @@
-"""What a user may choose of the node; the ROS parameters are these options and those of `RegistrationOptions`, by name."""
+"""Options of the node. The ROS parameters are these options and those of `RegistrationOptions`, under the same names."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ from fluoro_reg.config import option, section
 
 @dataclass(frozen=True, slots=True)
 class CTOptions:
-    """Which CT is registered to."""
+    """The CT to register to."""
 
     path: str = option("", "the CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file")
-    series: str = option("", "which DICOM series, when the folder holds several; the refusal lists them")
+    series: str = option("", "the DICOM series to use if the folder holds several; the error message lists them")
 
 
 @dataclass(frozen=True, slots=True)
 class InitialOptions:
-    """Where the first search begins."""
+    """The initial pose."""
 
-    path: str = option("", "a pose.json; empty: frames are rejected until a pose arrives on `initialpose`")
+    path: str = option("", "a pose.json; if empty, frames are rejected until a pose arrives on `initialpose`")
 
 
 @dataclass(frozen=True, slots=True)
 class FrameOptions:
-    """Names on tf2."""
+    """Frame names on tf2."""
 
-    camera: str = option("", "parent frame of the transform; empty: the frame_id of the image")
+    camera: str = option("", "parent frame of the transform; if empty, the frame_id of the image")
     patient: str = option("patient", "child frame of the transform")
 
 
@@ -34,30 +34,32 @@ class QosOptions:
 
     image: str = option(
         "sensor_data",
-        "of `image` and `camera_info`; sensor_data is best effort and hears everyone, reliable hears reliable publishers only",
+        "QoS of `image` and `camera_info`; sensor_data (best effort) accepts every publisher, reliable only reliable ones",
         choices=("sensor_data", "reliable", "system_default"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TfOptions:
-    """The transform."""
+    """The transform on tf2."""
 
     enable: bool = option(True, "publish accepted poses on /tf")
 
 
 @dataclass(frozen=True, slots=True)
 class DebugOptions:
-    """Pictures and bundles for people; none of it is made unless asked for."""
+    """Debug images and bundles, which are made only on request."""
 
-    rate: float = option(5.0, "`~/overlay` and `~/drr` come at most this often", unit="Hz", minimum=0.1, maximum=100.0)
-    folder: str = option("", "where `~/save_debug` writes the last frame; empty: the service refuses")
-    maximum_bundles: int = option(50, "`~/save_debug` refuses when the folder holds this many", minimum=1, maximum=100_000)
+    rate: float = option(5.0, "maximum rate of `~/overlay` and `~/drr`", unit="Hz", minimum=0.1, maximum=100.0)
+    folder: str = option("", "where `~/save_debug` writes the last frame; if empty, the service fails")
+    maximum_bundles: int = option(
+        50, "`~/save_debug` fails when the folder holds this many bundles", minimum=1, maximum=100_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """Everything about the node that is not about registering."""
+    """All options of the node other than those of the registration."""
 
     autostart: bool = option(False, "configure and activate on start, without a lifecycle manager")
     ct: CTOptions = section(CTOptions)
@@ -65,32 +67,32 @@ class NodeOptions:
     frames: FrameOptions = section(FrameOptions)
     intensity: str = option(
         "auto",
-        "what the pixels are: photons (bone dark), line integrals (bone bright), or to be judged",
+        "meaning of the pixel values: transmitted photons (bone dark), attenuation (bone bright), or auto to detect it",
         choices=("auto", "transmitted", "attenuation"),
     )
-    image_transport: str = option("raw", "listen to `image`, or to `image/compressed`", choices=("raw", "compressed"))
+    image_transport: str = option("raw", "subscribe to `image` (raw) or to `image/compressed`", choices=("raw", "compressed"))
     image_time_offset: float = option(
-        0.0, "added to the image's stamp, for a source that stamps late by a known time", unit="s", minimum=-10.0, maximum=10.0
+        0.0, "added to the stamp of each image, to correct a source with a known delay", unit="s", minimum=-10.0, maximum=10.0
     )
     maximum_image_age: float = option(
         0.0,
-        "older images are rejected; 0: any age, as bags need that play without a clock",
+        "images older than this are rejected; 0 accepts any age, which a bag played without a clock needs",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
     )
     restart_after: float = option(
         1.0,
-        "stamps that stay further in the past than this begin anew, as in a bag that loops",
+        "tracking restarts when stamps stay further in the past than this, as in a looping bag",
         unit="s",
         minimum=0.1,
         maximum=3600.0,
     )
     camera_info_timeout: float = option(
-        5.0, "warn when images find no CameraInfo of their stamp for this long", unit="s", minimum=0.1, maximum=3600.0
+        5.0, "warn when images have had no CameraInfo with the same stamp for this long", unit="s", minimum=0.1, maximum=3600.0
     )
     valid_timeout: float = option(
-        1.0, "`~/valid` turns false when no pose was accepted for this long", unit="s", minimum=0.05, maximum=3600.0
+        1.0, "`~/valid` becomes false when no pose has been accepted for this long", unit="s", minimum=0.05, maximum=3600.0
     )
     qos: QosOptions = section(QosOptions)
     tf: TfOptions = section(TfOptions)

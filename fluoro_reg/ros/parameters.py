@@ -1,9 +1,9 @@
-"""ROS parameters from the configuration dataclasses: names, documentation, bounds and defaults have one home, there.
+"""ROS parameters derived from the configuration dataclasses, which define names, documentation, bounds and defaults.
 
-Two things that ROS gets wrong for a safety threshold are put right. A misspelt name in a parameters file is read by nobody
-and no one hears of it: here it fails the transition to configured. And `0` for a float is a type error that ends the process:
-here it is a float. Parameters are read once, in configure, so that all of them hold together; while the node is configured
-they are refused with a sentence.
+Two behaviours of ROS are unsafe for thresholds and are changed here. ROS silently ignores a misspelt name in a parameters
+file; here it makes the transition `configure` fail. In ROS, `0` for a float is a type error that ends the process; here it is
+read as a float. Parameters are read once, in `configure`, so that they are consistent with each other; while the node is
+configured, changes are rejected with a reason.
 """
 
 import difflib
@@ -21,15 +21,15 @@ from fluoro_reg.errors import InputError
 
 C = TypeVar("C")
 
-WHERE = "parameters"
-ROS_OWN = ("use_sim_time", "qos_overrides.", "start_type_description_service", "diagnostic_updater.")
+SOURCE = "parameters"
+ROS_PARAMETERS = ("use_sim_time", "qos_overrides.", "start_type_description_service", "diagnostic_updater.")
 
 
 class ParameterSet:
-    """The options of several configuration classes as the parameters of one node.
+    """The options of several configuration classes as the parameters of a node.
 
-    The node must have been made with `automatically_declare_parameters_from_overrides=True`: only so does it know names that
-    nobody declares.
+    The node must be created with `automatically_declare_parameters_from_overrides=True`; otherwise it does not know about given
+    names that no one declares.
     """
 
     def __init__(self, node: Node, *classes: type) -> None:
@@ -44,51 +44,53 @@ class ParameterSet:
         node.add_on_set_parameters_callback(self._on_set)
 
     def read(self, cls: type[C]) -> C:
-        """A snapshot of one class's options.
+        """Return the current options of one class.
 
         Raises:
-            InputError: a name that is no parameter, a wrong type, a value out of bounds.
+            InputError: an unknown parameter was given, or a value has the wrong type or is out of bounds.
         """
         for name in self._unknown:
             close = difflib.get_close_matches(name, self._options, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` names those there are"
-            raise InputError(f"{WHERE}: '{name}' is no parameter of this node; {hint}")
+            hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` lists the parameters"
+            raise InputError(f"{SOURCE}: '{name}' is not a parameter of this node; {hint}")
         if self._problems:
             raise InputError(next(iter(self._problems.values())))
-        return self._built(cls, {})
+        return self._build(cls, {})
 
     def _is_known(self, name: str) -> bool:
-        return name in self._options or name.startswith(ROS_OWN)
+        return name in self._options or name.startswith(ROS_PARAMETERS)
 
     def _declare(self, info: OptionInfo) -> None:
         value = info.default
-        if self._node.has_parameter(info.name):  # given by a file or the command line, and declared by ROS without description
-            value = self._checked(info, self._node.get_parameter(info.name).value)
+        if self._node.has_parameter(
+            info.name
+        ):  # given in a file or on the command line, and declared by ROS without a description
+            value = self._validate(info, self._node.get_parameter(info.name).value)
             self._node.undeclare_parameter(info.name)
-        plain = list(value) if isinstance(value, tuple) else value
-        self._node.declare_parameter(info.name, plain, descriptor(info), ignore_override=True)
+        builtin = list(value) if isinstance(value, tuple) else value
+        self._node.declare_parameter(info.name, builtin, parameter_descriptor(info), ignore_override=True)
 
-    def _checked(self, info: OptionInfo, value: Any) -> Any:
+    def _validate(self, info: OptionInfo, value: Any) -> Any:
         try:
-            config: Any = from_mapping(self._class_of[info.name], {info.name: _plain(value)}, WHERE)
+            config: Any = from_mapping(self._class_of[info.name], {info.name: _to_builtin(value)}, SOURCE)
         except InputError as error:
             self._problems[info.name] = str(error)
             return info.default
         return functools.reduce(getattr, info.name.split("."), config)
 
-    def _built(self, cls: type[C], changes: dict[str, Any]) -> C:
+    def _build(self, cls: type[C], changes: dict[str, Any]) -> C:
         names = [name for name, owner in self._class_of.items() if owner is cls]
-        values = {name: changes.get(name, _plain(self._node.get_parameter(name).value)) for name in names}
-        return from_mapping(cls, values, WHERE)
+        values = {name: changes.get(name, _to_builtin(self._node.get_parameter(name).value)) for name in names}
+        return from_mapping(cls, values, SOURCE)
 
     def _on_set(self, parameters: Iterable[Parameter]) -> SetParametersResult:
-        changes = {p.name: _plain(p.value) for p in parameters if p.name in self._options}
+        changes = {p.name: _to_builtin(p.value) for p in parameters if p.name in self._options}
         if changes and self.frozen:
-            reason = f"'{next(iter(changes))}' is read in configure: deactivate and clean up the node, set it, configure again"
+            reason = f"'{next(iter(changes))}' is read only in configure; clean up the node, set the parameter, configure again"
             return SetParametersResult(successful=False, reason=reason)
         try:
             for cls in {self._class_of[name] for name in changes}:
-                self._built(cls, changes)
+                self._build(cls, changes)
         except InputError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for name in changes:
@@ -96,13 +98,13 @@ class ParameterSet:
         return SetParametersResult(successful=True)
 
 
-def descriptor(info: OptionInfo) -> ParameterDescriptor:
-    """What `ros2 param describe` shows of an option."""
+def parameter_descriptor(info: OptionInfo) -> ParameterDescriptor:
+    """Return the descriptor of an option, which `ros2 param describe` shows."""
     unit = f" [{info.unit}]" if info.unit else ""
     result = ParameterDescriptor(name=info.name, description=f"{info.doc}{unit}")
     if info.choices:
         result.additional_constraints = f"one of: {', '.join(info.choices)}"
-    result.dynamic_typing = info.default is None or info.default == ()  # ROS knows no type for nothing and for an empty list
+    result.dynamic_typing = info.default is None or info.default == ()  # ROS has no type for None or an empty list
     if info.minimum is None and info.maximum is None:
         return result
     if info.type is float:
@@ -114,6 +116,6 @@ def descriptor(info: OptionInfo) -> ParameterDescriptor:
     return result
 
 
-def _plain(value: Any) -> Any:
-    """Arrays of numbers arrive as array.array or tuples."""
+def _to_builtin(value: Any) -> Any:
+    """Convert an array of numbers, which ROS gives as array.array or tuple, to a list."""
     return value if value is None or isinstance(value, (str, bool, int, float)) else list(value)

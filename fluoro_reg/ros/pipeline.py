@@ -1,7 +1,7 @@
-"""From subscription to /tf: what exists while the node is configured, and runs while it is active.
+"""The processing from subscription to /tf; it exists while the node is configured and runs while the node is active.
 
-Executor's thread: `_on_frame` (order the stamps, fill the mailbox), the timers, the requests of services. Worker's thread:
-`_work` (register, publish). They share the mailbox, the counters, and the requests that wait in the processor.
+The executor's thread runs `_on_frame` (check the stamp, fill the mailbox), the timers and the services. The worker's thread
+runs `_process` (register, publish). They share the mailbox, the counters and the pending requests of the processor.
 """
 
 import threading
@@ -17,64 +17,66 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
+from fluoro_reg.ros.debug_images import DebugImageRenderer
 from fluoro_reg.ros.inputs import ImageInput
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
-from fluoro_reg.ros.pictures import Painter
-from fluoro_reg.ros.processor import RESET_MEANWHILE, Frame, FrameProcessor, Processed, Start
+from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, InitialPose, ProcessedFrame
 from fluoro_reg.ros.reports import diagnostics_message
 from fluoro_reg.ros.session import Session
-from fluoro_reg.ros.stamps import StampOrder, StampVerdict
+from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
 from fluoro_reg.ros.worker import LatestWorker
 from fluoro_reg.xray.image import Intensity
 
-WATCH_PERIOD_S = 0.1
+WATCHDOG_PERIOD_S = 0.1
 DIAGNOSTICS_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 30.0
 
 
 class Pipeline:
-    """One configured node's work. `start` and `stop` may alternate, `close` ends it."""
+    """The pipeline of a configured node. `start` and `stop` may alternate; `close` is final."""
 
     def __init__(self, node: LifecycleNode, options: NodeOptions, registration: RegistrationOptions, session: Session) -> None:
         self._node = node
         self._log = node.get_logger()
         self._options = options
-        self._setting = {
+        self._configuration = {
             "method": registration.method,
             "device": registration.device,
             "ct fingerprint": session.volume.fingerprint,
             "image_time_offset": options.image_time_offset,
         }
         self._statistics = Statistics()
-        self._order = StampOrder(options.restart_after)
+        self._stamps = StampChecker(options.restart_after)
         self._processor = FrameProcessor(session.tracker, registration.method, Intensity(options.intensity), self._log.error)
-        self._outputs = Outputs(node, options, Painter(session.volume, registration.device))
-        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._work, "registration")
-        self._answering = threading.Lock()
-        self._epoch = 0  # counted up by whatever makes the frames before it worthless
+        self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
+        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration")
+        self._result_lock = threading.Lock()
+        self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
         self._input: ImageInput | None = None
         self._timers: list[Timer] = []
-        self._enabled, self._once = True, False
-        self._last: Processed | None = None
-        self._start_subscription = node.create_subscription(PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, 1)
+        self._enabled, self._register_next = True, False
+        self._last_frame: ProcessedFrame | None = None
+        self._initial_pose_subscription = node.create_subscription(
+            PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, 1
+        )
 
     def start(self) -> list[str]:
-        """Subscribes and works; the publishers must be enabled already. Returns the topics it listens to."""
-        self._outputs.valid(False)
+        """Subscribe and start the worker; the publishers must already be active. Return the subscribed topics."""
+        self._outputs.set_valid(False)
         self._worker.start()
-        self._input = ImageInput(self._node, self._options, self._order, self._statistics, self._on_frame)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stands still while a simulation or bag is paused
-        for period, callback in ((WATCH_PERIOD_S, self._watch), (DIAGNOSTICS_PERIOD_S, self._diagnose)):
+        self._input = ImageInput(self._node, self._options, self._stamps, self._statistics, self._on_frame)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stops while a simulation or a bag is paused
+        for period, callback in ((WATCHDOG_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
             self._timers.append(self._node.create_timer(period, callback, clock=steady))
         return self._input.topics
 
     def stop(self) -> None:
-        """Unsubscribes and waits for the frame in work.
+        """Unsubscribe and wait for the frame being processed.
 
         Raises:
-            RuntimeError: it did not end in time.
+            RuntimeError: the frame was not finished in time.
         """
         for timer in self._timers:
             self._node.destroy_timer(timer)
@@ -85,93 +87,93 @@ class Pipeline:
         self.reset()
         self._processor.discard_initial_pose()
         if not self._worker.stop(STOP_TIMEOUT_S):
-            raise RuntimeError(f"the frame in work did not end within {STOP_TIMEOUT_S:.0f} s")
+            raise RuntimeError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s")
 
     def close(self) -> None:
-        """Removes everything from the ROS graph."""
-        self._node.destroy_subscription(self._start_subscription)
+        """Destroy the subscription and the publishers."""
+        self._node.destroy_subscription(self._initial_pose_subscription)
         self._outputs.close()
 
     def reset(self) -> None:
-        """Forgets the last pose; frames that wait or are in work are not accepted any more."""
-        with self._answering:
+        """Forget the last pose; a waiting frame is dropped and a frame being processed is rejected."""
+        with self._result_lock:
             self._epoch += 1
             self._worker.clear()
             self._processor.request_reset()
-            self._outputs.valid(False)
+            self._outputs.set_valid(False)
 
     def register_once(self) -> None:
-        """The next frame is registered afresh, in a disabled node too."""
+        """Register the next frame from the initial pose, even if the node is disabled."""
         self._processor.request_reset()
-        self._once = True
+        self._register_next = True
 
     def enable(self, state: bool) -> None:
-        """A disabled node listens and answers nothing."""
+        """Enable or disable the registration of images; a disabled node ignores them."""
         self._enabled = state
         if not state:
             self.reset()
 
     def save_debug(self) -> str:
-        """Where the last frame was written.
+        """Write the last frame to `debug.folder` and return the name of its folder.
 
         Raises:
-            InputError: no frame was registered yet, or it cannot be written.
+            InputError: no frame has been registered yet, or it cannot be written.
         """
-        if self._last is None:
-            raise InputError("no frame was registered yet")
-        return save_bundle(self._options.debug, self._last).name
+        if self._last_frame is None:
+            raise InputError("no frame has been registered yet; publish an image first")
+        return save_bundle(self._options.debug, self._last_frame).name
 
-    def _on_frame(self, frame: Frame, verdict: StampVerdict) -> None:
-        if not (self._enabled or self._once):
+    def _on_frame(self, frame: Frame, status: StampStatus) -> None:
+        if not (self._enabled or self._register_next):
             self._statistics.count("ignored while disabled")
-        elif verdict in (StampVerdict.NEW, StampVerdict.RESTARTED):
-            if verdict is StampVerdict.RESTARTED:
-                self._log.warning(verdict.value)
+        elif status in (StampStatus.NEW, StampStatus.RESTARTED):
+            if status is StampStatus.RESTARTED:
+                self._log.warning(status.value)
                 self.reset()
-            self._once = False
+            self._register_next = False
             self._worker.put((self._epoch, frame))
             self._statistics.counts["dropped"] = self._worker.dropped
         else:
-            self._outputs.result_only(Processed(frame, self._processor.rejection(verdict.value)))
+            self._outputs.publish_unregistered(ProcessedFrame(frame, self._processor.rejection(status.value)))
 
-    def _work(self, waiting: tuple[int, Frame]) -> None:
-        epoch, frame = waiting
+    def _process(self, item: tuple[int, Frame]) -> None:
+        epoch, frame = item
         try:
-            processed = self._too_old(self._processor.process(frame))
-            with self._answering:
+            processed = self._reject_if_too_old(self._processor.process(frame))
+            with self._result_lock:
                 if epoch != self._epoch and processed.result.accepted:
-                    rejection = self._processor.rejection(RESET_MEANWHILE, Outcome.REJECTED_POSE)
+                    rejection = self._processor.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
                     processed = replace(processed, result=rejection)
-                self._statistics.answered(processed.result, processed.latency_s)
-                self._last = processed
-                self._outputs.answer(processed)
-            self._outputs.pictures(processed)
+                self._statistics.record_result(processed.result, processed.latency_s)
+                self._last_frame = processed
+                self._outputs.publish(processed)
+            self._outputs.publish_debug_images(processed)
         except Exception as error:
-            # Nobody above could catch it, and the thread must live: the next frame may be well.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            self._log.error(f"an answer was not published: {type(error).__name__}\n{where}", throttle_duration_sec=10.0)
+            # The thread must survive to process the next frame, and nothing above would catch the exception.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            self._log.error(f"a result was not published: {type(error).__name__}\n{trace}", throttle_duration_sec=10.0)
 
-    def _too_old(self, processed: Processed) -> Processed:
+    def _reject_if_too_old(self, processed: ProcessedFrame) -> ProcessedFrame:
         limit = self._options.maximum_image_age
         age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S
         if limit == 0 or age <= limit or not processed.result.accepted:
             return processed
         reason = f"the image is {age:.2f} s old, more than maximum_image_age = {limit:g} s"
         rejection = self._processor.rejection(reason)
-        return Processed(processed.frame, rejection, processed.xray, processed.decode_s)
+        return ProcessedFrame(processed.frame, rejection, processed.xray, processed.decode_s)
 
-    def _watch(self) -> None:
+    def _check_timeouts(self) -> None:
         if self._statistics.seconds_since_accepted() > self._options.valid_timeout:
-            self._outputs.valid(False)
+            self._outputs.set_valid(False)
         if self._input is not None and self._input.monitor.check():
             self._log.warning(self._input.monitor.warning)
 
-    def _diagnose(self) -> None:
+    def _publish_diagnostics(self) -> None:
         if self._input is None:
             return
         now = self._node.get_clock().now().nanoseconds
         name = self._node.get_name()
-        message = diagnostics_message(name, now, self._statistics, self._input.monitor, self._setting)
+        message = diagnostics_message(name, now, self._statistics, self._input.monitor, self._configuration)
         self._outputs.diagnostics.publish(message)
 
     def _on_initial_pose(self, message: PoseWithCovarianceStamped) -> None:
@@ -180,4 +182,4 @@ class Pipeline:
         except InputError as error:
             self._log.warning(f"initialpose is ignored: {error}")
             return
-        self._processor.request_initial_pose(Start(pose, message.header.frame_id))
+        self._processor.request_initial_pose(InitialPose(pose, message.header.frame_id))

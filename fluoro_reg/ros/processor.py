@@ -1,8 +1,8 @@
-"""What the worker does with one frame: decode, register, answer. It touches no topic, so it is tested without one.
+"""Process one frame: decode the messages, register the image, return the result. No topic is involved.
 
-Only the worker's thread may call the tracker, so a reset or a start from outside waits here until the next frame begins. An
-exception in the core is a defect, but never a reason to stop watching the next image nor to publish: the frame is rejected,
-and the traceback goes to the log once per kind.
+Only the worker's thread may call the tracker, so a requested reset or initial pose is stored here until the next frame. An
+exception in the core is a defect, but it must neither stop the node nor publish a pose: the frame is rejected, and the
+traceback is logged once per kind of exception.
 """
 
 import threading
@@ -20,12 +20,12 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
 from fluoro_reg.xray.image import Intensity, XrayImage
 
-RESET_MEANWHILE = "tracking was reset while this frame was registered"
+RESET_DURING_REGISTRATION = "tracking was reset while this frame was being registered"
 
 
 @runtime_checkable
 class FrameTracker(Protocol):
-    """What is needed of `fluoro_reg.registration.Tracker`."""
+    """The part of `fluoro_reg.registration.Tracker` that the node uses."""
 
     def update(self, image: XrayImage) -> RegistrationResult: ...
 
@@ -36,7 +36,7 @@ class FrameTracker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image with its CameraInfo as they came; `received_s` is a monotonic clock's."""
+    """An image message with its CameraInfo; `received_s` is the arrival on the monotonic clock."""
 
     stamp_ns: int
     frame_id: str
@@ -46,8 +46,8 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Processed:
-    """A frame with its answer; `xray` is None when the messages could not be read."""
+class ProcessedFrame:
+    """A frame with its result; `xray` is None if the messages could not be decoded."""
 
     frame: Frame
     result: RegistrationResult
@@ -56,20 +56,20 @@ class Processed:
 
     @property
     def latency_s(self) -> float:
-        """From the arrival of the pair until now."""
+        """The time from the arrival of the pair until now."""
         return time.monotonic() - self.frame.received_s
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """A start from outside; `frame_id` is the frame it is given in."""
+class InitialPose:
+    """An initial pose from `initialpose`; `frame_id` is the frame that it is given in."""
 
     camera_from_patient: RigidTransform
     frame_id: str
 
 
 class FrameProcessor:
-    """Frames to answers, one at a time."""
+    """Registers frames, one at a time."""
 
     def __init__(self, tracker: FrameTracker, method: str, intensity: Intensity, log: Callable[[str], object]) -> None:
         self._tracker = tracker
@@ -77,67 +77,66 @@ class FrameProcessor:
         self._intensity = intensity
         self._log = log
         self._lock = threading.Lock()
-        self._reset_wanted = False
-        self._start_wanted: Start | None = None
-        self._kinds_logged: set[str] = set()
+        self._reset_requested = False
+        self._requested_initial_pose: InitialPose | None = None
+        self._logged_kinds: set[str] = set()
 
     def request_reset(self) -> None:
-        """Forget the last pose before the next frame; the frame in work is not accepted any more."""
+        """Forget the last pose before the next frame; a frame being processed is no longer accepted."""
         with self._lock:
-            self._reset_wanted = True
+            self._reset_requested = True
 
-    def request_initial_pose(self, start: Start) -> None:
-        """Start the next frame from this pose, if its frame turns out to be the camera's."""
+    def request_initial_pose(self, initial_pose: InitialPose) -> None:
+        """Begin the next frame at this pose, provided that it is given in the camera's frame."""
         with self._lock:
-            self._start_wanted, self._reset_wanted = start, True
+            self._requested_initial_pose, self._reset_requested = initial_pose, True
 
     def discard_initial_pose(self) -> None:
-        """A start that no frame has used yet is not kept for another day."""
+        """Drop a requested initial pose that no frame has used yet."""
         with self._lock:
-            self._start_wanted = None
+            self._requested_initial_pose = None
 
-    def process(self, frame: Frame) -> Processed:
-        """Never raises."""
+    def process(self, frame: Frame) -> ProcessedFrame:
+        """Register a frame; every failure becomes a rejection, so this never raises."""
         begin = time.monotonic()
         xray, decode_s = None, 0.0
         try:
             if not frame.frame_id:
-                raise InputError("the image has no frame_id; the driver must set it, or the parameter frames.camera")
-            self._obey_requests(frame)
+                raise InputError("the image has no frame_id; set it in the driver, or set the parameter frames.camera")
+            self._apply_requests(frame)
             xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity)
             decode_s = time.monotonic() - begin
             result = self._tracker.update(xray)
-            if result.accepted and self._reset_wanted:
-                result = self.rejection(RESET_MEANWHILE, Outcome.REJECTED_POSE)
+            if result.accepted and self._reset_requested:
+                result = self.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
         except InputError as error:
             result = self.rejection(str(error))
         except Exception as error:
-            result = self._defect(error)
-        return Processed(frame, result, xray, decode_s)
+            result = self._reject_for_exception(error)
+        return ProcessedFrame(frame, result, xray, decode_s)
 
     def rejection(self, reason: str, outcome: Outcome = Outcome.REJECTED_IMAGE) -> RegistrationResult:
-        """The answer to a frame that gets no pose."""
+        """Return the result of a frame without a pose."""
         return RegistrationResult(outcome, reason, self._method)
 
-    def _obey_requests(self, frame: Frame) -> None:
+    def _apply_requests(self, frame: Frame) -> None:
         with self._lock:
-            reset, start = self._reset_wanted, self._start_wanted
-            self._reset_wanted, self._start_wanted = False, None
+            reset, initial_pose = self._reset_requested, self._requested_initial_pose
+            self._reset_requested, self._requested_initial_pose = False, None
         if reset:
             self._tracker.reset()
-        if start is None:
+        if initial_pose is None:
             return
-        if start.frame_id in ("", frame.frame_id):
-            self._tracker.set_initial_pose(start.camera_from_patient)
+        if initial_pose.frame_id in ("", frame.frame_id):
+            self._tracker.set_initial_pose(initial_pose.camera_from_patient)
         else:
-            self._log(
-                f"initialpose is ignored: it is given in frame '{start.frame_id}', but the camera's frame is '{frame.frame_id}'"
-            )
+            self._log(f"initialpose is ignored: its frame_id is '{initial_pose.frame_id}', the camera's is '{frame.frame_id}'")
 
-    def _defect(self, error: Exception) -> RegistrationResult:
+    def _reject_for_exception(self, error: Exception) -> RegistrationResult:
         kind = f"{type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}"
-        if kind not in self._kinds_logged:
-            self._kinds_logged.add(kind)
-            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote a path or a header
-            self._log(f"a frame was rejected because of a defect ({kind}), reported once:\n{where}")
-        return self.rejection(f"internal error ({kind}); the node's log has the details", Outcome.NOT_CONVERGED)
+        if kind not in self._logged_kinds:
+            self._logged_kinds.add(kind)
+            # Without the exception's message, which may quote a path or a header.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            self._log(f"a frame was rejected because of an internal error ({kind}), logged once:\n{trace}")
+        return self.rejection(f"internal error ({kind}); see the log of the node", Outcome.NOT_CONVERGED)

@@ -1,4 +1,4 @@
-"""`~/result` and `/diagnostics`: what the node knows, as diagnostic messages (REP-107: few, meaningful tasks)."""
+"""The diagnostic messages of `~/result` and `/diagnostics` (REP-107: few, meaningful tasks)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from fluoro_reg.ros.conversions import header_message
-from fluoro_reg.ros.processor import Processed
+from fluoro_reg.ros.processor import ProcessedFrame
 from fluoro_reg.ros.statistics import InputMonitor, Statistics
 
 HARDWARE_ID = "fluoro_reg"
 
 
-def result_message(processed: Processed, node_name: str) -> DiagnosticArray:
-    """One frame's answer with scores and latencies by stage, under the image's stamp."""
+def result_message(processed: ProcessedFrame, node_name: str) -> DiagnosticArray:
+    """Return the result of one frame with its scores and the latency of each stage, stamped like the image."""
     frame, result = processed.frame, processed.result
     values: dict[str, Any] = {
         "stamp_ns": frame.stamp_ns,
@@ -37,14 +37,19 @@ def result_message(processed: Processed, node_name: str) -> DiagnosticArray:
 
 
 def diagnostics_message(
-    node_name: str, now_ns: int, statistics: Statistics, monitor: InputMonitor, setting: Mapping[str, Any]
+    node_name: str, now_ns: int, statistics: Statistics, monitor: InputMonitor, configuration: Mapping[str, Any]
 ) -> DiagnosticArray:
-    """The state of the whole node; `setting` is what was configured."""
+    """Return the state of the node; `configuration` holds the settings to show."""
     tasks = [
         _input_status(statistics, monitor),
         _registration_status(statistics),
-        ("latency", DiagnosticStatus.OK, "from the pair's arrival to its answer", _seconds(statistics.latency_percentiles_s())),
-        ("configuration", DiagnosticStatus.OK, "as configured", dict(setting)),
+        (
+            "latency",
+            DiagnosticStatus.OK,
+            "from the arrival of the pair to its result",
+            _format_seconds(statistics.latency_percentiles_s()),
+        ),
+        ("configuration", DiagnosticStatus.OK, "as configured", dict(configuration)),
     ]
     status = [_status(f"{node_name}: {name}", level, message, values) for name, level, message, values in tasks]
     return DiagnosticArray(header=header_message(now_ns, ""), status=status)
@@ -55,11 +60,13 @@ def _input_status(statistics: Statistics, monitor: InputMonitor) -> tuple[str, b
     names = ("images", "infos", "pairs", "unpaired images", "dropped", "duplicate stamps", "late stamps", "restarts")
     values = {name: counts[name] for name in names}
     if counts["incompatible publishers"]:
-        message = "a publisher's QoS does not fit qos.image, nothing of it arrives; see `ros2 topic info --verbose`"
+        message = (
+            "a publisher's QoS is incompatible with qos.image, so none of its messages arrive; see `ros2 topic info --verbose`"
+        )
         return "input", DiagnosticStatus.ERROR, message, values
     if monitor.warning:
         return "input", DiagnosticStatus.WARN, monitor.warning, values
-    return "input", DiagnosticStatus.OK, "images arrive" if counts["pairs"] else "no image yet", values
+    return "input", DiagnosticStatus.OK, "receiving images" if counts["pairs"] else "no image yet", values
 
 
 def _registration_status(statistics: Statistics) -> tuple[str, bytes, str, dict[str, Any]]:
@@ -70,16 +77,16 @@ def _registration_status(statistics: Statistics) -> tuple[str, bytes, str, dict[
     return "registration", level, statistics.last_reason or "no frame yet", values
 
 
-def _seconds(values: Mapping[str, float]) -> dict[str, str]:
+def _format_seconds(values: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{value:.3f}" for name, value in values.items()}
 
 
 def _status(name: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+    pairs = [KeyValue(key=key, value=_format_value(value)) for key, value in values.items()]
     return DiagnosticStatus(name=name, level=level, message=message, hardware_id=HARDWARE_ID, values=pairs)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

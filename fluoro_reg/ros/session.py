@@ -1,4 +1,4 @@
-"""What `configure` loads: a CT, a start, and the tracker that will register to it."""
+"""The CT and the tracker that the transition `configure` loads."""
 
 import time
 from collections.abc import Callable
@@ -15,26 +15,31 @@ from fluoro_reg.ros.processor import FrameTracker
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A CT and what registers to it."""
+    """A CT and the tracker that registers images to it."""
 
     volume: CTVolume
     tracker: FrameTracker
 
 
 def load_session(options: NodeOptions, registration: RegistrationOptions, log: Callable[[str], object]) -> Session:
-    """Reads everything from disk; what a registration needs afterwards is in memory.
+    """Read the CT and the initial pose, and prepare the registration; later frames need no file.
+
+    Args:
+        options: options of the node.
+        registration: options of the registration.
+        log: called with each line to log.
 
     Raises:
-        InputError: no usable CT, start or method.
+        InputError: the CT, the initial pose or the method is unusable.
     """
     if not options.ct.path:
         raise InputError("the parameter ct.path is empty; set it to the CT to register to")
     begin = time.monotonic()
-    start = read_pose(options.initial.path) if options.initial.path else None
+    initial_pose = read_pose(options.initial.path) if options.initial.path else None
     volume = read_ct(options.ct.path, options.ct.series or None)
     registrar = Registrar(volume, registration)
     size, spacing = ("x".join(f"{value:g}" for value in row) for row in (volume.shape_ijk, volume.voxel_size_mm))
     log(f"CT of {size} voxels, {spacing} mm, ready in {time.monotonic() - begin:.1f} s (fingerprint {volume.fingerprint[:12]})")
     for warning in volume.warnings:
         log(f"CT: {warning}")
-    return Session(volume, Tracker(registrar, start))
+    return Session(volume, Tracker(registrar, initial_pose))

@@ -1,4 +1,4 @@
-"""What the node counts. Written by the executor's thread and the worker's, read by the diagnostics."""
+"""Counters of the node, written by the executor's and the worker's thread and read by the diagnostics."""
 
 import threading
 import time
@@ -9,28 +9,28 @@ import numpy as np
 
 from fluoro_reg.registration.result import RegistrationResult
 
-WINDOW = 200  # frames over which latencies are summarised
+LATENCY_WINDOW = 200  # frames
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Counters since configure; `latencies_s` of the last frames."""
+    """Counters since `configure`; `latencies_s` holds the last `LATENCY_WINDOW` frames."""
 
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
     last_accepted_s: float | None = None
     last_reason: str = ""
     last_accepted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, name: str) -> None:
-        """One more of `name`."""
+        """Add one to the counter `name`."""
         with self._lock:
             self.counts[name] += 1
 
-    def answered(self, result: RegistrationResult, latency_s: float) -> None:
-        """One more frame with an answer."""
+    def record_result(self, result: RegistrationResult, latency_s: float) -> None:
+        """Count the result of one frame."""
         with self._lock:
             self.outcomes["accepted" if result.accepted else result.outcome.value] += 1
             self.latencies_s.append(latency_s)
@@ -39,21 +39,21 @@ class Statistics:
                 self.last_accepted_s = time.monotonic()
 
     def seconds_since_accepted(self) -> float:
-        """Infinite when no frame was accepted yet."""
+        """Return the time since the last accepted frame in s; infinity if there is none."""
         return float("inf") if self.last_accepted_s is None else time.monotonic() - self.last_accepted_s
 
     def latency_percentiles_s(self) -> dict[str, float]:
-        """p50, p95 and p99 of the last frames; empty when there are none."""
+        """Return p50, p95 and p99 of the last frames; empty if there are none."""
         with self._lock:
             values = list(self.latencies_s)
         return {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)} if values else {}
 
 
 class InputMonitor:
-    """Notices images without CameraInfo and the reverse, and says what to do about it.
+    """Detects images without CameraInfo and CameraInfo without images, and advises what to do.
 
-    The first is the commonest mistake in setting up such a node, the second is how DDS shows that it loses large images, and
-    both are silent otherwise.
+    The first is the most common mistake when setting up the node. The second is a symptom of DDS losing large images. Without
+    this check, both would go unnoticed.
     """
 
     def __init__(self, timeout_s: float, image_topic: str, info_topic: str) -> None:
@@ -63,38 +63,38 @@ class InputMonitor:
         self._images = self._infos = self._pairs = 0
         self.warning = ""
 
-    def image(self) -> None:
-        """An image came."""
+    def count_image(self) -> None:
+        """Count an image."""
         self._images += 1
 
-    def info(self) -> None:
-        """A CameraInfo came."""
+    def count_info(self) -> None:
+        """Count a CameraInfo."""
         self._infos += 1
 
-    def pair(self) -> None:
-        """An image and a CameraInfo met."""
+    def count_pair(self) -> None:
+        """Count a pair of an image and its CameraInfo."""
         self._pairs += 1
 
     def check(self) -> bool:
-        """Looks at the last window once it is over; True when `warning` is news. No input at all is no fault."""
+        """Update `warning` at the end of each window and return whether there is a new one; no input at all is not a fault."""
         if time.monotonic() - self._begin_s < self._timeout_s:
             return False
-        self.warning = self._judge()
+        self.warning = self._describe_problem()
         self._images = self._infos = self._pairs = 0
         self._begin_s = time.monotonic()
         return bool(self.warning)
 
-    def _judge(self) -> str:
+    def _describe_problem(self) -> str:
         image_topic, info_topic = self._topics
-        seen = f"for {self._timeout_s:g} s (images {self._images}, infos {self._infos}, pairs {self._pairs})"
+        counts = f"for {self._timeout_s:g} s (images {self._images}, infos {self._infos}, pairs {self._pairs})"
         if self._pairs or not (self._images or self._infos):
             return ""
         if not self._infos:
             advice = "publish it with the image's stamp, or remap camera_info"
-            return f"{image_topic} has no CameraInfo on {info_topic} {seen}; {advice}"
+            return f"{image_topic} has no CameraInfo on {info_topic} {counts}; {advice}"
         if not self._images:
             return (
-                f"CameraInfo arrives on {info_topic} but no image on {image_topic} {seen}; if images are published, they are "
-                "lost on the way: use the Fast DDS profile of this package, or qos.image: reliable"
+                f"CameraInfo arrives on {info_topic} but no image on {image_topic} {counts}; if images are published, they are "
+                "lost in transport: use the Fast DDS profile of this package, or qos.image: reliable"
             )
-        return f"images and CameraInfo never have the same stamp {seen}; the driver must give both the time of exposure"
+        return f"images and CameraInfo never have the same stamp {counts}; the driver must give both the time of exposure"

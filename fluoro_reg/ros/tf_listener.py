@@ -1,8 +1,7 @@
-"""`tf_listener`: prints one JSON line for each transform on /tf, with the image's stamp and the pose in the core's units.
+"""`tf_listener`: print a JSON line for each transform on /tf, with the stamp of the image and the pose in mm.
 
-It is what another program sees of the node, made visible: `ros2 topic echo` for machines without ros2cli, and the demo's
-witness.
-Transforms are those of the messages; nothing is interpolated.
+It shows what other programs receive from the node. It replaces `ros2 topic echo` on machines without ros2cli, and the demo
+compares its output with the true poses. The transforms are those of the messages, without interpolation.
 """
 
 import argparse
@@ -25,7 +24,11 @@ DISCOVERY_POLL_S = 0.1
 
 
 class TfListener(Node):
-    """Prints what arrives; `child` selects one child frame."""
+    """Prints the transforms that arrive.
+
+    Args:
+        child: print only transforms to this child frame; None prints all.
+    """
 
     def __init__(self, child: str | None) -> None:
         super().__init__("tf_listener")
@@ -35,7 +38,7 @@ class TfListener(Node):
         self._discovery = self.create_timer(DISCOVERY_POLL_S, self._look_for_publisher)
 
     def _look_for_publisher(self) -> None:
-        """Says when listening is no longer in vain: whoever waits for that loses no transform."""
+        """Log when /tf has a publisher: programs that wait for this line miss no transform."""
         if self.count_publishers("/tf"):
             self._discovery.cancel()
             self.get_logger().info("connected: /tf has a publisher")
@@ -48,13 +51,13 @@ class TfListener(Node):
 
     def _print(self, transform: TransformStamped) -> None:
         try:
-            print(json.dumps(line(transform)), flush=True)
+            print(json.dumps(transform_record(transform)), flush=True)
         except InputError as error:
-            self.get_logger().warning(f"a transform to '{transform.child_frame_id}' is left out: {error}")
+            self.get_logger().warning(f"a transform to '{transform.child_frame_id}' is skipped: {error}")
 
 
-def line(transform: TransformStamped) -> dict[str, object]:
-    """What is printed of one transform; `received_s` is the wall clock, s since 1970."""
+def transform_record(transform: TransformStamped) -> dict[str, object]:
+    """Return what is printed for one transform; `received_s` is the wall-clock time in s since 1970."""
     return {
         "stamp_ns": stamp_ns(transform.header.stamp),
         "parent": transform.header.frame_id,
@@ -66,10 +69,10 @@ def line(transform: TransformStamped) -> dict[str, object]:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Listens until a signal, or until `--count` transforms have come."""
-    parser = argparse.ArgumentParser(prog="tf_listener", description="Prints a JSON line for each transform on /tf.")
-    parser.add_argument("--child", help="only transforms of this child frame (default: all)")
-    parser.add_argument("--count", type=int, help="end after this many transforms")
+    """Listen until a signal, or until `--count` transforms have arrived."""
+    parser = argparse.ArgumentParser(prog="tf_listener", description="Print a JSON line for each transform on /tf.")
+    parser.add_argument("--child", help="print only transforms to this child frame (default: all)")
+    parser.add_argument("--count", type=int, help="stop after this many transforms")
     options = parser.parse_args(remove_ros_args(args if args is not None else sys.argv)[1:])
     rclpy.init(args=args)
     listener = TfListener(options.child)
@@ -79,7 +82,7 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        if rclpy.ok():  # a signal may have shut it down already
+        if rclpy.ok():  # a signal may already have shut it down
             rclpy.shutdown()
     return 0
 

@@ -1,6 +1,7 @@
-"""One thread and a mailbox for one item: registration is slower than a camera, and only the newest image is worth its time.
+"""A worker thread with a mailbox for one item.
 
-A queue would publish ever older poses; the executor's thread must stay free for services and transitions.
+Registration is slower than a camera, so only the newest image is registered: a queue would publish ever older poses. The
+thread keeps the executor free for services and transitions.
 """
 
 import threading
@@ -11,7 +12,7 @@ Item = TypeVar("Item")
 
 
 class LatestWorker(Generic[Item]):
-    """Calls `work` with the newest item, in a thread of its own. `work` must not raise: there is nobody to catch it."""
+    """Calls `work` with the newest item, in its own thread. `work` must not raise, since nothing would catch it."""
 
     def __init__(self, work: Callable[[Item], None], name: str) -> None:
         self._work = work
@@ -23,26 +24,26 @@ class LatestWorker(Generic[Item]):
         self.dropped = 0
 
     def start(self) -> None:
-        """Starts with an empty mailbox."""
+        """Start the thread with an empty mailbox."""
         self._item, self._running = None, True
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Replaces what waits in the mailbox; the replaced item is counted as dropped."""
+        """Replace the item in the mailbox; a replaced item counts as dropped."""
         with self._changed:
             self.dropped += self._item is not None
             self._item = item
             self._changed.notify()
 
     def clear(self) -> None:
-        """Empties the mailbox; what waited is counted as dropped."""
+        """Empty the mailbox; a removed item counts as dropped."""
         with self._changed:
             self.dropped += self._item is not None
             self._item = None
 
     def stop(self, timeout_s: float) -> bool:
-        """Empties the mailbox and waits for the item in work; False when that does not end in time."""
+        """Empty the mailbox and wait for the current item; return False if that takes longer than the timeout."""
         if self._thread is None:
             return True
         with self._changed:

@@ -1,4 +1,4 @@
-"""The node under test with a tracker whose answer is known, and a probe node that feeds and hears it."""
+"""A test bench for the node: a fake tracker that returns a known pose, and a probe node that publishes and subscribes."""
 
 import time
 from collections.abc import Callable
@@ -38,12 +38,12 @@ KNOWN_POSE = RigidTransform(
 
 
 def empty_ct() -> CTVolume:
-    """A CT that only has a box."""
+    """Return a CT of air."""
     return CTVolume(torch.zeros(10, 20, 30), torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0], dtype=torch.float64)), "f" * 64)
 
 
 def block_ct() -> CTVolume:
-    """A block of bone, 16 mm wide, about the patient's origin."""
+    """Return a CT with a cube of bone of 16 mm at the patient's origin."""
     attenuation = torch.zeros(16, 16, 16)
     attenuation[4:12, 4:12, 4:12] = 0.06
     patient_from_voxel = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
@@ -53,16 +53,16 @@ def block_ct() -> CTVolume:
 
 @dataclass
 class FakeTracker:
-    """Accepts every image that is not blank with the known pose; notes what is asked of it."""
+    """Accepts every image that is not blank with the known pose, and records its calls."""
 
     images: list[XrayImage] = field(default_factory=list)
-    starts: list[RigidTransform] = field(default_factory=list)
+    initial_poses: list[RigidTransform] = field(default_factory=list)
     resets: int = 0
-    before_answer: Callable[[], None] = lambda: None
+    before_result: Callable[[], None] = lambda: None
 
     def update(self, image: XrayImage) -> RegistrationResult:
         self.images.append(image)
-        self.before_answer()
+        self.before_result()
         if float(image.pixels.max()) == float(image.pixels.min()):
             return RegistrationResult(Outcome.REJECTED_IMAGE, "the image is blank", "fake")
         covariance = torch.diag(torch.tensor([1.0, 4.0, 9.0, 1e-4, 1e-4, 1e-4], dtype=torch.float64))
@@ -74,11 +74,18 @@ class FakeTracker:
         self.resets += 1
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
-        self.starts.append(camera_from_patient)
+        self.initial_poses.append(camera_from_patient)
 
 
 class Bench:
-    """One node under test, and a probe node that publishes its input and keeps its output; both spun by the test itself."""
+    """A node under test and a probe node that publishes its input and records its output; the test spins both.
+
+    Args:
+        tracker: the tracker of the node.
+        ct: the CT of the node.
+        arguments: ROS arguments of the node.
+        load: replaces the loader that gives the node `ct` and `tracker`.
+    """
 
     def __init__(self, tracker: FrameTracker, ct: CTVolume, arguments: list[str], load: SessionLoader | None = None) -> None:
         self.tracker = tracker
@@ -87,10 +94,10 @@ class Bench:
         self.executor = SingleThreadedExecutor()
         for node in (self.node, self.probe):
             self.executor.add_node(node)
-        self.images = self.probe.create_publisher(Image, "image", 10)
-        self.infos = self.probe.create_publisher(CameraInfo, "camera_info", 10)
+        self.image_publisher = self.probe.create_publisher(Image, "image", 10)
+        self.camera_info_publisher = self.probe.create_publisher(CameraInfo, "camera_info", 10)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self.heard: dict[str, list[Any]] = {}
+        self.received: dict[str, list[Any]] = {}
         for name, message_type, topic, profile in (
             ("tf", TFMessage, "/tf", 100),
             ("pose", PoseWithCovarianceStamped, "registration_node/pose", 100),
@@ -98,7 +105,7 @@ class Bench:
             ("valid", Bool, "registration_node/valid", latched),
             ("diagnostics", DiagnosticArray, "/diagnostics", 100),
         ):
-            messages = self.heard[name] = []
+            messages = self.received[name] = []
             self.probe.create_subscription(message_type, topic, messages.append, profile)
 
     def close(self) -> None:
@@ -109,69 +116,73 @@ class Bench:
         self.executor.shutdown()
 
     def activate(self) -> None:
-        """Up to the point where the probe's images would arrive."""
+        """Configure and activate the node, and wait until images of the probe would arrive."""
         assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self.until(lambda: self.images.get_subscription_count() > 0 and self.infos.get_subscription_count() > 0)
-        self.until(lambda: len(self.heard["valid"]) > 0)
+        self.spin_until(
+            lambda: (
+                self.image_publisher.get_subscription_count() > 0 and self.camera_info_publisher.get_subscription_count() > 0
+            )
+        )
+        self.spin_until(lambda: len(self.received["valid"]) > 0)
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-        """Spins until the condition holds; fails when it does not in time."""
+    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        """Spin until the condition is true; fail if that takes longer than the timeout."""
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, "the condition did not become true in time"
             self.executor.spin_once(timeout_sec=0.02)
 
-    def spin(self, seconds: float) -> None:
-        """Lets things happen that must not happen."""
+    def spin_for(self, seconds: float) -> None:
+        """Spin for a fixed time, to give unwanted messages the time to arrive."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
 
     def send(self, stamp: int, blank: bool = False, info: bool = True) -> None:
-        """One frame."""
+        """Publish one frame."""
         if info:
-            self.infos.publish(camera_info(stamp))
-        self.images.publish(image(stamp, blank))
+            self.camera_info_publisher.publish(camera_info(stamp))
+        self.image_publisher.publish(image(stamp, blank))
 
-    def answered(self, stamp: int, **kinds: bool) -> DiagnosticStatus:
-        """Sends a frame and waits for its result."""
+    def send_and_wait(self, stamp: int, **options: bool) -> DiagnosticStatus:
+        """Publish a frame, wait for its result and return it."""
         before = len(self.results())
-        self.send(stamp, **kinds)
-        self.until(lambda: len(self.results()) > before)
-        return self.heard["result"][-1].status[0]
+        self.send(stamp, **options)
+        self.spin_until(lambda: len(self.results()) > before)
+        return self.received["result"][-1].status[0]
 
-    def call(self, service_type: type, name: str, request: Any = None) -> Any:
+    def call(self, service_type: Any, name: str, request: Any = None) -> Any:
         """Call a service of the node and return its response."""
-        client = self.probe.create_client(service_type, f"registration_node/{name}")
-        self.until(client.service_is_ready)
+        client: Any = self.probe.create_client(service_type, f"registration_node/{name}")
+        self.spin_until(client.service_is_ready)
         future = client.call_async(request or service_type.Request())
-        self.until(future.done)
+        self.spin_until(future.done)
         self.probe.destroy_client(client)
         return future.result()
 
     def results(self) -> list[dict[str, str]]:
-        """The key-value pairs of all results."""
-        return [values_of(message.status[0]) for message in self.heard["result"]]
+        """Return the key-value pairs of all results."""
+        return [key_values(message.status[0]) for message in self.received["result"]]
 
     def transforms(self) -> list[Any]:
-        """All transforms heard."""
-        return [transform for message in self.heard["tf"] for transform in message.transforms]
+        """Return all transforms received."""
+        return [transform for message in self.received["tf"] for transform in message.transforms]
 
     def diagnostics(self, task: str) -> DiagnosticStatus:
-        """The newest report of one task."""
-        self.heard["diagnostics"].clear()
-        self.until(lambda: len(self.heard["diagnostics"]) > 0)
-        return next(s for s in self.heard["diagnostics"][-1].status if s.name.endswith(f": {task}"))
+        """Wait for the next diagnostics and return the status of one task."""
+        self.received["diagnostics"].clear()
+        self.spin_until(lambda: len(self.received["diagnostics"]) > 0)
+        return next(s for s in self.received["diagnostics"][-1].status if s.name.endswith(f": {task}"))
 
 
-def values_of(status: DiagnosticStatus) -> dict[str, str]:
-    """Key-value pairs as a dictionary."""
+def key_values(status: DiagnosticStatus) -> dict[str, str]:
+    """Return the key-value pairs of a status."""
     return {pair.key: pair.value for pair in status.values}
 
 
 def image(stamp: int, blank: bool = False, frame_id: str = "carm_optical") -> Image:
-    """A mono16 frame: a ramp, or nothing."""
+    """Return a mono16 image: a ramp, or a constant if `blank`."""
     pixels = np.full((SIZE, SIZE), 5000, dtype=np.uint16)
     if not blank:
         pixels += np.arange(SIZE, dtype=np.uint16) * 100
@@ -183,5 +194,5 @@ def image(stamp: int, blank: bool = False, frame_id: str = "carm_optical") -> Im
 
 
 def camera_info(stamp: int, frame_id: str = "carm_optical") -> CameraInfo:
-    """The camera of those frames."""
+    """Return the CameraInfo of the images."""
     return CameraInfo(header=conversions.header_message(stamp, frame_id), height=SIZE, width=SIZE, k=K)

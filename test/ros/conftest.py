@@ -1,4 +1,4 @@
-"""ROS tests run in a domain of their own, on the loopback profile; they skip where no ROS 2 is installed."""
+"""Fixtures of the ROS tests, which use their own domain and the loopback profile, and skip if ROS 2 is not installed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="no ROS 2: scripts/bootstrap.sh installs it as wheels, or source one")
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed: run scripts/bootstrap.sh or source one")
 
 from helpers.ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
 
@@ -27,7 +27,7 @@ def ros() -> Iterator[None]:
 
 @pytest.fixture
 def make_bench() -> Iterator[Callable[..., Bench]]:
-    """Makes benches (arguments: ROS parameters by name) and takes them down."""
+    """Make benches and close them at the end; keyword arguments are ROS parameters, with `__` for a dot."""
     benches = []
 
     def make(

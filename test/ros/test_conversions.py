@@ -1,4 +1,4 @@
-"""Messages to types and back, against scipy's rotations and numpy's own view of the bytes."""
+"""Conversions between messages and types, compared with rotations of scipy and bytes viewed by numpy."""
 
 import sys
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def poses(count=50):
     return [exp(twist) for twist in twists]
 
 
-def test_the_quaternion_is_that_of_scipy_in_the_order_xyzw():
+def test_the_quaternion_equals_that_of_scipy_in_the_order_xyzw():
     for pose in poses():
         message = conversions.transform_message(pose, FIRST_STAMP, "camera", "patient")
         q = message.transform.rotation
@@ -33,23 +33,23 @@ def test_the_quaternion_is_that_of_scipy_in_the_order_xyzw():
         assert (Rotation.from_quat([q.x, q.y, q.z, q.w]) * expected.inv()).magnitude() < 1e-9
 
 
-def test_a_quarter_turn_about_z_is_the_quaternion_of_the_textbook():
-    turn = RigidTransform.from_matrix([[0, -1, 0, 1000], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    message = conversions.transform_message(turn, FIRST_STAMP, "camera", "patient")
+def test_a_rotation_by_90_degrees_about_z_has_the_known_quaternion():
+    pose = RigidTransform.from_matrix([[0, -1, 0, 1000], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    message = conversions.transform_message(pose, FIRST_STAMP, "camera", "patient")
     q = message.transform.rotation
     assert [q.x, q.y, q.z, q.w] == pytest.approx([0, 0, 0.5**0.5, 0.5**0.5])
     assert message.transform.translation.x == 1.0
 
 
-def test_a_pose_message_comes_back_as_the_pose_it_was():
+def test_a_pose_survives_the_round_trip_through_a_message():
     for pose in poses():
         message = conversions.pose_message(pose, None, FIRST_STAMP, "camera")
         sent = deserialize_message(serialize_message(message), type(message))
         torch.testing.assert_close(conversions.pose_from_message(sent).matrix(), pose.matrix())
 
 
-def test_the_covariance_of_scattered_poses_is_the_one_in_the_message():
-    # 20 000 poses scattered about one in the way that ROS defines it: positions in m, rotations about fixed axes.
+def test_the_covariance_of_sampled_poses_equals_that_in_the_message():
+    # 20 000 samples as ROS defines a pose covariance: positions in m, rotations about fixed axes.
     generator = torch.Generator().manual_seed(2)
     factor = torch.randn(6, 6, generator=generator, dtype=torch.float64) * torch.tensor([3, 2, 8, 0.01, 0.02, 0.01])[:, None]
     covariance = factor @ factor.T
@@ -62,7 +62,7 @@ def test_the_covariance_of_scattered_poses_is_the_one_in_the_message():
     assert error.abs().max() < 0.05
 
 
-def test_stamps_survive_to_the_nanosecond():
+def test_stamps_are_exact_to_the_nanosecond():
     stamp = 1_700_000_000_066_666_667
     assert conversions.stamp_ns(conversions.time_message(stamp)) == stamp
 
@@ -81,7 +81,7 @@ ENCODINGS = {
 @pytest.mark.parametrize("big_endian", [False, True])
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_grey_pixels_arrive_through_a_real_message(encoding, padding, big_endian):
+def test_grey_pixels_survive_serialisation(encoding, padding, big_endian):
     order = np.dtype(ENCODINGS[encoding]).newbyteorder(">" if big_endian else "<")
     pixels = np.random.default_rng(3).integers(0, 120, (5, 8)).astype(order)
     rows = np.pad(pixels.view(np.uint8).reshape(5, -1), ((0, 0), (0, padding * order.itemsize)))
@@ -97,7 +97,7 @@ def test_grey_pixels_arrive_through_a_real_message(encoding, padding, big_endian
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_sixteen_bits_survive_compression(suffix):
+def test_sixteen_bit_pixels_survive_compression(suffix):
     pixels = np.random.default_rng(4).integers(0, 65536, (SIZE, SIZE)).astype(np.uint16)
     _, data = cv2.imencode(suffix, pixels)
     message = CompressedImage(format=f"mono16; {suffix[1:]} compressed", data=data.tobytes())
@@ -105,13 +105,13 @@ def test_sixteen_bits_survive_compression(suffix):
     np.testing.assert_array_equal(xray.pixels.numpy(), pixels.astype(np.float32))
 
 
-def test_garbage_in_a_compressed_image_is_refused_with_a_sentence():
-    message = CompressedImage(format="png", data=b"no picture at all")
+def test_invalid_compressed_data_are_an_error():
+    message = CompressedImage(format="png", data=b"not an image")
     with pytest.raises(InputError, match="neither JPEG, PNG nor TIFF"):
         conversions.xray_from_messages(message, camera_info(FIRST_STAMP), Intensity.AUTO)
 
 
-def test_pictures_go_out_as_they_are():
+def test_published_images_hold_the_pixels_unchanged():
     colour = np.random.default_rng(5).integers(0, 256, (4, 6, 3)).astype(np.uint8)
     message = conversions.image_message(colour, FIRST_STAMP, "camera")
     assert (message.encoding, message.width, message.height, message.step) == ("rgb8", 6, 4, 18)
@@ -121,7 +121,7 @@ def test_pictures_go_out_as_they_are():
 
 @pytest.fixture
 def bridge(monkeypatch):
-    """A cv_bridge that says what it was asked for."""
+    """Install a fake cv_bridge that records its calls."""
     calls = []
 
     class CvBridge:
@@ -143,14 +143,14 @@ def test_an_installed_cv_bridge_is_used_without_conversion(bridge):
     assert float(xray.pixels[0, 3]) == 5300.0
 
 
-def test_what_cv_bridge_cannot_read_is_refused_with_a_sentence(bridge):
+def test_data_that_cv_bridge_cannot_read_are_an_error(bridge):
     message = image(FIRST_STAMP)
     message.data = message.data[:100]
     with pytest.raises(InputError, match="contradict each other"):
         conversions.xray_from_messages(message, camera_info(FIRST_STAMP), Intensity.AUTO)
 
 
-def test_a_cv_bridge_that_does_not_fit_numpy_is_left_alone(monkeypatch):
+def test_a_cv_bridge_for_another_numpy_is_ignored(monkeypatch):
     class Broken:
         def CvBridge(self):  # noqa: N802
             raise AttributeError("_ARRAY_API not found")

@@ -17,12 +17,12 @@ def initial_pose(frame_id):
 @pytest.mark.parametrize("frame_id", ["carm_optical", ""])
 def test_a_pose_on_initialpose_is_the_initial_pose_of_the_next_frame(bench, frame_id):
     publisher = bench.probe.create_publisher(PoseWithCovarianceStamped, "initialpose", 1)
-    bench.until(lambda: publisher.get_subscription_count() > 0)
+    bench.spin_until(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(initial_pose(frame_id))
-    bench.spin(0.2)
-    bench.answered(FIRST_STAMP)
-    assert len(bench.tracker.starts) == 1
-    torch.testing.assert_close(bench.tracker.starts[0].matrix(), KNOWN_POSE.matrix())
+    bench.spin_for(0.2)
+    bench.send_and_wait(FIRST_STAMP)
+    assert len(bench.tracker.initial_poses) == 1
+    torch.testing.assert_close(bench.tracker.initial_poses[0].matrix(), KNOWN_POSE.matrix())
 
 
 @pytest.mark.parametrize("case", ["another frame", "no unit quaternion", "not finite"])
@@ -33,8 +33,8 @@ def test_an_unusable_initialpose_is_ignored(bench, case):
     if case == "not finite":
         message.pose.pose.position.x = float("nan")
     publisher = bench.probe.create_publisher(PoseWithCovarianceStamped, "initialpose", 1)
-    bench.until(lambda: publisher.get_subscription_count() > 0)
+    bench.spin_until(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(message)
-    bench.spin(0.2)
-    bench.answered(FIRST_STAMP)
-    assert not bench.tracker.starts
+    bench.spin_for(0.2)
+    bench.send_and_wait(FIRST_STAMP)
+    assert not bench.tracker.initial_poses

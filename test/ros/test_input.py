@@ -37,21 +37,21 @@ def test_an_exception_in_the_core_rejects_only_that_frame(make_bench):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "expected"),
     [
         ({"encoding": "bayer_rggb8"}, "encoding"),
         ({"step": 1}, "step"),
         ({"width": SIZE - 1, "step": 2 * SIZE - 2}, "camera"),
     ],
 )
-def test_an_unreadable_image_is_rejected_with_a_reason(bench, change, words):
+def test_an_unreadable_image_is_rejected_with_a_reason(bench, change, expected):
     message = image(FIRST_STAMP)
     for name, value in change.items():
         setattr(message, name, value)
     bench.camera_info_publisher.publish(camera_info(FIRST_STAMP))
     bench.image_publisher.publish(message)
     bench.spin_until(lambda: len(bench.results()) == 1)
-    assert words in bench.results()[0]["reason"]
+    assert expected in bench.results()[0]["reason"]
     assert not bench.tracker.images
 
 

@@ -1,6 +1,6 @@
-"""The launch files, read by stand-ins of launch and launch_ros, which are not among the ROS wheels.
+"""The launch files, run with stand-ins for launch and launch_ros, which the ROS wheels do not include.
 
-They show what is started with what; that launch takes these actions only the real packages can show.
+The tests check which actions the files return with which arguments, not that launch can run these actions.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ NAMES = {
 
 
 class LaunchConfiguration:
-    """Looks its value up in the context, a dictionary."""
+    """Looks up its value in the context, a dictionary."""
 
     def __init__(self, name):
         self.name = name
@@ -46,7 +46,7 @@ class LaunchConfiguration:
 
 
 def recorder(kind):
-    """A class whose objects remember what they were made with."""
+    """Return a function that records its arguments in an object, in place of a class."""
 
     def make(*args, **kwargs):
         return SimpleNamespace(kind=kind, args=args, **kwargs)
@@ -56,7 +56,7 @@ def recorder(kind):
 
 @pytest.fixture
 def load(monkeypatch):
-    """Runs a launch file with the stand-ins; gives its module, its declared arguments, and what is started for given ones."""
+    """Run a launch file with the stand-ins; return its entities, its declared arguments, and the actions for given ones."""
     for name, members in NAMES.items():
         module = ModuleType(name)
         for member in members:
@@ -90,14 +90,14 @@ def defaults_of(load):
     return {name: argument.default_value for name, argument in load("registration")[1].items()}
 
 
-def test_arguments_that_are_not_given_leave_the_parameter_to_the_file(load):
+def test_omitted_arguments_leave_their_parameters_to_the_file(load):
     node = load("registration")[2]["LifecycleNode"]
     file, given = node.parameters
     assert file == str(PROJECT / "config" / "registration.yaml")
     assert given == {"autostart": True, "use_sim_time": False}
 
 
-def test_arguments_that_are_given_become_parameters_that_the_node_has(load):
+def test_given_arguments_become_parameters_of_the_node(load):
     arguments = ("ct", "series", "initial", "method", "device", "intensity", "camera_frame", "patient_frame", "image_transport")
     node = load("registration", **dict.fromkeys(arguments, "2"))[2]["LifecycleNode"]
     given = {name: value for name, value in node.parameters[1].items() if name not in ("autostart", "use_sim_time")}
@@ -107,7 +107,7 @@ def test_arguments_that_are_given_become_parameters_that_the_node_has(load):
     assert set(given) <= known
 
 
-def test_topics_are_remapped_with_their_compressed_sibling(load):
+def test_the_compressed_topic_is_remapped_with_the_raw_one(load):
     node = load("registration", image="/carm/image_raw", camera_info="/carm/camera_info")[2]["LifecycleNode"]
     assert dict(node.remappings) == {
         "image": "/carm/image_raw",
@@ -122,12 +122,12 @@ def test_a_dds_profile_is_set_for_the_node(load):
     assert variable.args[1] == "profile.xml"
 
 
-def test_the_replay_waits_for_answers_under_the_nodes_name_and_ends(load):
+def test_the_replay_waits_for_the_results_of_the_named_node_and_shuts_down(load):
     base = defaults_of(load)
     _, declared, started = load("replay", base=base, bag="a_bag", name="reg", namespace="room/1")
-    assert declared["bag"].default_value is None  # must be given
+    assert declared["bag"].default_value is None  # required
     assert (PROJECT / "embedded_ros" / "fastdds_loopback.xml").samefile(declared["dds_profile"].default_value)
-    options = player.parse(started["Node"].arguments)
+    options = player.parse_arguments(started["Node"].arguments)
     assert options.bag.name == "a_bag"
     assert options.topics == ["/carm/image_raw", "/carm/camera_info"]
     assert options.answers == "/room/1/reg/result"
@@ -136,8 +136,8 @@ def test_the_replay_waits_for_answers_under_the_nodes_name_and_ends(load):
     assert handler.on_exit[0].actions[0].kind == "Shutdown"
 
 
-def test_a_replay_like_a_live_camera_waits_for_nothing(load):
+def test_a_replay_in_real_time_does_not_wait_for_results(load):
     _, _, started = load("replay", base=defaults_of(load), bag="a_bag", every_frame="false", image_transport="compressed")
-    options = player.parse(started["Node"].arguments)
+    options = player.parse_arguments(started["Node"].arguments)
     assert options.answers is None
     assert options.topics == ["/carm/image_raw/compressed", "/carm/camera_info"]

@@ -15,21 +15,23 @@ def state_of(bench):
 
 
 def test_an_inactive_node_publishes_nothing_until_it_is_active_again(bench):
-    bench.answered(FIRST_STAMP)
-    bench.until(lambda: len(bench.transforms()) == 1 and bench.heard["valid"][-1].data)
+    bench.send_and_wait(FIRST_STAMP)
+    bench.spin_until(lambda: len(bench.transforms()) == 1 and bench.received["valid"][-1].data)
     assert bench.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-    bench.until(lambda: not bench.heard["valid"][-1].data)
-    bench.spin(0.2)
-    heard = {name: len(messages) for name, messages in bench.heard.items()}
+    bench.spin_until(lambda: not bench.received["valid"][-1].data)
+    bench.spin_for(0.2)
+    counts = {name: len(messages) for name, messages in bench.received.items()}
     for step in (1, 2, 3):
         bench.send(FIRST_STAMP + step * FRAME_NS)
-    bench.spin(1.3)
-    assert {name: len(messages) for name, messages in bench.heard.items()} == heard
+    bench.spin_for(1.3)
+    assert {name: len(messages) for name, messages in bench.received.items()} == counts
     assert len(bench.tracker.images) == 1
 
     assert bench.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    bench.until(lambda: bench.images.get_subscription_count() > 0 and bench.infos.get_subscription_count() > 0)
-    assert bench.answered(FIRST_STAMP + 4 * FRAME_NS).level == DiagnosticStatus.OK
+    bench.spin_until(
+        lambda: bench.image_publisher.get_subscription_count() > 0 and bench.camera_info_publisher.get_subscription_count() > 0
+    )
+    assert bench.send_and_wait(FIRST_STAMP + 4 * FRAME_NS).level == DiagnosticStatus.OK
 
 
 def test_every_transition_works_through_its_service(make_bench):

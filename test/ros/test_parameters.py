@@ -1,4 +1,4 @@
-"""Parameters of the node: derived from the options, strict where ROS is lax."""
+"""Parameters of the node, which are derived from the options and checked more strictly than ROS does."""
 
 import pytest
 import rclpy
@@ -34,7 +34,7 @@ def make_set():
         node.destroy_node()
 
 
-def test_no_name_is_used_twice():
+def test_option_names_are_unique():
     assert len(OPTIONS) == sum(1 for cls in (NodeOptions, RegistrationOptions) for _ in walk_options(cls))
 
 
@@ -51,7 +51,7 @@ def test_every_option_is_a_described_parameter_with_its_default(make_set):
                 assert description.floating_point_range[0].to_value == info.maximum
 
 
-def test_values_given_on_the_command_line_arrive(make_set):
+def test_values_from_the_command_line_are_read(make_set):
     given = ["-p", "gate.minimum_similarity:=0.7", "-p", "frames.patient:=lps", "-p", "gate.depth_range_mm:=[200.0, 900.0]"]
     _, parameters = make_set(*given)
     registration = parameters.read(RegistrationOptions)
@@ -60,7 +60,7 @@ def test_values_given_on_the_command_line_arrive(make_set):
     assert parameters.read(NodeOptions).frames.patient == "lps"
 
 
-def test_a_whole_number_serves_where_a_float_or_a_word_is_meant(make_set):
+def test_an_integer_is_converted_to_a_float_or_a_string(make_set):
     _, parameters = make_set("-p", "valid_timeout:=2", "-p", "gate.depth_range_mm:=[200, 900]", "-p", "ct.series:=2")
     assert parameters.read(NodeOptions).ct.series == "2"
     assert parameters.read(NodeOptions).valid_timeout == 2.0
@@ -70,8 +70,8 @@ def test_a_whole_number_serves_where_a_float_or_a_word_is_meant(make_set):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("gate.minimum_similarty:=0.7", "'gate.minimum_similarty' is no parameter.*did you mean 'gate.minimum_similarity'"),
-        ("xyzzy:=1", "'xyzzy' is no parameter of this node"),
+        ("gate.minimum_similarty:=0.7", "'gate.minimum_similarty' is not a parameter.*did you mean 'gate.minimum_similarity'"),
+        ("xyzzy:=1", "'xyzzy' is not a parameter of this node"),
         ("gate.minimum_similarity:=1.7", "'gate.minimum_similarity' must lie in .* got 1.7"),
         ("gate.minimum_similarity:=high", "'gate.minimum_similarity' must be of type float, got 'high'"),
         ("device:=gpu", "'device' must be one of cpu, cuda, auto, got 'gpu'"),
@@ -79,20 +79,20 @@ def test_a_whole_number_serves_where_a_float_or_a_word_is_meant(make_set):
         ("saturation:=much", "saturation must be a positive number"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(make_set, given, sentence):
+def test_an_invalid_parameter_is_rejected_with_one_sentence(make_set, given, sentence):
     _, parameters = make_set("-p", given)
     with pytest.raises(InputError, match=sentence):
         parameters.read(NodeOptions)
         parameters.read(RegistrationOptions)
 
 
-def test_ros_own_parameters_are_no_strangers(make_set):
+def test_parameters_of_ros_itself_are_accepted(make_set):
     given = ["-p", "use_sim_time:=false", "-p", "qos_overrides./image.subscription.depth:=3"]
     _, parameters = make_set(*given)
     assert parameters.read(NodeOptions) == NodeOptions()
 
 
-def test_a_set_that_does_not_hold_is_refused_with_the_reason(make_set):
+def test_setting_an_invalid_value_is_rejected_with_a_reason(make_set):
     node, parameters = make_set()
     result = node.set_parameters([Parameter("device", value="gpu")])[0]
     assert not result.successful
@@ -108,30 +108,30 @@ def test_a_misspelt_name_in_a_file_fails_configure(make_bench, tmp_path):
     assert bench.node.trigger_configure() == TransitionCallbackReturn.FAILURE
 
 
-def test_parameters_are_refused_while_configured_and_taken_before(make_bench):
+def test_parameters_can_be_set_only_while_unconfigured(make_bench):
     bench = make_bench()
     change = [Parameter("valid_timeout", value=3.0)]
     assert bench.node.set_parameters(change)[0].successful
     bench.node.trigger_configure()
-    refused = bench.node.set_parameters(change)[0]
-    assert not refused.successful
-    assert "read in configure" in refused.reason
+    rejected = bench.node.set_parameters(change)[0]
+    assert not rejected.successful
+    assert "read only in configure" in rejected.reason
     bench.node.trigger_cleanup()
     assert bench.node.set_parameters(change)[0].successful
 
 
-def test_the_shipped_file_is_the_one_that_the_options_write():
+def test_the_shipped_file_is_generated_from_the_options():
     file = (PROJECT / "config" / "registration.yaml").read_text(encoding="utf-8")
     assert file == parameters_file(), "run: python -m fluoro_reg.ros.parameters_file > config/registration.yaml"
 
 
-def test_the_shipped_file_is_a_parameters_file_for_the_node(make_set):
+def test_the_node_reads_the_shipped_file(make_set):
     _, parameters = make_set("--params-file", str(PROJECT / "config" / "registration.yaml"))
     assert parameters.read(NodeOptions) == NodeOptions()
     assert parameters.read(RegistrationOptions) == RegistrationOptions()
 
 
-def test_a_later_file_wins_as_launch_needs_it(make_set, tmp_path):
+def test_a_later_parameters_file_overrides_an_earlier_one(make_set, tmp_path):
     file = tmp_path / "launch.yaml"
     file.write_text("/**:\n  ros__parameters:\n    ct.path: here\n    gate.minimum_overlap: 0.5\n")
     _, parameters = make_set("--params-file", str(PROJECT / "config" / "registration.yaml"), "--params-file", str(file))

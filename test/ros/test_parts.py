@@ -1,4 +1,4 @@
-"""The node's parts that need no ROS graph: pairing, order of stamps, mailbox, input monitor."""
+"""Parts of the node that need no ROS graph: pairing, stamp checks, worker, input monitor."""
 
 import threading
 import time
@@ -6,14 +6,14 @@ import time
 import pytest
 
 from fluoro_reg.ros.pairing import StampPairing
-from fluoro_reg.ros.stamps import FRAMES_TO_RESTART, StampOrder, StampVerdict
+from fluoro_reg.ros.stamps import FRAMES_TO_RESTART, StampChecker, StampStatus
 from fluoro_reg.ros.statistics import InputMonitor
 from fluoro_reg.ros.worker import LatestWorker
 
 SECOND = 1_000_000_000
 
 
-def test_a_pair_needs_the_same_stamp_in_either_order():
+def test_messages_with_equal_stamps_pair_in_either_order():
     pairing = StampPairing()
     assert pairing.add_image(1, "image 1") is None
     assert pairing.add_info(2, "info 2") is None
@@ -22,8 +22,8 @@ def test_a_pair_needs_the_same_stamp_in_either_order():
     assert pairing.add_info(1, "info 1 again") is None
 
 
-def test_what_finds_no_partner_is_pushed_out_and_counted():
-    pairing = StampPairing(waiting_images=2, waiting_infos=2)
+def test_unpaired_messages_are_pushed_out_and_counted():
+    pairing = StampPairing(max_images=2, max_infos=2)
     for stamp in (1, 2, 3):
         pairing.add_image(stamp, f"image {stamp}")
         pairing.add_info(stamp + 10, f"info {stamp + 10}")
@@ -33,35 +33,35 @@ def test_what_finds_no_partner_is_pushed_out_and_counted():
     assert pairing.add_image(13, "image 13") == ("image 13", "info 13")
 
 
-def judged(order, *stamps):
-    return [order.judge(stamp).name for stamp in stamps]
+def check_all(checker, *stamps):
+    return [checker.check(stamp).name for stamp in stamps]
 
 
 def test_only_newer_stamps_are_new():
-    order = StampOrder(restart_after_s=1.0)
-    assert judged(order, 0, 5, 5, 4, 6, 5) == ["NO_STAMP", "NEW", "DUPLICATE", "LATE", "NEW", "LATE"]
+    checker = StampChecker(restart_after_s=1.0)
+    assert check_all(checker, 0, 5, 5, 4, 6, 5) == ["NO_STAMP", "NEW", "DUPLICATE", "LATE", "NEW", "LATE"]
 
 
-def test_stamps_that_stay_in_the_past_begin_anew_but_stragglers_do_not():
-    order = StampOrder(restart_after_s=1.0)
-    order.judge(100 * SECOND)
-    assert judged(order, 10 * SECOND, 100 * SECOND + 1, 11 * SECOND, 12 * SECOND) == ["LATE", "NEW", "LATE", "LATE"]
-    assert order.judge(13 * SECOND) is StampVerdict.RESTARTED
-    assert judged(order, 14 * SECOND, 13 * SECOND + 1) == ["NEW", "LATE"]
+def test_stamps_that_stay_in_the_past_restart_but_single_late_ones_do_not():
+    checker = StampChecker(restart_after_s=1.0)
+    checker.check(100 * SECOND)
+    assert check_all(checker, 10 * SECOND, 100 * SECOND + 1, 11 * SECOND, 12 * SECOND) == ["LATE", "NEW", "LATE", "LATE"]
+    assert checker.check(13 * SECOND) is StampStatus.RESTARTED
+    assert check_all(checker, 14 * SECOND, 13 * SECOND + 1) == ["NEW", "LATE"]
 
 
-def test_repeated_old_stamps_never_begin_anew():
-    order = StampOrder(restart_after_s=1.0)
-    order.judge(100 * SECOND)
-    assert judged(order, *[10 * SECOND] * (2 * FRAMES_TO_RESTART)) == ["LATE"] * (2 * FRAMES_TO_RESTART)
+def test_a_repeated_old_stamp_never_restarts():
+    checker = StampChecker(restart_after_s=1.0)
+    checker.check(100 * SECOND)
+    assert check_all(checker, *[10 * SECOND] * (2 * FRAMES_TO_RESTART)) == ["LATE"] * (2 * FRAMES_TO_RESTART)
 
 
-def test_the_worker_takes_the_newest_and_counts_what_it_dropped():
-    done, may_go_on, working = [], threading.Event(), threading.Event()
+def test_the_worker_processes_the_newest_item_and_counts_dropped_ones():
+    done, release, working = [], threading.Event(), threading.Event()
 
     def work(item):
         working.set()
-        may_go_on.wait(5)
+        release.wait(5)
         done.append(item)
 
     worker = LatestWorker(work, "test")
@@ -70,7 +70,7 @@ def test_the_worker_takes_the_newest_and_counts_what_it_dropped():
     assert working.wait(5)
     for item in (2, 3, 4):
         worker.put(item)
-    may_go_on.set()
+    release.set()
     end = time.monotonic() + 5
     while len(done) < 2 and time.monotonic() < end:
         time.sleep(0.005)
@@ -79,12 +79,12 @@ def test_the_worker_takes_the_newest_and_counts_what_it_dropped():
     assert worker.stop(5)
 
 
-def test_a_stopped_worker_finishes_the_item_in_work_and_forgets_the_waiting_one():
-    done, may_go_on, working = [], threading.Event(), threading.Event()
+def test_a_stopped_worker_finishes_the_current_item_and_drops_the_waiting_one():
+    done, release, working = [], threading.Event(), threading.Event()
 
     def work(item):
         working.set()
-        may_go_on.wait(5)
+        release.wait(5)
         done.append(item)
 
     worker = LatestWorker(work, "test")
@@ -93,7 +93,7 @@ def test_a_stopped_worker_finishes_the_item_in_work_and_forgets_the_waiting_one(
     assert working.wait(5)
     worker.put(2)
     assert not worker.stop(0.05)
-    may_go_on.set()
+    release.set()
     assert worker.stop(5)
     assert done == [1]
     worker.start()
@@ -106,7 +106,7 @@ def test_a_stopped_worker_finishes_the_item_in_work_and_forgets_the_waiting_one(
 
 
 @pytest.mark.parametrize(
-    ("images", "infos", "pairs", "words"),
+    ("images", "infos", "pairs", "expected"),
     [
         (3, 0, 0, "/image has no CameraInfo on /camera_info for 0 s (images 3, infos 0, pairs 0)"),
         (0, 3, 0, "no image on /image for 0 s (images 0, infos 3, pairs 0)"),
@@ -115,17 +115,17 @@ def test_a_stopped_worker_finishes_the_item_in_work_and_forgets_the_waiting_one(
         (0, 0, 0, ""),
     ],
 )
-def test_the_monitor_says_what_is_missing(images, infos, pairs, words):
+def test_the_monitor_reports_which_messages_are_missing(images, infos, pairs, expected):
     monitor = InputMonitor(0.0, "/image", "/camera_info")
-    for count, note in ((images, monitor.image), (infos, monitor.info), (pairs, monitor.pair)):
+    for count, count_message in ((images, monitor.count_image), (infos, monitor.count_info), (pairs, monitor.count_pair)):
         for _ in range(count):
-            note()
-    assert monitor.check() is bool(words)
-    assert words in monitor.warning
+            count_message()
+    assert monitor.check() is bool(expected)
+    assert expected in monitor.warning
 
 
-def test_the_monitor_is_silent_until_its_time_is_over():
+def test_the_monitor_gives_no_warning_before_the_timeout():
     monitor = InputMonitor(60.0, "/image", "/camera_info")
-    monitor.image()
+    monitor.count_image()
     assert not monitor.check()
     assert not monitor.warning

@@ -1,4 +1,4 @@
-"""Player, node and listener as processes of their own: what a user starts, and how it ends."""
+"""Player, node and listener as separate processes, as a user starts and stops them."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.ros.player import BagPlayer, opened
+from fluoro_reg.ros.player import BagPlayer, open_bag
 
 pytestmark = pytest.mark.ros
 
@@ -33,7 +33,7 @@ def ros_program(name, *arguments):
 
 @pytest.fixture
 def start():
-    """Starts processes and ends those that are left."""
+    """Start processes; those still running at the end are stopped."""
     processes = []
 
     def run(command):
@@ -42,19 +42,19 @@ def start():
 
     yield run
     for process in processes:
-        process.send_signal(signal.SIGINT)  # a killed process leaves its shared memory behind, locked
+        process.send_signal(signal.SIGINT)  # a killed process would leave its shared memory locked
         try:
             process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()
 
 
-def says(process, text):
-    """Waits until its log holds the text."""
+def wait_for_log(process, text):
+    """Wait until a line of the log contains the text."""
     for line in process.stderr:
         if text in line:
             return
-    pytest.fail(f"the process ended and never said '{text}'")
+    pytest.fail(f"the process ended without logging '{text}'")
 
 
 def write_bag(folder, plugin):
@@ -69,16 +69,16 @@ def write_bag(folder, plugin):
 
 
 @pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
-def test_a_bag_goes_through_the_node_to_the_listener(start, tmp_path, plugin):
+def test_a_bag_is_registered_and_its_poses_reach_the_listener(start, tmp_path, plugin):
     write_bag(tmp_path / "bag", plugin)
-    shown = FRAMES - len(BLANK)
-    listener = start(ros_program("tf_listener", "--count", str(shown), "--child", "patient"))
+    accepted = FRAMES - len(BLANK)
+    listener = start(ros_program("tf_listener", "--count", str(accepted), "--child", "patient"))
     node = start([*FAKE_NODE, "--ros-args", "-p", "autostart:=true", *TOPICS])
-    says(node, "active:")
-    says(listener, "connected:")
+    wait_for_log(node, "active:")
+    wait_for_log(listener, "connected:")
     player = start(ros_program("player", str(tmp_path / "bag"), "--await", "/tf", "--answers", "/registration_node/result"))
-    answers = [json.loads(line) for line in player.communicate(timeout=60)[0].splitlines()]
-    assert [answer["stamp_ns"] for answer in answers] == [FIRST_STAMP + n * FRAME_NS for n in range(FRAMES)]
+    results = [json.loads(line) for line in player.communicate(timeout=60)[0].splitlines()]
+    assert [result["stamp_ns"] for result in results] == [FIRST_STAMP + n * FRAME_NS for n in range(FRAMES)]
     assert player.returncode == 0
     lines = [json.loads(line) for line in listener.communicate(timeout=10)[0].splitlines()]
     assert [line["stamp_ns"] for line in lines] == [FIRST_STAMP + n * FRAME_NS for n in range(FRAMES) if n not in BLANK]
@@ -93,11 +93,11 @@ def test_a_bag_goes_through_the_node_to_the_listener(start, tmp_path, plugin):
 @pytest.mark.parametrize(
     ("number", "autostart"), [(signal.SIGINT, "true"), (signal.SIGTERM, "true"), (signal.SIGTERM, "false")]
 )
-def test_a_signal_ends_the_node_in_order(start, number, autostart):
+def test_a_signal_shuts_the_node_down_cleanly(start, number, autostart):
     probe = rclpy.create_node("probe")
-    node = start([*FAKE_NODE, "--ros-args", "-p", f"autostart:={autostart}", "-r", "__node:=ends_in_order"])
+    node = start([*FAKE_NODE, "--ros-args", "-p", f"autostart:={autostart}", "-r", "__node:=shuts_down"])
     end = time.monotonic() + 30
-    while not (probe.count_subscribers("image") if autostart == "true" else "ends_in_order" in probe.get_node_names()):
+    while not (probe.count_subscribers("image") if autostart == "true" else "shuts_down" in probe.get_node_names()):
         assert time.monotonic() < end
         time.sleep(0.05)
     probe.destroy_node()
@@ -107,7 +107,7 @@ def test_a_signal_ends_the_node_in_order(start, number, autostart):
     assert "Traceback" not in errors
 
 
-def test_an_autostart_with_unusable_input_ends_with_a_sentence(start):
+def test_an_autostart_with_unusable_input_exits_with_a_sentence(start):
     node = start(ros_program("node", "--ros-args", "-p", "autostart:=true", "-p", "ct.path:=/nowhere/ct"))
     _, errors = node.communicate(timeout=60)
     assert node.returncode == 2
@@ -115,17 +115,17 @@ def test_an_autostart_with_unusable_input_ends_with_a_sentence(start):
     assert "Traceback" not in errors
 
 
-def test_a_player_without_a_bag_says_so(start, tmp_path):
+def test_the_player_reports_a_missing_bag(start, tmp_path):
     player = start(ros_program("player", str(tmp_path / "nothing")))
     _, errors = player.communicate(timeout=60)
     assert player.returncode == 2
-    assert "nothing is no rosbag2" in errors
+    assert "nothing is not a readable rosbag2" in errors
     assert "Traceback" not in errors
 
 
 @pytest.fixture
 def make_player(tmp_path):
-    """A player of a small bag, in this process."""
+    """Make players of a small bag, in this process."""
     write_bag(tmp_path / "bag", StoragePlugin.SQLITE3)
     players = []
 
@@ -133,17 +133,17 @@ def make_player(tmp_path):
         players.append(BagPlayer(reader, topics))
         return players[-1]
 
-    with opened(tmp_path / "bag") as reader:
+    with open_bag(tmp_path / "bag") as reader:
         yield make
     for player in players:
         player.destroy_node()
 
 
-def test_a_player_whom_nobody_hears_says_so(make_player):
-    with pytest.raises(InputError, match=r"nobody listens to /carm/image_raw, /tf after 0.2 s"):
-        make_player(["/carm/image_raw"]).wait_for_listeners(0.2, also=["/tf"])
+def test_the_player_reports_topics_without_subscribers(make_player):
+    with pytest.raises(InputError, match=r"nothing is connected to /carm/image_raw, /tf after 0.2 s"):
+        make_player(["/carm/image_raw"]).wait_for_subscribers(0.2, other_topics=["/tf"])
 
 
-def test_a_topic_that_the_bag_lacks_is_named(make_player):
+def test_the_player_reports_a_topic_that_is_not_in_the_bag(make_player):
     with pytest.raises(InputError, match="the bag has no topic /carm/images; it has /carm/camera_info, /carm/image_raw"):
         make_player(["/carm/images"])
