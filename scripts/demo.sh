@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole chain on a phantom, set-up included; writes demo_output/. Arguments go to the demo: `scripts/demo.sh --seed 3`.
+# Set up the environment and run the demo on a phantom; it writes demo_output/. Arguments are passed to the demo:
+# `scripts/demo.sh --seed 3`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the phantom's regressor as it is shipped (models/phantom_regressor.safetensors), then registers X-rays of all the range
-# without a start. Ten minutes of training on whatever cores there are; `scripts/train_phantom.sh 60s` for a look.
+# Train the phantom's regressor that is shipped in models/phantom_regressor.safetensors, and evaluate it without initial poses
+# on X-rays of the whole range. Training takes ten minutes on any number of cores; `scripts/train_phantom.sh 60s` is a quick trial.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Trains both learned similarities of the phantom, small enough for two cores (ten minutes each; `scripts/train_similarities.sh
-# 60s folder` for a look), and keeps weights and pictures in a folder (similarities); then shows what they are worth: ProST from its published starts with CMA-ES alone beside it, and
-# Levenberg-Marquardt against descents in three bands of starts.
+# Train both learned similarities of the phantom and evaluate them: `scripts/train_similarities.sh [BUDGET [FOLDER]]`.
+#
+# The networks are small enough for two cores. BUDGET is the training time of each (10min); 60s is enough for a first look.
+# FOLDER (similarities) must not exist; it receives the weights, the evaluation and the plots. The evaluation compares ProST
+# with CMA-ES from its published initial poses, and Levenberg-Marquardt with gradient descent in three ranges of initial poses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh
