@@ -9,7 +9,7 @@ import typer
 from fluoro_reg.cli.input_arguments import INTENSITY_HELP, IntensityChoice
 
 if TYPE_CHECKING:
-    from fluoro_reg.formats.recordings import Source
+    from fluoro_reg.formats.recordings import RecordingSource
 
 RECORDING_PANEL = "Recording"
 
@@ -49,12 +49,12 @@ class RecordingArguments:
         ),
     ] = None
 
-    def read(self) -> "Source":
+    def read(self) -> "RecordingSource":
         """Return the arguments with the camera read."""
         from fluoro_reg.formats.cameras import read_camera
-        from fluoro_reg.formats.recordings import Source
+        from fluoro_reg.formats.recordings import RecordingSource
         from fluoro_reg.xray.image import Intensity
 
         camera = None if self.camera is None else read_camera(self.camera)
         intensity = Intensity.AUTO if self.intensity is None else Intensity(self.intensity.value)
-        return Source(self.image_topic, self.camera_info_topic, camera, intensity)
+        return RecordingSource(self.image_topic, self.camera_info_topic, camera, intensity)

@@ -67,13 +67,13 @@ def command(
     --json prints one JSON object on one line for each frame: stamp_ns (of the image; in a cine from 0), accepted, reason,
     camera_from_patient (4 x 4, mm; null unless accepted) and latency_s.
     """
-    from fluoro_reg.formats.recordings import recorded_frames
+    from fluoro_reg.formats.recordings import read_recording
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
     options = registration.settings(common, initial_pose.weights())
     initial = read_initial_pose(initial_pose, options)
-    frames = recorded_frames(recording, source.read())
+    frames = read_recording(recording, source.read())
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)
     printer = _FramePrinter(output)

@@ -14,7 +14,7 @@ from fluoro_reg.demo.assessment import DemoTruth
 from fluoro_reg.demo.scene import DemoOptions, DemoScene
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.poses import read_pose
-from fluoro_reg.formats.recordings import Source, recorded_frames
+from fluoro_reg.formats.recordings import RecordingSource, read_recording
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.regressor import PosePredictor, is_trained_on
 from fluoro_reg.resources import models_folder
@@ -52,7 +52,7 @@ def given_start(scene: DemoScene, truth: DemoTruth) -> InitialPose:
 
 def predicted_initial_pose(volume: CTVolume, scene: DemoScene, truth: DemoTruth, weights: Path) -> InitialPose:
     """What the network says of the first frame."""
-    first = next(recorded_frames(scene.recording.bag, Source(intensity=Intensity.TRANSMITTED))).xray()
+    first = next(read_recording(scene.recording.bag, RecordingSource(intensity=Intensity.TRANSMITTED))).xray()
     start = PosePredictor.load(weights, volume).predict(preprocess(first, PreprocessOptions()).image)[0].camera_from_patient
     return InitialPose(start, f"found by the network in the image alone, {_error_mm(start, truth):.1f} mm from the truth")
 

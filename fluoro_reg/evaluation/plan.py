@@ -1,8 +1,8 @@
-"""Which registrations an evaluation consists of, and in which order they are best computed.
+"""The plan of an evaluation: its registrations and the order in which they are computed.
 
-Jobs are ordered by CT, then method, then case: whoever takes them one after another reads a CT once and keeps a registrar as
-long as it is of use. A job's seed follows from the run's seed and the job's own names alone, so that neither the order, nor
-the number of workers, nor what else is evaluated changes a result.
+Jobs are ordered by CT, then method, then case, so that a worker reads each CT once and reuses its registrar. The seed of a job
+depends only on the seed of the run and the names of its case and method. Order, number of workers and other jobs therefore do
+not change a result.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
-from fluoro_reg.formats.cases import find_cases, name_of_ct, read_case
+from fluoro_reg.formats.cases import default_ct_name, find_cases, read_case
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.registration.method import load_method, load_methods, missing_weights
 
 ALL_METHODS = "all"
-_OWN_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")
+_CASE_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedCase:
-    """A case under a name that no other case of the run has; `ct` and `image` are None where the case is malformed."""
+    """A case with a name that is unique in the run; `ct` and `image` are None if the case is malformed."""
 
     name: str
     folder: Path
@@ -44,50 +44,54 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str]:
-        """That of its record."""
+        """(case, method), as that of the job's record."""
         return self.case, self.method
 
 
-def planned_cases(roots: Sequence[Path], limit: int | None = None) -> list[PlannedCase]:
-    """The cases of all folders, at most `limit` of each, named `<folder>/<case>`; folders and CTs of one name are numbered.
+def plan_cases(roots: Sequence[Path], limit: int | None = None) -> list[PlannedCase]:
+    """Return the cases of all folders, at most `limit` of each, named `<folder>/<case>`.
 
-    A malformed case stays in: what is wrong with it will be its record.
+    Folders and CTs with equal names are numbered. A malformed case is included; its record will state the error.
 
     Raises:
-        InputError: a folder without cases, or one that is given twice.
+        InputError: A folder has no cases or is given twice.
     """
     resolved = [root.resolve() for root in roots]
-    twice = [root.name for root, times in Counter(resolved).items() if times > 1]
-    if twice:
-        raise InputError(f"the folder of cases {twice[0]} is given twice; name it once")
+    duplicates = [root.name for root, times in Counter(resolved).items() if times > 1]
+    if duplicates:
+        raise InputError(f"the folder of cases {duplicates[0]} is given twice; give it once")
     found = []
-    for root, root_name in zip(resolved, _distinct(resolved), strict=True):
+    for root, root_name in zip(resolved, _unique_names(resolved), strict=True):
         for folder in find_cases(root)[:limit]:
             name = root_name if folder == root else f"{root_name}/{folder.relative_to(root).as_posix()}"
-            found.append((root, _planned(name, folder)))
+            found.append((root, _plan_case(name, folder)))
     return _with_distinct_cts(found)
 
 
-def chosen_methods(names: Sequence[str], options: RegistrationOptions) -> list[str]:
-    """Names as typed (`a,b` and `all`, those for which the options name weights, are understood), each once.
+def select_methods(names: Sequence[str], options: RegistrationOptions) -> list[str]:
+    """Return the selected methods without duplicates.
+
+    Args:
+        names: Names of methods as typed. `a,b` is a list, and `all` stands for all methods that have the weights they need.
+        options: Options that name the weights.
 
     Raises:
-        InputError: no such method, in a sentence that lists those there are, or one that needs weights and has none.
+        InputError: A method is unknown (the message lists the known ones) or lacks weights.
     """
     methods, learned = load_methods(), to_mapping(options.learned)
     possible = [name for name, method in methods.items() if missing_weights(method, options.model, learned) is None]
     words = [word for name in names for word in name.replace(",", " ").split()]
     chosen = [method for word in words for method in (possible if word == ALL_METHODS else [word])]
     if not chosen:
-        raise InputError(f"name at least one method; there are {', '.join(methods)}")
+        raise InputError(f"give at least one method of: {', '.join(methods)}")
     for name in chosen:
         if (sentence := missing_weights(load_method(name), options.model, learned)) is not None:
             raise InputError(sentence)
     return list(dict.fromkeys(chosen))
 
 
-def jobs(cases: Sequence[PlannedCase], methods: Sequence[str], seed: int) -> list[Job]:
-    """Every case by every method, in the order in which a worker should take them."""
+def plan_jobs(cases: Sequence[PlannedCase], methods: Sequence[str], seed: int) -> list[Job]:
+    """Return a job for every case and method, in the order in which workers should take them."""
     cts = list(dict.fromkeys(case.ct for case in cases))
     ordered = sorted(((cts.index(case.ct), m, n) for n, case in enumerate(cases) for m in range(len(methods))))
     return [
@@ -97,23 +101,26 @@ def jobs(cases: Sequence[PlannedCase], methods: Sequence[str], seed: int) -> lis
 
 
 def job_seed(seed: int, case: str, method: str) -> int:
-    """31 bits from all three."""
+    """Return a 31-bit seed that depends on the run's seed, the case and the method."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{case}\n{method}".encode()).digest()[:4], "big") >> 1
 
 
 def case_digest(case: PlannedCase) -> str:
-    """Changes when the case does: its folder by content, its CT, and a cine elsewhere, by the names and sizes of their files.
+    """Return a digest that changes with the case.
+
+    It covers the contents of the files in the case folder, and the names and sizes of the files of the CT and of an image
+    outside the folder.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: A file cannot be read.
     """
     digest = hashlib.sha256()
-    images = [path for path in case.folder.glob("*") if path.is_file() and path.name not in _OWN_FILES]
-    own = [case.folder / name for name in _OWN_FILES if (case.folder / name).is_file()]
+    images = [path for path in case.folder.glob("*") if path.is_file() and path.name not in _CASE_FILES]
+    own = [case.folder / name for name in _CASE_FILES if (case.folder / name).is_file()]
     try:
         for path in sorted([*own, *images]):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
-        for path in (*_files(case.ct), *_elsewhere(case)):
+        for path in (*_files(case.ct), *_external_image(case)):
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
     except OSError as error:
         raise InputError(f"cannot read case {case.name}: {error.strerror}; check its files") from error
@@ -126,21 +133,25 @@ def _files(ct: Path | None) -> list[Path]:
     return [ct] if ct.is_file() else sorted(path for path in ct.rglob("*") if path.is_file())
 
 
-def _elsewhere(case: PlannedCase) -> list[Path]:
-    """The image, where it does not lie in the case's folder."""
+def _external_image(case: PlannedCase) -> list[Path]:
+    """Return the image if it is outside the case's folder."""
     return [] if case.image is None or case.image.parent == case.folder.resolve() else [case.image]
 
 
-def _planned(name: str, folder: Path) -> PlannedCase:
+def _plan_case(name: str, folder: Path) -> PlannedCase:
     try:
         case = read_case(folder)
     except InputError:
         return PlannedCase(name, folder, None, "")
-    return PlannedCase(name, folder, case.ct.resolve(), case.ct_name or name_of_ct(case.ct), case.image.resolve())
+    return PlannedCase(name, folder, case.ct.resolve(), case.ct_name or default_ct_name(case.ct), case.image.resolve())
 
 
 def _with_distinct_cts(found: Sequence[tuple[Path, PlannedCase]]) -> list[PlannedCase]:
-    """CTs of one name are one CT, whole or cut, within a folder of cases; in two folders only where they share a file."""
+    """Number different CTs with the same name.
+
+    Within a folder of cases, CTs with the same name count as one CT, full or truncated. In different folders they count as one
+    CT only if they share a file.
+    """
     files: dict[tuple[str, Path], set[Path | None]] = defaultdict(set)
     for root, case in found:
         files[case.ct_name, root].add(case.ct)
@@ -156,8 +167,8 @@ def _with_distinct_cts(found: Sequence[tuple[Path, PlannedCase]]) -> list[Planne
     return [replace(case, ct_name=_numbered(case.ct_name, number[case.ct_name, root])) for root, case in found]
 
 
-def _distinct(paths: Sequence[Path]) -> list[str]:
-    """The paths' last parts; where one was there before, with a number."""
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """Return the last parts of the paths; repeated names are numbered."""
     names = [path.name for path in paths]
     return [_numbered(name, names[:n].count(name)) for n, name in enumerate(names)]
 

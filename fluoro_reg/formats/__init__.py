@@ -1,1 +1,1 @@
-"""Files and folders that other software reads or writes: cases, cameras, poses, landmarks, views, recordings and bags."""
+"""Files and folders shared with other software: cases, cameras, poses, landmarks, views, recordings and bags."""

@@ -1,7 +1,7 @@
-"""rosbag2 files without ROS: written for the demo and tests, read by `replay`.
+"""rosbag2 files without ROS: written for the demo and for tests, read by `replay`.
 
-A bag is sensor_msgs/Image (mono16) with sensor_msgs/CameraInfo of the same stamp, as a C-arm's driver publishes them; sqlite3
-or mcap, as `ros2 bag` reads them. Messages come back as they are: what their bytes mean is `xray.encodings`' business.
+A bag contains sensor_msgs/Image (mono16) with sensor_msgs/CameraInfo of the same stamp, as the driver of a C-arm publishes
+them, in sqlite3 or mcap, as `ros2 bag` reads them. Messages are returned unchanged; `xray.encodings` interprets their bytes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,13 +25,13 @@ CAMERA_FRAME = "carm_xray_optical_frame"
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
 
 _IMAGE, _COMPRESSED, _CAMERA_INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
-_WAITING = 100  # messages of one kind that wait for their partner; at 15 Hz more than six seconds
+_MAXIMUM_UNPAIRED = 100  # messages of one kind that wait for their partner; more than six seconds at 15 Hz
 _STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 
 @dataclass(frozen=True, slots=True)
 class BagFrame:
-    """One image to be written, with its camera."""
+    """One image to write, with its camera."""
 
     stamp_ns: int
     pixels: UInt16[np.ndarray, "height width"]
@@ -39,16 +39,16 @@ class BagFrame:
 
 
 def write_bag(folder: Path | str, frames: Iterable[BagFrame], storage: str = "sqlite3") -> None:
-    """Writes a new rosbag2 folder; `storage` is sqlite3 or mcap.
+    """Write a new rosbag2 folder; `storage` is sqlite3 or mcap.
 
     Raises:
-        InputError: the folder exists already.
+        InputError: The folder already exists.
     """
     folder = Path(folder)
     if folder.exists():
-        raise InputError(f"the bag {folder.name} exists already; remove it or write to another folder")
+        raise InputError(f"the bag {folder.name} already exists; remove it or write to another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    store = _typestore()
+    store = _message_types()
     with Writer(folder, version=9, storage_plugin=_STORAGE[storage]) as writer:
         image = writer.add_connection(IMAGE_TOPIC, _IMAGE, typestore=store)
         info = writer.add_connection(CAMERA_INFO_TOPIC, _CAMERA_INFO, typestore=store)
@@ -60,33 +60,35 @@ def write_bag(folder: Path | str, frames: Iterable[BagFrame], storage: str = "sq
 def read_frames(
     bag: Path | str, image_topic: str = IMAGE_TOPIC, camera_info_topic: str = CAMERA_INFO_TOPIC
 ) -> Iterator[tuple[int, Any, Any]]:
-    """(stamp_ns, image message, CameraInfo message) for every image that has a CameraInfo of its very stamp, in bag order.
+    """Yield (stamp_ns, image message, CameraInfo message) for each image with a CameraInfo of the same stamp, in bag order.
 
     Raises:
-        InputError: no readable bag, no such topic or one of another type, or not one image with its CameraInfo.
+        InputError: The bag cannot be read, a topic is missing or has another type, or no image has a CameraInfo.
     """
     bag = Path(bag)
     if not bag.exists():
         raise InputError(f"there is no bag at {bag.name}; check the path")
     paired = False
     try:
-        with AnyReader([bag], default_typestore=_typestore()) as reader:
+        with AnyReader([bag], default_typestore=_message_types()) as reader:
             _check_topic(reader, bag.name, image_topic, (_IMAGE, _COMPRESSED))
             _check_topic(reader, bag.name, camera_info_topic, (_CAMERA_INFO,))
-            for frame in _pairs(reader, image_topic, camera_info_topic):
+            for frame in _pair_by_stamp(reader, image_topic, camera_info_topic):
                 paired = True
                 yield frame
     except InputError:
         raise
-    except Exception as error:  # a damaged file makes the storage libraries raise errors of many unrelated classes
-        rule = "give a folder with metadata.yaml and undamaged sqlite3 or mcap files"
-        raise InputError(f"{bag.name} cannot be read as a rosbag2; {rule}") from error
+    except Exception as error:  # for a damaged file, the storage libraries raise errors of many unrelated classes
+        advice = "give a folder with metadata.yaml and undamaged sqlite3 or mcap files"
+        raise InputError(f"{bag.name} cannot be read as a rosbag2; {advice}") from error
     if not paired:
-        raise InputError(f"no image on {image_topic} in {bag.name} has a CameraInfo with its stamp on {camera_info_topic}")
+        raise InputError(
+            f"no image on {image_topic} in {bag.name} has a CameraInfo with its stamp on {camera_info_topic}; check the topics"
+        )
 
 
 def write_bag_truth(path: Path | str, poses: dict[int, RigidTransform | None]) -> None:
-    """The true pose at every stamp, null where the frame is blank."""
+    """Write the true pose at every stamp; it is null where the frame is blank."""
     rows = [
         {"stamp_ns": stamp, "camera_from_patient": None if pose is None else pose.matrix().tolist()}
         for stamp, pose in poses.items()
@@ -95,42 +97,46 @@ def write_bag_truth(path: Path | str, poses: dict[int, RigidTransform | None]) -
 
 
 def read_bag_truth(path: Path | str, key: str = "stamp_ns") -> dict[int, RigidTransform | None]:
-    """The inverse of `write_bag_truth`; `key` is what the rows call their frames by.
+    """Read the file that `write_bag_truth` writes.
+
+    Args:
+        path: The file.
+        key: The key that identifies a frame in each row.
 
     Raises:
-        InputError: a missing or malformed file, or a frame that is there twice.
+        InputError: The file is missing or malformed, or contains a frame twice.
     """
     path = Path(path)
     content = read_json(path)
     rows = content.get("frames")
     if content.get("unit") != "mm" or not isinstance(rows, list):
-        raise InputError(f'{path.name} must hold "unit": "mm" and a list "frames"')
-    found: dict[int, RigidTransform | None] = {}
+        raise InputError(f'{path.name} must contain "unit": "mm" and a list "frames"')
+    poses: dict[int, RigidTransform | None] = {}
     for row in rows:
         if not isinstance(row, dict) or type(row.get(key)) is not int or "camera_from_patient" not in row:
-            whole = "whole ns" if key == "stamp_ns" else "whole number"
-            raise InputError(f"{path.name}: every frame needs '{key}' ({whole}) and 'camera_from_patient' (4 x 4 or null)")
+            number = "whole ns" if key == "stamp_ns" else "whole number"
+            raise InputError(f"{path.name}: every frame needs '{key}' ({number}) and 'camera_from_patient' (4 x 4 or null)")
         frame, pose = row[key], row["camera_from_patient"]
-        if frame in found:
-            raise InputError(f"{path.name} has the frame {frame} twice; leave one out")
-        found[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
-    return found
+        if frame in poses:
+            raise InputError(f"{path.name} contains the frame {frame} twice; remove one")
+        poses[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
+    return poses
 
 
-def _pairs(reader: AnyReader, image_topic: str, camera_info_topic: str) -> Iterator[tuple[int, Any, Any]]:
+def _pair_by_stamp(reader: AnyReader, image_topic: str, camera_info_topic: str) -> Iterator[tuple[int, Any, Any]]:
     connections = [connection for connection in reader.connections if connection.topic in (image_topic, camera_info_topic)]
-    waiting: dict[str, dict[int, Any]] = {image_topic: {}, camera_info_topic: {}}
+    unpaired: dict[str, dict[int, Any]] = {image_topic: {}, camera_info_topic: {}}
     for connection, _, data in reader.messages(connections=connections):
         message: Any = reader.deserialize(data, connection.msgtype)
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         partner = camera_info_topic if connection.topic == image_topic else image_topic
-        if stamp in waiting[partner]:
-            other = waiting[partner].pop(stamp)
+        if stamp in unpaired[partner]:
+            other = unpaired[partner].pop(stamp)
             yield (stamp, message, other) if connection.topic == image_topic else (stamp, other, message)
             continue
-        queue = waiting[connection.topic]
+        queue = unpaired[connection.topic]
         queue[stamp] = message
-        if len(queue) > _WAITING:
+        if len(queue) > _MAXIMUM_UNPAIRED:
             del queue[next(iter(queue))]
 
 
@@ -143,8 +149,8 @@ def _check_topic(reader: AnyReader, name: str, topic: str, types: tuple[str, ...
         raise InputError(f"topic {topic} of {name} carries {found[topic]}, not {types[0]}; choose another topic")
 
 
-def _typestore() -> Typestore:
-    return get_typestore(Stores.ROS2_JAZZY)  # Image and CameraInfo are the same in every ROS 2 release since
+def _message_types() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)  # Image and CameraInfo are the same in all later ROS 2 releases
 
 
 def _header(store: Typestore, stamp_ns: int) -> Any:

@@ -1,22 +1,22 @@
-"""`camera.json`: the file in which other software hands over a camera.
+"""`camera.json`, in which other software provides a camera.
 
-Read strictly, because a camera that is nearly right gives a registration that is quietly wrong: every number must be there,
-finite and of its type. Keys that are not ours are left to those who wrote them. Messages name a file by its last part alone.
+It is read strictly, because a slightly wrong camera silently gives a wrong registration: every number must be present, finite
+and of the right type. Unknown keys are ignored. Messages contain only the last part of a path.
 """
 
 from pathlib import Path
 from typing import Any
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.formats.json_file import is_number, kind_of, read_json, write_json
+from fluoro_reg.formats.json_file import is_number, json_type_name, read_json, write_json
 from fluoro_reg.geometry import CameraIntrinsics
 
 
 def read_camera(path: Path | str) -> CameraIntrinsics:
-    """The camera of a `camera.json`; `source_to_detector_mm` may be absent or null, since focal lengths come from K.
+    """Read a camera; `source_to_detector_mm` may be absent or null, because focal lengths come from K.
 
     Raises:
-        InputError: a missing or malformed entry, or a K that is no pinhole.
+        InputError: An entry is missing or malformed, or K is not that of a pinhole camera.
     """
     path = Path(path)
     content = read_json(path)
@@ -26,7 +26,7 @@ def read_camera(path: Path | str) -> CameraIntrinsics:
         raise InputError(f"{path.name}: 'k' must be a list of nine numbers, row-major fx 0 cx 0 fy cy 0 0 1")
     distance = content.get("source_to_detector_mm")
     if distance is not None and not is_number(distance):
-        raise InputError(f"{path.name}: 'source_to_detector_mm' must be a number or null, got {kind_of(distance)}")
+        raise InputError(f"{path.name}: 'source_to_detector_mm' must be a number or null, got {json_type_name(distance)}")
     try:
         k, distance = [float(value) for value in k], None if distance is None else float(distance)
         return CameraIntrinsics.from_k(width, height, k, distance)
@@ -35,7 +35,7 @@ def read_camera(path: Path | str) -> CameraIntrinsics:
 
 
 def write_camera(path: Path | str, intrinsics: CameraIntrinsics) -> None:
-    """The inverse of `read_camera`."""
+    """Write a camera that `read_camera` reads."""
     size = {"width": intrinsics.width, "height": intrinsics.height}
     write_json(path, {**size, "k": intrinsics.k, "source_to_detector_mm": intrinsics.source_to_detector_mm})
 
@@ -43,6 +43,6 @@ def write_camera(path: Path | str, intrinsics: CameraIntrinsics) -> None:
 def _positive_integer(content: dict[str, Any], key: str, name: str) -> int:
     value = content.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        got = value if is_number(value) else kind_of(value)
+        got = value if is_number(value) else json_type_name(value)
         raise InputError(f"{name}: '{key}' must be a positive whole number of pixels, got {got}")
     return value

@@ -1,10 +1,9 @@
-"""Case folders: one registration problem with its answer, as files that any program can read or write.
+"""Case folders: one registration problem with its true pose, in files that any program can read or write.
 
     case/ ct/ (or a path in case.json)  image.npy|png|dcm  camera.json  initial.json  truth.json  landmarks.json  case.json
 
-The case names its CT and image by paths and does not read them: the readers of `ct` and `xray` do, with the options of a run.
-What a case is an example of (whose CT, which band of starts, which variant) may stand in case.json, and is what reports group
-by.
+A case contains the paths of its CT and image. It does not read them; the readers of `ct` and `xray` do, with the options of a
+run. case.json may contain the labels by which reports group cases: the CT, the band of initial errors, and the variant.
 """
 
 import os
@@ -28,11 +27,21 @@ from fluoro_reg.xray.image import Intensity
 
 @dataclass(frozen=True, slots=True)
 class RegistrationCase:
-    """One case. `initial` is None when the folder has no initial.json (methods that find their own start).
+    """One case.
 
-    `ct_name` tells CTs apart for readers (without one: the CT's file name), `variant` what is particular about the image, and
-    `start_band_mm` the band of mTRE (low, high) from which the start was drawn. Where the image is a cine, `frame` says which
-    of its frames, from 0.
+    Attributes:
+        folder: The case folder.
+        ct: Path of the CT.
+        image: Path of the X-ray.
+        intensity: What the pixel values mean.
+        intrinsics: The camera.
+        initial: The initial pose; None without an initial.json, for methods that need none.
+        truth: The true pose, `camera_from_patient`.
+        landmarks_patient: Points at which errors are measured, in patient mm.
+        ct_name: Name of the CT in reports; if empty, its file name is used.
+        variant: What is special about the image.
+        start_band_mm: Band (low, high) of mTRE from which the error of the initial pose was drawn.
+        frame: Index of the frame, from 0, where the image is a cine.
     """
 
     folder: Path
@@ -50,60 +59,60 @@ class RegistrationCase:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Name of the folder."""
         return self.folder.name
 
 
 def find_cases(root: Path | str) -> list[Path]:
-    """The case folders (those with a case.json) in `root` at any depth, sorted by path; `root` may be a case itself.
+    """Find the case folders (those with a case.json) below `root`, sorted by path; `root` may itself be a case.
 
     Raises:
-        InputError: there is none.
+        InputError: There is none.
     """
     root = Path(root)
     if (root / "case.json").is_file():
         return [root]
     folders = sorted(path.parent for path in root.rglob("case.json"))
     if not folders:
-        raise InputError(f"no case folder in {root.name}: none has a case.json; make some with 'fluoro-reg simulate'")
+        raise InputError(f"there is no case folder (with a case.json) in {root.name}; create cases with 'fluoro-reg simulate'")
     return folders
 
 
-def name_of_ct(path: Path | str) -> str:
-    """What to call a CT that nobody has named: its folder, or its file without the suffix."""
+def default_ct_name(path: Path | str) -> str:
+    """Return the name of a CT without a given name: its folder, or its file name without the suffix."""
     path = Path(path).resolve()
     return path.name if path.is_dir() else Path(path.name.removesuffix(".gz")).stem
 
 
 def read_case(folder: Path | str) -> RegistrationCase:
-    """Reads and checks a case folder; the CT and the image must exist, their content is not looked at.
+    """Read and check a case folder. The CT and the image must exist; their content is not read.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: A file is missing or malformed.
     """
     folder = Path(folder)
     content = read_json(folder / "case.json")
     initial = folder / "initial.json"
     return RegistrationCase(
         folder=folder,
-        ct=_existing(folder, content, "ct", default="ct"),
-        image=_existing(folder, content, "image", default=None),
+        ct=_existing_path(folder, content, "ct", default="ct"),
+        image=_existing_path(folder, content, "image", default=None),
         intensity=_intensity(content.get("intensity", Intensity.AUTO.value)),
         intrinsics=read_camera(folder / "camera.json"),
         initial=read_pose(initial) if initial.exists() else None,
         truth=read_pose(folder / "truth.json"),
         landmarks_patient=read_landmarks(folder / "landmarks.json"),
-        ct_name=_word(content, "ct_name"),
-        variant=_word(content, "variant"),
+        ct_name=_string(content, "ct_name"),
+        variant=_string(content, "variant"),
         start_band_mm=_band(content),
         frame=_frame(content),
     )
 
 
 def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"] | None = None) -> None:
-    """Writes the case's folder with its image as a 16-bit PNG; without pixels, the image is a file that is there already.
+    """Write a case folder with its image as a 16-bit PNG. Without `pixels`, the image is a file that already exists.
 
-    CT and image are referred to by relative paths.
+    The paths of CT and image are written relative to the folder.
     """
     case.folder.mkdir(parents=True, exist_ok=True)
     if pixels is not None:
@@ -115,18 +124,18 @@ def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"
     write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
     relative = (os.path.relpath(path.resolve(), case.folder.resolve()) for path in (case.ct, case.image))
     ct, image = (Path(path).as_posix() for path in relative)
-    said = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm, "frame": case.frame}
-    known = {key: value for key, value in said.items() if value}
-    write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value, **known})
+    labels = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm, "frame": case.frame}
+    labels = {key: value for key, value in labels.items() if value}
+    write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value, **labels})
 
 
-def _existing(folder: Path, content: dict[str, Any], key: str, default: str | None) -> Path:
+def _existing_path(folder: Path, content: dict[str, Any], key: str, default: str | None) -> Path:
     entry = content.get(key, default)
     if not isinstance(entry, str) or not entry:
-        raise InputError(f"case.json of {folder.name} must name its {key} by '{key}', a path relative to the case folder")
+        raise InputError(f"case.json of {folder.name} must give the path of its {key} in '{key}', relative to the case folder")
     path = folder / entry
     if not path.exists():
-        raise InputError(f"case {folder.name} refers to the {key} {Path(entry).name}, which does not exist; correct case.json")
+        raise InputError(f"the {key} of case {folder.name}, {Path(entry).name}, does not exist; correct case.json")
     return path
 
 
@@ -138,10 +147,10 @@ def _intensity(value: Any) -> Intensity:
         raise InputError(f"case.json: 'intensity' must be one of {known}, got {value!r}") from error
 
 
-def _word(content: dict[str, Any], key: str) -> str:
+def _string(content: dict[str, Any], key: str) -> str:
     value = content.get(key, "")
     if not isinstance(value, str):
-        raise InputError(f"case.json: '{key}' must be a text, got {value!r}")
+        raise InputError(f"case.json: '{key}' must be a string, got {value!r}")
     return value
 
 
@@ -158,5 +167,5 @@ def _band(content: dict[str, Any]) -> tuple[float, float] | None:
 def _frame(content: dict[str, Any]) -> int:
     frame = content.get("frame", 0)
     if type(frame) is not int or frame < 0:
-        raise InputError(f"case.json: 'frame' must be the number of a frame, from 0, got {frame!r}")
+        raise InputError(f"case.json: 'frame' must be the index of a frame, from 0, got {frame!r}")
     return frame

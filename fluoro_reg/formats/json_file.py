@@ -1,4 +1,4 @@
-"""JSON as files and as lines: strict (no NaN, no infinity), read with one sentence for each thing that can be wrong."""
+"""Reading and writing of strict JSON (without NaN and infinity), with a clear error message for each kind of problem."""
 
 import json
 import math
@@ -10,10 +10,10 @@ from fluoro_reg.errors import InputError
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        InputError: no such file, not JSON, or not an object.
+        InputError: The file does not exist, is not JSON, or is not an object.
     """
     path = Path(path)
     try:
@@ -21,31 +21,37 @@ def read_json(path: Path | str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not text; a JSON file is expected here") from error
+        raise InputError(f"{path.name} is not text; give a JSON file") from error
     except (json.JSONDecodeError, RecursionError) as error:
-        place = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path.name} is not valid JSON{place}; check its brackets, commas and quotes") from error
+        position = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path.name} is not valid JSON{position}; check its brackets, commas and quotes") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold a JSON object in braces, got {kind_of(content)}")
+        raise InputError(f"{path.name} must contain a JSON object in braces, got {json_type_name(content)}")
     return content
 
 
 def write_json(path: Path | str, content: dict[str, Any]) -> None:
-    """Writes a JSON object; NaN and infinity, which JSON does not have, raise ValueError."""
+    """Write a JSON object.
+
+    Raises:
+        ValueError: It contains NaN or infinity.
+    """
     Path(path).write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number; booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def kind_of(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
+def json_type_name(value: Any) -> str:
+    """Return the type of a JSON value, for error messages."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def json_line(content: Mapping[str, Any]) -> str:
-    """One line of strict JSON."""
+    """Format a mapping as one line of strict JSON; NaN and infinity become null."""
     return json.dumps(_finite(content), allow_nan=False) + "\n"
 
 

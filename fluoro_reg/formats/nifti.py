@@ -1,4 +1,4 @@
-"""CTs written as NIfTI, in whole Hounsfield units."""
+"""Writing of CTs as NIfTI, in whole Hounsfield units."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, slots=True)
 class ExportedCT:
-    """A CT that was written: its file and the centre of its grid, about which starts are turned."""
+    """A CT that was written: its file and the centre of its grid, about which initial poses are rotated."""
 
     path: Path
     centre_patient: Float[torch.Tensor, "3"]
@@ -23,7 +23,7 @@ class ExportedCT:
 def write_ct(
     path: Path, hu: Float32[np.ndarray, "columns rows slices"], patient_from_voxel: Float[np.ndarray, "4 4"]
 ) -> ExportedCT:
-    """Writes HU [i, j, k], rounded to whole numbers, as NIfTI.
+    """Write HU [i, j, k], rounded to whole numbers, as NIfTI.
 
     Raises:
         InputError: nibabel is not installed.
@@ -31,9 +31,9 @@ def write_ct(
     try:
         import nibabel
     except ImportError as error:
-        raise InputError('writing CTs needs nibabel: pip install "fluoro_reg[datasets]"') from error
-    whole = np.clip(np.round(hu), -32768, 32767).astype(np.int16)
-    image = nibabel.Nifti1Image(whole, _RAS_FROM_LPS @ patient_from_voxel)
+        raise InputError('writing a CT needs nibabel; run pip install "fluoro_reg[datasets]"') from error
+    whole_hu = np.clip(np.round(hu), -32768, 32767).astype(np.int16)
+    image = nibabel.Nifti1Image(whole_hu, _RAS_FROM_LPS @ patient_from_voxel)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
     middle = (np.array(hu.shape) - 1) / 2

@@ -1,7 +1,7 @@
-"""`pose.json`: the file in which other software hands over a pose.
+"""`pose.json`, in which other software provides a pose.
 
-Read strictly, for the reason given in `fluoro_reg.formats.cameras`. Keys that are not ours are left to those who wrote them, so
-what `register --json` prints is itself a pose file.
+It is read strictly, for the reason given in `fluoro_reg.formats.cameras`. Unknown keys are ignored, so that the output of
+`register --json` is itself a pose file.
 """
 
 import json
@@ -14,25 +14,25 @@ from fluoro_reg.geometry import RigidTransform
 
 
 def read_pose(path: Path | str) -> RigidTransform:
-    """`camera_from_patient` of a `pose.json`, mm, float64.
+    """Read `camera_from_patient`, mm, float64.
 
     Raises:
-        InputError: a missing or malformed entry, another unit than mm, or a matrix that is not a rigid motion.
+        InputError: An entry is missing or malformed, the unit is not mm, or the matrix is not rigid.
     """
     path = Path(path)
-    return rigid_entry(read_json(path), "camera_from_patient", path.name)
+    return pose_entry(read_json(path), "camera_from_patient", path.name)
 
 
-def rigid_entry(content: dict[str, Any], key: str, name: str) -> RigidTransform:
-    """The rigid motion under `key` of what `read_json` read from the file called `name`; mm, float64.
+def pose_entry(content: dict[str, Any], key: str, name: str) -> RigidTransform:
+    """Return the pose under `key` of a JSON object that was read from the file `name`; mm, float64.
 
     Raises:
-        InputError: a missing or malformed entry, another unit than mm, or a matrix that is not a rigid motion.
+        InputError: An entry is missing or malformed, the unit is not mm, or the matrix is not rigid.
     """
     if key not in content:
-        raise InputError(f"{name} lacks '{key}', a 4 x 4 matrix in mm")
+        raise InputError(f"{name} lacks '{key}'; give a 4 x 4 matrix in mm")
     if content.get("unit") != "mm":
-        raise InputError(f'{name} must say "unit": "mm", got {json.dumps(content.get("unit"))}; poses in files are in mm')
+        raise InputError(f'{name} must contain "unit": "mm", got {json.dumps(content.get("unit"))}; convert the pose to mm')
     rows = content[key]
     if not _is_matrix_4x4(rows):
         raise InputError(f"{name}: '{key}' must be four rows of four numbers")
@@ -40,7 +40,7 @@ def rigid_entry(content: dict[str, Any], key: str, name: str) -> RigidTransform:
 
 
 def write_pose(path: Path | str, camera_from_patient: RigidTransform) -> None:
-    """The inverse of `read_pose`, to the last digit."""
+    """Write a pose that `read_pose` reads, without loss of precision."""
     write_json(path, {"camera_from_patient": camera_from_patient.matrix().tolist(), "unit": "mm"})
 
 

@@ -1,8 +1,8 @@
-"""Recordings: a rosbag2 or a DICOM cine as one thing, frame after frame, for whatever registers frames.
+"""Recordings: a common interface to the frames of a rosbag2 and of a DICOM cine.
 
-A bag's images come with their CameraInfo and their stamps. A cine's come with the file's own geometry, unless a camera is
-given, and with its nominal times from 0 (`xray.dicom_times`); a single X-ray is a recording of one frame. Frames are read when
-they are asked for and not kept, so that a recording may be longer than memory, and one that is damaged spoils no other.
+The images of a bag have a CameraInfo and a stamp each. The frames of a cine have the geometry of the file, unless a camera is
+given, and its nominal times from 0 (`xray.dicom.times`). A single X-ray is a recording of one frame. Each frame is read when it
+is requested and is not kept, so that a recording may be larger than memory and a damaged frame does not affect the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ _BAGS = (".db3", ".mcap", ".bag")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What a recording does not say of itself: a bag's topics (None: the usual ones), a cine's camera, what pixels are."""
+class RecordingSource:
+    """What a recording does not contain: the topics of a bag (None: the defaults), the camera of a cine, the intensity."""
 
     image_topic: str | None = None
     camera_info_topic: str | None = None
@@ -35,12 +35,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One frame, not yet read. `number` counts from 0; `file` is the X-ray file that holds it under this number, None in a bag.
+    """One frame that has not been read yet.
 
-    `xray()` reads it.
-
-    Raises:
-        InputError: by `xray`, when this frame cannot be read.
+    Attributes:
+        number: Index of the frame, from 0.
+        stamp_ns: Its time in ns.
+        xray: Function that reads the frame. It raises `InputError` when the frame cannot be read.
+        file: The X-ray file that contains the frame under this number; None in a bag.
     """
 
     number: int
@@ -49,66 +50,72 @@ class RecordedFrame:
     file: Path | None = None
 
 
-def recorded_frames(path: Path | str, source: Source | None = None) -> Iterator[RecordedFrame]:
-    """All frames in the recording's order.
+def read_recording(path: Path | str, source: RecordingSource | None = None) -> Iterator[RecordedFrame]:
+    """Iterate over the frames of a recording, in its order.
+
+    Args:
+        path: A rosbag2 folder or file, or an X-ray file.
+        source: What the recording does not contain.
 
     Raises:
-        InputError: at once where there is no recording, or `source` tells what belongs to the other kind; while iterating where
-            a bag breaks off.
+        InputError: There is no recording, or `source` contains what belongs to the other kind of recording (raised at once); a
+            bag is damaged (raised during iteration).
     """
-    path, source = Path(path), source or Source()
+    path, source = Path(path), source or RecordingSource()
     if not path.exists():
-        raise InputError(f"there is no recording at {path.name}, neither bag nor cine; check the path")
+        raise InputError(f"there is no recording (bag or cine) at {path.name}; check the path")
     if path.is_dir() or path.suffix in _BAGS:
-        return _of_bag(path, source)
-    return _of_file(path, source)
+        return _bag_frames(path, source)
+    return _file_frames(path, source)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingTruth:
-    """True poses by the frames' numbers or by their stamps; None where a pose does not exist, as in a blank frame."""
+    """True poses by the number or the stamp of a frame; None where there is no pose, as in a blank frame."""
 
     poses: dict[int, RigidTransform | None]
     by_number: bool
 
-    def of(self, frame: RecordedFrame) -> RigidTransform | None:
-        """The frame's true pose, if it has one and it is known."""
+    def pose_of(self, frame: RecordedFrame) -> RigidTransform | None:
+        """Return the true pose of a frame; None if it has none or it is unknown."""
         return self.poses.get(frame.number if self.by_number else frame.stamp_ns)
 
 
 def read_truth(path: Path | str) -> RecordingTruth:
-    """The file that `write_bag_truth` writes, or one whose rows say "frame", the number from 0, instead of "stamp_ns".
+    """Read the true poses of a recording.
+
+    The file is one that `write_bag_truth` writes, or has "frame" (the number from 0) instead of "stamp_ns" in its rows.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: The file is missing or malformed.
     """
     rows = read_json(path).get("frames")
     by_number = isinstance(rows, list) and any(isinstance(row, dict) and "frame" in row for row in rows)
     return RecordingTruth(read_bag_truth(path, "frame" if by_number else "stamp_ns"), by_number)
 
 
-def _of_bag(path: Path, source: Source) -> Iterator[RecordedFrame]:
-    """Its first frame is found at once, so that a bag without any is refused before anything else is done."""
+def _bag_frames(path: Path, source: RecordingSource) -> Iterator[RecordedFrame]:
+    """Iterate over a bag. The first frame is read at once, so that a bag without frames is rejected early."""
     if source.camera is not None:
-        raise InputError(f"{path.name} is a bag, whose images have their cameras in CameraInfo; leave the camera.json out")
+        raise InputError(f"{path.name} is a bag, whose cameras are in its CameraInfo messages; omit the camera.json")
     messages = read_frames(path, source.image_topic or IMAGE_TOPIC, source.camera_info_topic or CAMERA_INFO_TOPIC)
-    found = (
-        RecordedFrame(number, stamp_ns, partial(_xray, image, camera_info, source.intensity))
+    frames = (
+        RecordedFrame(number, stamp_ns, partial(_decode, image, camera_info, source.intensity))
         for number, (stamp_ns, image, camera_info) in enumerate(messages)
     )
-    return chain([next(found)], found)
+    return chain([next(frames)], frames)
 
 
-def _of_file(path: Path, source: Source) -> Iterator[RecordedFrame]:
+def _file_frames(path: Path, source: RecordingSource) -> Iterator[RecordedFrame]:
     if source.image_topic is not None or source.camera_info_topic is not None:
-        raise InputError(f"{path.name} is no bag, so it has no topics; leave their names out")
+        raise InputError(f"{path.name} is not a bag and has no topics; omit the topic names")
     return (
         RecordedFrame(number, stamp_ns, partial(read_xray, path, source.camera, source.intensity, number), path)
         for number, stamp_ns in enumerate(frame_times_ns(path))
     )
 
 
-def _xray(image: Any, camera_info: Any, intensity: Intensity) -> XrayImage:
+def _decode(image: Any, camera_info: Any, intensity: Intensity) -> XrayImage:
     compressed = image.__msgtype__ == "sensor_msgs/msg/CompressedImage"
     pixels = pixels_from_compressed(image) if compressed else pixels_from_message(image)
     return xray_from_pixels(pixels, intrinsics_from_message(camera_info), intensity)

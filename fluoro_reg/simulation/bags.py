@@ -17,7 +17,7 @@ from fluoro_reg.config import option
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, write_bag, write_bag_truth
 from fluoro_reg.formats.cameras import write_camera
-from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.formats.landmarks import write_landmarks
 from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
@@ -78,7 +78,7 @@ def simulate_bag(
     Raises:
         InputError: The CT or an option is unusable, or the folder is not empty.
     """
-    folder, volume = new_folder(out_folder), read_ct(ct)
+    folder, volume = create_empty_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
     bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px)
     aim = aim_point(volume, bone)

@@ -20,8 +20,8 @@ from fluoro_reg.config import option
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
-from fluoro_reg.formats.cases import RegistrationCase, name_of_ct, write_case
-from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.cases import RegistrationCase, default_ct_name, write_case
+from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
 from fluoro_reg.simulation.second_view import second_view_pose, write_second_view
@@ -84,12 +84,12 @@ def simulate_cases(
         InputError: The CT or an option is unusable, or the folder is not empty.
     """
     _check_options(options)
-    folder, volume = new_folder(out_folder), read_ct(ct)
+    folder, volume = create_empty_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
     bone = bone_points(volume, BONE_SAMPLES, generator)
     aim = aim_point(volume, bone)
     camera = carm_camera(options.size_px) if carm is None else carm.camera(options.size_px)
-    full_scene = _Scene(volume, bone, camera, Path(ct), name_of_ct(ct))
+    full_scene = _Scene(volume, bone, camera, Path(ct), default_ct_name(ct))
     scenes = dict.fromkeys(options.variants, full_scene)
     if TRUNCATED in scenes:
         scenes[TRUNCATED] = _truncated_scene(full_scene, aim, folder / "ct_truncated.nii.gz", generator)

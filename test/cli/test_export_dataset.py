@@ -32,7 +32,7 @@ from fluoro_reg.xray.reader import read_xray
         (["recording", "--specimen", "17-1882"], "--specimen applies to DeepFluoro only"),
         (["recording", "--ct", "ct"], "--truth T.json"),
         (["recording", "--truth", "truth.json"], "--ct CT"),
-        (["recording", "--truth", "truth.json", "--ct", "ct"], "no recording at absent.h5"),
+        (["recording", "--truth", "truth.json", "--ct", "ct"], "there is no recording (bag or cine) at absent.h5"),
         (["recording", "--set", "femurs=false"], "give --ct CT"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_recording_can_be_exported_and_evaluated(cli, view, recording):
         ({"--truth": "other.json"}, "other.json has no pose of any of the 3 frames of cine.dcm"),
         ({"--landmarks": "absent.json"}, "absent.json"),
         ({"--ct": "absent"}, "absent"),
-        ({"--image-topic": "/carm/image_raw"}, "cine.dcm is no bag"),
+        ({"--image-topic": "/carm/image_raw"}, "cine.dcm is not a bag"),
         ({"--camera": None}, "none of the 2 frames with a true pose can be read; the first: cine.dcm has no geometry"),
     ],
 )

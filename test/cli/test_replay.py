@@ -95,7 +95,7 @@ def test_a_cine_without_geometry_or_with_topics_and_a_bag_with_a_camera_are_erro
     bag = write(tmp_path / "bag", [good])
     for recording, options, message in (
         (cine, (), "none of the 2 frames can be read; the first: cine.dcm has no geometry"),
-        (cine, ("--image-topic", "/carm/image_raw"), "cine.dcm is no bag"),
+        (cine, ("--image-topic", "/carm/image_raw"), "cine.dcm is not a bag"),
         (bag, ("--camera", view.camera), "bag is a bag"),
     ):
         finished = replay(recording, *options, "--json")

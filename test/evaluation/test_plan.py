@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.plan import case_digest, chosen_methods, job_seed, jobs, planned_cases
+from fluoro_reg.evaluation.plan import case_digest, job_seed, plan_cases, plan_jobs, select_methods
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.registration.method import load_methods
 from fluoro_reg.registration.options import LearnedOptions
@@ -28,70 +28,70 @@ def cases(small_cases: Path, tmp_path: Path) -> Path:
 
 
 def test_cases_are_named_after_their_folder_and_limited(cases: Path) -> None:
-    assert [case.name for case in planned_cases([cases])] == [f"one/case_00{n}" for n in range(4)]
-    assert [case.name for case in planned_cases([cases], limit=2)] == ["one/case_000", "one/case_001"]
-    assert [case.name for case in planned_cases([cases / "case_002"])] == ["case_002"]
-    assert {case.ct_name for case in planned_cases([cases])} == {"ct"}, "as case.json calls it"
+    assert [case.name for case in plan_cases([cases])] == [f"one/case_00{n}" for n in range(4)]
+    assert [case.name for case in plan_cases([cases], limit=2)] == ["one/case_000", "one/case_001"]
+    assert [case.name for case in plan_cases([cases / "case_002"])] == ["case_002"]
+    assert {case.ct_name for case in plan_cases([cases])} == {"ct"}, "as case.json calls it"
 
 
 def test_folders_and_cts_of_one_name_are_told_apart(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one", tmp_path / "other" / "one")
     shutil.copytree(tmp_path / "one_ct", tmp_path / "other" / "one_ct")
-    planned = planned_cases([cases, tmp_path / "other" / "one"], limit=1)
+    planned = plan_cases([cases, tmp_path / "other" / "one"], limit=1)
     assert [(case.name, case.ct_name) for case in planned] == [("one/case_000", "ct"), ("one (2)/case_000", "ct (2)")]
 
 
 def test_a_ct_that_two_folders_share_is_one(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(cases, tmp_path / "two")
-    assert {case.ct_name for case in planned_cases([cases, tmp_path / "two"])} == {"ct"}
+    assert {case.ct_name for case in plan_cases([cases, tmp_path / "two"])} == {"ct"}
 
 
 def test_a_folder_twice_or_without_cases_is_refused(cases: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given twice"):
-        planned_cases([cases, tmp_path / "one" / ".." / "one"])
-    with pytest.raises(InputError, match="no case folder in one_ct"):
-        planned_cases([tmp_path / "one_ct"])
+        plan_cases([cases, tmp_path / "one" / ".." / "one"])
+    with pytest.raises(InputError, match="there is no case folder .* in one_ct"):
+        plan_cases([tmp_path / "one_ct"])
 
 
 def test_a_malformed_case_stays_in(cases: Path) -> None:
     (cases / "case_001" / "truth.json").unlink()
-    planned = planned_cases([cases])
+    planned = plan_cases([cases])
     assert [case.ct is None for case in planned] == [False, True, False, False]
     assert planned[1].ct_name == ""
 
 
 def test_methods_by_name_list_and_all() -> None:
-    assert chosen_methods(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
-    assert chosen_methods(["all"], NO_WEIGHTS) == [
+    assert select_methods(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
+    assert select_methods(["all"], NO_WEIGHTS) == [
         method.name for method in load_methods().values() if method.needs == ("start",)
     ]
     no_similarity = [method.name for method in load_methods().values() if not method.learned]
-    assert chosen_methods(["all"], RegistrationOptions(model="w")) == no_similarity
+    assert select_methods(["all"], RegistrationOptions(model="w")) == no_similarity
     prost_alone = RegistrationOptions(learned=LearnedOptions(prost="w"))
-    added = set(chosen_methods(["all"], prost_alone)) - set(chosen_methods(["all"], NO_WEIGHTS))
+    added = set(select_methods(["all"], prost_alone)) - set(select_methods(["all"], NO_WEIGHTS))
     assert added == {"prost", "prost-cmaes"}
     with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them by --similarity"):
-        chosen_methods(["spherical-lm"], prost_alone)
+        select_methods(["spherical-lm"], prost_alone)
     with pytest.raises(InputError, match="diffpose needs weights"):
-        chosen_methods(["lm-local,diffpose"], NO_WEIGHTS)
+        select_methods(["lm-local,diffpose"], NO_WEIGHTS)
     with pytest.raises(InputError, match=r"'lm'.*lm-local"):
-        chosen_methods(["lm"], NO_WEIGHTS)
+        select_methods(["lm"], NO_WEIGHTS)
     with pytest.raises(InputError, match=r"at least one method.*lm-local"):
-        chosen_methods([","], NO_WEIGHTS)
+        select_methods([","], NO_WEIGHTS)
 
 
 def test_jobs_go_ct_by_ct_and_method_by_method(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one_ct", tmp_path / "another_ct")
     case = cases / "case_001" / "case.json"
     case.write_text(json.dumps({**json.loads(case.read_text()), "ct": "../../another_ct"}))
-    order = [(job.case[-1], job.method) for job in jobs(planned_cases([cases]), ["lm-patch-ncc", "lm-local"], 0)]
+    order = [(job.case[-1], job.method) for job in plan_jobs(plan_cases([cases]), ["lm-patch-ncc", "lm-local"], 0)]
     first, second = [*"023"], [*"1"]
     assert order == [(case, m) for group in (first, second) for m in ("lm-patch-ncc", "lm-local") for case in group]
 
 
 def test_a_seed_depends_on_run_case_and_method_alone(cases: Path) -> None:
-    every = {job.key: job.seed for job in jobs(planned_cases([cases]), ["lm-local", "lm-patch-ncc"], 5)}
-    alone = {job.key: job.seed for job in jobs(planned_cases([cases])[2:3], ["lm-patch-ncc"], 5)}
+    every = {job.key: job.seed for job in plan_jobs(plan_cases([cases]), ["lm-local", "lm-patch-ncc"], 5)}
+    alone = {job.key: job.seed for job in plan_jobs(plan_cases([cases])[2:3], ["lm-patch-ncc"], 5)}
     assert len(set(every.values())) == 8 and alone.items() <= every.items()
     assert job_seed(5, "a", "b") != job_seed(6, "a", "b") and 0 <= job_seed(5, "a", "b") < 2**31
 
@@ -100,9 +100,9 @@ def test_a_seed_depends_on_run_case_and_method_alone(cases: Path) -> None:
     "file", ["image.png", "camera.json", "initial.json", "truth.json", "landmarks.json", "../../one_ct/slice_0001.dcm"]
 )
 def test_a_digest_sees_every_file(cases: Path, file: str) -> None:
-    before = [case_digest(case) for case in planned_cases([cases])]
+    before = [case_digest(case) for case in plan_cases([cases])]
     with (cases / "case_000" / file).open("ab") as target:
         target.write(b" ")
-    after = [case_digest(case) for case in planned_cases([cases])]
+    after = [case_digest(case) for case in plan_cases([cases])]
     assert before[0] != after[0]
     assert (before[1:] == after[1:]) == ("_ct" not in file) and len(set(before)) == 4

@@ -1,4 +1,4 @@
-"""Bags: what is written comes back, pairing is by stamp alone, other people's bags are read, and broken ones are refused."""
+"""Bags: round trips, pairing by stamp, bags of other writers, and damaged bags."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ def frame(n: int) -> BagFrame:
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
-def test_frames_come_back_as_they_were_written(storage: str, tmp_path: Path) -> None:
-    write_bag(tmp_path / "deep" / "bag", (frame(n) for n in range(5)), storage)
-    read = list(read_frames(tmp_path / "deep" / "bag"))
+def test_frames_survive_a_round_trip(storage: str, tmp_path: Path) -> None:
+    write_bag(tmp_path / "nested" / "bag", (frame(n) for n in range(5)), storage)
+    read = list(read_frames(tmp_path / "nested" / "bag"))
     assert [stamp for stamp, _, _ in read] == [frame(n).stamp_ns for n in range(5)]
     for n, (_, image, info) in enumerate(read):
         assert (image.encoding, image.step, image.is_bigendian) == ("mono16", 14, 0)
@@ -36,54 +36,54 @@ def test_frames_come_back_as_they_were_written(storage: str, tmp_path: Path) -> 
 
 def test_a_bag_is_never_overwritten(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", [frame(0)])
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_bag(tmp_path / "bag", [frame(1)])
 
 
-def written(folder: Path, kinds: Iterator[tuple[str, int]] | list[tuple[str, int]]) -> Path:
-    """A bag of 'image' and 'info' messages of some frames, in that order, under other topic names."""
+def write_messages(folder: Path, kinds: Iterator[tuple[str, int]] | list[tuple[str, int]]) -> Path:
+    """Write a bag of 'image' and 'info' messages of some frames, in the given order, with other topic names."""
     store = get_typestore(Stores.ROS2_JAZZY)
     with Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         image = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=store)
         info = writer.add_connection("/info", "sensor_msgs/msg/CameraInfo", typestore=store)
-        for place, (kind, n) in enumerate(kinds):
+        for position, (kind, n) in enumerate(kinds):
             make, connection = (_image, image) if kind == "image" else (_camera_info, info)
-            writer.write(connection, place, store.serialize_cdr(make(store, frame(n)), connection.msgtype))
+            writer.write(connection, position, store.serialize_cdr(make(store, frame(n)), connection.msgtype))
     return folder
 
 
-def test_pairs_are_by_stamp_whatever_the_order(tmp_path: Path) -> None:
+def test_messages_are_paired_by_stamp_in_any_order(tmp_path: Path) -> None:
     order = [("image", 0), ("info", 1), ("info", 0), ("image", 2), ("image", 1), ("image", 3), ("info", 3)]
-    read = list(read_frames(written(tmp_path / "bag", order), "/image", "/info"))
+    read = list(read_frames(write_messages(tmp_path / "bag", order), "/image", "/info"))
     assert [stamp for stamp, _, _ in read] == [frame(n).stamp_ns for n in (0, 1, 3)], "2 has no CameraInfo"
     assert all(image.header.stamp == info.header.stamp for _, image, info in read)
 
 
-def test_images_without_any_partner_are_refused(tmp_path: Path) -> None:
-    bag = written(tmp_path / "bag", [("image", 0), ("info", 1)])
+def test_a_bag_without_any_pair_is_rejected(tmp_path: Path) -> None:
+    bag = write_messages(tmp_path / "bag", [("image", 0), ("info", 1)])
     with pytest.raises(InputError, match="no image on /image in bag has a CameraInfo"):
         list(read_frames(bag, "/image", "/info"))
 
 
-def test_a_missing_topic_is_answered_with_those_there_are(tmp_path: Path) -> None:
-    bag = written(tmp_path / "bag", [("image", 0), ("info", 0)])
+def test_the_error_for_a_missing_topic_lists_the_topics(tmp_path: Path) -> None:
+    bag = write_messages(tmp_path / "bag", [("image", 0), ("info", 0)])
     with pytest.raises(InputError, match=r"no topic /carm/image_raw; it has: /image, /info"):
         list(read_frames(bag))
     with pytest.raises(InputError, match="carries sensor_msgs/msg/CameraInfo, not sensor_msgs/msg/Image"):
         list(read_frames(bag, "/info", "/info"))
 
 
-def test_broken_bags_are_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_empty_and_damaged_bags_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no bag at nothing"):
         list(read_frames(tmp_path / "nothing"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty cannot be read as a rosbag2"):
         list(read_frames(tmp_path / "empty"))
-    write_bag(tmp_path / "cut", [frame(n) for n in range(200)])
-    database = next((tmp_path / "cut").glob("*.db3"))
+    write_bag(tmp_path / "truncated", [frame(n) for n in range(200)])
+    database = next((tmp_path / "truncated").glob("*.db3"))
     database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
-    with pytest.raises(InputError, match="cut cannot be read as a rosbag2"):
-        list(read_frames(tmp_path / "cut"))
+    with pytest.raises(InputError, match="truncated cannot be read as a rosbag2"):
+        list(read_frames(tmp_path / "truncated"))
 
 
 @pytest.mark.data
@@ -104,6 +104,6 @@ def test_bags_of_another_writer_are_read(name: str, data_folder: Path, tmp_path:
         assert all(message.width >= 0 for _, message, _ in frames)
 
 
-def test_the_default_camera_is_a_mobile_c_arm() -> None:
+def test_the_default_camera_is_that_of_a_mobile_c_arm() -> None:
     camera = carm_camera(256)
     assert camera.fx == pytest.approx(1020 * 256 / 300) and camera.cx == camera.cy == 127.5

@@ -1,4 +1,4 @@
-"""Case folders: what is written is read back, and what is missing is named."""
+"""Case folders: round trips, and errors that name the file or entry."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from PIL import Image
 from fluoro_reg.carm.pose_sampling import ap_pose, view_pose
 from fluoro_reg.carm.views import carm_camera
 from fluoro_reg.errors import InputError
-from fluoro_reg.formats.cases import RegistrationCase, find_cases, name_of_ct, read_case, write_case
+from fluoro_reg.formats.cases import RegistrationCase, default_ct_name, find_cases, read_case, write_case
 from fluoro_reg.xray.image import Intensity
 
 POINTS = torch.tensor([[1.5, -2.25, 1 / 3], [0.0, 10.0, -400.0]], dtype=torch.float64)
@@ -37,7 +37,7 @@ def case(tmp_path: Path) -> RegistrationCase:
     return case
 
 
-def test_a_case_comes_back_as_it_was_written(case: RegistrationCase) -> None:
+def test_a_case_survives_a_round_trip(case: RegistrationCase) -> None:
     read = read_case(case.folder)
     assert read.name == "case_000" and read.intrinsics == case.intrinsics and read.intensity is Intensity.TRANSMITTED
     assert read.ct.resolve() == case.ct.resolve() and read.image == case.image
@@ -47,7 +47,7 @@ def test_a_case_comes_back_as_it_was_written(case: RegistrationCase) -> None:
     torch.testing.assert_close(read.initial.matrix(), case.initial.matrix(), rtol=0, atol=1e-12)
 
 
-def test_the_files_are_those_of_the_interface(case: RegistrationCase) -> None:
+def test_the_files_are_the_documented_ones(case: RegistrationCase) -> None:
     names = {path.name for path in case.folder.iterdir()}
     assert names == {"image.png", "camera.json", "initial.json", "truth.json", "landmarks.json", "case.json"}
     content = json.loads((case.folder / "case.json").read_text())
@@ -63,7 +63,7 @@ def test_a_ct_inside_the_case_needs_no_entry(case: RegistrationCase) -> None:
     assert read.ct == case.folder / "ct" and read.intensity is Intensity.AUTO
 
 
-def test_what_a_case_is_an_example_of_comes_back(case: RegistrationCase) -> None:
+def test_the_labels_of_a_case_survive_a_round_trip(case: RegistrationCase) -> None:
     labelled = replace(case, ct_name="knee", variant="noisy", start_band_mm=(5.0, 10.0))
     write_case(labelled, np.zeros((64, 64), np.uint16))
     content = json.loads((case.folder / "case.json").read_text())
@@ -72,32 +72,32 @@ def test_what_a_case_is_an_example_of_comes_back(case: RegistrationCase) -> None
     assert (read.ct_name, read.variant, read.start_band_mm) == ("knee", "noisy", (5.0, 10.0))
 
 
-@pytest.mark.parametrize(("name", "called"), [("hip.nii.gz", "hip"), ("hip.2.mha", "hip.2"), ("scan.2020", "scan.2020")])
-def test_a_ct_without_a_name_is_called_like_its_file_or_folder(tmp_path: Path, name: str, called: str) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("hip.nii.gz", "hip"), ("hip.2.mha", "hip.2"), ("scan.2020", "scan.2020")])
+def test_a_ct_without_a_name_is_named_after_its_file_or_folder(tmp_path: Path, name: str, expected: str) -> None:
     if name == "scan.2020":
         (tmp_path / name).mkdir()
     else:
         (tmp_path / name).touch()
-    assert name_of_ct(tmp_path / name) == called
+    assert default_ct_name(tmp_path / name) == expected
 
 
-def test_a_case_without_a_start_has_none(case: RegistrationCase) -> None:
+def test_a_case_without_an_initial_pose_has_none(case: RegistrationCase) -> None:
     (case.folder / "initial.json").unlink()
     assert read_case(case.folder).initial is None
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "what"),
+    ("file", "content", "sentence"),
     [
-        ("case.json", {"ct": "../nothing", "image": "image.png"}, "nothing, which does not exist"),
-        ("case.json", {"ct": "../../scans/ct"}, "image by 'image'"),
-        ("case.json", {"ct": 3, "image": "image.png"}, "ct by 'ct'"),
+        ("case.json", {"ct": "../nothing", "image": "image.png"}, "nothing, does not exist"),
+        ("case.json", {"ct": "../../scans/ct"}, "path of its image in 'image'"),
+        ("case.json", {"ct": 3, "image": "image.png"}, "path of its ct in 'ct'"),
         (
             "case.json",
             {"ct": "../../scans/ct", "image": "image.png", "intensity": "negative"},
             "transmitted, attenuation, auto",
         ),
-        ("case.json", {"ct": "../../scans/ct", "image": "image.png", "variant": 3}, "'variant' must be a text"),
+        ("case.json", {"ct": "../../scans/ct", "image": "image.png", "variant": 3}, "'variant' must be a string"),
         ("case.json", {"ct": "../../scans/ct", "image": "image.png", "start_band_mm": [5]}, "'start_band_mm' must be"),
         ("landmarks.json", {"points_patient_mm": []}, "list of"),
         ("landmarks.json", {"points": [[1, 2, 3]]}, "points_patient_mm"),
@@ -107,20 +107,22 @@ def test_a_case_without_a_start_has_none(case: RegistrationCase) -> None:
         ("truth.json", {"camera_from_patient": [[1]], "unit": "mm"}, "truth.json"),
     ],
 )
-def test_a_malformed_case_is_refused_with_its_file(case: RegistrationCase, file: str, content: dict, what: str) -> None:
+def test_the_error_for_a_malformed_case_names_the_file_or_entry(
+    case: RegistrationCase, file: str, content: dict, sentence: str
+) -> None:
     (case.folder / file).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(InputError, match=sentence):
         read_case(case.folder)
 
 
 @pytest.mark.parametrize("file", ["case.json", "camera.json", "truth.json", "landmarks.json"])
-def test_a_missing_file_is_named(case: RegistrationCase, file: str) -> None:
+def test_the_error_for_a_missing_file_names_it(case: RegistrationCase, file: str) -> None:
     (case.folder / file).unlink()
     with pytest.raises(InputError, match=f"cannot read {file}"):
         read_case(case.folder)
 
 
-def test_cases_are_found_in_order_and_a_case_finds_itself(case: RegistrationCase) -> None:
+def test_cases_are_found_in_order_and_a_case_folder_is_itself_found(case: RegistrationCase) -> None:
     root = case.folder.parent
     for name in ("case_010", "case_002"):
         (root / name).mkdir()
@@ -128,9 +130,9 @@ def test_cases_are_found_in_order_and_a_case_finds_itself(case: RegistrationCase
     (root / "notes").mkdir()
     assert [path.name for path in find_cases(root)] == ["case_000", "case_002", "case_010"]
     assert find_cases(case.folder) == [case.folder]
-    with pytest.raises(InputError, match="no case folder in notes"):
+    with pytest.raises(InputError, match=r"there is no case folder .* in notes"):
         find_cases(root / "notes")
 
 
-def test_cases_are_found_below_folders_of_folders(case: RegistrationCase) -> None:
+def test_cases_are_found_in_nested_folders(case: RegistrationCase) -> None:
     assert find_cases(case.folder.parents[1]) == [case.folder]

@@ -1,15 +1,15 @@
-"""DeepFluoro: 366 fluoroscopic images of six cadaveric pelves with CTs and true poses, as cases.
+"""Export of DeepFluoro: 366 fluoroscopic images of six cadaveric pelves, with CTs and true poses.
 
 R. B. Grupp et al., "Automatic annotation of hip anatomy in fluoroscopy for robust and efficient 2D/3D registration", IJCARS 15
 (2020) 759; data doi:10.7281/T1/IFSXNV, the full-resolution file `ipcai_2020_full_res_data.h5`, whose layout its authors
 document (hdf5_layouts/Readme.md of rg2/DeepFluoroLabeling-IPCAI2020).
 
-A point in CT coordinates (LPS, mm) reaches its pixel by K E inv(C): C is `cam-to-pelvis-vol` of the view; what it calls camera
-is a world frame, which E, `extrinsic`, takes to the X-ray source. Every view is checked for it: the CT's landmarks must fall on
-the file's `gt-landmarks`. Images are transmitted intensities; they are turned by 180 degrees where `rot-180-for-up` says so,
-lose the collimator's border, and come out mirrored (`projective`).
+A point in CT coordinates (LPS, mm) projects to its pixel by K E inv(C). C is the view's `cam-to-pelvis-vol`; the frame that it
+calls camera is a world frame, which E, `extrinsic`, maps to the X-ray source. This is checked for every view: the landmarks of
+the CT must project to the file's `gt-landmarks`. Images are transmitted intensities. They are rotated by 180 degrees if
+`rot-180-for-up` is set, cropped by the collimator's border, and mirrored (`projective`).
 
-True poses are of the pelvis. The femurs, in the same CT, have moved since: `femurs = False` puts muscle in their place.
+The true poses are those of the pelvis. The femurs in the same CT have moved since; `femurs = False` replaces them by muscle.
 """
 
 from dataclasses import dataclass
@@ -21,34 +21,34 @@ from jaxtyping import Float
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_view
-from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
-from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view, pixels_of
-from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_dataset_case
+from fluoro_reg.evaluation.datasets.hdf5 import open_hdf5, read_array, read_group
+from fluoro_reg.evaluation.datasets.projective import DatasetView, convert_view, project_points
+from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.formats.nifti import ExportedCT, write_ct
 from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity
 
-SPECIMENS = ("17-1882", "18-1109", "18-0725", "18-2799", "18-2800", "17-1905")  # 1 to 6 in papers
-DOUBTFUL_VIEWS = {"17-1882": ("003", "050"), "18-2799": ("002", "004")}  # true poses that xvr's evaluation came to leave out
+SPECIMENS = ("17-1882", "18-1109", "18-0725", "18-2799", "18-2800", "17-1905")  # 1 to 6 in publications
+DOUBTFUL_VIEWS = {"17-1882": ("003", "050"), "18-2799": ("002", "004")}  # excluded from the evaluation of xvr
 _FEMURS, _MUSCLE_HU = (5, 6), 50.0
-_LANDMARKS_AGREE_PX = 5.0
+_MAXIMUM_LANDMARK_ERROR_PX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeepFluoroOptions:
-    """What to export, and how."""
+    """Options of the export."""
 
-    specimens: tuple[str, ...] = option(SPECIMENS, "specimens, by the file's names", choices=SPECIMENS)
-    doubtful: bool = option(True, "keep the four views whose true pose has been doubted; say so where results are quoted")
-    femurs: bool = option(True, "leave the femurs in the CT, where they lay during the CT")
-    border_px: int = option(50, "what to cut off at each edge, where the collimator shows", unit="px", minimum=0)
+    specimens: tuple[str, ...] = option(SPECIMENS, "specimens, named as in the file", choices=SPECIMENS)
+    doubtful: bool = option(True, "keep the four views with a doubtful true pose; report it with any results")
+    femurs: bool = option(True, "keep the femurs, at their position in the CT")
+    border_px: int = option(50, "width of the border to crop, which shows the collimator", unit="px", minimum=0)
     start: InitialPoseOptions = section(InitialPoseOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class _Camera:
-    """What all views share; `camera_from_world` is the file's extrinsic, spacing is (column, row)."""
+    """The camera of all views; `camera_from_world` is the file's extrinsic, `spacing_mm` is (column, row)."""
 
     intrinsic: Float[np.ndarray, "3 3"]
     camera_from_world: Float[np.ndarray, "4 4"]
@@ -59,20 +59,27 @@ class _Camera:
 def cases_from_deepfluoro(
     file: Path | str, out_folder: Path | str, options: DeepFluoroOptions | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Writes `<specimen>_<view>` case folders and a `ct_<specimen>.nii` each into a new folder, and returns the cases.
+    """Write a case folder `<specimen>_<view>` for each view and a `ct_<specimen>.nii` for each specimen into a new folder.
 
-    `progress` is called with (done, of).
+    Args:
+        file: The full-resolution HDF5 file.
+        out_folder: The folder to write, new or empty.
+        options: What to export.
+        progress: Called after each case.
+
+    Returns:
+        The case folders.
 
     Raises:
-        InputError: a file that is not the full-resolution one or not whole, in a sentence that names what is missing; an extra
-            that is not installed; a folder that holds something already.
+        InputError: The file is incomplete or another one (the message names the missing part), an optional dependency is not
+            installed, or the folder is not empty.
     """
     options = options or DeepFluoroOptions()
     written: list[Path] = []
-    with hdf5_file(file) as data:
+    with open_hdf5(file) as data:
         camera = _camera(data)
         views = {name: _view_names(data, name, options.doubtful) for name in options.specimens}
-        folder, total = new_folder(out_folder), sum(map(len, views.values()))
+        folder, total = create_empty_folder(out_folder), sum(map(len, views.values()))
         for specimen, names in views.items():
             group = read_group(data, specimen)
             landmarks = _landmarks(group)
@@ -81,7 +88,7 @@ def cases_from_deepfluoro(
                 view = _view(read_group(group, f"projections/{name}"), camera, landmarks, f"view {specimen}/{name}")
                 points = np.stack(list(landmarks.values()))
                 case, cut = folder / f"{specimen}_{name}", view.without_border(options.border_px)
-                written.append(write_view(case, cut, Intensity.TRANSMITTED, ct, points, options.start))
+                written.append(write_dataset_case(case, cut, Intensity.TRANSMITTED, ct, points, options.start))
                 if progress is not None:
                     progress(len(written), total)
     return written
@@ -97,15 +104,17 @@ def _camera(data: Any) -> _Camera:
 
 
 def _view_names(data: Any, specimen: str, doubtful: bool) -> list[str]:
-    left_out = () if doubtful else DOUBTFUL_VIEWS.get(specimen, ())
-    return [name for name in sorted(read_group(data, f"{specimen}/projections")) if name not in left_out]
+    excluded = () if doubtful else DOUBTFUL_VIEWS.get(specimen, ())
+    return [name for name in sorted(read_group(data, f"{specimen}/projections")) if name not in excluded]
 
 
 def _landmarks(specimen: Any) -> dict[str, Float[np.ndarray, "3"]]:
-    """The CT's named landmarks, LPS mm."""
+    """Return the named landmarks of the CT, LPS mm."""
     group = read_group(specimen, "vol-landmarks")
     if not len(group):
-        raise InputError(f"{group.name} in the data set holds no landmark, so no error can be told; download the file again")
+        raise InputError(
+            f"{group.name} in the data set has no landmarks, so errors cannot be measured; download the file again"
+        )
     return {name: read_array(group, name, (3,)) for name in sorted(group)}
 
 
@@ -125,7 +134,7 @@ def _view(group: Any, camera: _Camera, landmarks: dict[str, Float[np.ndarray, "3
     patient_from_world = read_array(group, "gt-poses/cam-to-pelvis-vol", (4, 4))
     camera_from_patient = camera.camera_from_world @ np.linalg.inv(patient_from_world)
     _check_landmarks(read_group(group, "gt-landmarks"), camera, camera_from_patient, landmarks, where)
-    return optical_view(
+    return convert_view(
         read_array(group, "image/pixels", camera.size, np.float32),
         camera.intrinsic,
         camera_from_patient,
@@ -142,14 +151,17 @@ def _check_landmarks(
     landmarks: dict[str, Float[np.ndarray, "3"]],
     where: str,
 ) -> None:
-    """Half of the landmarks or more must fall on their marks: were poses or axes other than thought, hardly one would."""
-    both = [name for name in landmarks if name in group]
-    if not both:
-        raise InputError(f"{where} has no mark of any of the CT's landmarks, so its pose cannot be checked; is the file whole?")
-    marks = np.stack([read_array(group, name, (2,)) for name in both])
-    pixels = pixels_of(np.stack([landmarks[name] for name in both]), camera.intrinsic, camera_from_patient)
-    off_px = float(np.median(np.linalg.norm(pixels - marks, axis=1)))
-    if off_px > _LANDMARKS_AGREE_PX:
+    """Check that the median landmark projects to its annotated pixel; with wrong poses or axes, hardly any landmark would."""
+    common = [name for name in landmarks if name in group]
+    if not common:
         raise InputError(
-            f"the CT's landmarks fall {off_px:.0f} px beside those of {where}: its poses are not those of the published file"
+            f"{where} has no annotation of the CT's landmarks, so its pose cannot be checked; download the file again"
+        )
+    annotated = np.stack([read_array(group, name, (2,)) for name in common])
+    pixels = project_points(np.stack([landmarks[name] for name in common]), camera.intrinsic, camera_from_patient)
+    error_px = float(np.median(np.linalg.norm(pixels - annotated, axis=1)))
+    if error_px > _MAXIMUM_LANDMARK_ERROR_PX:
+        raise InputError(
+            f"the CT's landmarks project {error_px:.0f} px away from those of {where}, so the poses are not those of the "
+            "published file; download it again"
         )

@@ -1,17 +1,17 @@
-"""Ljubljana: cerebral angiograms of ten patients in two views each, with 3-D DSA and true poses from markers, as cases.
+"""Export of Ljubljana: cerebral angiograms of ten patients in two views each, with 3-D DSA and true poses from markers.
 
 U. Mitrovic, Z. Spiclin, B. Likar, F. Pernus, "3D-2D registration of cerebral angiograms: a method and evaluation on clinical
-images", IEEE TMI 32(8), 2013; here from `ljubljana.h5`, into which DiffPose's author packed the data set 3D-2D-GS-CA.
+images", IEEE TMI 32(8), 2013. The file `ljubljana.h5` is the data set 3D-2D-GS-CA as packed by the author of DiffPose.
 
-The file documents nothing. What is assumed comes from its two public loaders (eigenvivek/DiffPose, eigenvivek/DiffDRR-Datasets)
-and the overlays they publish: pixel ~ K E x with x in the file's world (mm), where `points` lie on vessels; voxels are stored
-[x, y, z], the first axis running against x, for both loaders turn it round; `origin` is the centre of the voxel with the
-smallest coordinates. It is checked: points must lie on denser voxels so than otherwise. `patient` in these cases is that world,
-whose axes are not known to be LPS.
+The file is not documented. The layout is inferred from its two public loaders (eigenvivek/DiffPose,
+eigenvivek/DiffDRR-Datasets) and their published overlays: pixel ~ K E x with x in the file's world frame (mm), in which
+`points` lie on vessels. Voxels are stored [x, y, z] with the first axis running against x, since both loaders reverse it.
+`origin` is the centre of the voxel with the smallest coordinates. This is checked: the points must lie on denser voxels than
+with the first axis reversed. `patient` in these cases is the world frame, whose axes are not known to be LPS.
 
-The X-rays are subtracted: they show vessels alone. So does the CT here: below `vessels_above` it is air. A DSA is a difference
-of logarithms, linear in the contrast medium's thickness, and is written as attenuation, background 0. Residues brighter than
-the background, where the patient moved, become background.
+The X-rays are subtracted images that show only vessels. The exported CT shows only vessels too: values below `vessels_above`
+become air. A DSA is a difference of logarithms, linear in the thickness of the contrast medium. It is exported as attenuation
+with background 0. Residues brighter than the background, which come from patient motion, are set to the background.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from jaxtyping import Float, Float32
 from fluoro_reg.config import option, section
 from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.errors import InputError
-from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_view
-from fluoro_reg.evaluation.datasets.hdf5 import hdf5_file, read_array, read_group
-from fluoro_reg.evaluation.datasets.projective import DatasetView, optical_view
-from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, write_dataset_case
+from fluoro_reg.evaluation.datasets.hdf5 import open_hdf5, read_array, read_group
+from fluoro_reg.evaluation.datasets.projective import DatasetView, convert_view
+from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.formats.nifti import ExportedCT, write_ct
 from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity
@@ -38,37 +38,44 @@ VIEWS = ("ap", "lat", "ap-max", "lat-max")
 
 @dataclass(frozen=True, slots=True)
 class LjubljanaOptions:
-    """What to export, and how."""
+    """Options of the export."""
 
-    subjects: tuple[str, ...] = option(SUBJECTS, "patients, by the file's names", choices=SUBJECTS)
-    views: tuple[str, ...] = option(("ap", "lat"), "views; -max are the frames of the densest filling", choices=VIEWS)
-    vessels_above: float = option(1000.0, "value of the volume from which a voxel is a vessel", minimum=-1000, maximum=32767)
+    subjects: tuple[str, ...] = option(SUBJECTS, "patients, named as in the file", choices=SUBJECTS)
+    views: tuple[str, ...] = option(("ap", "lat"), "views; -max are the frames with maximum contrast filling", choices=VIEWS)
+    vessels_above: float = option(1000.0, "minimum value of a vessel voxel", minimum=-1000, maximum=32767)
     start: InitialPoseOptions = section(InitialPoseOptions)
 
 
 def cases_from_ljubljana(
     file: Path | str, out_folder: Path | str, options: LjubljanaOptions | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Writes `<subject>_<view>` case folders and a `ct_<subject>.nii` each into a new folder, and returns the cases.
+    """Write a case folder `<subject>_<view>` for each view and a `ct_<subject>.nii` for each patient into a new folder.
 
-    `progress` is called with (done, of).
+    Args:
+        file: The file `ljubljana.h5`.
+        out_folder: The folder to write, new or empty.
+        options: What to export.
+        progress: Called after each case.
+
+    Returns:
+        The case folders.
 
     Raises:
-        InputError: a file of another layout or not whole, in a sentence that names what is missing; an extra that is not
-            installed; a folder that holds something already.
+        InputError: The file is incomplete or has another layout (the message names the missing part), an optional dependency is
+            not installed, or the folder is not empty.
     """
     options = options or LjubljanaOptions()
     written: list[Path] = []
-    with hdf5_file(file) as data:
+    with open_hdf5(file) as data:
         groups = {subject: read_group(data, subject) for subject in options.subjects}
-        folder, total = new_folder(out_folder), len(groups) * len(options.views)
+        folder, total = create_empty_folder(out_folder), len(groups) * len(options.views)
         for subject, group in groups.items():
             points = read_array(group, "points", (None, 3))
             ct = _write_ct(group, folder / f"ct_{subject}.nii", points, options.vessels_above)
             for name in options.views:
                 view = _view(read_group(group, f"proj-{name}"), f"view {subject}/{name}")
                 case = folder / f"{subject}_{name}"
-                written.append(write_view(case, view, Intensity.ATTENUATION, ct, points, options.start))
+                written.append(write_dataset_case(case, view, Intensity.ATTENUATION, ct, points, options.start))
                 if progress is not None:
                     progress(len(written), total)
     return written
@@ -88,13 +95,16 @@ def _check_points(values: Float32[np.ndarray, "x y z"], points_voxel: Float[np.n
     nearest = np.clip(np.round(points_voxel).astype(int), 0, np.array(values.shape) - 1)
     x, y, z = nearest.T
     if np.mean(values[x, y, z]) <= np.mean(values[::-1][x, y, z]):
-        raise InputError(f"the points of {subject[1:]} lie on no vessels of its volume: the file is not laid out as expected")
+        raise InputError(
+            f"the points of {subject[1:]} do not lie on the vessels of its volume, so the file has another layout; download "
+            "the published file"
+        )
 
 
 def _view(group: Any, where: str) -> DatasetView:
     pixels = read_array(group, "pixels", (None, None), np.float32)
-    return optical_view(
-        np.median(pixels) - pixels,  # residues come out negative, and are written as 0
+    return convert_view(
+        np.median(pixels) - pixels,  # residues become negative and are written as 0
         read_array(group, "intrinsic", (3, 3)),
         read_array(group, "extrinsic", (4, 4)),
         (float(read_array(group, "col-spacing", ())), float(read_array(group, "row-spacing", ()))),

@@ -1,8 +1,9 @@
-"""A recording of one's own, bag or cine, with its CT and true poses, as cases: one a frame that is readable and has a pose.
+"""Export of a recording (bag or cine) with its CT and true poses: one case for each readable frame that has a true pose.
 
-What a case reads is what `replay` reads of that frame. A cine's cases name the cine and the number of the frame, because its
-shutters, display turns and meaning of the numbers have no other file to be in. A bag's frames are written as float32, which
-holds 8 and 16 bits exactly and is what registrations compute with, NaN where the bag's were not finite.
+A case has the same image as `replay` reads for that frame. A case of a cine refers to the DICOM file and a frame number,
+because shutters, display rotation and pixel semantics are stored only there. The frames of a bag are written as float32, which
+represents 8-bit and 16-bit values exactly and is the type that registrations use. Pixels that are not finite are written as
+NaN.
 """
 
 from collections.abc import Callable
@@ -21,19 +22,19 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.datasets.export import InitialPoseOptions, random_initial_pose
 from fluoro_reg.formats.cases import RegistrationCase, write_case
-from fluoro_reg.formats.folders import new_folder
+from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.formats.landmarks import read_landmarks
-from fluoro_reg.formats.recordings import RecordedFrame, Source, read_truth, recorded_frames
+from fluoro_reg.formats.recordings import RecordedFrame, RecordingSource, read_recording, read_truth
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
 from fluoro_reg.xray.image import Intensity, XrayImage
 
-Landmarks = Callable[[RigidTransform, CameraIntrinsics], Float[Tensor, "n 3"]]
+LandmarksOfView = Callable[[RigidTransform, CameraIntrinsics], Float[Tensor, "n 3"]]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingFiles:
-    """The recording and what is known about it; without landmarks each case has points of bone that its image shows."""
+    """The recording, its CT and its ground truth. Without landmarks, each case has points on bone that its image shows."""
 
     recording: Path
     ct: Path
@@ -43,7 +44,7 @@ class RecordingFiles:
 
 @dataclass(frozen=True, slots=True)
 class ExportedRecording:
-    """The cases, and how many frames became none: for want of a true pose, or because they cannot be read."""
+    """The case folders, and the numbers of frames without a true pose and of frames that cannot be read."""
 
     cases: list[Path]
     without_truth: int
@@ -53,57 +54,64 @@ class ExportedRecording:
 def cases_from_recording(
     files: RecordingFiles,
     out_folder: Path | str,
-    source: Source | None = None,
+    source: RecordingSource | None = None,
     options: InitialPoseOptions | None = None,
     progress: Progress | None = None,
 ) -> ExportedRecording:
-    """Writes `<recording>_<frame>` case folders into a new folder; `progress` is called with (done, of).
+    """Write a case folder `<recording>_<frame>` for each frame into a new folder.
+
+    Args:
+        files: The recording, its CT, true poses and landmarks.
+        out_folder: The folder to write, new or empty.
+        source: How to read the recording.
+        options: Options of the random initial poses.
+        progress: Called after each case.
 
     Raises:
-        InputError: an unusable file, a folder that holds something already, or not one frame that can be a case.
+        InputError: A file is unusable, the folder is not empty, or no frame gives a case.
     """
-    source = source or Source()
-    frames, truth = recorded_frames(files.recording, source), read_truth(files.truth)
+    source = source or RecordingSource()
+    frames, truth = read_recording(files.recording, source), read_truth(files.truth)
     writer = _case_writer(files, source, options or InitialPoseOptions())
-    folder, total = new_folder(out_folder), sum(pose is not None for pose in truth.poses.values())
+    folder, total = create_empty_folder(out_folder), sum(pose is not None for pose in truth.poses.values())
     cases: list[Path] = []
-    refusals: list[str] = []
+    errors: list[str] = []
     stamps: list[int] = []
     for frame in frames:
-        pose = truth.of(frame)
+        pose = truth.pose_of(frame)
         if pose is None:
             stamps.append(frame.stamp_ns)
             continue
         try:
             image = frame.xray()
         except InputError as error:
-            refusals.append(str(error))
+            errors.append(str(error))
             continue
         cases.append(writer.write(folder / f"{_name(files.recording)}_{frame.number:04d}", frame, image, pose))
         if progress is not None:
             progress(len(cases), total)
-    if refusals and not cases:
-        raise InputError(f"none of the {len(refusals)} frames with a true pose can be read; the first: {refusals[0]}")
+    if errors and not cases:
+        raise InputError(f"none of the {len(errors)} frames with a true pose can be read; the first: {errors[0]}")
     if not cases:
         raise InputError(
-            f"{files.truth.name} has no pose of any of the {len(stamps)} frames of {files.recording.name}, which are numbered "
-            f"from 0 and have stamps from {stamps[0]} to {stamps[-1]} ns"
+            f"{files.truth.name} has no pose for any of the {len(stamps)} frames of {files.recording.name}; number them from "
+            f"0 or use their stamps from {stamps[0]} to {stamps[-1]} ns"
         )
-    return ExportedRecording(cases, len(stamps), len(refusals))
+    return ExportedRecording(cases, len(stamps), len(errors))
 
 
 @dataclass(frozen=True, slots=True)
 class _CaseWriter:
-    """What all cases of a recording share; `landmarks` gives those of one view."""
+    """The parameters that all cases of a recording share; `landmarks` returns the points of one view."""
 
     ct: Path
     centre_patient: Float[Tensor, "3"]
-    landmarks: Landmarks
+    landmarks: LandmarksOfView
     intensity: Intensity
     start: InitialPoseOptions
 
     def write(self, folder: Path, frame: RecordedFrame, image: XrayImage, truth: RigidTransform) -> Path:
-        """The case's folder; a cine's refers to the cine."""
+        """Write a case folder and return it; a case of a cine refers to the DICOM file."""
         landmarks = self.landmarks(truth, image.intrinsics)
         case = RegistrationCase(
             folder=folder,
@@ -122,19 +130,19 @@ class _CaseWriter:
         return folder
 
 
-def _case_writer(files: RecordingFiles, source: Source, start: InitialPoseOptions) -> _CaseWriter:
+def _case_writer(files: RecordingFiles, source: RecordingSource, start: InitialPoseOptions) -> _CaseWriter:
     given = None if files.landmarks is None else read_landmarks(files.landmarks)
     volume = read_ct(files.ct)
-    landmarks = _bone_in_view(volume, start.seed) if given is None else lambda *_: given
+    landmarks = _visible_bone_points(volume, start.seed) if given is None else lambda *_: given
     return _CaseWriter(files.ct, volume.centre_patient, landmarks, source.intensity, start)
 
 
-def _bone_in_view(volume: CTVolume, seed: int) -> Landmarks:
+def _visible_bone_points(volume: CTVolume, seed: int) -> LandmarksOfView:
     bone = bone_points(volume, BONE_SAMPLES, torch.Generator().manual_seed(seed))
     return lambda truth, intrinsics: targets_in_view(bone, truth, intrinsics, TARGETS)
 
 
 def _name(recording: Path) -> str:
-    """The folder's, or the file's without its suffix."""
+    """Return the name of the folder, or of the file without its suffix."""
     path = recording.resolve()
     return path.name if path.is_dir() else path.stem

@@ -14,7 +14,7 @@ from helpers.dataset_files import COLUMNS, EXTRINSIC, HARDNESS, NAMES, ROWS, SOU
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.datasets import DeepFluoroOptions, InitialPoseOptions, cases_from_deepfluoro
-from fluoro_reg.evaluation.datasets.projective import optical_view
+from fluoro_reg.evaluation.datasets.projective import convert_view
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform
@@ -106,7 +106,7 @@ def test_published_numbers_of_the_real_file() -> None:
         ]
     )
     pixels = np.zeros((1536, 1536), np.float32)
-    view = optical_view(pixels, k, EXTRINSIC @ np.linalg.inv(cam_to_volume), (0.194, 0.194), "view 000")
+    view = convert_view(pixels, k, EXTRINSIC @ np.linalg.inv(cam_to_volume), (0.194, 0.194), "view 000")
     at = view.camera_from_patient.apply(torch.tensor([[93.2263, 37.9197, -941.5]], dtype=torch.float64))
     assert at[0, 2].item() == pytest.approx(753.9, abs=0.05)
     assert view.intrinsics.project(at)[0].tolist() == pytest.approx([1535 - 1405.3, 1118.7], abs=0.1)
@@ -115,7 +115,7 @@ def test_published_numbers_of_the_real_file() -> None:
 
 def test_focal_lengths_of_two_signs_are_refused() -> None:
     with pytest.raises(InputError, match=r"focal lengths of view 1 must have one sign, got -300\.0 and 310\.0 px"):
-        optical_view(np.zeros((4, 5), np.float32), np.diag([-300.0, 310, 1]), np.eye(4), (1.0, 1.0), "view 1")
+        convert_view(np.zeros((4, 5), np.float32), np.diag([-300.0, 310, 1]), np.eye(4), (1.0, 1.0), "view 1")
 
 
 def test_starts_lie_in_their_band_and_are_the_same_whatever_else_is_exported(
@@ -228,7 +228,7 @@ def test_files_that_are_none_are_refused(file: Path, tmp_path: Path) -> None:
 
 def test_folders_in_use_and_borders_that_leave_nothing_are_refused(file: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something already"):
+    with pytest.raises(InputError, match="is not empty"):
         cases_from_deepfluoro(file, tmp_path, OPTIONS)
     with pytest.raises(InputError, match="a border of 52 px leaves nothing"):
         cases_from_deepfluoro(file, tmp_path / "out", DeepFluoroOptions(("17-1882",), border_px=52))

@@ -15,15 +15,15 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.datasets import InitialPoseOptions, RecordingFiles, cases_from_recording, own_recording
 from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.evaluation.plan import case_digest, jobs, planned_cases
-from fluoro_reg.evaluation.report.pictures import xray_picture
-from fluoro_reg.evaluation.report.worst_cases import _Painter
-from fluoro_reg.evaluation.worker import Recipe, Worker
+from fluoro_reg.evaluation.plan import case_digest, plan_cases, plan_jobs
+from fluoro_reg.evaluation.report.pictures import xray_webp
+from fluoro_reg.evaluation.report.worst_cases import _WorstCaseRenderer
+from fluoro_reg.evaluation.worker import Worker, WorkerSettings
 from fluoro_reg.formats.bags import read_bag_truth, read_frames
 from fluoro_reg.formats.cameras import read_camera
 from fluoro_reg.formats.cases import find_cases, read_case
 from fluoro_reg.formats.landmarks import read_landmarks
-from fluoro_reg.formats.recordings import RecordedFrame, Source, recorded_frames
+from fluoro_reg.formats.recordings import RecordedFrame, RecordingSource, read_recording
 from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.xray.encodings import pixels_from_message
@@ -79,12 +79,12 @@ def assert_same(a: XrayImage, b: XrayImage) -> None:
 @pytest.mark.parametrize("kind", ["bag", "cine"])
 def test_a_case_is_the_frame_and_evaluate_finds_what_a_registrar_finds(recorded, cine, phantom_folder, phantom, tmp_path, kind):
     beside = recorded.bag.parent
-    source = Source(intensity=TRANSMITTED) if kind == "bag" else Source()
+    source = RecordingSource(intensity=TRANSMITTED) if kind == "bag" else RecordingSource()
     recording, truth = (recorded.bag, "truth.json") if kind == "bag" else (cine, "cine_truth.json")
     exported = cases_from_recording(files(recording, phantom_folder, beside, truth), tmp_path / "out", source, START)
     assert [case.name for case in exported.cases] == [f"{kind}_000{n}" for n in (0, 1, 3)]
     assert (exported.without_truth, exported.unreadable) == (1, 0)
-    frames = [frame for frame in recorded_frames(recording, source) if frame.number != 2]
+    frames = [frame for frame in read_recording(recording, source) if frame.number != 2]
     truths = [pose for pose in read_bag_truth(recorded.truth).values() if pose is not None]
     for folder, frame, pose in zip(exported.cases, frames, truths, strict=True):
         case = read_case(folder)
@@ -95,15 +95,15 @@ def test_a_case_is_the_frame_and_evaluate_finds_what_a_registrar_finds(recorded,
     assert as_read(exported.cases[0]).mask.all() == (kind == "bag"), "the cine has a shutter"
     assert_found_alike(tmp_path / "out", frames, phantom)
     last, image = exported.cases[-1], frames[-1].xray()
-    shown = _Painter().paint(record("last", mtre_mm=None), last)
-    assert shown.xray == xray_picture(image.pixels, image.intrinsics) and shown.missing == ""
+    shown = _WorstCaseRenderer().paint(record("last", mtre_mm=None), last)
+    assert shown.xray == xray_webp(image.pixels, image.intrinsics) and shown.missing == ""
 
 
 def assert_found_alike(out: Path, frames: list[RecordedFrame], phantom: CTVolume) -> None:
     """Evaluate's poses against those of a registrar of its own, on the frames and not on the cases' images."""
-    worker = Worker(Recipe(RegistrationOptions(device="cpu")))
+    worker = Worker(WorkerSettings(RegistrationOptions(device="cpu")))
     registrar = Registrar(phantom, RegistrationOptions(method="lm-local", device="cpu"))
-    for job, frame in zip(jobs(planned_cases([out]), ["lm-local"], 0), frames, strict=True):
+    for job, frame in zip(plan_jobs(plan_cases([out]), ["lm-local"], 0), frames, strict=True):
         done, start = worker.run(job), read_case(job.folder).initial
         assert not done.failed, done.reason
         found = registrar.register(frame.xray(), start).camera_from_patient
@@ -118,14 +118,14 @@ def test_the_same_frames_from_bag_and_cine_differ_in_nothing_but_the_case_files(
     rows = [{**row, "frame": n} for n, row in enumerate(json.loads(recorded.truth.read_text())["frames"])]
     (tmp_path / "truth.json").write_text(json.dumps({"unit": "mm", "frames": rows}))
     shutil.copy(recorded.landmarks, tmp_path)
-    camera = next(recorded_frames(recorded.bag)).xray().intrinsics
+    camera = next(read_recording(recorded.bag)).xray().intrinsics
     of_bag = cases_from_recording(
-        files(recorded.bag, phantom_folder, beside), tmp_path / "a", Source(intensity=TRANSMITTED), START
+        files(recorded.bag, phantom_folder, beside), tmp_path / "a", RecordingSource(intensity=TRANSMITTED), START
     )
     of_cine = cases_from_recording(
         files(tmp_path / "bag.dcm", phantom_folder, tmp_path),
         tmp_path / "b",
-        Source(camera=camera, intensity=TRANSMITTED),
+        RecordingSource(camera=camera, intensity=TRANSMITTED),
         START,
     )
     for a, b in zip(of_bag.cases, of_cine.cases, strict=True):
@@ -166,8 +166,8 @@ def test_pixels_that_are_not_finite_stay_masked(recorded, phantom_folder, tmp_pa
     pixels = np.random.default_rng(1).normal(size=(64, 64))
     pixels[3, 5], pixels[40, 7] = np.nan, np.inf
     image = xray_from_pixels(pixels, camera)
-    stamp = next(recorded_frames(recorded.bag)).stamp_ns
-    monkeypatch.setattr(own_recording, "recorded_frames", lambda *_: iter([RecordedFrame(0, stamp, lambda: image)]))
+    stamp = next(read_recording(recorded.bag)).stamp_ns
+    monkeypatch.setattr(own_recording, "read_recording", lambda *_: iter([RecordedFrame(0, stamp, lambda: image)]))
     (case,) = cases_from_recording(files(recorded.bag, phantom_folder, recorded.bag.parent), tmp_path / "out").cases
     assert_same(as_read(case), image)
     assert int((~image.mask).sum()) == 2
@@ -176,10 +176,10 @@ def test_pixels_that_are_not_finite_stay_masked(recorded, phantom_folder, tmp_pa
 def test_a_run_notices_that_the_cine_has_changed(recorded, cine, phantom_folder, tmp_path) -> None:
     moved = Path(shutil.copy(cine, tmp_path / "cine.dcm"))
     cases_from_recording(files(moved, phantom_folder, recorded.bag.parent, "cine_truth.json"), tmp_path / "out")
-    before = [case_digest(case) for case in planned_cases([tmp_path / "out"])]
+    before = [case_digest(case) for case in plan_cases([tmp_path / "out"])]
     with moved.open("ab") as file:
         file.write(b"\0\0")
-    after = [case_digest(case) for case in planned_cases([tmp_path / "out"])]
+    after = [case_digest(case) for case in plan_cases([tmp_path / "out"])]
     assert len(set(before)) == 3 and not set(before) & set(after)
 
 
@@ -191,12 +191,12 @@ def test_frames_that_cannot_be_read_are_counted_and_if_it_is_all_of_them_said(
     def damaged() -> XrayImage:
         raise InputError("the image is damaged")
 
-    frames = list(recorded_frames(recorded.bag))
+    frames = list(read_recording(recorded.bag))
     broken = [RecordedFrame(f.number, f.stamp_ns, damaged) for f in frames]
-    monkeypatch.setattr(own_recording, "recorded_frames", lambda *_: iter([broken[0], *frames[1:]]))
+    monkeypatch.setattr(own_recording, "read_recording", lambda *_: iter([broken[0], *frames[1:]]))
     exported = cases_from_recording(known, tmp_path / "one")
     assert [case.name for case in exported.cases] == ["bag_0001", "bag_0003"] and exported.unreadable == 1
-    monkeypatch.setattr(own_recording, "recorded_frames", lambda *_: iter(broken))
+    monkeypatch.setattr(own_recording, "read_recording", lambda *_: iter(broken))
     with pytest.raises(InputError, match="none of the 3 frames with a true pose can be read; the first: the image is damaged"):
         cases_from_recording(known, tmp_path / "all")
     assert [path.name for path in find_cases(tmp_path / "one")] == ["bag_0001", "bag_0003"]
