@@ -1,11 +1,11 @@
-"""Pictures of similarities over pairs of pose axes about the true pose: how far off a slope still leads home.
+"""Landscapes of similarities around the true pose, over pairs of pose axes, which show their basins of convergence.
 
     python benchmarks/similarity_landscape.py CASE --similarity PROST.safetensors --similarity SPHERICAL.safetensors --out P.png
 
 CASE is one folder as `fluoro-reg simulate` writes it. Columns are pairs of axes of a twist about the middle of the CT's
-skeleton along the camera's axes: across and down (mm), depth (mm), turns about them (degrees). Rows are gradient NCC and
-multiscale NCC at 64 px across the CT, and the learned ones. Colours run from the lowest value of a picture to its highest;
-arrows are the negative gradient's direction of every few points, in units of the axes' ranges.
+skeleton, along the camera's axes: across and down (mm), depth (mm), rotations about them (degrees). Rows are gradient NCC and
+multiscale NCC at 64 px across the CT, and the learned similarities. Colours run from the minimum of a panel to its maximum.
+Arrows are the direction of the negative gradient at every third point, in units of the axes' ranges.
 """
 
 import argparse
@@ -29,30 +29,30 @@ from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preproce
 from fluoro_reg.xray.reader import read_xray
 
 Values = Callable[[RigidTransform], Tensor]
-REACH = torch.tensor([60.0, 60.0, 100.0, *np.radians([30.0, 30.0, 30.0])], dtype=torch.float64)
-LABELS = ("across, mm", "down, mm", "depth, mm", "turn about across, deg", "turn about down, deg", "turn in the plane, deg")
+RANGES = torch.tensor([60.0, 60.0, 100.0, *np.radians([30.0, 30.0, 30.0])], dtype=torch.float64)
+LABELS = ("across, mm", "down, mm", "depth, mm", "about across, deg", "about down, deg", "in plane, deg")
 PAIRS = ((0, 1), (0, 2), (3, 4), (5, 0))
 CLASSICAL = ("gradient-ncc", "multiscale-ncc")
 PX = 64
 
 
-def classical(case: RegistrationCase, name: str) -> Values:
-    """Values of poses by an ordinary similarity."""
+def classical_values(case: RegistrationCase, name: str) -> Values:
+    """Return a function from poses to the values of a classical similarity."""
     registrar = Registrar(read_ct(case.ct), RegistrationOptions(method="lm-local"))
     prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), registrar.options.preprocess)
-    scale = registrar._scales(prepared, case.truth).scale(PX, None, roughly=True)
+    scale = registrar._scales(prepared, case.truth).scale(PX, None, coarse=True)
     values = PoseValues(scale, registrar.model, SIMILARITIES[name]())
     return lambda poses: values.values(poses, torch.zeros(len(poses.translation), 6, dtype=torch.float64))
 
 
-def learned(case: RegistrationCase, path: str) -> Values:
-    """The same of a learned similarity."""
+def learned_values(case: RegistrationCase, path: str) -> Values:
+    """Return a function from poses to the values of a learned similarity."""
     image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
-    similar = SimilarityInference.load(path, similarity_kind(path), read_ct(case.ct)).problem(image)
+    inference = SimilarityInference.load(path, similarity_kind(path), read_ct(case.ct)).problem(image)
 
     @torch.no_grad()
     def values(poses: RigidTransform) -> Tensor:
-        return torch.cat([similar.problem.values_at(part) for part in chunks(poses, 64)])
+        return torch.cat([inference.problem.values_at(part) for part in chunks(poses, 64)])
 
     return values
 
@@ -62,11 +62,11 @@ def chunks(poses: RigidTransform, size: int) -> list[RigidTransform]:
 
 
 def landscape(values: Values, truth: RigidTransform, pivot: Tensor, pair: tuple[int, int], steps: int) -> np.ndarray:
-    """Values on a grid, rows along the second axis of the pair."""
-    share = torch.linspace(-1, 1, steps, dtype=torch.float64)
-    second, first = torch.meshgrid(share, share, indexing="ij")
+    """Return values on a grid, with rows along the second axis of the pair."""
+    fraction = torch.linspace(-1, 1, steps, dtype=torch.float64)
+    second, first = torch.meshgrid(fraction, fraction, indexing="ij")
     twists = torch.zeros(steps * steps, 6, dtype=torch.float64)
-    twists[:, pair[0]], twists[:, pair[1]] = first.flatten() * REACH[pair[0]], second.flatten() * REACH[pair[1]]
+    twists[:, pair[0]], twists[:, pair[1]] = first.flatten() * RANGES[pair[0]], second.flatten() * RANGES[pair[1]]
     return values(moved(RigidTransform.stack([truth] * len(twists)), twists, pivot)).reshape(steps, steps).numpy()
 
 
@@ -78,12 +78,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     case = read_case(arguments.case)
-    rows = {name: classical(case, name) for name in CLASSICAL}
-    rows |= {similarity_kind(path): learned(case, path) for path in arguments.similarity}
+    rows = {name: classical_values(case, name) for name in CLASSICAL}
+    rows |= {similarity_kind(path): learned_values(case, path) for path in arguments.similarity}
     pivot = default_aim_point(read_ct(case.ct))
     figure = Figure(figsize=(3.1 * len(PAIRS), 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(PAIRS), squeeze=False)
-    units = REACH.clone()
+    units = RANGES.clone()
     units[3:] = torch.rad2deg(units[3:])
     for line, (name, values) in zip(axes, rows.items(), strict=True):
         for ax, pair in zip(line, PAIRS, strict=True):

@@ -1,7 +1,7 @@
-"""Methods are data: stages with their similarity and optimiser, in a YAML file each; those of `config/methods/` have names.
+"""Methods are data: a YAML file lists the stages, each with its similarity and optimiser. `config/methods/` has the named ones.
 
-A similarity and an optimiser are entries of their tables, and their settings are the fields of those classes: this file knows
-neither a default of theirs nor a bound.
+Similarities and optimisers are looked up in their tables, and their settings are the fields of those classes; this module knows
+none of their defaults or bounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,32 +25,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A similarity by its name in `LEARNED_SIMILARITIES`: which one it is, its weights say."""
+    """A similarity by its name in `LEARNED_SIMILARITIES`; its weights define the rest."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class SparsePatches:
-    """Instead of the whole image, patches about the edges of the CT's projection; each is compared on its own."""
+    """Patches around the edges of the projected CT, compared one by one, instead of the whole image."""
 
-    count: int = option(0, "patches, drawn once a stage; 0 takes the whole image", minimum=0, maximum=100_000)
+    count: int = option(0, "number of patches, sampled once per stage; 0 takes the whole image", minimum=0, maximum=100_000)
     side: int = option(13, "side of a patch", unit="px", minimum=4, maximum=4096)
 
 
 @dataclass(frozen=True, slots=True)
 class Restraint:
-    """A Gaussian about the stage's start: its negative logarithm is mixed with what the image says."""
+    """A Gaussian around the starting pose of a stage, whose negative logarithm is added to the cost of the image."""
 
-    share: float = option(0.0, "weight of the Gaussian; the image has the rest", minimum=0.0, maximum=0.99)
-    sigma: TwistComponents = option((30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "deviations: three mm, three rad", minimum=1e-9)
+    weight: float = option(0.0, "weight of the Gaussian; the image has the rest", minimum=0.0, maximum=0.99)
+    sigma: TwistComponents = option(
+        (30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "standard deviations: three in mm, three in rad", minimum=1e-9
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """One scale: the optimiser goes from every hypothesis still alive, then the best distinct `keep` go on.
+    """One stage: the optimiser starts from every remaining hypothesis, and the best distinct `keep` remain afterwards.
 
-    A learned similarity has a scale of its own; there `object_px` says nothing.
+    A learned similarity has a scale of its own and ignores `object_px`.
     """
 
     object_px: int = option(
@@ -60,31 +62,45 @@ class StageOptions:
     optimiser: Optimiser = field(default_factory=LevenbergMarquardt)
     sparse: SparsePatches = section(SparsePatches)
     restraint: Restraint = section(Restraint)
-    keep: int = option(1, "hypotheses that go on to the next stage", minimum=1, maximum=64)
+    keep: int = option(1, "hypotheses that remain for the next stage", minimum=1, maximum=64)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The cheap search before the first stage: turned starts, each shifted in the plane to its best place by FFT."""
+    """The coarse search before the first stage: rotated initial poses, each shifted in the plane to where it fits best."""
 
     object_px: int = option(32, "pixels across the CT's projection during the search", minimum=8, maximum=512)
-    out_of_plane_deg: tuple[float, ...] = option((0.0, 10.0), "radii of the out-of-plane turns that are tried", unit="deg")
-    in_plane_deg: tuple[float, ...] = option((-10.0, 0.0, 10.0), "in-plane turns that are tried", unit="deg")
-    shift_mm: float = option(40.0, "largest shift in the plane", unit="mm", minimum=0.0, maximum=1000.0)
-    keep: int = option(6, "hypotheses that go on to the first stage, besides the start itself", minimum=0, maximum=256)
+    out_of_plane_deg: tuple[float, ...] = option(
+        (0.0, 10.0), "magnitudes of the out-of-plane rotations that are tried", unit="deg"
+    )
+    in_plane_deg: tuple[float, ...] = option((-10.0, 0.0, 10.0), "in-plane rotations that are tried", unit="deg")
+    shift_mm: float = option(40.0, "largest in-plane shift", unit="mm", minimum=0.0, maximum=1000.0)
+    keep: int = option(6, "hypotheses that remain for the first stage, besides the initial pose itself", minimum=0, maximum=256)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
-    """What is tried besides the pose that a network predicts, where there are weights."""
+    """What is tried besides the pose that a regressor predicts, if there is one."""
 
-    spread: float = option(0.0, "poses so many predicted standard deviations to either side; 0: none", minimum=0.0, maximum=5.0)
+    spread: float = option(
+        0.0, "also poses this many predicted standard deviations to either side; 0: none", minimum=0.0, maximum=5.0
+    )
     opposite_view: bool = option(False, "also the pose that it predicts if the X-ray is an opposite view (PA for AP)")
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A named way from an image and a start to a pose."""
+    """A way from an image and an initial pose to a pose.
+
+    Attributes:
+        name: The name, or the stem of the file.
+        description: One line.
+        needs: What the user must give: `start` (an initial pose), `weights` (of a regressor), `similarity` (weights of one).
+        devices: Where it runs.
+        search: The coarse search before the first stage.
+        prediction: What is made of a regressor's prediction.
+        stages: One or more stages, from coarse to fine.
+    """
 
     name: str
     description: str
@@ -96,21 +112,21 @@ class Method:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The learned similarities that it follows, each once."""
+        """The learned similarities that the stages use, each once."""
         return learned_similarities(self.stages)
 
     def tracking_stages(self) -> tuple[StageOptions, ...]:
-        """The last two stages with one hypothesis: coarse to fine even from a good start, since the finest alone gets lost."""
+        """The last two stages with one hypothesis. The finest stage alone would lose track, even from a good initial pose."""
         return tuple(replace(stage, keep=1) for stage in self.stages[-2:])
 
 
 def learned_similarities(stages: Sequence[StageOptions]) -> tuple[str, ...]:
-    """The learned similarities that stages follow, each once."""
+    """The learned similarities that stages use, each once."""
     return tuple(dict.fromkeys(stage.similarity.kind for stage in stages if isinstance(stage.similarity, Learned)))
 
 
 def load_methods() -> dict[str, Method]:
-    """All methods that are installed, by name."""
+    """All installed methods by name."""
     return {path.stem: _read(path) for path in sorted((config_folder() / "methods").glob("*.yaml"))}
 
 
@@ -132,7 +148,13 @@ def load_method(method: Method | Path | str) -> Method:
 
 
 def missing_weights(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
-    """What stands in the way of a method with these files of weights, and what to do; `learned` by the names of `LEARNED_SIMILARITIES`."""
+    """The sentence that says which weights a method lacks and how to get them, or None.
+
+    Args:
+        method: The method.
+        model: Weights file of a regressor, or empty.
+        learned: Weights files of learned similarities by their names in `LEARNED_SIMILARITIES`, or empty.
+    """
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
         return f"the method {method.name} needs weights; give them by --model W.safetensors (setting model); {made}"
@@ -170,21 +192,21 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
     if by_residuals and not isinstance(similarity, (Learned, *RESIDUAL_SIMILARITIES.values())):
         known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_SIMILARITIES))
-        raise InputError(f"{where}: lm needs a similarity of residuals, one of {known}")
-    if (by_residuals or learned) and (stage.sparse.count or stage.restraint.share):
+        raise InputError(f"{where}: lm needs a similarity with residuals, one of {known}")
+    if (by_residuals or learned) and (stage.sparse.count or stage.restraint.weight):
         raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm or learned similarities; leave them out")
     return stage
 
 
 def _similarity(given: Any, where: str) -> AbstractSimilarity | Learned:
-    """An entry of `SIMILARITIES`, or the name of a learned one, which has no settings: its weights bring them."""
+    """An entry of `SIMILARITIES`, or a learned similarity, whose settings are in its weights."""
     if given in [*LEARNED_SIMILARITIES, *({"name": name} for name in LEARNED_SIMILARITIES)]:
         return Learned(given["name"] if isinstance(given, Mapping) else given)
     return _entry(SIMILARITIES, given, where, tuple(LEARNED_SIMILARITIES))
 
 
 def _entry(table: Mapping[str, type[T]], given: Any, where: str, others: tuple[str, ...] = ()) -> T:
-    """The entry that a section names, with the section's other settings; a name alone is an entry with its defaults."""
+    """The entry that a section names, with the section's other settings; a name alone means the defaults."""
     settings = dict(given) if isinstance(given, Mapping) else {"name": given}
     name = settings.pop("name", None)
     if name not in table:

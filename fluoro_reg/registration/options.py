@@ -1,4 +1,4 @@
-"""What a user may choose of a registration; the one home of these defaults (YAML, `--set` and ROS parameters follow)."""
+"""The settings of a registration and their defaults; YAML files, `--set` and ROS parameters are derived from them."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
-    """Thresholds that decide whether a pose may be published; every one must hold."""
+    """Thresholds that decide whether a pose is accepted; every one must hold."""
 
     minimum_similarity: float = option(0.40, "gradient NCC at the finest scale", minimum=0.2, maximum=1.0)
     minimum_patch_similarity: float = option(
@@ -22,29 +22,31 @@ class GateOptions:
         0.45, "the same patch NCC when residuals are taken near an object only", minimum=0.2, maximum=1.0
     )
     minimum_pixels: int = option(400, "compared pixels at the finest level", unit="px", minimum=100, maximum=10_000_000)
-    minimum_overlap: float = option(0.3, "share of the projected CT that is compared", minimum=0.05, maximum=1.0)
+    minimum_overlap: float = option(0.3, "fraction of the projected CT that is compared", minimum=0.05, maximum=1.0)
     minimum_margin: float = option(
         0.02, "similarity by which the best pose must beat every other, distinct pose", minimum=0.0, maximum=0.5
     )
-    distinct_mm: float = option(4.0, "poses whose CT points lie further apart are distinct", unit="mm", minimum=0.5, maximum=50)
+    distinct_mm: float = option(
+        4.0, "poses whose CT points are further apart count as distinct", unit="mm", minimum=0.5, maximum=50
+    )
     maximum_sd_mm: float = option(15.0, "predicted standard deviation of a point's depth", unit="mm", minimum=0.1, maximum=200)
     maximum_outline_mm: float = option(
-        4.0, "shift in depth if the body's outline against air did not count", unit="mm", minimum=0.1, maximum=200
+        4.0, "change of depth if the body's outline against air did not count", unit="mm", minimum=0.1, maximum=200
     )
     maximum_turn_sd_deg: float = option(
-        1.5, "predicted standard deviation of the turn that is known worst", unit="deg", minimum=0.05, maximum=90
+        1.5, "predicted standard deviation of the least certain rotation", unit="deg", minimum=0.05, maximum=90
     )
     depth_range_mm: tuple[float, float] = option(
         (100.0, 3000.0), "distance of the CT's centre from the source", unit="mm", minimum=1.0, maximum=20_000.0
     )
     maximum_jump_mm: float = option(
-        40.0, "tracking: motion of a CT point since the last accepted pose", unit="mm", minimum=1.0, maximum=1000.0
+        40.0, "tracking: displacement of the CT's points since the last accepted pose", unit="mm", minimum=1.0, maximum=1000.0
     )
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedOptions:
-    """Files of weights of learned similarities, of this CT or of several; empty: none. The names are those of `LEARNED_SIMILARITIES`."""
+    """Weights files of learned similarities, trained on this CT or on several; empty: none. By the names that methods use."""
 
     prost: str = option("", "weights of ProST")
     spherical: str = option("", "weights of the spherical similarity")
@@ -52,17 +54,17 @@ class LearnedOptions:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationOptions:
-    """Everything that decides how an image is registered."""
+    """All settings of a registration."""
 
     method: str = option("lm-gradient-ncc", "name of a method (`fluoro-reg methods` lists them), or the path of a YAML file")
-    model: str = option("", "weights of a pose regressor trained on this CT, which then finds starts; empty: none")
+    model: str = option("", "weights of a pose regressor trained on this CT, which then predicts initial poses; empty: none")
     learned: LearnedOptions = section(LearnedOptions)
     device: str = option(
         "auto", "device to compute on; auto: cuda if CUDA and Triton are present, else cpu", choices=("cpu", "cuda", "auto")
     )
     roi: str = option(
         "auto",
-        "where residuals are taken: the full image, near the projected CT, or its box; auto: near it when the CT is mostly air",
+        "where residuals are taken: the full image, near the projected CT, or its box; auto: near it if the CT is mostly air",
         choices=("auto", "full", "moving-support", "box"),
     )
     saturation: str = option(

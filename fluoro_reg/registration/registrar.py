@@ -20,6 +20,7 @@ from fluoro_reg.registration.providers import Predictor, SimilarityProvider
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.joint import JointSolver
+from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import object_model_of
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
@@ -79,6 +80,7 @@ class Registrar:
         self._corners_patient = box_corners(ct, self._renderers.extent)
         self._metric = PoseMetric(reference_points(self._corners_patient))
         self._model = object_model_of(ct, options.roi, options.saturation, self._corners_patient.mean(0))
+        self._refiners = NCCRefiners(self._model.pivot)
 
     def register(
         self,
@@ -171,9 +173,18 @@ class Registrar:
         except InputError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         options = self.options
-        solver = Solver(scales, self._model, self._metric, request.prior, options.gate.distinct_mm, options.seed, learned)
+        solver = Solver(
+            scales,
+            self._model,
+            self._metric,
+            self._refiners,
+            request.prior,
+            options.gate.distinct_mm,
+            options.seed,
+            learned,
+        )
         search = None if request.tracking else self.method.search
-        poses = RigidTransform.cat([*(solver.starts(pose, search) for pose in initial.searched), *initial.refined])
+        poses = RigidTransform.cat([*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined])
         clock.lap("search")
         refined = solver.run(poses, stages)
         clock.lap("refine")
@@ -212,7 +223,7 @@ class Registrar:
             self.method.name,
             initial_camera_from_patient=run.initial_pose,
             intensity=prepared.intensity.value,
-            intensity_confidence=prepared.confidence if prepared.judged else None,
+            intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
             elapsed_s=clock.total(),
             device=self._device,
             seconds=clock.laps,

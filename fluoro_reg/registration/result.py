@@ -1,4 +1,4 @@
-"""What a registration gives: a pose with its doubts. Failure is a value with a sentence, never a default pose."""
+"""The result of a registration: a pose with its uncertainty. Failure is a value with a reason, never a default pose."""
 
 import enum
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Outcome(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A pose and how well it explains the image (1 is perfect)."""
+    """A pose, and its similarity to the image (1 is perfect)."""
 
     camera_from_patient: RigidTransform
     similarity: float
@@ -32,10 +32,25 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationResult:
-    """One image's answer. Poses are unbatched float64; `covariance` is 6 x 6 in ROS order (x, y, z, rotations about the fixed
-    camera axes) of `camera_from_patient`: of the patient's origin, mm and rad. `intensity` is what the X-ray's numbers were
-    taken for, `intensity_confidence` how sure that is when it was judged from the image (0.5 is a guess; None: it was given).
-    `scores` are the gates' numbers by name, `seconds` the times by stage.
+    """The answer to one image, or to several views.
+
+    Attributes:
+        outcome: How the registration ended.
+        reason: One sentence that says why.
+        method: The method's name.
+        camera_from_patient: The pose, float64, mm; None if there is none. Only an accepted pose may be used.
+        initial_camera_from_patient: The pose that the search began from.
+        similarity: Gradient NCC at the pose; 1 is perfect.
+        alternatives: Other, distinct poses with their similarities.
+        covariance: Covariance of the pose in ROS's convention (x, y, z of the patient's origin in mm, then rotations about the
+            fixed camera axes in rad), 6 x 6; None if a direction is undetermined.
+        intensity: What the pixels were taken for: transmitted or attenuation.
+        intensity_confidence: The probability of that, if it was inferred from the image (0.5 is a guess); None if it was given.
+        n_renders: Rendered views.
+        elapsed_s: Seconds in all.
+        device: Where the images were rendered.
+        scores: The numbers that the gates look at, by name.
+        seconds: Seconds by stage.
     """
 
     outcome: Outcome

@@ -27,15 +27,15 @@ from fluoro_reg.similarity import GMNCC, NCC
         ("stages: [{optimiser: {name: lm, iterations: 0}}]", "stage 0: 'optimiser': 'iterations' must lie in 1 to 1000, got 0"),
         (
             "stages: [{optimiser: lm}, {similarity: gmncc}]",
-            "mine.yaml, stage 1: lm needs a similarity of residuals, one",
+            "mine.yaml, stage 1: lm needs a similarity with residuals, one",
         ),
-        ("stages: [{similarity: mutual-information}]", "stage 0: lm needs a similarity of residuals, one of .*, spherical"),
+        ("stages: [{similarity: mutual-information}]", "stage 0: lm needs a similarity with residuals, one of .*, spherical"),
         (
             "stages: [{similarity: prost, optimiser: adam, sparse: {count: 9}}]",
             "stage 0: 'sparse' and 'restraint' are not for lm or learned",
         ),
         ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
-        ("stages: [{restraint: {share: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
+        ("stages: [{restraint: {weight: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypatch, content, sentence):

@@ -117,12 +117,12 @@ def test_an_optimiser_that_comes_to_rest_beside_the_optimum_is_not_believed(worl
     """A restraint that outweighs the image pulls the pose back to its start, and the optimiser is content."""
     registrar = Registrar(world.volume, RegistrationOptions(method="adam-xvr"))
     start = _start(world, 6.0)
-    stage = replace(registrar.method.stages[0], restraint=Restraint(share=0.9, sigma=(3.0, 3.0, 9.0, 0.02, 0.02, 0.02)))
+    stage = replace(registrar.method.stages[0], restraint=Restraint(weight=0.9, sigma=(3.0, 3.0, 9.0, 0.02, 0.02, 0.02)))
     registrar.method = replace(registrar.method, stages=(stage,))
     result = registrar.register(world.xray(), start)
     assert result.similarity > registrar.options.gate.minimum_similarity
     assert result.outcome is Outcome.NOT_CONVERGED
-    assert "beside the optimum" in result.reason
+    assert "away from the optimum" in result.reason
 
 
 @pytest.mark.parametrize("depth_mm", [20.0, 60.0])
@@ -137,7 +137,7 @@ def test_an_optimiser_that_rests_far_off_in_depth_is_not_believed(world, depth_m
     result = registrar.register(world.xray(), retract(world.truth, away, world.volume.centre_patient))
     assert result.similarity > 0.7
     assert result.outcome is Outcome.NOT_CONVERGED
-    assert "beside the optimum" in result.reason
+    assert "away from the optimum" in result.reason
 
 
 def test_the_seed_reaches_cma_es(world):

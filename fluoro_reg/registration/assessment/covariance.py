@@ -1,8 +1,8 @@
-"""From the curvature at the optimum to a covariance that a ROS consumer can use.
+"""The covariance of a pose, from the curvature of the cost at the optimum.
 
-Residuals after convergence say how noisy the images are to each other; the inverse Gauss-Newton Hessian turns that into the
-covariance of the twist. Neighbouring pixels are not independent and the model is never quite right, so the standard deviations
-are inflated, and depth once more: its bias follows the intensity model while everything in the plane stays put.
+The residuals at the optimum measure the noise between the images; the inverse Gauss-Newton Hessian turns it into the covariance
+of the twist. Neighbouring pixels are not independent and the model is never exact, so the standard deviations are inflated.
+Depth is inflated further: its bias depends on the intensity model, while the in-plane directions do not.
 """
 
 import torch
@@ -12,27 +12,27 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.so3 import hat
 
-INFLATION = 3.0  # of standard deviations, in the plane
-MINIMUM_COST = 0.1  # of standardised residuals: no model of an X-ray is better, however well one image happens to fit
+INFLATION = 3.0  # of in-plane standard deviations
+MINIMUM_COST = 0.1  # of standardised residuals; no model of an X-ray is better, however well one image happens to fit
 DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
 
 
 def twist_covariance(
     hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "6 6"] | None:
-    """Covariance of the twist about the pivot (patient axes, mm and rad); None where the image leaves a direction free."""
+    """Covariance of the twist about the pivot (patient axes, mm and rad); None if the image leaves a direction undetermined."""
     return covariance_of_information(twist_information(hessian, cost, n_effective, rotation))
 
 
 def twist_information(
     hessian: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "6 6"]:
-    """The inverse of `twist_covariance`, which exists in any case; those of several views of one patient add up."""
+    """The inverse of `twist_covariance`, which always exists; that of several views of one patient is the sum."""
     return _deflated(n_effective / max(cost, MINIMUM_COST) * hessian, rotation)
 
 
 def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:
-    """The inverse; None where a direction is free."""
+    """The inverse; None if a direction is undetermined."""
     scale = information.diagonal().clamp_min(1e-30).rsqrt()
     correlation = scale[:, None] * information * scale
     if not torch.isfinite(correlation).all() or float(torch.linalg.eigvalsh(correlation)[0]) < 1e-7:
@@ -43,9 +43,9 @@ def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor
 def ros_covariance(
     twist_covariance: Float[Tensor, "6 6"], camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]
 ) -> Float[Tensor, "6 6"]:
-    """The covariance as ROS has it: of the patient's origin in camera axes, and of rotations about the fixed camera axes.
+    """The covariance in ROS's convention: of the patient's origin in camera axes, and of rotations about the fixed camera axes.
 
-    A twist (v, w) about pivot p moves the patient's origin by `R (v + p x w)` and turns it by `R w`.
+    A twist (v, w) about pivot p moves the patient's origin by `R (v + p x w)` and rotates it by `R w`.
     """
     rotation = camera_from_patient.rotation
     jacobian = torch.zeros(6, 6, dtype=torch.float64)
@@ -58,9 +58,9 @@ def ros_covariance(
 def position_covariance(
     covariance: Float[Tensor, "6 6"], camera_from_patient: RigidTransform, point_patient: Float[Tensor, "3"]
 ) -> Float[Tensor, "3 3"]:
-    """Covariance (mm^2, camera axes) of where a point of the patient lies, from a covariance as `ros_covariance` gives it.
+    """Covariance (mm^2, camera axes) of a point of the patient, from a covariance in the convention of `ros_covariance`.
 
-    The patient's origin may lie half a metre from the anatomy; what a user asks for is the doubt where the anatomy is.
+    The patient's origin may be half a metre from the anatomy; what matters is the uncertainty where the anatomy is.
     """
     lever = camera_from_patient.rotation @ point_patient
     jacobian = torch.cat([torch.eye(3, dtype=torch.float64), -hat(lever)], dim=-1)
@@ -68,7 +68,7 @@ def position_covariance(
 
 
 def _deflated(information: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
-    """What is left of information once standard deviations are inflated, along the camera's axes."""
+    """The information after the standard deviations are inflated along the camera's axes."""
     to_camera = torch.block_diag(rotation, rotation)
     widen = torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
     transform = to_camera.T @ torch.diag(1 / widen) @ to_camera

@@ -1,11 +1,11 @@
-"""The gates: whether a pose may leave the registration, and the sentence that says why not.
+"""The gates: whether a pose is accepted, and the sentence that says why not.
 
-No single number separates right from wrong poses (an absolute similarity is not comparable between anatomies and doses), so
-every one of several independent conditions must hold. A rejected pose is still reported, for people; it is never published.
+No single number separates right from wrong poses: an absolute similarity is not comparable between anatomies and doses. So
+every one of several independent conditions must hold. A rejected pose is still reported, but never published.
 
-Where the similarity gates' defaults come from: over simulated X-rays of two real CTs right poses scored 0.80 to 0.97 (gradient)
-and 0.81 to 0.97 (patches inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89; wrong CTs and mirrored
-images stayed under 0.56 and 0.72. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py`,
+Where the defaults of the similarity gates come from: on simulated X-rays of two real CTs, right poses scored 0.80 to 0.97
+(gradient NCC) and 0.81 to 0.97 (patch NCC inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89. Wrong CTs
+and mirrored images stayed below 0.56 and 0.72. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py`,
 `benchmarks/wrong.py` and `benchmarks/knee_implants.py` print these numbers.
 """
 
@@ -18,10 +18,20 @@ from fluoro_reg.registration.result import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for the best pose. `rival_similarity` is the best among distinct poses; `depth_sd_mm` and `turn_sd_deg` are
-    predicted standard deviations, along the optical axis and about the axis that is known worst; None when there is none.
-    `outline_mm` is how far the pose would move in depth if the body's outline did not count; None where that cannot be told.
-    `near_object`: residuals are not of the whole image.
+    """What the gates look at.
+
+    Attributes:
+        similarity: Gradient NCC of the best pose.
+        patch_similarity: Mean patch NCC inside the body.
+        rival_similarity: The highest similarity among distinct poses; None if there is no other pose.
+        pixels: Compared pixels.
+        overlap: Compared fraction of the projected CT.
+        depth_mm: Distance of the pivot from the source along the optical axis.
+        depth_sd_mm: Predicted standard deviation along the optical axis; None if it is undetermined.
+        outline_mm: By how much depth would change if the body's outline did not count; None if that is unknown.
+        turn_sd_deg: Predicted standard deviation of the least certain rotation; None if it is undetermined.
+        converged: Whether the optimiser met its tolerance.
+        near_object: Whether only pixels near the projected CT are compared.
     """
 
     similarity: float
@@ -37,7 +47,7 @@ class Evidence:
     near_object: bool
 
     def scores(self) -> dict[str, float]:
-        """The numbers by name, for the result; absent ones are left out."""
+        """The values by name, for the result, without those that are None or not finite."""
         numbers = {
             "similarity": self.similarity,
             "patch_similarity": self.patch_similarity,
@@ -53,7 +63,7 @@ class Evidence:
 
 
 def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
-    """The outcome and its sentence; the first gate that fails decides. NaN fails every one: hence `not ... >=`."""
+    """The outcome and its reason; the first gate that fails decides. NaN fails every gate: hence `not ... >=`."""
     e = evidence
     near, far = gate.depth_range_mm
     if not near <= e.depth_mm <= far:
@@ -65,23 +75,23 @@ def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
     if not e.overlap >= gate.minimum_overlap:
         return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
-    least, least_patch = gate.minimum_similarity, gate.minimum_patch_similarity
+    minimum, minimum_patch = gate.minimum_similarity, gate.minimum_patch_similarity
     if e.near_object:
-        least, least_patch = gate.minimum_similarity_of_object, gate.minimum_patch_similarity_of_object
-    if not e.similarity >= least:
-        return Outcome.REJECTED_POSE, f"the CT does not explain the image: similarity {e.similarity:.2f} < {least}"
-    if not e.patch_similarity >= least_patch:
-        reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {least_patch}"
+        minimum, minimum_patch = gate.minimum_similarity_of_object, gate.minimum_patch_similarity_of_object
+    if not e.similarity >= minimum:
+        return Outcome.REJECTED_POSE, f"the CT does not explain the image: similarity {e.similarity:.2f} < {minimum}"
+    if not e.patch_similarity >= minimum_patch:
+        reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {minimum_patch}"
         return Outcome.REJECTED_POSE, reason
     if e.rival_similarity is not None and not e.similarity - e.rival_similarity >= gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
         return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
     if e.outline_mm is not None and not e.outline_mm <= gate.maximum_outline_mm:
-        reason = f"without the body's outline it would lie {e.outline_mm:.1f} mm nearer or further: a saturated outline?"
+        reason = f"without the body's outline the depth would change by {e.outline_mm:.1f} mm; the outline may be saturated"
         return Outcome.REJECTED_POSE, reason
     if e.turn_sd_deg is None or not e.turn_sd_deg <= gate.maximum_turn_sd_deg:
-        return Outcome.NOT_CONVERGED, "the image leaves a turn undetermined, as of an object that is round about an axis"
+        return Outcome.NOT_CONVERGED, "the image leaves a rotation undetermined, as for an object that is round about an axis"
     if not e.converged:
-        return Outcome.NOT_CONVERGED, "the optimiser was still moving when its steps ran out, or stopped beside the optimum"
+        return Outcome.NOT_CONVERGED, "the optimiser ran out of steps before it converged, or stopped away from the optimum"
     return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"

@@ -18,27 +18,30 @@ from fluoro_reg.registration.stages.solver import Refined
 
 
 def assess_jointly(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Assessment, int]:
-    """The verdict on the first pose, with covariance and alternatives of `reference_from_patient`; and whose it is: that of the
-    first view that refuses, else of the first.
+    """Assess the first pose in every view.
 
-    Every view judges the first pose alone. Every other pose, distinct in some view as it is, is a rival unless one view tells
-    it apart.
+    Every view assesses the first pose alone. Every other pose is distinct in at least one view, and counts as an alternative
+    unless one view tells it apart.
+
+    Returns:
+        The assessment, with covariance and alternatives of `reference_from_patient`, and the index of its view: the first view
+        that rejects the pose, else the first view.
     """
     pivot = joint.views[0].objective.model.pivot
     twist = covariance_of_information(torch.stack([information_of(view) for view in joint.views]).sum(0))
     alone = [_first(view) for view in joint.views]
-    verdicts = [assess(view, metric, gate, pose_uncertainty(twist, view.poses[0], pivot)) for view in alone]
+    assessments = [assess(view, metric, gate, pose_uncertainty(twist, view.poses[0], pivot)) for view in alone]
     scores = torch.stack([similarities(view) for view in joint.views])  # views, poses
     lead = (scores[:, :1] - scores[:, 1:]).amax(0)
     alternatives = tuple(Hypothesis(joint.poses[k + 1], float(scores[:, k + 1].min())) for k in range(lead.numel()))
-    number = next((n for n, verdict in enumerate(verdicts) if verdict.outcome is not Outcome.CONVERGED), 0)
-    verdict = replace(
-        verdicts[number], covariance=pose_uncertainty(twist, joint.poses[0], pivot).covariance, alternatives=alternatives
+    number = next((n for n, assessment in enumerate(assessments) if assessment.outcome is not Outcome.CONVERGED), 0)
+    assessment = replace(
+        assessments[number], covariance=pose_uncertainty(twist, joint.poses[0], pivot).covariance, alternatives=alternatives
     )
-    if verdict.outcome is Outcome.CONVERGED and not bool((lead >= gate.minimum_margin).all()):
+    if assessment.outcome is Outcome.CONVERGED and not bool((lead >= gate.minimum_margin).all()):
         reason = f"another pose explains every view as well: similarity {float(scores[number, 1:].max()):.3f}"
-        verdict = replace(verdict, outcome=Outcome.AMBIGUOUS, reason=reason)
-    return verdict, number
+        assessment = replace(assessment, outcome=Outcome.AMBIGUOUS, reason=reason)
+    return assessment, number
 
 
 def _first(refined: Refined) -> Refined:

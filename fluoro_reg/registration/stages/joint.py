@@ -16,12 +16,12 @@ from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, 
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined, Solver
 
-FINE_PX = 256  # across the CT's projection: what is left of the error in depth is the views' error in the plane
+FINE_PX = 256  # across the projected CT; the error in depth that remains is the in-plane error of the views
 
 
 @dataclass(frozen=True, slots=True)
 class JointEvaluation:
-    """`reference_from_patient`, and what every view makes of it."""
+    """`reference_from_patient`, and its evaluation in every view."""
 
     poses: RigidTransform
     views: tuple[Evaluation, ...]
@@ -37,7 +37,7 @@ class JointNormalEquations(NormalEquations):
 
 @dataclass(frozen=True, slots=True)
 class JointObjective:
-    """A `LeastSquaresProblem` of `fluoro_reg.optimisers` over the views' own."""
+    """A `LeastSquaresProblem` of `fluoro_reg.optimisers`: the sum of those of the views."""
 
     views: tuple[PoseObjective, ...]
     cameras_from_reference: tuple[RigidTransform, ...]
@@ -70,7 +70,7 @@ class JointObjective:
 
 @dataclass(frozen=True, slots=True)
 class JointRefined:
-    """Distinct poses `reference_from_patient` that suit all views, the best first; and what each view makes of them."""
+    """Distinct poses `reference_from_patient`, refined in all views, the best first, and their evaluation in each view."""
 
     poses: RigidTransform
     views: tuple[Refined, ...]
@@ -108,7 +108,7 @@ class JointSolver:
 
 
 def _distinct(at: JointEvaluation, order: Int[Tensor, "batch"], metric: PoseMetric, apart_mm: float) -> list[int]:
-    """Those of `order` that lie further than `apart_mm`, in some view, from every one chosen before."""
+    """The rows of `order` that are, in at least one view, further than `apart_mm` from every row chosen before."""
     chosen: list[int] = []
     for row in order.tolist():
         apart = [max(float(metric.distances(v.poses[row : row + 1], v.poses[other])[0]) for v in at.views) for other in chosen]

@@ -1,8 +1,8 @@
-"""Where a comparison of X-ray and rendered CT makes sense, pixel by pixel and pose by pose.
+"""Masks: the pixels at which X-ray and rendered CT can be compared, for each pose.
 
-Two things make an honest pixel worthless: the X-ray shows anatomy that lies beyond the CT's end, so the ray's line integral is
-incomplete; or the CT is a single object (an implant, one bone) and the pixel shows something else altogether. On real
-fluoroscopy of implants the second mask decides between 0 and 90 % success; a CT cut at the pelvis makes the first one decide.
+Two things make a pixel useless. The X-ray may show anatomy beyond the end of the CT, so that the line integral is incomplete.
+Or the CT is a single object (an implant, one bone) and the pixel shows something else. On real fluoroscopy of implants the
+second mask makes the difference between 0 and 90 % success; with a CT that is cut at the pelvis, the first one does.
 """
 
 import math
@@ -17,15 +17,15 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
-CUT_FRACTION = 0.4  # an outermost slice is a cut when it holds this share of the body that the fullest slice holds
+CUT_FRACTION = 0.4  # an outermost slice is a cut if it holds at least this fraction of the body in the fullest slice
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The CT's non-air box in voxels, and at which of its faces the body goes on beyond the CT.
+    """The CT's non-air box in voxels, and the faces at which the body continues beyond the CT.
 
-    A face that only shaves the skin (a field of view narrower than the patient) is not a cut: what is missing there is thin and
-    smooth, and a view along that axis would have no complete ray at all.
+    A face that only cuts off skin (a field of view narrower than the patient) does not count as a cut: what is missing there is
+    thin and smooth, and a view along that axis would have no complete ray.
     """
 
     low: Float[Tensor, "3"]
@@ -35,7 +35,7 @@ class Extent:
 
     @staticmethod
     def of(volume: CTVolume) -> "Extent":
-        """The extent of a volume; an empty one has its whole grid as box."""
+        """The extent of a volume; the box of an empty one is the whole grid."""
         filled = volume.attenuation > 0
         low, high = torch.zeros(3, dtype=torch.float64), torch.tensor(volume.shape_ijk, dtype=torch.float64) - 1
         cut_low, cut_high = torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
@@ -51,7 +51,7 @@ class Extent:
     def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":
         """The same box in the voxels of `CTVolume.downsampled`.
 
-        The last block beyond a cut may be half air: it is neither the body that would show the cut nor a complete voxel.
+        The last block beyond a cut may be partly air: it neither shows the cut nor is it a complete voxel.
         """
         factors = torch.tensor(factors_ijk, dtype=torch.float64)
         last_complete = ((self.high + 1) / factors).floor() - 1
@@ -69,7 +69,7 @@ def complete_rays(
 ) -> Bool[Tensor, "batch height width"]:
     """Rays that do not pass through the body beyond a cut face.
 
-    Within the column that the body fills (the non-air box, continued beyond a cut face) a ray must not leave the CT's range.
+    Within the column that the body fills (the non-air box, extended beyond a cut face) a ray must not leave the CT.
     """
     rays = rays_of_views(volume, camera_from_patient, intrinsics)
     u = torch.arange(intrinsics.width, dtype=torch.float32)
@@ -98,7 +98,7 @@ def complete_rays(
 def near_object(
     integrals: Float[Tensor, "batch height width"], roi: str, margin_px: float
 ) -> Float[Tensor, "batch height width"]:
-    """1 where the moving image has something to say, 0 elsewhere; `roi` is full, moving-support or box."""
+    """1 where the moving image is compared, 0 elsewhere; `roi` is full, moving-support or box."""
     if roi == "full":
         return torch.ones_like(integrals)
     peak = integrals.flatten(1).amax(-1)[:, None, None]
@@ -117,6 +117,6 @@ def _filled(flags: Tensor, dim: int) -> Tensor:
 
 
 def eroded(usable: Bool[Tensor, "height width"]) -> Float[Tensor, "1 height width"]:
-    """Usable pixels whose eight neighbours are usable too (a gradient reads them); the image's rim is not."""
+    """1 where a pixel and its eight neighbours, which a gradient reads, are usable; 0 at the border of the image."""
     refused = torch.nn.functional.pad((~usable).float()[None, None], (1, 1, 1, 1), value=1.0)
     return 1 - torch.nn.functional.max_pool2d(refused, 3, stride=1)[0]

@@ -23,6 +23,11 @@ class ObjectModel:
     roi: str
     saturation: float
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the whole image is compared with line integrals as they are."""
+        return self.roi == "full" and self.saturation == 0
+
 
 def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Tensor, "3"]) -> ObjectModel:
     """The model of a CT, with the settings `roi` and `saturation` of `RegistrationOptions`.

@@ -1,7 +1,7 @@
 """`PoseObjective`: renderer, similarity and image as a least-squares problem over poses.
 
-The moving image is `1 - exp(-S L)` of the line integrals L where an object saturates the X-ray (metal is flat grey after a few
-mm), else L itself. Masks are rebuilt at each accepted pose and frozen within a step.
+The moving image is the line integral L or, for an object that saturates the X-ray (metal is uniformly grey after a few mm),
+`1 - exp(-S L)`. Masks are computed at each accepted pose and fixed within a step.
 """
 
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import AbstractResidualSimilarity
 
 MINIMUM_PIXELS = 30
-CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one in so many counts
+CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one per this area counts
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One scale of one image: the camera, the X-ray's attenuation and usable pixels there, and the CT to render."""
+    """One scale of one image: the camera, the X-ray's attenuation and usable pixels, and the CT to render."""
 
     renderer: AbstractRenderer
     intrinsics: CameraIntrinsics
@@ -34,13 +34,18 @@ class Scale:
     margin_px: float
 
     def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
-        """Which pixels count at each pose, of those that are `near` the object."""
+        """The pixels that count at each pose, among those that are `near` the object."""
         return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
 
 
 @dataclass(frozen=True, slots=True)
 class PosePrior:
-    """A Gaussian belief: inverse covariance of the twist (mm, rad, about the pivot) from `camera_from_patient`."""
+    """A Gaussian belief about the pose, from before the image was seen.
+
+    Attributes:
+        camera_from_patient: The mean.
+        information: Inverse covariance of the twist (mm, rad, patient axes, about the pivot) from the mean.
+    """
 
     camera_from_patient: RigidTransform
     information: Float[Tensor, "6 6"]
@@ -109,26 +114,26 @@ class PoseObjective:
         return _unless_empty(cost, reference.weight)
 
     def score(self, at: Evaluation) -> Float[Tensor, "batch"]:
-        """The similarity that users see, under the weights of each pose."""
+        """The similarity that users see, with the weights of each pose."""
         return self.similarity.score(at.moving, self.scale.fixed, self.weight(at)).double()
 
     def widened(self, margin: int) -> "PoseObjective":
-        """The same objective on a detector `margin` pixels larger on every side, all of it usable; to render, not to fit."""
+        """The same objective on a detector that is `margin` pixels larger on every side and all usable; for rendering only."""
         camera = self.scale.intrinsics
         camera = camera.cropped(-margin, -margin, camera.width + 2 * margin, camera.height + 2 * margin)
         blank = torch.ones(1, camera.height, camera.width)
         return replace(self, scale=replace(self.scale, intrinsics=camera, fixed=blank, usable=blank), n_renders=0)
 
     def weight(self, at: Evaluation) -> Float[Tensor, "batch height width"]:
-        """Which pixels count at each pose."""
+        """The pixels that count at each pose."""
         return self.scale.weight(at.poses, at.near)
 
 
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
-    """How many independent residuals the weights stand for."""
+    """The number of independent residuals under the weights."""
     return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()
 
 
 def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
-    """A pose that leaves next to nothing to compare is infinitely bad, not perfect."""
+    """The cost; infinite, not zero, for a pose that leaves almost nothing to compare."""
     return torch.where((weight > 0).flatten(1).sum(-1) < MINIMUM_PIXELS, torch.inf, cost)

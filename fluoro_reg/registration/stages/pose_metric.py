@@ -1,7 +1,7 @@
-"""Several poses at once: how far apart they are, and which are worth going on with.
+"""Distances between poses, and the selection of distinct ones.
 
-Distance is the mean displacement of points of the CT in the camera, with depth counted at a fifth: a single X-ray sees depth so
-badly that two poses which differ in depth alone are the same answer with another uncertainty.
+The distance is the mean displacement of points of the CT in the camera, with depth counted at a fifth. A single X-ray
+determines depth so poorly that two poses that differ only in depth are the same answer.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class PoseMetric:
         return (moved * torch.tensor([1.0, 1.0, DEPTH_WEIGHT], dtype=moved.dtype)).norm(dim=-1).mean(-1)
 
     def distinct(self, poses: RigidTransform, order: Int[Tensor, "batch"], apart_mm: float, keep: int) -> list[int]:
-        """The first `keep` of `order` that lie further than `apart_mm` from every one chosen before."""
+        """The first `keep` rows of `order` that are further than `apart_mm` from every row chosen before."""
         chosen: list[int] = []
         for row in order.tolist():
             near = [float(self.distances(poses[row : row + 1], poses[other])[0]) for other in chosen]
@@ -38,7 +38,7 @@ class PoseMetric:
         return chosen
 
 
-def reference_points(corners_patient: Float[Tensor, "8 3"], largest_mm: float = 100.0) -> Float[Tensor, "8 3"]:
-    """The corners of the CT's box drawn in half-way to its centre, at most `largest_mm` from it along each axis."""
+def reference_points(corners_patient: Float[Tensor, "8 3"], maximum_mm: float = 100.0) -> Float[Tensor, "8 3"]:
+    """The corners of the CT's box moved half-way to its centre, at most `maximum_mm` from it along each axis."""
     centre = corners_patient.mean(0)
-    return centre + ((corners_patient - centre) / 2).clamp(-largest_mm, largest_mm)
+    return centre + ((corners_patient - centre) / 2).clamp(-maximum_mm, maximum_mm)

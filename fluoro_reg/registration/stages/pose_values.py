@@ -39,7 +39,7 @@ def moved(starts: RigidTransform, twists: Float[Tensor, "batch 6"], pivot: Float
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The patches that are compared, all of one size, with their first pixels at `corners` (u, v). An image may be one patch."""
+    """The patches to compare, all of one size, with their first pixels at `corners` (u, v). An image may be one patch."""
 
     corners: Int[Tensor, "n 2"]
     height: int
@@ -100,7 +100,7 @@ class PoseValues:
         poses = moved(starts, twists, self.model.pivot)
         chunk = max(1, CHUNK_PIXELS // (len(self.patches.corners) * self.patches.height * self.patches.width))
         values = torch.cat([self._values(poses[k : k + chunk]) for k in range(0, len(twists), chunk)])
-        weight, sigma = self.restraint.share, torch.tensor(self.restraint.sigma, dtype=torch.float64)
+        weight, sigma = self.restraint.weight, torch.tensor(self.restraint.sigma, dtype=torch.float64)
         return (1 - weight) * values + weight * (twists / sigma).square().sum(-1) / 2
 
     def _values(self, poses: RigidTransform) -> Float[Tensor, "batch"]:

@@ -1,7 +1,7 @@
-"""Scales: one image and one CT, both coarsened to about the same resolution, so that a stage costs what its pixels need.
+"""Scales: one image and one CT, both at about the same resolution, so that a stage does no more work than its pixels need.
 
-The number of pixels across the CT's projection defines a scale, not a power of two of the detector: a 70 mm implant in a
-1024-pixel image and a pelvis that fills a 256-pixel one then take the same steps.
+A scale is defined by the number of pixels across the projected CT, not by a power of two of the detector. A 70 mm implant in an
+image of 1024 pixels and a pelvis that fills one of 256 then go through the same steps.
 """
 
 import math
@@ -19,13 +19,13 @@ from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.xray.image import XrayImage
 
-MARGIN_MM = 9.0  # how far beyond the projected object residuals are taken, at the object
-WINDOW_MM = 15.0  # how far the object may move inside a stage before it leaves the stage's window
+MARGIN_MM = 9.0  # residuals are taken up to this far beyond the projected object, measured at the object
+WINDOW_MM = 15.0  # the object may move this far within a stage before it leaves the window
 
 
 @dataclass(slots=True)
 class CoarseRenderers:
-    """Renderers of one CT at every coarseness asked for, made once."""
+    """Renderers of one CT at several resolutions, each made once."""
 
     volume: CTVolume
     device: str
@@ -36,7 +36,7 @@ class CoarseRenderers:
         self.extent = Extent.of(self.volume)
 
     def for_pixel(self, pixel_mm: float) -> tuple[AbstractRenderer, Extent]:
-        """The renderer whose voxels are no larger than a pixel at the object, and no smaller than need be."""
+        """The renderer with the largest voxels that are not larger than a pixel at the object."""
         si, sj, sk = (max(1, int(pixel_mm / size)) for size in self.volume.voxel_size_mm)
         if (si, sj, sk) not in self._made:
             coarse = self.volume.downsampled((si, sj, sk))
@@ -46,25 +46,25 @@ class CoarseRenderers:
 
 @dataclass(slots=True)
 class ImageScales:
-    """The scales of one preprocessed X-ray, seen from a start pose."""
+    """The scales of one preprocessed X-ray at an initial pose."""
 
     image: XrayImage
-    start: RigidTransform
+    initial_pose: RigidTransform
     renderers: CoarseRenderers
     corners_patient: Float[Tensor, "8 3"]
     pivot: Float[Tensor, "3"]
-    outline: Bool[Tensor, "height width"] | None = None  # pixels that show only roughly where the body ends
+    outline: Bool[Tensor, "height width"] | None = None  # pixels at which saturation has moved the edge of the body
     _binned: dict[tuple[int, bool], XrayImage] = field(default_factory=dict)
 
     @property
     def depth_mm(self) -> float:
         """Distance of the pivot from the source along the optical axis."""
-        return float(self.start.apply(self.pivot[None])[0, 2])
+        return float(self.initial_pose.apply(self.pivot[None])[0, 2])
 
     def factor(self, object_px: int) -> int:
-        """How many pixels to average so that the CT's projection (or the image) spans `object_px`."""
+        """The binning factor at which the projected CT (or the image, if smaller) spans `object_px`."""
         camera = self.image.intrinsics
-        low, high = projected_box(self.corners_patient, self.start, camera)
+        low, high = projected_box(self.corners_patient, self.initial_pose, camera)
         object_span = float((high - low).max())
         return max(1, round(min(object_span, max(camera.width, camera.height)) / object_px))
 
@@ -72,13 +72,13 @@ class ImageScales:
         """The size of a pixel at the object's depth."""
         return self.depth_mm / camera.fx
 
-    def scale(self, object_px: int, poses: RigidTransform | None, roughly: bool = False) -> Scale:
-        """One scale, cut to the window in which the CT can be from any of `poses` (None: the whole image).
+    def scale(self, object_px: int, poses: RigidTransform | None, coarse: bool = False) -> Scale:
+        """One scale, cropped to the window that the CT can reach from any of `poses` (None: the whole image).
 
-        `roughly` is for poses still to be refined at another scale: the outline of saturated air leads to the body from afar,
-        and in the end moves its depth by millimetres.
+        `coarse` is for all stages but the last: there the outline of saturated air counts, because it guides a pose from far
+        away. In the last stage it would move the depth by millimetres.
         """
-        whole = self._coarsened(self.factor(object_px), roughly)
+        whole = self._coarsened(self.factor(object_px), coarse)
         pixel_mm = self.pixel_mm(whole.intrinsics)
         image = whole
         if poses is not None:
@@ -86,13 +86,13 @@ class ImageScales:
         renderer, extent = self.renderers.for_pixel(pixel_mm)
         return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, MARGIN_MM / pixel_mm)
 
-    def _coarsened(self, factor: int, roughly: bool) -> XrayImage:
-        if (factor, roughly) not in self._binned:
+    def _coarsened(self, factor: int, coarse: bool) -> XrayImage:
+        if (factor, coarse) not in self._binned:
             image = self.image
-            if self.outline is not None and not roughly:
+            if self.outline is not None and not coarse:
                 image = replace(image, mask=image.mask & ~self.outline)
-            self._binned[factor, roughly] = image.binned(factor)
-        return self._binned[factor, roughly]
+            self._binned[factor, coarse] = image.binned(factor)
+        return self._binned[factor, coarse]
 
     def _window(self, camera: CameraIntrinsics, poses: RigidTransform, margin_px: float) -> tuple[int, int, int, int]:
         low, high = projected_box(self.corners_patient, poses, camera)
@@ -106,7 +106,7 @@ class ImageScales:
 def projected_box(
     points_patient: Float[Tensor, "n 3"], poses: RigidTransform, camera: CameraIntrinsics
 ) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
-    """Smallest and largest pixel (u, v) of points over all poses; points behind the source stand at its plane."""
+    """Smallest and largest pixel (u, v) of points over all poses; points behind the source are moved to 1 mm in front of it."""
     points = poses.apply(points_patient).reshape(-1, 3)
     points = torch.cat([points[:, :2], points[:, 2:].clamp_min(1.0)], dim=-1)
     pixels = camera.project(points)

@@ -1,9 +1,9 @@
-"""From starts to refined hypotheses: the search, then an optimiser scale by scale, fewer hypotheses each time.
+"""From initial poses to refined hypotheses: the search, then one optimiser per scale, with fewer hypotheses each time.
 
-Levenberg-Marquardt leaves behind what the gates ask for, residuals and a Hessian, at the scale and by the similarity of its
-last stage. Where another optimiser ends, or a learned similarity, both are made there by gradient NCC at the scale for which
-the gates' thresholds were measured. It has converged when it says so and gradient NCC agrees within the covariance to be
-reported.
+Levenberg-Marquardt ends with what the gates need, residuals and a Hessian, at the scale and with the similarity of its last
+stage. Where another optimiser or a learned similarity comes last, both are computed at its result with gradient NCC, at the
+scale for which the thresholds of the gates were measured. Such a stage has converged if its optimiser has, and if gradient NCC
+agrees within the reported covariance.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.assessment.covariance import twist_information
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
+from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import (
     Evaluation,
@@ -33,10 +34,10 @@ from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.search import search
-from fluoro_reg.similarity import AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
+from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
-MAXIMUM_DEVIATION_SD = 3.0  # from a pose to where Levenberg-Marquardt would lead, in reported standard deviations
+MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,21 @@ class Solver:
     scales: ImageScales
     model: ObjectModel
     metric: PoseMetric
+    refiners: NCCRefiners
     prior: PosePrior | None
-    distinct_mm: float  # hypotheses closer than this are one, so that every place kept is a possible rival
+    distinct_mm: float  # hypotheses closer than this count as one, so that each one kept is a possible alternative
     seed: int = 0
     learned: Mapping[str, ImageProblem] = field(default_factory=dict)
     n_renders: int = 0
 
-    def starts(self, start: RigidTransform, options: SearchOptions | None) -> RigidTransform:
-        """The start, and with `options` the best places that the search finds besides it."""
-        alone = RigidTransform.stack([start])
+    def initial_poses(self, initial_pose: RigidTransform, options: SearchOptions | None) -> RigidTransform:
+        """The initial pose and, with `options`, the best poses that the search finds besides it."""
+        alone = RigidTransform.stack([initial_pose])
         if options is None or options.keep == 0:
             return alone
-        scale = self.scales.scale(options.object_px, None, roughly=True)
+        scale = self.scales.scale(options.object_px, None, coarse=True)
         objective = PoseObjective(scale, self.model, GradientNCC())
-        found = search(objective, start, options)
+        found = search(objective, initial_pose, options)
         self.n_renders += objective.n_renders
         pixel_mm = self.scales.pixel_mm(scale.intrinsics)
         order = found.correlation.argsort(descending=True)
@@ -89,36 +91,52 @@ class Solver:
         return RigidTransform.cat([alone, found.poses[torch.tensor(rows)]])
 
     def objective(self, object_px: int, poses: RigidTransform) -> PoseObjective:
-        """Gradient NCC at a scale, about some poses: at `ASSESSED_PX` it judges poses, whatever their method maximised."""
+        """Gradient NCC at a scale, around given poses. At `ASSESSED_PX` it assesses the poses of any method."""
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
     def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
-        """Every stage in turn; the last one's poses are judged."""
+        """Run every stage in turn. The hypotheses of the last one can be assessed."""
         for stage in stages[:-1]:
-            poses = self._refined(poses, stage, roughly=True).poses
-        refined = self._refined(poses, stages[-1], roughly=False)
-        return refined if isinstance(refined, Refined) else self._judged(refined)
+            poses = self._run_stage(poses, stage, coarse=True).poses
+        refined = self._run_stage(poses, stages[-1], coarse=False)
+        return refined if isinstance(refined, Refined) else self._assessed(refined)
 
-    def _refined(self, poses: RigidTransform, stage: StageOptions, roughly: bool) -> Refined | Found:
+    def _run_stage(self, poses: RigidTransform, stage: StageOptions, coarse: bool) -> Refined | Found:
         if isinstance(stage.similarity, Learned):
-            return self._by_learned(poses, stage, self.learned[stage.similarity.kind])
+            return self._minimise_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
-            return self._by_residuals(poses, stage, stage.optimiser, roughly)
-        return self._by_values(poses, stage, stage.optimiser, roughly)
+            if isinstance(stage.similarity, NCC) and self.model.is_plain and self.prior is None:
+                return self._refine_ncc(poses, stage, stage.optimiser, stage.similarity)
+            return self._refine_residuals(poses, stage, stage.optimiser, coarse)
+        return self._minimise_values(poses, stage, stage.optimiser, coarse)
 
-    def _by_residuals(
-        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, roughly: bool
+    def _refine_residuals(
+        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, coarse: bool
     ) -> Refined:
         similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
-        scale = self.scales.scale(stage.object_px, poses, roughly)
+        scale = self.scales.scale(stage.object_px, poses, coarse)
         objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
-    def _by_values(self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], roughly: bool) -> Found:
-        scale = self.scales.scale(stage.object_px, None, roughly)
+    def _refine_ncc(self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, similarity: NCC) -> Found:
+        """Global NCC of whole images, whose normal equations the renderer accumulates. Masks are those of the first poses."""
+        scale = self.scales.scale(stage.object_px, None)
+        refiner = self.refiners.refiner(scale.renderer, scale.intrinsics, len(poses.translation), optimiser, similarity)
+        weight = scale.weight(poses, torch.ones_like(scale.usable))
+        device = scale.renderer.device
+        refined, cost, converged = refiner.refine(poses, scale.fixed[0].to(device), weight.to(device))
+        self.n_renders += len(poses.translation) * (1 + optimiser.iterations)
+        found = refined.to("cpu", torch.float64)
+        rows = self._best(found, cost.cpu(), self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        return Found(found[rows], converged.cpu()[rows])
+
+    def _minimise_values(
+        self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], coarse: bool
+    ) -> Found:
+        scale = self.scales.scale(stage.object_px, None, coarse)
         similarity = cast(AbstractSimilarity, stage.similarity)
         values = PoseValues(scale, self.model, similarity, self.prior, stage.restraint)
         values.prepare(poses, stage.sparse, self.seed)
@@ -128,8 +146,8 @@ class Solver:
         self.n_renders += values.n_renders
         return Found(found[rows], minima.converged[rows])
 
-    def _by_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
-        """A prior has no say here: it is counted in pixels, and there are none."""
+    def _minimise_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
+        """A prior is ignored here: its weight is counted in pixels, and there are none."""
         before, problem = similar.projector.n_renders, similar.problem
         with torch.no_grad():
             if isinstance(stage.optimiser, LevenbergMarquardt):
@@ -143,38 +161,38 @@ class Solver:
         return Found(found[rows], converged[rows])
 
     def _minima(self, optimiser: AbstractOptimiser[Any], values: ValueProblem, poses: RigidTransform) -> Minima:
-        """With the run's seed, and with gradients for those that ask for them."""
+        """Minimise with the run's seed, and with gradients for the optimisers that need them."""
         if isinstance(optimiser, CMAES):
             optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
         problem: Any = AutogradProblem(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
         return optimiser.minimise(problem, poses)
 
-    def _judged(self, found: Found) -> Refined:
-        """Poses that were not found by residuals, by those of gradient NCC."""
-        judged = self.objective(ASSESSED_PX, found.poses)
-        at = judged.evaluate(found.poses)
-        linearised = judged.linearise(at)
+    def _assessed(self, found: Found) -> Refined:
+        """Residuals of gradient NCC for poses that were found without residuals."""
+        assessed = self.objective(ASSESSED_PX, found.poses)
+        at = assessed.evaluate(found.poses)
+        linearised = assessed.linearise(at)
         converged = found.converged.clone()
-        converged[:1] &= is_at_optimum(judged, take(at, torch.tensor([0])), take(linearised, torch.tensor([0])))
-        self.n_renders += judged.n_renders
-        return Refined(judged, at, linearised, converged)
+        converged[:1] &= is_at_optimum(assessed, take(at, torch.tensor([0])), take(linearised, torch.tensor([0])))
+        self.n_renders += assessed.n_renders
+        return Refined(assessed, at, linearised, converged)
 
     def _best(self, poses: RigidTransform, values: Float[Tensor, "batch"], pixel_mm: float, keep: int) -> Int[Tensor, "kept"]:
-        """Which of the poses go on: the best ones that are distinct."""
+        """Rows of the best distinct poses."""
         apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
 
 
 def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
-    """Whether Levenberg-Marquardt from each pose ends within the covariance that would be reported for it.
+    """Whether Levenberg-Marquardt, started at each pose, ends within the covariance that would be reported for the pose.
 
-    What another similarity, a restraint or a slack tolerance calls the best pose may lie further off than that: then the
-    covariance would be a lie. A single Gauss-Newton step does not tell: far from an optimum it is short.
+    The optimum of another similarity, of a restraint or of a loose tolerance may be further away: then the covariance would be
+    false. A single Gauss-Newton step does not show this, because far from an optimum it is too short.
     """
     ended, _, _ = LevenbergMarquardt().minimise(objective, at)
-    moved_by = se3.local(at.poses, ended.poses, objective.model.pivot)
+    displacement = se3.local(at.poses, ended.poses, objective.model.pivot)
     pixels = effective_pixels(here.weight).tolist()
     rows = zip(here.hessian, here.cost.tolist(), pixels, at.poses.rotation, strict=True)
     information = torch.stack([twist_information(*row) for row in rows])
-    distance = (moved_by * (information @ moved_by[..., None]).squeeze(-1)).sum(-1)
+    distance = (displacement * (information @ displacement[..., None]).squeeze(-1)).sum(-1)
     return torch.isfinite(here.cost) & (distance >= 0) & (distance <= MAXIMUM_DEVIATION_SD**2)

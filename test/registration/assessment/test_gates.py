@@ -52,10 +52,10 @@ def test_good_evidence_passes():
         ({"outline_mm": 6.0}, Outcome.REJECTED_POSE, "outline"),
         ({"outline_mm": float("inf")}, Outcome.REJECTED_POSE, "outline"),
         ({"outline_mm": float("nan")}, Outcome.REJECTED_POSE, "outline"),
-        ({"turn_sd_deg": None}, Outcome.NOT_CONVERGED, "a turn undetermined"),
-        ({"turn_sd_deg": 9.0}, Outcome.NOT_CONVERGED, "a turn undetermined"),
-        ({"turn_sd_deg": float("nan")}, Outcome.NOT_CONVERGED, "a turn undetermined"),
-        ({"converged": False}, Outcome.NOT_CONVERGED, "still moving"),
+        ({"turn_sd_deg": None}, Outcome.NOT_CONVERGED, "a rotation undetermined"),
+        ({"turn_sd_deg": 9.0}, Outcome.NOT_CONVERGED, "a rotation undetermined"),
+        ({"turn_sd_deg": float("nan")}, Outcome.NOT_CONVERGED, "a rotation undetermined"),
+        ({"converged": False}, Outcome.NOT_CONVERGED, "ran out of steps"),
     ],
 )
 def test_each_gate_stops_a_pose_alone(change, outcome, sentence):

@@ -14,7 +14,7 @@ from fluoro_reg.registration.method import Restraint, SparsePatches
 from fluoro_reg.registration.stages import pose_values
 from fluoro_reg.registration.stages.masks import Extent
 from fluoro_reg.registration.stages.objective import MINIMUM_PIXELS, ObjectModel, PosePrior, Scale
-from fluoro_reg.registration.stages.pose_values import Cut, PoseValues, moved
+from fluoro_reg.registration.stages.pose_values import Patches, PoseValues, moved
 from fluoro_reg.rendering import TorchRenderer, project
 from fluoro_reg.similarity import GMNCC, GradientNCC, MultiscaleNCC
 
@@ -58,7 +58,7 @@ def test_a_twist_moves_the_ct_along_and_about_the_axes_of_the_camera_through_the
 @pytest.mark.parametrize("sparse", [SparsePatches(), SparsePatches(count=12, side=9)])
 def test_the_gradient_is_that_of_finite_differences(sparse, saturation):
     prior = PosePrior(START, torch.diag(torch.tensor([0.5, 0.4, 0.1, 900.0, 800.0, 700.0], dtype=torch.float64)))
-    problem = _problem(GMNCC(), saturation=saturation, prior=prior, restraint=Restraint(share=0.2))
+    problem = _problem(GMNCC(), saturation=saturation, prior=prior, restraint=Restraint(weight=0.2))
     problem.prepare(_starts(1), sparse, seed=0)
     starts, twists = _starts(2), TWISTS[1:]
     values, gradient = AutogradProblem(problem).values_and_gradient(starts, twists)
@@ -88,7 +88,7 @@ def test_sparse_patches_are_compared_each_on_its_own():
     problem.prepare(_starts(1), SparsePatches(count=6, side=11), seed=3)
     images = project(RENDERER, moved(_starts(3), TWISTS, PIVOT), CAMERA)
     for value, image in zip(problem.values(_starts(3), TWISTS), images, strict=True):
-        patches = [np.s_[v : v + 11, u : u + 11] for u, v in problem.cut.corners.tolist()]
+        patches = [np.s_[v : v + 11, u : u + 11] for u, v in problem.patches.corners.tolist()]
         pairs = [(image.numpy()[patch].ravel(), problem.scale.fixed[0].numpy()[patch].ravel()) for patch in patches]
         assert float(value) == pytest.approx(1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs]), abs=1e-5)
 
@@ -97,7 +97,7 @@ def test_patches_are_drawn_where_there_are_edges_and_by_the_seed():
     image, weight = torch.zeros(1, 40, 60), torch.ones(1, 40, 60)
     image[:, 10:20, 45:50] = 1.0
     weight[:, :, 50:] = 0.0
-    first, again, other = (Cut.drawn(SparsePatches(count=50, side=9), image, weight, seed).corners for seed in (0, 0, 1))
+    first, again, other = (Patches.sampled(SparsePatches(count=50, side=9), image, weight, seed).corners for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert int(first[:, 0].min()) >= 44 - 8
@@ -116,7 +116,7 @@ def test_a_pose_that_leaves_little_to_compare_has_no_value():
 
 def test_the_restraint_is_a_gaussian_about_the_start():
     sigma = (10.0, 20.0, 40.0, 0.1, 0.2, 0.4)
-    free, held = _problem(GMNCC()), _problem(GMNCC(), restraint=Restraint(share=0.25, sigma=sigma))
+    free, held = _problem(GMNCC()), _problem(GMNCC(), restraint=Restraint(weight=0.25, sigma=sigma))
     squares = [sum((x / s) ** 2 for x, s in zip(twist, sigma, strict=True)) for twist in TWISTS.tolist()]
     expected = 0.75 * free.values(_starts(3), TWISTS) + 0.125 * torch.tensor(squares, dtype=torch.float64)
     torch.testing.assert_close(held.values(_starts(3), TWISTS), expected)
