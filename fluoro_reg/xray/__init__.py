@@ -1,4 +1,4 @@
-"""X-rays: files and messages as `XrayImage`, and their preprocessing to attenuation with a mask."""
+"""X-rays: files and messages as `XrayImage`, and preprocessing to attenuation with a mask."""
 
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, PreprocessOptions, preprocess

@@ -1,8 +1,9 @@
-"""Pixels and intrinsics of sensor_msgs messages, without ROS: the node and the replay of bags share these functions.
+"""Pixels and intrinsics of sensor_msgs messages, without ROS. The node and the replay of bags share these functions.
 
-Any object with a message's fields will do: rclpy's (data is array.array('B')), rosbags' (data is an ndarray) or a test's.
-cv_bridge rescales mono16 to mono8 and refuses 16UC1 as mono16, so the bytes are read here: `step` may exceed the row,
-`is_bigendian` is honoured, the length is checked. Bytes that are already native grey pixels are not copied.
+Any object with the fields of a message is accepted: those of rclpy (data is array.array('B')), of rosbags (data is an ndarray)
+or of a test. cv_bridge is not used, because it rescales mono16 to mono8 and does not accept 16UC1 as mono16. Here, `step` may
+exceed the length of a row, `is_bigendian` is respected, and the length is checked. Bytes that are already native grey pixels
+are not copied.
 """
 
 import io
@@ -27,7 +28,7 @@ _GREY = {
     "32FC1": "f4",
     "64FC1": "f8",
 }
-_COLOUR = {  # encoding: (type, channels, places of red, green, blue)
+_COLOUR = {  # encoding: (type, channels, indices of red, green, blue)
     "rgb8": ("u1", 3, (0, 1, 2)),
     "bgr8": ("u1", 3, (2, 1, 0)),
     "8UC3": ("u1", 3, (2, 1, 0)),
@@ -41,46 +42,46 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of analogue fram
 
 
 def pixels_from_message(message: Any) -> Num[np.ndarray, "height width"]:
-    """The grey pixels of a sensor_msgs/Image in the machine's byte order; colour becomes luminance.
+    """Return the grey pixels of a sensor_msgs/Image in native byte order; colour is converted to luminance.
 
     Raises:
-        InputError: an encoding that holds no X-ray, or `data`, `step` and the size do not fit together.
+        InputError: The encoding is not supported, or `data`, `step` and the size are inconsistent.
     """
     encoding = message.encoding
     if encoding in _GREY:
         return _samples(message, _GREY[encoding], 1)[..., 0]
     if encoding in _COLOUR:
-        kind, channels, places = _COLOUR[encoding]
-        return _luminance(_samples(message, kind, channels)[..., list(places)])
+        kind, channels, indices = _COLOUR[encoding]
+        return _luminance(_samples(message, kind, channels)[..., list(indices)])
     known = ", ".join([*_GREY, *_COLOUR])
     raise InputError(f"image encoding '{encoding}' is not supported; publish the X-ray as one of {known}")
 
 
 def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
-    """The grey pixels of a sensor_msgs/CompressedImage (JPEG, PNG, TIFF); 16 bits stay 16 bits.
+    """Return the grey pixels of a sensor_msgs/CompressedImage (JPEG, PNG or TIFF); 16-bit pixels are kept.
 
     Raises:
-        InputError: the data are no picture, or its numbers are no greys (a palette, CMYK).
+        InputError: The data are not an image, or its pixels are not greys (a palette, CMYK).
     """
     data = _buffer(message.data)
-    # compressed_depth_image_transport and jpeg of cv_bridge name their format loosely: the content decides
+    # the format follows from the content, because publishers fill the field `format` inconsistently
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as picture:
-            mode, pixels = picture.mode, np.asarray(picture)
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+            mode, pixels = image.mode, np.asarray(image)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("the compressed image is neither JPEG, PNG nor TIFF, or it is damaged; check the publisher") from error
     if mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1"):
-        raise InputError(f"the compressed image is of mode {mode}, whose numbers are no greys; publish grey or RGB")
+        raise InputError(f"the compressed image has mode {mode}, whose pixels are not greys; publish grey or RGB")
     if pixels.ndim == 3:
         return _luminance(pixels[..., :3]) if pixels.shape[2] >= 3 else pixels[..., 0]
     return pixels
 
 
 def intrinsics_from_message(camera_info: Any, source_to_detector_mm: float | None = None) -> CameraIntrinsics:
-    """The camera of the image that belongs to a sensor_msgs/CameraInfo: K at full resolution, then ROI, then binning (REP-104).
+    """Return the camera of the image of a sensor_msgs/CameraInfo: K at full resolution, then ROI, then binning (REP-104).
 
     Raises:
-        InputError: K is zero or not finite, the image is not rectified, or size, binning and ROI do not fit together.
+        InputError: K is zero or not finite, the image is not rectified, or size, binning and ROI are inconsistent.
     """
     k = [float(x) for x in camera_info.k]
     if not any(k):
@@ -95,38 +96,43 @@ def intrinsics_from_message(camera_info: Any, source_to_detector_mm: float | Non
         raise InputError(
             f"CameraInfo's ROI {width} x {height} at ({left}, {top}) exceeds its {full.width} x {full.height} image"
         )
-    seen = full.cropped(left, top, width, height)
+    cropped = full.cropped(left, top, width, height)
     bin_x, bin_y = max(int(camera_info.binning_x), 1), max(int(camera_info.binning_y), 1)
-    whole = seen.cropped(0, 0, width // bin_x * bin_x, height // bin_y * bin_y)
+    whole = cropped.cropped(0, 0, width // bin_x * bin_x, height // bin_y * bin_y)
     if whole.width == 0 or whole.height == 0:
-        raise InputError(f"CameraInfo's binning {bin_x} x {bin_y} leaves nothing of its {width} x {height} image")
+        raise InputError(f"CameraInfo's binning {bin_x} x {bin_y} leaves no pixel of its {width} x {height} image; correct it")
     return whole.resized(width // bin_x, height // bin_y)
 
 
 def _samples(message: Any, kind: str, channels: int) -> Num[np.ndarray, "height width channels"]:
-    """A view of the message's bytes as rows of pixels, swapped to the machine's byte order when needed."""
+    """Return a view of the bytes of the message as rows of pixels, converted to native byte order if necessary."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     order = np.dtype(("<", ">")[bool(message.is_bigendian)] + kind)
     row = width * channels * order.itemsize
     if height <= 0 or width <= 0:
-        raise InputError(f"the image message is empty ({width} x {height})")
+        raise InputError(f"the image message is empty ({width} x {height}); check the publisher")
     if step < row:
-        raise InputError(f"the image message's step is {step} bytes, but {width} pixels of {message.encoding} need {row}")
+        raise InputError(
+            f"the image message has a step of {step} bytes, but {width} pixels of {message.encoding} need {row}; "
+            "check the publisher"
+        )
     data = _buffer(message.data)
     if len(data) < (height - 1) * step + row:
-        raise InputError(f"the image message holds {len(data)} bytes, but {height} rows of {step} were announced")
+        raise InputError(
+            f"the image message contains {len(data)} bytes instead of {height} rows of {step}; check the publisher"
+        )
     shape, strides = (height, width, channels), (step, channels * order.itemsize, order.itemsize)
     view = np.ndarray(shape, order, buffer=data, strides=strides)
     return view if order.isnative else view.astype(order.newbyteorder("="))
 
 
 def _buffer(data: Any) -> memoryview:
-    """array.array, bytes, ndarray or list of bytes, as bytes without a copy where it can be."""
+    """Return an array.array, bytes, ndarray or list of bytes as bytes, without a copy where possible."""
     return memoryview(bytes(data) if isinstance(data, list) else data).cast("B")
 
 
 def _luminance(colour: Num[np.ndarray, "height width 3"]) -> Num[np.ndarray, "height width"]:
-    """Grey where the channels agree, exactly; luminance where a burnt-in mark is coloured."""
+    """Return the grey itself if the channels are equal everywhere, else the luminance (coloured overlays)."""
     red, green, blue = (colour[..., i] for i in range(3))
     if np.array_equal(red, green) and np.array_equal(green, blue):
         return green

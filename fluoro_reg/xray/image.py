@@ -1,4 +1,4 @@
-"""`XrayImage`: pixels, the camera that made them, what the numbers mean, and which of them may be used."""
+"""`XrayImage`: pixels with their camera, their meaning, and a mask of usable pixels."""
 
 import enum
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from fluoro_reg.geometry import CameraIntrinsics
 
 
 class Intensity(str, enum.Enum):
-    """What an X-ray's numbers are proportional to."""
+    """What the pixel values of an X-ray mean."""
 
-    TRANSMITTED = "transmitted"  # detected photons: bone is dark
+    TRANSMITTED = "transmitted"  # proportional to detected photons: bone is dark
     ATTENUATION = "attenuation"  # line integrals up to scale and offset: bone is bright
-    AUTO = "auto"  # not said: to be judged from the image
+    AUTO = "auto"  # unknown: to be inferred from the image
 
 
 @dataclass(frozen=True, slots=True)
 class XrayImage:
-    """One X-ray. `mask` is True where a pixel may be used (not collimated, not NaN, not burnt-in text)."""
+    """One X-ray. `mask` is True where a pixel is usable (inside the field, not NaN, not burnt-in text)."""
 
     pixels: Float[Tensor, "height width"]
     intrinsics: CameraIntrinsics
@@ -28,13 +28,13 @@ class XrayImage:
     mask: Bool[Tensor, "height width"]
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
-        """The window that begins at pixel (left, top), with its camera."""
+        """Return the window whose first pixel is (left, top), with its camera."""
         window = (slice(top, top + height), slice(left, left + width))
         camera = self.intrinsics.cropped(left, top, width, height)
         return XrayImage(self.pixels[window], camera, self.intensity, self.mask[window])
 
     def binned(self, factor: int) -> "XrayImage":
-        """Means over blocks of factor x factor usable pixels, with their camera; a block is usable when half of it is."""
+        """Return the means of the usable pixels of factor x factor blocks; a block is usable if at least half of it is."""
         if factor == 1:
             return self
         height, width = self.pixels.shape[0] // factor, self.pixels.shape[1] // factor

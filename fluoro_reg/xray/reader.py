@@ -1,9 +1,9 @@
-"""X-ray files as `XrayImage`: PNG, TIFF, npy and DICOM, told apart by content, with a camera from camera.json or the DICOM.
+"""Reader of X-ray files (PNG, TIFF, npy and DICOM), with a camera from camera.json or from the DICOM file.
 
-Which pixels a camera.json describes: those that the detector saw. A DICOM that says it was rotated or mirrored for display
-(FieldOfViewRotation, FieldOfViewHorizontalFlip) is turned back first, whoever gives the camera, because no pinhole with
-positive focal lengths describes a mirrored image. Files without those tags are taken as they are. A camera.json that is given
-wins over the DICOM's own geometry, which is nominal.
+The format follows from the content. The camera describes the pixels in the orientation of the detector. If a DICOM file was
+rotated or mirrored for display (FieldOfViewRotation, FieldOfViewHorizontalFlip), this is undone first, because no pinhole
+camera with positive focal lengths describes a mirrored image. Files without these tags are not changed. A given camera.json
+takes precedence over the geometry of the DICOM file, which is nominal.
 """
 
 import dataclasses
@@ -27,12 +27,17 @@ MAXIMUM_NAN_FRACTION = 0.05
 def read_xray(
     path: Path | str, intrinsics: CameraIntrinsics | None, intensity: Intensity = Intensity.AUTO, frame: int = 0
 ) -> XrayImage:
-    """Reads one X-ray (frame `frame` of a cine) with its camera, its meaning and its mask.
+    """Read one X-ray with its camera, intensity and mask.
 
-    `intrinsics` None takes the geometry from the DICOM. `intensity` other than AUTO wins over what the file says.
+    Args:
+        path: A PNG, TIFF, npy or DICOM file.
+        intrinsics: The camera; None takes the geometry of the DICOM file.
+        intensity: What the pixel values mean. Other values than AUTO take precedence over the file.
+        frame: Index of the frame of a cine or the page of a TIFF.
 
     Raises:
-        InputError: not an X-ray, damaged, no geometry, a size that contradicts `intrinsics`, or mostly NaN.
+        InputError: The file is not an X-ray, is damaged, has no geometry or too many NaN, or its size is not that of
+            `intrinsics`.
     """
     path = Path(path)
     stored = _read_stored(path, intensity, frame)
@@ -45,22 +50,22 @@ def read_xray(
 def read_cine(
     path: Path | str, intrinsics: CameraIntrinsics | None, intensity: Intensity = Intensity.AUTO
 ) -> Iterator[XrayImage]:
-    """The frames of a cine or of a TIFF's pages, one after another; only one is held at a time."""
+    """Iterate over the frames of a cine or the pages of a TIFF; only one is kept in memory."""
     for frame in range(n_frames(path)):
         yield read_xray(path, intrinsics, intensity, frame)
 
 
 def n_frames(path: Path | str) -> int:
-    """How many frames a file holds; pixels are not decoded."""
+    """Return the number of frames in a file, without decoding pixels."""
     path = Path(path)
     kind = _format(path)
     if kind == "npy":
         return 1
-    return raster.count_pages(path) if kind == "picture" else dicom_reader.count_frames(path)
+    return raster.count_pages(path) if kind == "raster" else dicom_reader.count_frames(path)
 
 
 def frame_times_ns(path: Path | str) -> list[int]:
-    """When each frame was taken, from the first one on; `DEFAULT_RATE_HZ` where the file does not say. Nothing is decoded."""
+    """Return the time of each frame in ns after the first, without decoding pixels; `DEFAULT_RATE_HZ` if it is unknown."""
     path = Path(path)
     if _format(path) == "dicom":
         return dicom_reader.read_times_ns(path)
@@ -74,41 +79,41 @@ def xray_from_pixels(
     mask: np.ndarray | None = None,
     name: str = "the image",
 ) -> XrayImage:
-    """Checks pixels against their camera and masks NaN: the one door through which files and messages become an `XrayImage`.
+    """Create an `XrayImage` from pixels; all files and messages use this function. NaN and infinity are masked.
 
     Raises:
-        InputError: not 2-D, a size that contradicts `intrinsics`, or more than 5 % NaN.
+        InputError: The pixels are not 2-D, do not have the size of `intrinsics`, or are not finite in more than 5 %.
     """
     if pixels.ndim != 2:
-        raise InputError(f"{name} must be one grey image, its pixels have shape {pixels.shape}")
+        raise InputError(f"{name} must be one grey image, got pixels of shape {pixels.shape}")
     height, width = pixels.shape
     if (width, height) != (intrinsics.width, intrinsics.height):
         raise InputError(
-            f"{name} is {width} x {height} pixels but its camera says {intrinsics.width} x {intrinsics.height}; "
-            "give the camera that belongs to this image"
+            f"{name} is {width} x {height} pixels, but its camera is for {intrinsics.width} x {intrinsics.height}; "
+            "give the camera of this image"
         )
     values = np.array(pixels, dtype=np.float32)
     usable = np.ones(values.shape, dtype=bool) if mask is None else mask.copy()
     finite = np.isfinite(values)
     if not finite.all():
-        _check_nan_share(1 - float(finite.mean()), name)
+        _check_nan_fraction(1 - float(finite.mean()), name)
         values[~finite] = np.median(values[finite])
         usable &= finite
     return XrayImage(torch.from_numpy(values), intrinsics, intensity, torch.from_numpy(usable))
 
 
-def _check_nan_share(share: float, name: str) -> None:
-    if share == 1:
-        raise InputError(f"{name} holds NaN or infinity throughout; export it again")
-    if share > MAXIMUM_NAN_FRACTION:
-        raise InputError(f"{name} holds NaN or infinity in {share:.0%} of its pixels, more than 5 %; export it again")
+def _check_nan_fraction(fraction: float, name: str) -> None:
+    if fraction == 1:
+        raise InputError(f"{name} contains only NaN or infinity; export it again")
+    if fraction > MAXIMUM_NAN_FRACTION:
+        raise InputError(f"{name} contains NaN or infinity in {fraction:.0%} of its pixels, more than 5 %; export it again")
 
 
 def _read_stored(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     kind = _format(path)
     if kind == "dicom":
         return dicom_reader.read_dicom(path, intensity, frame)
-    if kind == "picture":
+    if kind == "raster":
         stored = raster.read_png_or_tiff(path, frame)
     else:
         raster.check_frame(frame, 1, path.name)
@@ -117,7 +122,7 @@ def _read_stored(path: Path, intensity: Intensity, frame: int) -> StoredImage:
 
 
 def _format(path: Path) -> str:
-    """By content, not suffix. DICOM first: its free preamble may pose as a TIFF, and in the NEMA samples it does."""
+    """Detect the format from the content, DICOM first: its preamble may look like a TIFF, as in the NEMA samples."""
     if path.is_dir():
         raise InputError(f"{path.name} is a folder; give one X-ray file")
     try:
@@ -130,5 +135,5 @@ def _format(path: Path) -> str:
     if head[128:] == b"DICM":
         return "dicom"
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "picture"
+        return "raster"
     return "npy" if head.startswith(b"\x93NUMPY") else "dicom"

@@ -1,7 +1,7 @@
-"""The same view through another camera: another scale and principal point, no rotation.
+"""Resampling of an X-ray to another camera with the same focal spot and orientation: another scale and principal point.
 
-Both cameras see along the same rays, so a target pixel `u` shows what source pixel `K_source K_target^-1 u` shows, and a
-landmark stays on its pixel. Where pixels grow, blocks of whole pixels are averaged first, so that nothing aliases.
+Both cameras have the same rays, so that target pixel `u` shows the content of source pixel `K_source K_target^-1 u`. If pixels
+become larger, blocks of whole pixels are averaged first, to avoid aliasing.
 """
 
 import math
@@ -15,9 +15,9 @@ from fluoro_reg.xray.image import XrayImage
 
 
 def resample(image: XrayImage, target: CameraIntrinsics) -> XrayImage:
-    """`image` as `target` sees it, bilinear; target pixels beyond the image, or mostly masked ones, are masked."""
-    shrink = min(image.intrinsics.fx / target.fx, image.intrinsics.fy / target.fy)
-    source = image.binned(max(1, math.floor(shrink + 1e-6)))
+    """Resample an image to the camera `target`, bilinearly; pixels outside the image or mostly masked ones are masked."""
+    reduction = min(image.intrinsics.fx / target.fx, image.intrinsics.fy / target.fy)
+    source = image.binned(max(1, math.floor(reduction + 1e-6)))
     camera = source.intrinsics
     column = _source_coordinate(target.width, target.fx, target.cx, camera.fx, camera.cx, camera.width)
     row = _source_coordinate(target.height, target.fy, target.cy, camera.fy, camera.cy, camera.height)
@@ -32,6 +32,6 @@ def resample(image: XrayImage, target: CameraIntrinsics) -> XrayImage:
 def _source_coordinate(
     size: int, focal: float, centre: float, to_focal: float, to_centre: float, to_size: int
 ) -> Float[Tensor, "n"]:
-    """Where the target's columns (or rows) lie in the source, as grid_sample counts: -1 and 1 are the outer edges."""
+    """Return the positions of the target's columns or rows in the source, for grid_sample: -1 and 1 are the outer edges."""
     ray = (torch.arange(size, dtype=torch.float64) - centre) / focal
     return (2 * (ray * to_focal + to_centre) + 1) / to_size - 1

@@ -1,4 +1,4 @@
-"""`StoredImage`: what an image file holds before a camera is attached to it."""
+"""`StoredImage`: the content of an image file, before a camera is assigned."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from fluoro_reg.xray.image import Intensity
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """Pixels as the detector saw them (display flips undone), which of them may be used, what they mean, and the file's camera.
+    """Pixels in the orientation of the detector (display transforms undone), their mask, intensity and camera.
 
-    `intrinsics` is None where the file has none; `why_no_intrinsics` then says what is missing.
+    `intrinsics` is None if the file has no camera; `why_no_intrinsics` then contains the reason.
     """
 
     pixels: Num[np.ndarray, "height width"]

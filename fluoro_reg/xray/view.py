@@ -1,4 +1,4 @@
-"""An X-ray among several of the same, unmoved patient."""
+"""X-rays of the same, unmoved patient with known relative poses of their cameras."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from fluoro_reg.xray.image import XrayImage
 
 @dataclass(frozen=True, slots=True)
 class CalibratedXray:
-    """An X-ray image and the pose of its camera.
+    """An X-ray and the pose of its camera.
 
-    The reference is any frame that does not move between the exposures: the first camera's (whose transform is then the
-    identity), or the frame of a tracker.
+    The reference is any frame that does not move between the exposures: that of the first camera (whose transform is then the
+    identity), or that of a tracker.
     """
 
     image: XrayImage

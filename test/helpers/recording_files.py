@@ -1,4 +1,4 @@
-"""A DICOM cine for tests, of the same frames as a bag's."""
+"""DICOM cines for tests of recordings."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, XRayAngiographicImageStorag
 
 
 def write_cine(path: Path, frames: np.ndarray, **tags: object) -> Path:
-    """An XA file of 16-bit frames (frame, row, column); keyword arguments are DICOM attributes."""
+    """Write an XA file of 16-bit frames [frame, row, column]; `tags` are DICOM attributes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = XRayAngiographicImageStorage, UID("1.2.3")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

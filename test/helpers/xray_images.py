@@ -1,4 +1,4 @@
-"""X-rays that the tests make themselves: a body with cortical bones, as photons or attenuation, its camera, and XA files."""
+"""Synthetic X-rays for tests: a body with cortical bones as photons or line integrals, its camera, and XA files."""
 
 from pathlib import Path
 
@@ -15,19 +15,19 @@ def camera(width: int, height: int) -> CameraIntrinsics:
 
 
 def chord(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
-    """How much of an ellipsoid a ray crosses, 1 through its middle."""
+    """Return the length of a ray within an ellipsoid, relative to that through its centre."""
     return np.sqrt(np.clip(1 - ((x - centre[0]) / radii[0]) ** 2 - ((y - centre[1]) / radii[1]) ** 2, 0, None))
 
 
 def line_integrals(size: int, seed: int = 0) -> np.ndarray:
-    """A torso wider than the image with a column of vertebrae, two iliac shells and gas; 0 to about 5."""
+    """Return line integrals, 0 to about 5, of a torso wider than the image with vertebrae, two iliac wings and gas."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     x = x + rng.uniform(-0.15, 0.15)
     total = 3.0 * chord(x, y, (0, 0), (1.3, 2.5))
-    for middle in np.arange(-1.1, 0.5, 0.28) + rng.uniform(-0.05, 0.05):
-        shell = chord(x, y, (0, middle), (0.2, 0.13)) - 0.8 * chord(x, y, (0, middle), (0.17, 0.1))
-        total += 1.4 * shell + 0.5 * chord(x, y, (0, middle), (0.2, 0.13))
+    for centre in np.arange(-1.1, 0.5, 0.28) + rng.uniform(-0.05, 0.05):
+        shell = chord(x, y, (0, centre), (0.2, 0.13)) - 0.8 * chord(x, y, (0, centre), (0.17, 0.1))
+        total += 1.4 * shell + 0.5 * chord(x, y, (0, centre), (0.2, 0.13))
     for side in (-1, 1):
         wing, inner = chord(x, y, (side * 0.6, 0.55), (0.42, 0.5)), chord(x, y, (side * 0.6, 0.55), (0.39, 0.47))
         total += 1.6 * (wing - 0.9 * inner)
@@ -36,7 +36,7 @@ def line_integrals(size: int, seed: int = 0) -> np.ndarray:
 
 
 def photons(integrals: np.ndarray, count: float = 2000.0, seed: int = 0) -> np.ndarray:
-    """Counts behind the body, with scatter, blur and noise; `count` photons in open air."""
+    """Return counts behind the body, with scatter, blur and noise; `count` photons in open air."""
     primary = np.exp(-integrals)
     scattered = primary + 0.5 * gaussian_filter(primary, integrals.shape[0] / 10)
     blurred = gaussian_filter(scattered, 0.6)
@@ -54,7 +54,7 @@ def rectangle(size: int, left: float, top: float, right: float, bottom: float) -
 
 
 def write_xa(path: Path, pixels: np.ndarray, **tags: object) -> Path:
-    """An XA file of 8 or 16 bits (frames, rows, columns) or (rows, columns); keyword arguments are DICOM attributes."""
+    """Write an XA file of 8 or 16 bits from (frames, rows, columns) or (rows, columns); `tags` are DICOM attributes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["xa"])

@@ -1,4 +1,4 @@
-"""Messages as ROS and rosbags deliver them: every encoding, padded rows, both byte orders, and what is refused."""
+"""Messages of ROS and rosbags: all encodings, padded rows, both byte orders, and errors."""
 
 import array
 import io
@@ -27,14 +27,14 @@ GREY = {
 
 
 def message(pixels, encoding, padding=0, big=False, container="array"):
-    """An Image: `pixels` (height, width[, channels]) with `padding` bytes of rubbish after each row."""
+    """Return an Image of `pixels` (height, width[, channels]) with `padding` arbitrary bytes after each row."""
     rows = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).reshape(len(pixels), -1)
     data = b"".join(row.tobytes() + b"\xa5" * padding for row in rows)
-    held = {"array": array.array("B", data), "ndarray": np.frombuffer(data, np.uint8), "bytes": data, "list": list(data)}
+    containers = {"array": array.array("B", data), "ndarray": np.frombuffer(data, np.uint8), "bytes": data, "list": list(data)}
     step = len(data) // len(pixels)
     height, width = pixels.shape[:2]
     return SimpleNamespace(
-        height=height, width=width, encoding=encoding, step=step, is_bigendian=int(big), data=held[container]
+        height=height, width=width, encoding=encoding, step=step, is_bigendian=int(big), data=containers[container]
     )
 
 
@@ -47,7 +47,7 @@ def message(pixels, encoding, padding=0, big=False, container="array"):
     container=st.sampled_from(["array", "ndarray", "bytes", "list"]),
     seed=st.integers(0, 1000),
 )
-def test_grey_pixels_come_back_as_they_were_sent(encoding, size, padding, big, container, seed):
+def test_grey_pixels_are_decoded_exactly(encoding, size, padding, big, container, seed):
     kind = np.dtype(GREY[encoding])
     values = np.random.default_rng(seed).integers(0, 120, size)
     pixels = (values * (1.5 if kind.kind == "f" else 1)).astype(kind)
@@ -68,7 +68,7 @@ def test_twelve_bits_in_mono16_are_not_rescaled():
 @pytest.mark.parametrize(
     ("encoding", "order"), [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 3]), ("bgra8", [2, 1, 0, 3])]
 )
-def test_colour_with_equal_channels_is_that_grey_and_a_mark_its_luminance(encoding, order):
+def test_equal_channels_give_that_grey_and_coloured_pixels_their_luminance(encoding, order):
     grey = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
     colour = np.repeat(grey[..., None], 4, axis=2)
     assert np.array_equal(pixels_from_message(message(colour[..., order], encoding, 3)), grey)
@@ -79,20 +79,20 @@ def test_colour_with_equal_channels_is_that_grey_and_a_mark_its_luminance(encodi
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "sentence"),
     [
         ({"encoding": "bayer_rggb8"}, "'bayer_rggb8' is not supported"),
         ({"encoding": ""}, "is not supported"),
-        ({"step": 5}, "step is 5 bytes"),
-        ({"height": 5}, "were announced"),
+        ({"step": 5}, "step of 5 bytes"),
+        ({"height": 5}, "instead of 5 rows"),
         ({"width": 0}, "is empty"),
-        ({"data": array.array("B")}, "holds 0 bytes"),
+        ({"data": array.array("B")}, "contains 0 bytes"),
     ],
 )
-def test_messages_that_contradict_themselves_are_refused(changes, complaint):
+def test_inconsistent_messages_are_rejected(changes, sentence):
     sent = message(np.zeros((4, 6), dtype=np.uint8), "mono8")
     vars(sent).update(changes)
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=sentence):
         pixels_from_message(sent)
 
 
@@ -112,7 +112,7 @@ def test_lossless_compression_keeps_every_bit(kind, dtype):
     assert np.array_equal(pixels_from_compressed(sent), pixels)
 
 
-def test_jpeg_colour_becomes_grey_nearly():
+def test_colour_jpeg_is_converted_to_approximate_grey():
     grey = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (64, 1))
     stream = io.BytesIO()
     Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(stream, "JPEG", quality=95)
@@ -121,7 +121,7 @@ def test_jpeg_colour_becomes_grey_nearly():
 
 
 @given(data=st.binary(max_size=200))
-def test_garbage_that_claims_to_be_compressed_is_refused(data):
+def test_arbitrary_bytes_as_compressed_data_are_rejected(data):
     with pytest.raises(InputError, match="neither JPEG, PNG nor TIFF"):
         pixels_from_compressed(SimpleNamespace(format="jpeg", data=data))
 
@@ -136,24 +136,24 @@ def roi(x, y, width, height):
     return SimpleNamespace(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
 
 
-def test_k_becomes_the_camera():
+def test_the_camera_is_that_of_k():
     camera = intrinsics_from_message(info(k=np.array(info().k)), 1000.0)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (200.0, 210.0, 31.5, 23.5)
     assert (camera.width, camera.height, camera.source_to_detector_mm) == (64, 48, 1000.0)
 
 
-def test_roi_then_binning_move_a_ray_to_the_pixel_that_shows_it():
+def test_roi_and_then_binning_move_a_ray_to_the_right_pixel():
     camera = intrinsics_from_message(info(roi=roi(10, 6, 40, 30), binning_x=2, binning_y=3))
     assert (camera.width, camera.height) == (20, 10)
-    u, v = 21.0, 18.0  # a pixel of the full image and its ray
+    u, v = 21.0, 18.0  # a pixel of the full image, and its ray
     x, y = (u - 31.5) / 200, (v - 23.5) / 210
-    # it lies 11 columns and 12 rows into the ROI; a binned pixel i is centred between full pixels 2i and 2i + 1
+    # it is at column 11 and row 12 of the ROI; the centre of binned pixel i is between full pixels 2i and 2i + 1
     assert camera.fx * x + camera.cx == pytest.approx((11 - 0.5) / 2)
     assert camera.fy * y + camera.cy == pytest.approx((12 - 1) / 3)
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "sentence"),
     [
         ({"k": [0.0] * 9}, "uncalibrated"),
         ({"k": [float("nan"), 0, 1, 0, 1, 1, 0, 0, 1]}, "finite"),
@@ -165,17 +165,17 @@ def test_roi_then_binning_move_a_ray_to_the_pixel_that_shows_it():
         ({"binning_x": 100}, "binning 100"),
     ],
 )
-def test_camera_infos_that_cannot_be_used_are_refused(changes, complaint):
-    with pytest.raises(InputError, match=complaint):
+def test_unusable_camera_infos_are_rejected(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
         intrinsics_from_message(info(**changes))
 
 
-def test_zero_distortion_of_any_length_is_no_distortion():
+def test_zero_distortion_of_any_length_is_accepted():
     assert intrinsics_from_message(info(d=[0.0] * 5, distortion_model="plumb_bob")).fx == 200.0
 
 
 @pytest.mark.parametrize(("mode", "file_format"), [("P", "PNG"), ("CMYK", "JPEG")])
-def test_a_compressed_picture_whose_numbers_are_no_greys_is_refused(mode, file_format):
+def test_a_compressed_image_that_is_not_grey_is_rejected(mode, file_format):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 30, 90)).convert(mode).save(stream, file_format)
     with pytest.raises(InputError, match=f"mode {mode}"):

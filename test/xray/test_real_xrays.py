@@ -1,4 +1,4 @@
-"""Real X-rays: what is read, refused and judged, and that masks take the collimator and leave the anatomy."""
+"""Real X-rays: reading, errors, inferred polarity, and masks that remove the collimator and keep the anatomy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def xrays(data_folder):
     return data_folder / "xray"
 
 
-def prepared(path, size, intensity=Intensity.AUTO, frame=0):
+def read_and_preprocess(path, size, intensity=Intensity.AUTO, frame=0):
     return preprocess(read_xray(path, camera(*size), intensity, frame), PreprocessOptions())
 
 
@@ -29,10 +29,10 @@ KNEES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "meaning"), KNEES)
-def test_knees_are_judged_and_only_the_blades_are_masked(xrays, name, meaning):
-    result = prepared(xrays / "knee_implants" / f"{name}.tif", (1024, 1024))
-    assert result.rejection is None and result.intensity is meaning and result.confidence > 0.7
+@pytest.mark.parametrize(("name", "expected"), KNEES)
+def test_the_polarity_of_knees_is_inferred_and_only_the_blades_are_masked(xrays, name, expected):
+    result = read_and_preprocess(xrays / "knee_implants" / f"{name}.tif", (1024, 1024))
+    assert result.rejection is None and result.intensity is expected and result.intensity_confidence > 0.7
     usable = result.image.mask.numpy()
     assert not usable[:110].any() and not usable[920:].any()  # above and below the blades
     assert usable[150:880, 30:1000].mean() > 0.99
@@ -40,9 +40,9 @@ def test_knees_are_judged_and_only_the_blades_are_masked(xrays, name, meaning):
 
 @pytest.mark.parametrize("implant", ["fem", "tib"])
 @pytest.mark.parametrize("frame", ["0160", "0170", "0180"])
-def test_the_implants_stay_in_the_mask_and_are_the_brightest(xrays, implant, frame):
+def test_implants_are_not_masked_and_are_the_brightest_objects(xrays, implant, frame):
     folder = xrays / "knee_implants"
-    result = prepared(folder / f"AT_K1_V1_{frame}.tif", (1024, 1024))
+    result = read_and_preprocess(folder / f"AT_K1_V1_{frame}.tif", (1024, 1024))
     label = np.asarray(Image.open(folder / "Labels" / implant / f"AT_K1_V1_{frame}_label_{implant}.tif")) > 127
     usable, values = result.image.mask.numpy(), result.image.pixels.numpy()
     assert usable[label].mean() > 0.999
@@ -50,11 +50,11 @@ def test_the_implants_stay_in_the_mask_and_are_the_brightest(xrays, implant, fra
 
 
 @pytest.mark.parametrize("frame", [0, 50, 95])
-def test_a_cines_octagonal_field(xrays, frame):
+def test_the_octagonal_field_of_a_cine_is_found(xrays, frame):
     path = xrays / "coronary_96_frames_xa" / "HasFragmentSequence.dcm"
     assert n_frames(path) == 96
-    result = prepared(path, (512, 512), frame=frame)
-    assert not result.judged and result.intensity is Intensity.TRANSMITTED  # LIN
+    result = read_and_preprocess(path, (512, 512), frame=frame)
+    assert not result.intensity_inferred and result.intensity is Intensity.TRANSMITTED  # LIN
     pixels = dcmread(path).pixel_array[frame]
     usable = result.image.mask.numpy()
     assert pixels[usable].min() > 0 and usable[100:400, 60:440].mean() > 0.99
@@ -62,22 +62,22 @@ def test_a_cines_octagonal_field(xrays, frame):
 
 
 @pytest.mark.parametrize("suffix", ["RLE_RLE", "JLSL_JLSL", "J2KR_J2KR"])
-def test_an_angiogram_in_several_encodings_is_the_same_round_field(xrays, suffix):
+def test_an_angiogram_in_several_encodings_has_the_same_round_field(xrays, suffix):
     path = xrays / "nema_wg04" / f"XA1_{suffix}.dcm"
     if not get_decoder(dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID).is_available:
         pytest.skip("no decoder for this encoding is installed")
-    result = prepared(path, (1024, 1024))
-    assert result.judged and result.intensity is Intensity.TRANSMITTED and result.confidence > 0.9
+    result = read_and_preprocess(path, (1024, 1024))
+    assert result.intensity_inferred and result.intensity is Intensity.TRANSMITTED and result.intensity_confidence > 0.9
     row, column = np.mgrid[:1024, :1024] - 511.5
     usable, radius = result.image.mask.numpy(), np.hypot(row, column)
     assert not usable[radius > 520].any() and usable[radius < 460].mean() > 0.98
 
 
-def test_a_radiograph_of_a_leg_is_judged_from_its_shown_negative(xrays):
+def test_the_polarity_of_a_radiograph_is_inferred_from_its_displayed_negative(xrays):
     path = xrays / "nema_wg04" / "RG3_JLSL_JLSL.dcm"
     if not get_decoder(dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID).is_available:
         pytest.skip("no decoder for JPEG-LS is installed")
-    result = prepared(path, (1760, 1760))  # MONOCHROME1: shown with bright bones
+    result = read_and_preprocess(path, (1760, 1760))  # MONOCHROME1: displayed with bright bones
     assert result.intensity is Intensity.ATTENUATION
     assert result.image.mask.numpy()[200:1500, 600:1100].mean() > 0.99
 
@@ -91,7 +91,7 @@ def test_a_radiograph_of_a_leg_is_judged_from_its_shown_negative(xrays):
         "coronary_12_frames_xa/XA-MONO2-8-12x-catheter.dcm",
     ],
 )
-def test_encodings_without_a_decoder_say_which_to_install(xrays, name):
+def test_the_error_for_a_missing_decoder_says_what_to_install(xrays, name):
     path = xrays / name
     dataset = dcmread(path)
     try:
@@ -106,7 +106,7 @@ def test_encodings_without_a_decoder_say_which_to_install(xrays, name):
             read_xray(path, camera(*size))
 
 
-def test_every_real_dicom_lacks_geometry_and_asks_for_camera_json(xrays):
+def test_real_dicom_files_lack_geometry_and_the_error_asks_for_camera_json(xrays):
     files = sorted(xrays.rglob("*.dcm"))
     assert len(files) == 11
     for path in files:
@@ -114,7 +114,7 @@ def test_every_real_dicom_lacks_geometry_and_asks_for_camera_json(xrays):
             read_xray(path, None)
 
 
-def test_files_that_are_no_xray_get_a_sentence_each(data_folder):
+def test_files_that_are_not_xrays_give_one_clear_error_each(data_folder):
     files = [path for path in sorted((data_folder / "dicom_edge").rglob("*")) if path.is_file()]
     assert len(files) > 40
     outcomes = []
@@ -123,6 +123,6 @@ def test_files_that_are_no_xray_get_a_sentence_each(data_folder):
             outcomes.append(read_xray(path, None).pixels.shape)
         except InputError as error:
             outcomes.append(str(error))
-    sentences = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    assert all("\n" not in sentence for sentence in sentences)
-    assert sum("not an X-ray" in sentence for sentence in sentences) > 30
+    messages = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert all("\n" not in message for message in messages)
+    assert sum("not an X-ray" in message for message in messages) > 30

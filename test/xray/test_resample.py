@@ -1,4 +1,4 @@
-"""The same rays through another camera: a landmark is where the camera says."""
+"""Resampling to another camera: a landmark appears at its projection."""
 
 import dataclasses
 
@@ -39,31 +39,31 @@ def centre(image: XrayImage) -> tuple[float, float]:
         CameraIntrinsics(60, 50, 220.0, 230.0, 28.0, 24.0),
     ],
 )
-def test_a_landmark_stays_on_its_pixel(target):
-    seen = centre(resample(blob_image(SOURCE, POINT, 6.0), target))
-    assert seen == pytest.approx(target.project(POINT).tolist(), abs=0.02)
+def test_a_landmark_appears_at_its_projection(target):
+    found = centre(resample(blob_image(SOURCE, POINT, 6.0), target))
+    assert found == pytest.approx(target.project(POINT).tolist(), abs=0.02)
 
 
-def test_the_same_camera_gives_the_same_image():
+def test_resampling_to_the_same_camera_changes_nothing():
     image = blob_image(SOURCE, POINT, 3.0)
     same = resample(image, SOURCE)
     assert torch.allclose(same.pixels, image.pixels, atol=1e-5) and bool(same.mask.all())
 
 
-def test_shrinking_averages_and_does_not_alias():
+def test_downsampling_averages_without_aliasing():
     stripes = torch.zeros(120, 120)
     stripes[:, ::2] = 1.0
     image = XrayImage(stripes, camera(120, 120), Intensity.ATTENUATION, torch.ones(120, 120, dtype=torch.bool))
     assert torch.allclose(resample(image, camera(120, 120).resized(30, 30)).pixels, torch.tensor(0.5), atol=1e-5)
 
 
-def test_beyond_the_image_and_at_masked_pixels_nothing_is_usable():
+def test_pixels_outside_the_image_and_masked_pixels_are_not_usable():
     image = blob_image(SOURCE, POINT, 6.0)
     mask = image.mask.clone()
     mask[:, :50] = False
-    spoiled = torch.where(mask, image.pixels, torch.full((), 1e6))
+    corrupted = torch.where(mask, image.pixels, torch.full((), 1e6))
     wide = dataclasses.replace(SOURCE, width=240, height=200, cx=SOURCE.cx + 20, cy=SOURCE.cy + 20)
-    seen = resample(XrayImage(spoiled, SOURCE, image.intensity, mask), wide)
-    assert not seen.mask[:, :70].any() and not seen.mask[:20].any() and not seen.mask[180:].any()
-    assert bool(seen.mask[20:180, 70:220].all())
-    assert seen.pixels[seen.mask].max() <= 1.0
+    resampled = resample(XrayImage(corrupted, SOURCE, image.intensity, mask), wide)
+    assert not resampled.mask[:, :70].any() and not resampled.mask[:20].any() and not resampled.mask[180:].any()
+    assert bool(resampled.mask[20:180, 70:220].all())
+    assert resampled.pixels[resampled.mask].max() <= 1.0

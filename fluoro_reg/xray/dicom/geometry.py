@@ -1,9 +1,9 @@
-"""The pinhole of a C-arm from DICOM: `f = DistanceSourceToDetector / ImagerPixelSpacing`.
+"""The pinhole camera of a C-arm from DICOM: `f = DistanceSourceToDetector / ImagerPixelSpacing`.
 
-ImagerPixelSpacing is the pixel's size on the detector; PixelSpacing is a size in the patient and never used. The foot of the
-perpendicular from the focal spot is taken at the centre of the detector's active area, which FieldOfViewOrigin (offset of the
-image in detector elements, before rotation and flip) places in the image; where the detector's size is not told, at the image's
-centre. Positioner angles are nominal and not read. Enhanced objects carry the same attributes in functional groups.
+ImagerPixelSpacing is the size of a pixel on the detector. PixelSpacing is a size in the patient and is not used. The principal
+point is assumed to be the centre of the detector's active area, whose position in the image follows from FieldOfViewOrigin
+(offset of the image in detector elements, before rotation and flip). If the size of the detector is unknown, the centre of the
+image is used. Positioner angles are nominal and are not read. Enhanced objects have the same attributes in functional groups.
 Source: DICOM PS3.3, C.8.7.5, C.8.11.3.1.2, C.8.19.6.
 """
 
@@ -17,7 +17,7 @@ from fluoro_reg.geometry import CameraIntrinsics
 
 
 def lookup(dataset: Dataset, keyword: str, frame: int) -> Any:
-    """An attribute's value at the top level, else in the functional groups of the frame, else in the shared ones; or None."""
+    """Return the value of an attribute from the top level, the functional groups of the frame, or the shared ones; or None."""
     if keyword in dataset:
         return dataset[keyword].value
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
@@ -31,7 +31,7 @@ def lookup(dataset: Dataset, keyword: str, frame: int) -> Any:
 
 
 def numbers(value: Any, count: int) -> list[float] | None:
-    """A DICOM value as `count` finite numbers; None when it is absent or something else."""
+    """Return a DICOM value as `count` finite numbers; None if it is absent or something else."""
     items = list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
     try:
         floats = [float(item) for item in items[:count]]
@@ -41,7 +41,7 @@ def numbers(value: Any, count: int) -> list[float] | None:
 
 
 def intrinsics_from_dicom(dataset: Dataset, frame: int) -> tuple[CameraIntrinsics | None, str]:
-    """The camera of the image whose display rotation and flip are undone, or None and what is missing."""
+    """Return the camera of the image without display rotation and flip, or None and what is missing."""
     distance = numbers(lookup(dataset, "DistanceSourceToDetector", frame), 1)
     spacing = numbers(lookup(dataset, "ImagerPixelSpacing", frame), 2)
     missing = [
@@ -56,19 +56,19 @@ def intrinsics_from_dicom(dataset: Dataset, frame: int) -> tuple[CameraIntrinsic
     if degrees[0] % 180:
         size.reverse()
         spacing.reverse()
-    centre = _centre_of_detector(dataset, frame, spacing) or [(length - 1) / 2 for length in size]
+    centre = _detector_centre(dataset, frame, spacing) or [(length - 1) / 2 for length in size]
     focal = [distance[0] / step for step in spacing]
     height, width = int(size[0]), int(size[1])
     return CameraIntrinsics(width, height, focal[1], focal[0], centre[1], centre[0], distance[0]), ""
 
 
-def _centre_of_detector(dataset: Dataset, frame: int, spacing: list[float]) -> list[float] | None:
-    """(row, column) of the centre of the detector's active area in the image, when the tags place it."""
+def _detector_centre(dataset: Dataset, frame: int, spacing: list[float]) -> list[float] | None:
+    """Return (row, column) of the centre of the detector's active area in the image; None if the tags do not give it."""
     origin = numbers(lookup(dataset, "FieldOfViewOrigin", frame), 2)
     element = numbers(lookup(dataset, "DetectorElementSpacing", frame), 2)
     active_mm = numbers(lookup(dataset, "DetectorActiveDimensions", frame), 2)
     if origin is None or element is None or active_mm is None or min(element) <= 0 or min(active_mm) <= 0:
         return None
     active_origin = numbers(lookup(dataset, "DetectorActiveOrigin", frame), 2) or [0.0, 0.0]
-    corner_to_centre_mm = [(a - o) * e + mm / 2 for a, o, e, mm in zip(active_origin, origin, element, active_mm, strict=True)]
-    return [mm / step - 0.5 for mm, step in zip(corner_to_centre_mm, spacing, strict=True)]
+    centre_mm = [(a - o) * e + mm / 2 for a, o, e, mm in zip(active_origin, origin, element, active_mm, strict=True)]
+    return [mm / step - 0.5 for mm, step in zip(centre_mm, spacing, strict=True)]

@@ -1,10 +1,11 @@
-"""X-rays from DICOM (XA, RF, CR, DX and their enhanced forms): pixels as the detector saw them, and what they mean.
+"""Reader of X-rays in DICOM (XA, RF, CR, DX and their enhanced forms): pixels, intensity, mask and camera.
 
-Order matters: padding is a stored value, so it is found before the Modality LUT; shutters are given in the stored image's rows
-and columns, so they are drawn before display rotation and flip are undone; all three then turn with the pixels.
-Meaning: PixelIntensityRelationship (LIN, LOG, DISP) and its Sign relate the stored numbers to the beam. MONOCHROME1 is about
-display alone and inverts only where those tags are silent. Warnings of the library may quote values of the file, so they
-are silenced: nothing of a file but numbers and its base name leaves this module.
+The order of steps matters. Padding is a stored value, so it is found before the Modality LUT. Shutters are given in rows and
+columns of the stored image, so they are drawn before display rotation and flip are undone in pixels and mask.
+
+PixelIntensityRelationship (LIN, LOG, DISP) and its Sign relate the stored values to the beam. MONOCHROME1 concerns the display
+only, so the values are inverted for it only if those tags are absent. Warnings of pydicom may quote values of the file and are
+suppressed. Only numbers and the base name of the file leave this module.
 """
 
 import contextlib
@@ -39,33 +40,37 @@ _DECODERS = {
 
 
 def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
-    """One frame of an X-ray DICOM, turned back to the detector's orientation."""
+    """Read one frame of an X-ray DICOM file, in the orientation of the detector.
+
+    Raises:
+        InputError: The file is not an X-ray, is damaged, or cannot be decoded.
+    """
     dataset = _dataset(path)
-    check_frame(frame, _count(dataset), path.name)
+    check_frame(frame, _frame_count(dataset), path.name)
     raw = _decoded(path, dataset, frame)
     raw, mask = grey_and_mask(raw, path.name)
     mask = mask & ~_padding(dataset, raw) & open_field(dataset, raw.shape, frame)
-    pixels, meaning = _meant(dataset, raw, intensity, frame)
+    pixels, intensity = _interpret(dataset, raw, intensity, frame)
     camera, missing = intrinsics_from_dicom(dataset, frame)
     undo = _undo_display(dataset, frame, path.name)
-    return StoredImage(undo(pixels), undo(mask), meaning, camera, missing)
+    return StoredImage(undo(pixels), undo(mask), intensity, camera, missing)
 
 
 def count_frames(path: Path) -> int:
-    """Frames of the cine, from its header."""
-    return _count(_dataset(path))
+    """Return the number of frames, from the header."""
+    return _frame_count(_dataset(path))
 
 
 def read_times_ns(path: Path) -> list[int]:
-    """When each frame was taken, from the first one on, from its header."""
+    """Return the time of each frame in ns after the first, from the header."""
     dataset = _dataset(path)
-    return frame_times_ns(dataset, _count(dataset))
+    return frame_times_ns(dataset, _frame_count(dataset))
 
 
 def _dataset(path: Path) -> Dataset:
-    """The header: of a cine's pixels only the frame that is wanted is read, and that later."""
+    """Read the header. Of the pixels, only the requested frame is read, later."""
     try:
-        with _quiet():
+        with _no_warnings():
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
             modality = str(dataset.get("Modality", "") or "")
     except (InvalidDicomError, KeyError, TypeError) as error:
@@ -77,8 +82,8 @@ def _dataset(path: Path) -> Dataset:
     return dataset
 
 
-def _count(dataset: Dataset) -> int:
-    with _quiet():
+def _frame_count(dataset: Dataset) -> int:
+    with _no_warnings():
         return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
 
 
@@ -86,31 +91,31 @@ def _decoded(path: Path, dataset: Dataset, frame: int) -> Shaped[np.ndarray, "he
     name = path.name
     check_size(int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0), name)
     try:
-        with _quiet():
+        with _no_warnings():
             raw = pixel_array(path, index=frame)
-    except Exception as error:  # decoders of third parties raise what they like on damaged data
-        if _lacks_decoder(dataset, error):
-            raise InputError(_decoder_sentence(name, dataset)) from error
+    except Exception as error:  # third-party decoders raise errors of any class for damaged data
+        if _decoder_is_missing(dataset, error):
+            raise InputError(_missing_decoder_message(name, dataset)) from error
         raise InputError(f"{name} has no readable pixels (truncated or damaged); copy or export it again") from error
     bits = int(dataset.get("BitsStored", 0) or 0)
     if raw.dtype.kind == "u" and 0 < bits < 8 * raw.dtype.itemsize:
-        return raw & np.array((1 << bits) - 1, dtype=raw.dtype)  # old files keep an overlay in the unused bits
+        return raw & np.array((1 << bits) - 1, dtype=raw.dtype)  # old files contain an overlay in the unused bits
     return raw
 
 
-def _lacks_decoder(dataset: Dataset, error: Exception) -> bool:
-    """Whether another decoder would help: none is installed, or those that are do not know this variant."""
+def _decoder_is_missing(dataset: Dataset, error: Exception) -> bool:
+    """Whether another decoder would help: none is installed, or the installed ones do not support this variant."""
     if not isinstance(error, RuntimeError):
         return False
     return not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available or "not support" in str(error)
 
 
-def _decoder_sentence(name: str, dataset: Dataset) -> str:
+def _missing_decoder_message(name: str, dataset: Dataset) -> str:
     syntax = dataset.file_meta.TransferSyntaxUID
     package = next((p for start, p in _DECODERS.items() if syntax.name.startswith(start)), "pylibjpeg")
     return (
         f"{name} is compressed as {syntax.name} ({syntax}) and no installed decoder reads it; "
-        f"pip install {package}, or decompress the file first"
+        f"run pip install {package}, or decompress the file first"
     )
 
 
@@ -122,25 +127,26 @@ def _padding(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Bool[np.
     return (raw >= min(given)) & (raw <= max(given))
 
 
-def _meant(
+def _interpret(
     dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int
 ) -> tuple[Num[np.ndarray, "height width"], Intensity]:
-    """Numbers and their meaning: the tags' where they tell and nobody contradicts, else the image as a viewer shows it."""
-    with _quiet():
+    """Return pixel values and their intensity: from the tags unless the caller contradicts, else as a viewer displays them."""
+    with _no_warnings():
         values = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float32)
-        ends = np.asarray(apply_modality_lut(_representable(dataset, raw), dataset), dtype=np.float32)
+        ends = np.asarray(apply_modality_lut(_value_range(dataset, raw), dataset), dtype=np.float32)
     inverse = ends.max() + ends.min() - values
-    told = _told(dataset, frame)
-    if told is not None and intensity in (Intensity.AUTO, told[0]):
-        return inverse if told[1] else values, told[0]
+    tagged = _tagged_intensity(dataset, frame)
+    if tagged is not None and intensity in (Intensity.AUTO, tagged[0]):
+        return inverse if tagged[1] else values, tagged[0]
     monochrome1 = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
     return inverse if monochrome1 else values, intensity
 
 
-def _told(dataset: Dataset, frame: int) -> tuple[Intensity, bool] | None:
-    """What the tags say of the stored numbers, and whether they must be inverted for it: (meaning, inverted), or None.
+def _tagged_intensity(dataset: Dataset, frame: int) -> tuple[Intensity, bool] | None:
+    """Return the intensity from the tags and whether values must be inverted, or None if the tags do not determine it.
 
-    Without a Sign, LIN grows with the beam, as in the XA module, which has none; LOG may run either way, so it is judged.
+    Without a Sign, LIN grows with the beam, as in the XA module, which has no Sign. LOG without a Sign may have either
+    polarity.
     """
     relation = str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
     sign = numbers(lookup(dataset, "PixelIntensityRelationshipSign", frame), 1)
@@ -154,8 +160,8 @@ def _told(dataset: Dataset, frame: int) -> tuple[Intensity, bool] | None:
     return None
 
 
-def _representable(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:
-    """The least and greatest number that the stored bits can hold, so that an inversion keeps zero photons at zero."""
+def _value_range(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:
+    """Return the minimum and maximum of the stored bits. Inversion about them keeps zero photons at zero."""
     bits = int(dataset.get("BitsStored", 0) or 0) or 8 * raw.dtype.itemsize
     half = 1 << (bits - 1)
     low, high = (-half, half - 1) if raw.dtype.kind == "i" else (0, 2 * half - 1)
@@ -163,10 +169,10 @@ def _representable(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Nu
 
 
 def _undo_display(dataset: Dataset, frame: int, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The inverse of FieldOfViewRotation (clockwise degrees) and FieldOfViewHorizontalFlip, which was applied after it."""
+    """Return a function that undoes FieldOfViewHorizontalFlip and then FieldOfViewRotation (clockwise degrees)."""
     degrees = (numbers(lookup(dataset, "FieldOfViewRotation", frame), 1) or [0.0])[0]
     if degrees % 90:
-        raise InputError(f"{name} says its field of view is rotated by {degrees:g} degrees; only quarter turns can be undone")
+        raise InputError(f"{name} has a field of view rotated by {degrees:g} degrees; export it with a multiple of 90 degrees")
     mirrored = str(lookup(dataset, "FieldOfViewHorizontalFlip", frame) or "").strip().upper() == "YES"
 
     def undo(image: np.ndarray) -> np.ndarray:
@@ -176,7 +182,7 @@ def _undo_display(dataset: Dataset, frame: int, name: str) -> Callable[[np.ndarr
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

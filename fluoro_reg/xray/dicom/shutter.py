@@ -1,8 +1,7 @@
-"""Which pixels DICOM's display shutter and collimator leave open.
+"""The field that the display shutter and the collimator of a DICOM file leave open.
 
-Edges, centres and vertices are given in rows and columns of the stored image that count from 1; vertices and centres as
-row, then column (DICOM PS3.3, C.7.6.11 and C.8.7.3). A shape that would leave nothing open, as zeros in careless files do, is
-not believed.
+Edges, centres and vertices are given in rows and columns of the stored image, counted from 1; vertices and centres as row, then
+column (DICOM PS3.3, C.7.6.11 and C.8.7.3). A shape without any open pixel, as in files that contain zeros, is ignored.
 """
 
 import numpy as np
@@ -14,21 +13,21 @@ from fluoro_reg.xray.dicom.geometry import lookup, numbers
 
 
 def open_field(dataset: Dataset, shape: tuple[int, ...], frame: int) -> Bool[np.ndarray, "height width"]:
-    """True inside every shutter and collimator shape that the file gives."""
+    """Return True inside all shutter and collimator shapes of the file."""
     field = np.ones(shape[:2], dtype=bool)
     for kind in ("Shutter", "Collimator"):
-        for opening in _openings(dataset, kind, field.shape, frame):
-            if opening.any():
-                field &= opening
+        for mask in _open_shapes(dataset, kind, field.shape, frame):
+            if mask.any():
+                field &= mask
     return field
 
 
-def _openings(dataset: Dataset, kind: str, shape: tuple[int, ...], frame: int) -> list[Bool[np.ndarray, "height width"]]:
-    told = lookup(dataset, f"{kind}Shape", frame) or ()
-    shapes = [told] if isinstance(told, str) else list(told)
-    draw = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
-    drawn = [draw[name](dataset, kind, shape, frame) for name in shapes if name in draw]
-    return [opening for opening in drawn if opening is not None]
+def _open_shapes(dataset: Dataset, kind: str, shape: tuple[int, ...], frame: int) -> list[Bool[np.ndarray, "height width"]]:
+    value = lookup(dataset, f"{kind}Shape", frame) or ()
+    shapes = [value] if isinstance(value, str) else list(value)
+    draw_functions = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
+    drawn = [draw_functions[name](dataset, kind, shape, frame) for name in shapes if name in draw_functions]
+    return [mask for mask in drawn if mask is not None]
 
 
 def _rectangle(dataset: Dataset, kind: str, shape: tuple[int, ...], frame: int) -> Bool[np.ndarray, "height width"] | None:

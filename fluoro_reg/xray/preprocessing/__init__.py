@@ -1,1 +1,1 @@
-"""From the pixels of an X-ray to attenuation and a mask of the usable ones."""
+"""Preprocessing of X-rays: conversion of pixels to attenuation, and a mask of the usable pixels."""

@@ -1,8 +1,7 @@
-"""The small picture on which an X-ray is judged.
+"""`CoarseImage`: a downsampled X-ray, on which its properties are estimated.
 
-Where the collimator is, which way the greys run, whether there is anatomy at all: none of it needs more than some 96 pixels
-a side, and at that size averaging has removed most of the noise. All judgements take a `CoarseImage`; only the logarithm
-touches every pixel.
+Finding the collimator, inferring the polarity and detecting frames without anatomy needs no more than about 96 pixels per side.
+At that size, averaging has removed most of the noise. Only the logarithm is computed for every pixel.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ COARSE_SIZE = 96
 
 @dataclass(frozen=True, slots=True)
 class CoarseImage:
-    """Blocks of `factor` x `factor` pixels: mean, least and greatest of the usable, and whether half of each is."""
+    """Blocks of `factor` x `factor` pixels: mean, minimum and maximum of usable pixels; `usable` where at least half are."""
 
     mean: Float[np.ndarray, "rows columns"]
     low: Float[np.ndarray, "rows columns"]
@@ -27,40 +26,40 @@ class CoarseImage:
 
 
 def coarse_image(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]) -> CoarseImage:
-    """Blocks that make the longer side about `COARSE_SIZE`; incomplete blocks at the end are dropped."""
+    """Downsample an image so that the longer side has about `COARSE_SIZE` blocks; incomplete blocks are dropped."""
     factor = max(1, round(max(pixels.shape) / COARSE_SIZE))
     if bool(mask.all()):
         blocks = _blocks(pixels, factor)
         mean, low, high = blocks.mean(1).mean(-1), blocks.amin(1).amin(-1), blocks.amax(1).amax(-1)
         usable = torch.ones(mean.shape, dtype=torch.bool)
     else:
-        mean, low, high, usable = _of_usable(pixels, mask, factor)
+        mean, low, high, usable = _usable_statistics(pixels, mask, factor)
     return CoarseImage(mean.numpy(), low.numpy(), high.numpy(), usable.numpy(), factor)
 
 
-def _of_usable(
+def _usable_statistics(
     pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"], factor: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Statistics of usable pixels alone; blocks without any take the least usable value, so that nothing masked is seen."""
-    least = pixels[mask].min() if bool(mask.any()) else pixels.new_zeros(())
-    counted = _blocks(mask, factor).sum(1).sum(-1)
-    some = counted > 0
+    """Return the statistics over usable pixels; a block without any gets the minimum of all usable pixels."""
+    minimum = pixels[mask].min() if bool(mask.any()) else pixels.new_zeros(())
+    n_usable = _blocks(mask, factor).sum(1).sum(-1)
+    any_usable = n_usable > 0
     total = _blocks(torch.where(mask, pixels, 0.0), factor).sum(1).sum(-1)
     low = _blocks(torch.where(mask, pixels, torch.inf), factor).amin(1).amin(-1)
     high = _blocks(torch.where(mask, pixels, -torch.inf), factor).amax(1).amax(-1)
-    mean, low, high = (torch.where(some, value, least) for value in (total / counted.clamp_min(1), low, high))
-    return mean, low, high, counted * 2 >= factor * factor
+    mean, low, high = (torch.where(any_usable, value, minimum) for value in (total / n_usable.clamp_min(1), low, high))
+    return mean, low, high, n_usable * 2 >= factor * factor
 
 
 def _blocks(image: Shaped[Tensor, "height width"], factor: int) -> Shaped[Tensor, "rows factor columns factor"]:
-    """A view by blocks; reduced along rows first, then along columns, which keeps both passes contiguous."""
+    """Return a view by blocks. Reduce it along rows first and then along columns, so that both passes are contiguous."""
     rows, columns = image.shape[0] // factor, image.shape[1] // factor
     return image[: rows * factor, : columns * factor].unflatten(1, (columns, factor)).unflatten(0, (rows, factor))
 
 
-def enlarged(
+def enlarge_blocks(
     blocks: Bool[np.ndarray, "rows columns"], factor: int, height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
-    """Every block as its `factor` x `factor` pixels; pixels beyond the last whole block follow it."""
+    """Expand each block to `factor` x `factor` pixels; pixels beyond the last complete block repeat its value."""
     full = np.repeat(np.repeat(blocks, factor, axis=0), factor, axis=1)
     return np.pad(full, ((0, height - full.shape[0]), (0, width - full.shape[1])), mode="edge")

@@ -1,8 +1,8 @@
-"""From an X-ray as it came to attenuation with bone bright, and a mask of the pixels that may be believed.
+"""Preprocessing of an X-ray: attenuation with bright bones, and a mask of the usable pixels.
 
-The steps are pure functions with a module each: the polarity is judged unless given, the collimator's outside, clipped regions
-and burnt-in text leave the mask, photons become line integrals. Judgements are made on a coarse copy of the image; a frame
-that cannot show anatomy is rejected with a sentence before anything is rendered.
+Each step is a pure function in a module of its own. The polarity is inferred unless it is given. The region outside the
+collimator, clipped regions and burnt-in text are masked. Photons are converted to line integrals. Properties of the image are
+estimated on a coarse copy. A frame that cannot show anatomy is rejected with a reason before anything is rendered.
 """
 
 from dataclasses import dataclass
@@ -14,55 +14,62 @@ from torch import Tensor
 
 from fluoro_reg.config import option
 from fluoro_reg.xray.image import Intensity, XrayImage
-from fluoro_reg.xray.preprocessing.attenuation import attenuation_from_transmitted, attenuation_scaled, usable_sample
-from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarged
-from fluoro_reg.xray.preprocessing.defects import beside_clipped, burnt_in_text, clipped_regions
-from fluoro_reg.xray.preprocessing.field import Field, find_opening
+from fluoro_reg.xray.preprocessing.attenuation import attenuation_from_transmitted, sample_usable_pixels, scale_attenuation
+from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarge_blocks
+from fluoro_reg.xray.preprocessing.defects import burnt_in_text, clipped_regions, clipped_surroundings
+from fluoro_reg.xray.preprocessing.field import Field, find_field_for_intensity
 from fluoro_reg.xray.preprocessing.polarity import estimate_polarity
-from fluoro_reg.xray.preprocessing.quality import rejection_of_frame
+from fluoro_reg.xray.preprocessing.quality import rejection_reason
 
 
 @dataclass(frozen=True, slots=True)
 class PreprocessOptions:
-    """What is done to an X-ray before it is registered."""
+    """Options of the preprocessing of an X-ray."""
 
-    find_collimator: bool = option(True, "mask what lies outside a collimator or circular field found in the image")
+    find_collimator: bool = option(True, "mask the region outside a collimator or circular field that is found in the image")
     field_margin: float = option(
-        0.02, "how far inside the edge of the field the mask begins", unit="longer sides", minimum=0.0, maximum=0.2
+        0.02, "width of the masked margin inside the edge of the field", unit="of the longer side", minimum=0.0, maximum=0.2
     )
     mask_clipped: str = option(
         "both",
-        "clipped regions to mask, but for their rim: no photons, open air, or both",
+        "clipped regions to mask, except for their rim: no photons (dense), open air, or both",
         choices=("none", "dense", "air", "both"),
     )
-    mask_text: bool = option(True, "mask small hard-edged islands of pure white or black near the border (burnt-in text)")
-    air_quantile: float = option(0.995, "quantile of the usable pixels that stands for open air, I0", minimum=0.5, maximum=1.0)
-    minimum_usable: float = option(0.05, "reject a frame with fewer usable pixels", unit="share", minimum=0.0, maximum=1.0)
+    mask_text: bool = option(True, "mask burnt-in text: small islands of pure white or black with sharp edges near the border")
+    air_quantile: float = option(
+        0.995, "quantile of the usable pixels that is used as the intensity of open air, I0", minimum=0.5, maximum=1.0
+    )
+    minimum_usable: float = option(0.05, "reject a frame with fewer usable pixels", unit="fraction", minimum=0.0, maximum=1.0)
     minimum_contrast: float = option(
-        0.02, "reject a frame whose greys differ by less, after averaging", unit="of the greatest", minimum=0.0, maximum=1.0
+        0.02, "reject a frame whose greys differ by less, after averaging", unit="of the maximum", minimum=0.0, maximum=1.0
     )
     minimum_structure: float = option(
-        0.3, "reject a frame whose near regions correlate by less: noise", minimum=0.0, maximum=1.0
+        0.3, "reject a frame whose neighbouring regions correlate less: noise", minimum=0.0, maximum=1.0
     )
     maximum_clipped: float = option(
-        0.9, "reject a frame with more of its field clipped at one end", unit="share", minimum=0.0, maximum=1.0
+        0.9, "reject a frame with more of its field clipped at one end", unit="fraction", minimum=0.0, maximum=1.0
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """Attenuation (bone bright, float32; log units for photons) with its mask, and what was found on the way.
+    """A preprocessed X-ray.
 
-    `outline` is True where what the mask leaves is the outline of saturated air: where the body ends, but only roughly.
-    `intensity` is what the numbers were taken for, `judged` whether that was judged from the image, with `confidence`
-    (0.5 is a guess; 1 when given). `i0` is the number that became attenuation 0. `rejection` says why no registration should be
-    tried, or is None.
+    Attributes:
+        image: Attenuation with bright bones, float32, and its mask. It is a line integral if the X-ray contained photons.
+        intensity: What the pixel values of the X-ray mean.
+        intensity_inferred: Whether `intensity` was inferred from the image.
+        intensity_confidence: Confidence of `intensity`: 0.5 is a guess; 1 if it was given.
+        i0: The pixel value that became attenuation 0.
+        usable_fraction: Fraction of the pixels in the mask.
+        outline: Usable pixels at the outline of saturated air, where the edge of the body is inaccurate.
+        rejection: Why no registration should be attempted; None if it should.
     """
 
     image: XrayImage
     intensity: Intensity
-    judged: bool
-    confidence: float
+    intensity_inferred: bool
+    intensity_confidence: float
     i0: float
     usable_fraction: float
     outline: Bool[Tensor, "height width"]
@@ -70,91 +77,93 @@ class Preprocessed:
 
 
 def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
-    """Attenuation, mask and judgement of one X-ray."""
-    judged = image.intensity is Intensity.AUTO
+    """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
+    inferred = image.intensity is Intensity.AUTO
     coarse = coarse_image(image.pixels, image.mask)
     if not coarse.usable.any():
-        return _rejected(image, judged, "no pixel of the image may be used")
+        return _rejected(image, inferred, "no pixel of the image is usable")
     if float(np.ptp(coarse.mean[coarse.usable])) == 0:
-        return _rejected(image, judged, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}")
-    intensity, confidence, field = _understood(image.intensity, coarse, options)
+        return _rejected(image, inferred, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}")
+    intensity, confidence, field = _intensity_and_field(image.intensity, coarse, options)
     margin = options.field_margin * max(coarse.mean.shape)
-    seen = _seen(coarse, field, margin)
-    if not seen.any():
-        return _rejected(image, judged, "no pixel of the image may be used")
-    doubted = _doubted(image, coarse, seen, intensity, options)
-    reason = rejection_of_frame(coarse, seen, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
-    mask = _full_mask(image, coarse, field, doubted, margin)
-    usable_fraction = _share(mask)
+    in_field = _blocks_in_field(coarse, field, margin)
+    if not in_field.any():
+        return _rejected(image, inferred, "no pixel of the image is usable")
+    defective = _defective_blocks(image, coarse, in_field, intensity, options)
+    reason = rejection_reason(coarse, in_field, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
+    mask = _full_mask(image, coarse, field, defective, margin)
+    usable_fraction = _usable_fraction(mask)
     if reason is None and usable_fraction < max(options.minimum_usable, 1e-9):
-        reason = f"only {usable_fraction:.1%} of the image may be used, less than {options.minimum_usable:.1%}"
+        reason = f"only {usable_fraction:.1%} of the image is usable, less than {options.minimum_usable:.1%}"
     if usable_fraction == 0:
-        return _rejected(image, judged, reason or "no pixel of the image may be used")
-    ascending = usable_sample(image.pixels, mask)
-    convert = attenuation_from_transmitted if intensity is Intensity.TRANSMITTED else attenuation_scaled
+        return _rejected(image, inferred, reason or "no pixel of the image is usable")
+    ascending = sample_usable_pixels(image.pixels, mask)
+    convert = attenuation_from_transmitted if intensity is Intensity.TRANSMITTED else scale_attenuation
     pixels, i0 = convert(image.pixels, ascending, options.air_quantile)
     result = XrayImage(pixels, image.intrinsics, Intensity.ATTENUATION, mask)
     outline = torch.zeros_like(mask)
     if options.mask_clipped in ("air", "both"):
-        beside = beside_clipped(coarse, seen, at_top=intensity is Intensity.TRANSMITTED)
-        outline = mask & torch.from_numpy(enlarged(beside, coarse.factor, *mask.shape))
-    return Preprocessed(result, intensity, judged, confidence, i0, usable_fraction, outline, reason)
+        surroundings = clipped_surroundings(coarse, in_field, at_top=intensity is Intensity.TRANSMITTED)
+        outline = mask & torch.from_numpy(enlarge_blocks(surroundings, coarse.factor, *mask.shape))
+    return Preprocessed(result, intensity, inferred, confidence, i0, usable_fraction, outline, reason)
 
 
-def _understood(intensity: Intensity, coarse: CoarseImage, options: PreprocessOptions) -> tuple[Intensity, float, Field | None]:
-    """The polarity with its confidence, and the collimator's field; judging the one finds the other."""
+def _intensity_and_field(
+    intensity: Intensity, coarse: CoarseImage, options: PreprocessOptions
+) -> tuple[Intensity, float, Field | None]:
+    """Return the intensity, its confidence, and the field. Estimating the polarity also finds the field."""
     if intensity is Intensity.AUTO:
         polarity = estimate_polarity(coarse)
         return polarity.intensity, polarity.confidence, polarity.field if options.find_collimator else None
     if not options.find_collimator:
         return intensity, 1.0, None
-    return intensity, 1.0, find_opening(coarse, intensity)
+    return intensity, 1.0, find_field_for_intensity(coarse, intensity)
 
 
-def _seen(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.ndarray, "rows columns"]:
-    """Coarse blocks well inside the field."""
+def _blocks_in_field(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.ndarray, "rows columns"]:
+    """Return the usable coarse blocks that are completely inside the field."""
     if field is None:
         return coarse.usable
     return coarse.usable & field.mask(*coarse.mean.shape, factor=1, margin=margin + 1)
 
 
-def _doubted(
+def _defective_blocks(
     image: XrayImage,
     coarse: CoarseImage,
-    seen: Bool[np.ndarray, "rows columns"],
+    in_field: Bool[np.ndarray, "rows columns"],
     intensity: Intensity,
     options: PreprocessOptions,
 ) -> Bool[np.ndarray, "rows columns"]:
-    """Blocks in the field whose greys say nothing of the anatomy."""
-    doubted = np.zeros_like(seen)
+    """Return the blocks in the field that carry no information about the anatomy."""
+    defective = np.zeros_like(in_field)
     air_is_bright = intensity is Intensity.TRANSMITTED
     if options.mask_clipped in ("dense", "both"):
-        doubted |= clipped_regions(coarse, seen, at_top=not air_is_bright)
+        defective |= clipped_regions(coarse, in_field, at_top=not air_is_bright)
     if options.mask_clipped in ("air", "both"):
-        doubted |= clipped_regions(coarse, seen, at_top=air_is_bright)
+        defective |= clipped_regions(coarse, in_field, at_top=air_is_bright)
     if options.mask_text:
-        doubted |= burnt_in_text(coarse, seen, usable_sample(image.pixels, image.mask))
-    return doubted
+        defective |= burnt_in_text(coarse, in_field, sample_usable_pixels(image.pixels, image.mask))
+    return defective
 
 
 def _full_mask(
-    image: XrayImage, coarse: CoarseImage, field: Field | None, doubted: Bool[np.ndarray, "rows columns"], margin: float
+    image: XrayImage, coarse: CoarseImage, field: Field | None, defective: Bool[np.ndarray, "rows columns"], margin: float
 ) -> Bool[Tensor, "height width"]:
-    """The field's edge is drawn finer than blocks; doubted blocks leave the mask whole."""
+    """Return the mask of usable pixels. The edge of the field is exact to a pixel, defective regions to a block."""
     height, width = image.pixels.shape
     mask = image.mask
     if field is not None:
         mask = mask & torch.from_numpy(field.mask(height, width, coarse.factor, margin))
-    if doubted.any():
-        mask = mask & ~torch.from_numpy(enlarged(doubted, coarse.factor, height, width))
+    if defective.any():
+        mask = mask & ~torch.from_numpy(enlarge_blocks(defective, coarse.factor, height, width))
     return mask
 
 
-def _rejected(image: XrayImage, judged: bool, reason: str) -> Preprocessed:
+def _rejected(image: XrayImage, inferred: bool, reason: str) -> Preprocessed:
     blank = XrayImage(torch.zeros_like(image.pixels), image.intrinsics, Intensity.ATTENUATION, image.mask)
-    nowhere, confidence = torch.zeros_like(image.mask), 0.5 if judged else 1.0
-    return Preprocessed(blank, image.intensity, judged, confidence, 0.0, _share(image.mask), nowhere, reason)
+    no_outline, confidence = torch.zeros_like(image.mask), 0.5 if inferred else 1.0
+    return Preprocessed(blank, image.intensity, inferred, confidence, 0.0, _usable_fraction(image.mask), no_outline, reason)
 
 
-def _share(mask: Bool[Tensor, "height width"]) -> float:
+def _usable_fraction(mask: Bool[Tensor, "height width"]) -> float:
     return int(torch.count_nonzero(mask)) / mask.numel()

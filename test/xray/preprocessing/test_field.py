@@ -1,4 +1,4 @@
-"""Collimators: found where they are, in either polarity, and never where there is only anatomy."""
+"""The field of a collimator: found accurately in both polarities, and not found where there is only anatomy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from fluoro_reg.xray.preprocessing.field import find_field
 SIZE = 384
 
 
-def tilted(angle, half):
+def rotated_square(angle, half):
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     c, s = np.cos(angle), np.sin(angle)
     return (np.abs(c * x + s * y) < half) & (np.abs(c * y - s * x) < half)
@@ -24,20 +24,20 @@ FIELDS = {
     "circle cut by the image": circle(SIZE, 0.55),
     "rectangle": rectangle(SIZE, 0.1, 0.15, 0.85, 0.9),
     "two bars": rectangle(SIZE, 0, 0.12, 1, 0.88),
-    "tilted square": tilted(0.3, 0.7),
+    "rotated square": rotated_square(0.3, 0.7),
     "circle with blades": circle(SIZE, 0.47) & rectangle(SIZE, 0.2, 0, 0.8, 1),
 }
 
 
-def collimated(field, seed=0, leak=0.0):
-    """Counts behind a body and a collimator with a soft edge; `leak` is what scatter brings outside."""
+def collimated_counts(field, seed=0, leak=0.0):
+    """Return counts behind a body and a collimator with a soft edge; `leak` is the scatter outside the field."""
     counts = photons(line_integrals(SIZE, seed), seed=seed)
-    soft = gaussian_filter(field.astype(float), 0.8)
-    return counts * soft + leak * gaussian_filter(counts, SIZE / 12) * (1 - soft)
+    transmission = gaussian_filter(field.astype(float), 0.8)
+    return counts * transmission + leak * gaussian_filter(counts, SIZE / 12) * (1 - transmission)
 
 
 def mask_of(pixels, intensity):
-    """By the field alone: open air, which is clipped here, would be masked as well."""
+    """Return the mask without masking open air, which is clipped here, so that only the field matters."""
     options = PreprocessOptions(mask_clipped="dense")
     return preprocess(xray_from_pixels(pixels, camera(SIZE, SIZE), intensity), options).image.mask.numpy()
 
@@ -45,14 +45,14 @@ def mask_of(pixels, intensity):
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("leak", [0.0, 0.02])
 @pytest.mark.parametrize("inverted", [False, True])
-def test_the_outside_is_masked_and_the_inside_is_not_eaten(name, leak, inverted):
+def test_the_outside_is_masked_and_the_inside_is_not(name, leak, inverted):
     field = FIELDS[name]
-    counts = collimated(field, leak=leak)
+    counts = collimated_counts(field, leak=leak)
     pixels, intensity = (counts.max() - counts, Intensity.ATTENUATION) if inverted else (counts, Intensity.TRANSMITTED)
     usable = mask_of(pixels, intensity)
     assert (usable & ~field).sum() < 0.002 * field.size
-    deep = gaussian_filter(field.astype(float), 0.02 * SIZE) > 0.99
-    assert (~usable & deep).sum() < 0.03 * deep.sum()
+    interior = gaussian_filter(field.astype(float), 0.02 * SIZE) > 0.99
+    assert (~usable & interior).sum() < 0.03 * interior.sum()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -63,7 +63,7 @@ def test_without_a_collimator_nothing_is_masked(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_body_in_air_is_no_collimated_field(seed):
+def test_a_body_in_air_is_not_a_collimated_field(seed):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     radii = rng.uniform(0.4, 0.9, 2)
@@ -72,7 +72,7 @@ def test_a_body_in_air_is_no_collimated_field(seed):
         assert mask_of(pixels, intensity).all()
 
 
-def test_a_box_in_air_is_no_painted_shutter():
+def test_a_box_in_air_is_not_a_painted_shutter():
     box = np.where(rectangle(SIZE, 0.2, 0.25, 0.75, 0.8), np.linspace(2.0, 2.02, SIZE), 0.0)
     assert mask_of(box, Intensity.ATTENUATION).all()
     assert mask_of(np.exp(-box), Intensity.TRANSMITTED).all()
@@ -85,24 +85,26 @@ def test_a_shutter_painted_black_over_bright_bones_is_found():
     assert not (usable & ~field).any() and usable.sum() > 0.85 * field.sum()
 
 
-def test_letters_outside_the_field_do_not_open_it():
+def test_letters_outside_the_field_do_not_enlarge_it():
     field = FIELDS["circle"]
-    counts = collimated(field)
+    counts = collimated_counts(field)
     counts[8:20, 10:16], counts[8:20, 20:22], counts[8:20, 26:30] = (counts.max(),) * 3
     assert not (mask_of(counts, Intensity.TRANSMITTED) & ~field).any()
 
 
-def test_the_margin_is_the_options():
-    image = xray_from_pixels(collimated(FIELDS["circle"]), camera(SIZE, SIZE), Intensity.TRANSMITTED)
-    shares = [preprocess(image, PreprocessOptions(field_margin=m, mask_text=False)).usable_fraction for m in (0.0, 0.02, 0.05)]
-    radii = [np.sqrt(share / np.pi) for share in shares]
+def test_the_margin_is_that_of_the_options():
+    image = xray_from_pixels(collimated_counts(FIELDS["circle"]), camera(SIZE, SIZE), Intensity.TRANSMITTED)
+    fractions = [
+        preprocess(image, PreprocessOptions(field_margin=m, mask_text=False)).usable_fraction for m in (0.0, 0.02, 0.05)
+    ]
+    radii = [np.sqrt(fraction / np.pi) for fraction in fractions]
     assert radii[0] - radii[1] == pytest.approx(0.02, abs=0.003) and radii[0] - radii[2] == pytest.approx(0.05, abs=0.003)
-    off = preprocess(image, PreprocessOptions(find_collimator=False, mask_text=False, mask_clipped="none"))
-    assert off.usable_fraction == 1.0
+    without_field = preprocess(image, PreprocessOptions(find_collimator=False, mask_text=False, mask_clipped="none"))
+    assert without_field.usable_fraction == 1.0
 
 
-def test_the_mask_of_half_planes_agrees_with_testing_every_pixel():
-    pixels = torch.from_numpy(collimated(FIELDS["tilted square"]).astype(np.float32))
+def test_the_mask_of_half_planes_agrees_with_a_test_of_every_pixel():
+    pixels = torch.from_numpy(collimated_counts(FIELDS["rotated square"]).astype(np.float32))
     coarse = coarse_image(pixels, torch.ones_like(pixels, dtype=torch.bool))
     field = find_field(coarse.mean, coarse.usable)
     assert field is not None
