@@ -1,4 +1,4 @@
-"""`fluoro-reg demo`: the whole chain, from the image topic to tf2, on a phantom that the package makes.
+"""`fluoro-reg demo`: registration end to end, from the image topic to tf2, on a phantom that the package makes.
 
 The demo runs what a user runs: `registration_node`, a bag player and a tf2 listener, each in a process of its own. It prepares
 the scene, follows the processes, and compares the transforms that the listener received with the ground truth. It does not
@@ -38,7 +38,7 @@ def command(
         int | None, typer.Option(min=6, metavar="N", help="Frames of the recording; three of them are blank. Default: 40.")
     ] = None,
 ) -> int:
-    """Demonstrate the whole chain on a phantom: X-rays on a ROS 2 topic, registered to a CT, the patient on tf2.
+    """Demonstrate registration end to end on a phantom: X-rays on a ROS 2 topic, the patient's pose on tf2.
 
     The demo makes a pelvis CT (a DICOM series) and a rosbag2 of a moving C-arm. It starts the node, a bag player and a tf2
     listener as separate processes, and compares the transforms that the listener receives with the ground truth (mTRE in mm).

@@ -16,7 +16,7 @@ import typer
 import fluoro_reg
 from fluoro_reg.cli import ct_info, demo, evaluate, export_dataset, methods, register, render, replay, simulate, train
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.typer_command import add_command
+from fluoro_reg.cli.typer_command import add_command, epilog_text
 from fluoro_reg.errors import InputError
 
 # Some versions of typer contain a copy of click. This base class of typer's public exception is right for all versions.
@@ -27,8 +27,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Run 'fluoro-reg COMMAND --help' for the options of a command.\n\n"
-    "Exit status: 0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
+    epilog=epilog_text(
+        [
+            ("Demonstrate everything on a phantom (needs ROS 2)", "fluoro-reg demo --out demo_output/"),
+            (
+                "Register an X-ray to a CT",
+                "fluoro-reg register --ct ct/ --image xray.png --camera camera.json --initial initial.json",
+            ),
+            ("Show the options and examples of a command", "fluoro-reg register --help"),
+        ],
+        "0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
+    ),
 )
 for module in (ct_info, render, register, replay, simulate, export_dataset, evaluate, demo, methods):
     add_command(app, module.NAME, module.command, module.EPILOG)

@@ -34,7 +34,7 @@ def test_the_node_predicts_the_initial_pose_of_the_default_phantom(cli, tmp_path
 @pytest.mark.ros
 @pytest.mark.slow
 @needs_ros
-def test_the_whole_chain(cli, tmp_path):
+def test_the_demo_end_to_end(cli, tmp_path):
     out = tmp_path / "demo"
     run = cli("demo", "--out", out, "--frames", "6", "--json", "--set", "phantom.spacing_mm=[3.0,3.0,3.0]")
     assert run.status == 0, run.err
