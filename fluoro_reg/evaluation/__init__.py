@@ -1,1 +1,1 @@
-"""Comparing methods over many cases: metrics, statistics, a resumable runner, reports, public data sets."""
+"""Comparison of methods over many cases: metrics, statistics, a resumable runner, reports and public data sets."""

@@ -1,4 +1,4 @@
-"""On what something was computed: versions and the kind of machine. Nothing that identifies the machine or its owner."""
+"""Software versions and type of machine, for reports. Nothing here identifies the machine or its owner."""
 
 import os
 import platform
@@ -12,7 +12,10 @@ CORE_PACKAGES = ("torch", "numpy", "numba", "scipy")
 
 
 def versions(packages: Sequence[str] = CORE_PACKAGES) -> dict[str, str]:
-    """Of this package, Python and others; a ROS 2 that is installed outside of Python has no metadata of a package's name."""
+    """Return the versions of this package, Python and `packages`, and the type of machine.
+
+    ROS packages that are not installed as Python packages have no metadata; they are reported as those of ROS_DISTRO.
+    """
     found = {"fluoro_reg": fluoro_reg.__version__, "Python": platform.python_version()}
     for name in packages:
         try:
@@ -23,7 +26,7 @@ def versions(packages: Sequence[str] = CORE_PACKAGES) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's model, which times depend on."""
+    """Return the model of the processor, on which times depend."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,7 +1,8 @@
-"""What came of one case with one method, as one line of JSON, and the file to which such lines are appended.
+"""Records of an evaluation: the result of one case with one method as one line of JSON, appended to a file.
 
-A line is written by one call, so that a run that is killed leaves at most one torn line, the last; the next start cuts it off
-and computes that record again. Everything a report needs is in the records: it can be made without the cases, and long after.
+Each line is written with a single call, so that a killed run leaves at most one incomplete line at the end. The next run
+removes it and computes that record again. The records hold all data of a report, so that it can be made later and without the
+cases.
 """
 
 import dataclasses
@@ -16,18 +17,19 @@ from typing import Any
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.statistics import Trial
 
-FAILED = "failed"  # an outcome beside those of a registration: it raised, or its process died
-TIMES = ("seconds", "stage_seconds", "warm")  # what may differ when a record is computed again
+FAILED = "failed"  # an outcome in addition to those of a registration: an exception, or the process died
+TIME_FIELDS = ("seconds", "stage_seconds", "warm")  # the fields that may differ when a record is computed again
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRecord:
-    """One registration held against its truth.
+    """The result of one registration and its errors.
 
-    `errors` are all figures of `metrics` by name, mm and degrees: infinite where the pose has no projection, absent where they
-    cannot be told (no pose; no source-to-detector distance). `reason` is the registration's, or why it failed. `seconds` are
-    those of the registration alone; `warm` says that its process had registered another image to this CT by this method, for
-    the first one waits for compilers and coarse CTs. `start_band_mm` is the case's, else None.
+    `errors` are those of `metrics` by name, in mm and degrees. They are infinite if the pose has no projection, and absent if
+    they are unknown (no pose, or no source-to-detector distance). `reason` is that of the registration, or the error sentence
+    of a failure. `seconds` is the time of the registration alone. `warm` means that the process had registered another image to
+    this CT with this method before; the first registration includes compilation and the preparation of coarse CTs.
+    `start_band_mm` is that of the case, or None.
     """
 
     case: str
@@ -54,26 +56,26 @@ class EvaluationRecord:
 
     @property
     def key(self) -> tuple[str, str]:
-        """(case, method): what a run computes once."""
+        """(case, method), which is unique in a run."""
         return self.case, self.method
 
     @property
     def failed(self) -> bool:
-        """Whether there is an error sentence instead of an answer."""
+        """Whether the registration failed with an error and has no result."""
         return self.outcome == FAILED
 
     @property
     def trial(self) -> Trial:
-        """For the statistics; a start that is not known is NaN."""
-        start = math.nan if self.start_mtre_mm is None else self.start_mtre_mm
-        return Trial(start, self.figure("mtre_mm"), self.accepted)
+        """The record as input of the statistics; an unknown initial mTRE is NaN."""
+        initial_mtre_mm = math.nan if self.start_mtre_mm is None else self.start_mtre_mm
+        return Trial(initial_mtre_mm, self.error("mtre_mm"), self.accepted)
 
-    def figure(self, name: str) -> float:
-        """An error by name; infinite without a pose, NaN where it cannot be told."""
+    def error(self, name: str) -> float:
+        """Return an error by name, infinite without a pose and NaN if it is unknown."""
         return self.errors.get(name, math.nan if self.camera_from_patient is not None else math.inf)
 
     def to_line(self) -> bytes:
-        """Strict JSON: what is infinite or NaN is null."""
+        """Return the record as a line of strict JSON, in which infinite and NaN values are null."""
         content = dataclasses.asdict(self)
         for name in ("errors", "scores", "stage_seconds"):
             content[name] = {key: value if math.isfinite(value) else None for key, value in content[name].items()}
@@ -83,10 +85,10 @@ class EvaluationRecord:
 
     @staticmethod
     def from_line(line: bytes) -> "EvaluationRecord":
-        """The inverse of `to_line`: null among the errors is infinite.
+        """Return the record of a line made by `to_line`; null in the errors is read as infinite.
 
         Raises:
-            ValueError, TypeError, KeyError: it is none.
+            ValueError, TypeError, KeyError: The line is not a record.
         """
         content: dict[str, Any] = json.loads(line)
         content["errors"] = {name: math.inf if value is None else float(value) for name, value in content["errors"].items()}
@@ -98,10 +100,10 @@ class EvaluationRecord:
 
 
 def read_records(path: Path) -> list[EvaluationRecord]:
-    """All whole records of a file, none where there is no file; a torn last line is left out.
+    """Return the records of a file, or none if the file does not exist; an incomplete last line is ignored.
 
     Raises:
-        InputError: the file cannot be read, or a line within it is no record.
+        InputError: The file cannot be read, or a complete line is not a record.
     """
     try:
         content = path.read_bytes() if path.exists() else b""
@@ -112,27 +114,27 @@ def read_records(path: Path) -> list[EvaluationRecord]:
         try:
             record = EvaluationRecord.from_line(line)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"line {number} of {path.name} is no record; remove it, and it is computed again") from error
+            raise InputError(f"line {number} of {path.name} is not a record; remove it to compute it again") from error
         records.setdefault(record.key, record)
     return list(records.values())
 
 
 @contextmanager
-def appending(path: Path) -> Iterator[Callable[[EvaluationRecord], None]]:
-    """A function that writes a record behind the last whole line; what is behind that is cut off first.
+def record_appender(path: Path) -> Iterator[Callable[[EvaluationRecord], None]]:
+    """Remove an incomplete last line and yield a function that appends a record to the file.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: The file cannot be written.
     """
     try:
         with path.open("ab", buffering=0) as file:
             file.truncate(path.read_bytes().rfind(b"\n") + 1)
             yield lambda record: _write(file, record.to_line(), path.name)
     except OSError as error:
-        raise InputError(f"cannot write {path.name}: {error.strerror}; choose another place") from error
+        raise InputError(f"cannot write {path.name}: {error.strerror}; choose another folder") from error
 
 
 def _write(file: Any, line: bytes, name: str) -> None:
-    """One call: a kill tears this line or none."""
+    """Write the line with a single call, so that a kill leaves at most this line incomplete."""
     if file.write(line) != len(line):
-        raise InputError(f"cannot write {name} whole: is the disk full? Make room, and give the same command again")
+        raise InputError(f"cannot write {name} completely; free disk space and repeat the command")

@@ -1,7 +1,7 @@
-"""An evaluation: cases times methods to records, resumable at any moment.
+"""The runner of an evaluation, which registers every case with every method and can be resumed at any time.
 
-Only what has no record yet is computed, and a record is on disk before the next is asked for. So a run that was killed goes on
-where it was by the same command, and the records come out as if it had not been.
+Only missing records are computed, and each record is written to disk before the next one is requested. The same command
+therefore continues a killed run, and the records are the same as without the interruption.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.engines.local import AbstractEngine
-from fluoro_reg.evaluation.plan import PlannedCase, chosen_methods, jobs
-from fluoro_reg.evaluation.records import EvaluationRecord, appending, read_records
-from fluoro_reg.evaluation.run_folder import RECORDS, Run, continued, locked, wanted
-from fluoro_reg.evaluation.worker import Recipe
+from fluoro_reg.evaluation.plan import PlannedCase, plan_jobs, select_methods
+from fluoro_reg.evaluation.records import EvaluationRecord, read_records, record_appender
+from fluoro_reg.evaluation.run_folder import RECORDS, Run, folder_lock, requested_run, resume_run
+from fluoro_reg.evaluation.worker import WorkerSettings
 from fluoro_reg.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """All records of a folder, in the order of cases and methods, and how many of them this start computed."""
+class EvaluationResult:
+    """The run and all its records, in the order of cases and methods, and the number of records computed by this call."""
 
     run: Run
     records: list[EvaluationRecord]
@@ -31,56 +31,63 @@ def evaluate(
     folder: Path,
     cases: Sequence[PlannedCase],
     methods: Sequence[str],
-    recipe: Recipe,
+    settings: WorkerSettings,
     engine: AbstractEngine,
-    progress: Progress = lambda done, of: None,
-) -> Evaluated:
-    """Computes what `folder` lacks of `cases` by `methods`; the run's seed is that of `recipe.options`.
+    progress: Progress = lambda done, total: None,
+) -> EvaluationResult:
+    """Compute the records of `cases` with `methods` that are missing in `folder`.
 
-    `progress` is called with (done, of), records that were there included.
+    Args:
+        folder: Folder of the evaluation, which is created or continued.
+        cases: The cases to register.
+        methods: Names of the methods.
+        settings: Options of all registrations, including the seed of the run.
+        engine: Runs the registrations.
+        progress: Called after each registration; existing records count as done.
 
     Raises:
-        InputError: an unusable method or device, a folder of something else or of another run, or one that cannot be written.
+        InputError: A method or the device is unusable, or the folder contains something else or another run or cannot
+            be written.
     """
-    chosen_methods(methods, recipe.options)
-    engine.check(recipe)
-    asked = wanted(folder, cases, methods, recipe)
-    with locked(folder):
-        run = continued(Run.read(folder), asked, folder)
-        there = {record.key: record for record in read_records(folder / RECORDS)}
-        planned = jobs(cases, methods, recipe.options.seed)
-        missing = [job for job in planned if job.key not in there]
+    select_methods(methods, settings.registration)
+    engine.check(settings)
+    requested = requested_run(folder, cases, methods, settings)
+    with folder_lock(folder):
+        run = resume_run(Run.read(folder), requested, folder)
+        existing = {record.key: record for record in read_records(folder / RECORDS)}
+        planned = plan_jobs(cases, methods, settings.registration.seed)
+        missing = [job for job in planned if job.key not in existing]
         if missing:
-            run = run.computed_on(engine.describe())
+            run = run.with_machine(engine.describe())
         run.write(folder)
         done = len(planned) - len(missing)
         progress(done, len(planned))
-        answers = closing(engine.map(recipe, missing)) if missing else nullcontext(())
-        with appending(folder / RECORDS) as append, answers as records:
+        results = closing(engine.map(settings, missing)) if missing else nullcontext(())
+        with record_appender(folder / RECORDS) as append, results as records:
             for record in records:
                 append(record)
-                there[record.key] = record
+                existing[record.key] = record
                 done += 1
                 progress(done, len(planned))
-    return Evaluated(run, _ordered(run, there.values()), len(missing))
+    return EvaluationResult(run, _sort_records(run, existing.values()), len(missing))
 
 
-def finished(folder: Path) -> Evaluated:
-    """What a folder holds, nothing computed.
+def read_evaluation(folder: Path) -> EvaluationResult:
+    """Read the evaluation of a folder without computing anything.
 
     Raises:
-        InputError: it holds no evaluation.
+        InputError: The folder has no evaluation or no records.
     """
     run = Run.read(folder)
     if run is None:
-        raise InputError(f"there is no evaluation in {folder.name}; make one with --cases and --method")
+        raise InputError(f"there is no evaluation in {folder.name}; run one with --cases and --method")
     records = read_records(folder / RECORDS)
     if not records:
-        raise InputError(f"the evaluation in {folder.name} has no record yet; let it compute some")
-    return Evaluated(run, _ordered(run, records), 0)
+        raise InputError(f"the evaluation in {folder.name} has no records yet; run it without --report-only")
+    return EvaluationResult(run, _sort_records(run, records), 0)
 
 
-def _ordered(run: Run, records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+def _sort_records(run: Run, records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
     cases, methods = ({name: n for n, name in enumerate(names)} for names in (run.cases, run.methods))
     known = [record for record in records if record.case in cases and record.method in methods]
     return sorted(known, key=lambda record: (cases[record.case], methods[record.method]))

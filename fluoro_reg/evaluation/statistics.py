@@ -1,9 +1,9 @@
-"""What many registrations say of a method: successes, gross failures, percentiles with their uncertainty, capture range.
+"""Statistics over many registrations: success rates, gross failures, percentiles with confidence intervals and capture range.
 
-A registration that gives no pose has an infinite error: it fails, and it may not vanish from a percentile. What matters most to
-those who rely on poses is not how often a method is right, but how often it says it is right and is not: gross failures are
-therefore told apart by verdict. Capture range after E. B. van de Kraats et al., IEEE TMI 24(9), 2005; intervals by the
-percentile bootstrap (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13), seeded.
+A registration without a pose has an infinite error. It counts as a failure and is included in the percentiles. For users of
+poses, the most important number is how often a method accepts a wrong pose, so gross failures are counted separately by
+verdict. The capture range follows E. B. van de Kraats et al., IEEE TMI 24(9), 2005. Confidence intervals use the percentile
+bootstrap (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13) with a fixed seed.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from jaxtyping import Float
 from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
 
-TOO_FEW_STARTS = "too few starts"  # what may end a capture range
+TOO_FEW_STARTS = "too few starts"  # one of the reasons that end a capture range
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One registration held against its truth: mTRE of its start and of its answer (mm; infinite without one), its verdict."""
+    """One registration: mTRE of its initial pose and of its result (mm; infinite without a pose), and its verdict."""
 
     start_mtre_mm: float
     mtre_mm: float
@@ -28,11 +28,12 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
-    """How often the verdict was wrong, among `trials`, `accepted` of which were accepted.
+class VerdictCounts:
+    """Counts of verdicts among `trials` registrations, `accepted` of which were accepted.
 
-    `gross_accepted`: grossly wrong and accepted, the dangerous ones. `gross_rejected`: grossly wrong or without a pose, and
-    rejected. `false_rejects`: right, and rejected. What lies between right and gross is none of these.
+    `gross_accepted` poses are grossly wrong and accepted, the dangerous case. `gross_rejected` registrations are grossly wrong
+    or have no pose, and are rejected. `false_rejects` are correct and rejected. Errors between correct and gross are in none of
+    these.
     """
 
     trials: int
@@ -44,7 +45,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """A percentile of errors, with the interval in which that of another such sample would lie."""
+    """A percentile of errors with its confidence interval."""
 
     percent: float
     value: float
@@ -53,8 +54,8 @@ class Percentile:
 
 
 @dataclass(frozen=True, slots=True)
-class StartBin:
-    """Starts whose mTRE lies in [low_mm, high_mm), and how many of them ended in success."""
+class CaptureBin:
+    """The number of initial poses with an mTRE in [low_mm, high_mm), and the number of successes among them."""
 
     low_mm: float
     high_mm: float
@@ -64,63 +65,65 @@ class StartBin:
 
 @dataclass(frozen=True, slots=True)
 class CaptureRange:
-    """The distance up to which starts can be relied on, the bins that show it, and what ended it."""
+    """The initial mTRE up to which a method is reliable, the bins that it was computed from, and the reason that ended it."""
 
     mm: float
-    bins: tuple[StartBin, ...]
+    bins: tuple[CaptureBin, ...]
     ended_by: str
 
 
 @dataclass(frozen=True, slots=True)
 class BootstrapOptions:
-    """How the uncertainty of a percentile is told."""
+    """Options of the confidence interval of a percentile."""
 
-    resamples: int = option(2000, "samples drawn with replacement", minimum=100, maximum=1000000)
-    confidence: float = option(0.95, "share of resamples within the interval", minimum=0.5, maximum=0.999)
-    seed: int = option(0, "gives the same interval again", minimum=0)
+    resamples: int = option(2000, "number of samples drawn with replacement", minimum=100, maximum=1000000)
+    confidence: float = option(0.95, "fraction of the resamples within the interval", minimum=0.5, maximum=0.999)
+    seed: int = option(0, "seed; the same seed gives the same interval", minimum=0)
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
-    """What makes a bin of starts one to rely on."""
+    """Options of the capture range."""
 
-    bin_mm: float = option(1.0, "width of a bin of starts", unit="mm", minimum=0.01, maximum=100)
-    success_mm: float = option(2.0, "mTRE up to which a registration is a success", unit="mm", minimum=0)
-    share: float = option(0.95, "share of successes that a bin must reach", minimum=0, maximum=1)
-    fewest_starts: int = option(10, "starts without which a bin proves nothing", minimum=1)
+    bin_mm: float = option(1.0, "width of a bin of initial mTRE", unit="mm", minimum=0.01, maximum=100)
+    success_mm: float = option(2.0, "maximum mTRE of a success", unit="mm", minimum=0)
+    share: float = option(0.95, "minimum fraction of successes in a reliable bin", minimum=0, maximum=1)
+    fewest_starts: int = option(10, "minimum number of initial poses in a reliable bin", minimum=1)
 
 
 def success_rate(trials: Sequence[Trial], within_mm: float) -> float:
-    """The share of trials whose mTRE is at most `within_mm`, whatever their verdict; usual are 1, 2 and 10 mm.
+    """Return the fraction of trials with an mTRE of at most `within_mm` (usually 1, 2 or 10 mm), regardless of the verdict.
 
     Raises:
-        InputError: there is no trial.
+        InputError: There are no trials.
     """
     return float(np.mean(_errors(trials) <= within_mm))
 
 
-def verdicts(trials: Sequence[Trial], gross_mm: float = 10.0, right_mm: float = 2.0) -> Verdicts:
-    """Counts of wrong verdicts: gross is an mTRE of more than `gross_mm`, right is one of at most `right_mm`."""
+def count_verdicts(trials: Sequence[Trial], gross_mm: float = 10.0, correct_mm: float = 2.0) -> VerdictCounts:
+    """Count verdicts; an mTRE above `gross_mm` is a gross error, and one of at most `correct_mm` is correct."""
     gross = [trial for trial in trials if trial.mtre_mm > gross_mm]
-    return Verdicts(
+    return VerdictCounts(
         trials=len(trials),
         accepted=sum(trial.accepted for trial in trials),
         gross_accepted=sum(trial.accepted for trial in gross),
         gross_rejected=sum(not trial.accepted for trial in gross),
-        false_rejects=sum(trial.mtre_mm <= right_mm and not trial.accepted for trial in trials),
+        false_rejects=sum(trial.mtre_mm <= correct_mm and not trial.accepted for trial in trials),
     )
 
 
 def percentiles(
     errors: Float[np.ndarray, "n"], percents: Sequence[float] = (50.0, 75.0, 95.0), options: BootstrapOptions | None = None
 ) -> tuple[Percentile, ...]:
-    """Percentiles of errors (linear between order statistics; infinite where they reach trials without a pose).
+    """Return percentiles of errors, interpolated linearly between order statistics, with confidence intervals.
+
+    A percentile is infinite if it falls on trials without a pose.
 
     Raises:
-        InputError: there is no error, or one is NaN.
+        InputError: There are no errors, or one is NaN.
     """
     if not len(errors) or np.isnan(errors).any():
-        raise InputError("percentiles need at least one error and no NaN; an error that could not be told is infinite")
+        raise InputError("percentiles need at least one error and no NaN; give an infinite error for a missing pose")
     options = options or BootstrapOptions()
     generator = np.random.default_rng(options.seed)
     values = _percentiles(errors, percents)
@@ -134,23 +137,24 @@ def percentiles(
 
 
 def capture_range(trials: Sequence[Trial], options: CaptureOptions | None = None) -> CaptureRange:
-    """The lower edge of the first bin of starts, from near to far, that cannot be relied on.
+    """Return the capture range: the lower edge of the first unreliable bin of initial mTRE, in increasing order.
 
-    A bin can be relied on when enough of its starts succeed. One with fewer than `fewest_starts` proves nothing either way, and
-    an empty one less, so that the range ends before it; only the empty bins nearer than every start are passed over, for they
-    were not asked about. When the first bin fails already the range is 0; when none does, it is the far edge of the last, and
-    the true range may be larger. `bins` runs from the first start to the last, gaps included.
+    A bin is reliable if it has at least `fewest_starts` initial poses and a sufficient fraction of them succeed. A bin with
+    fewer initial poses, or none, therefore ends the range. Only the empty bins below the smallest initial mTRE are skipped,
+    because nothing was measured there. If the first bin is unreliable, the range is 0. If all bins are reliable, the range is
+    the upper edge of the last bin, and the true range may be larger. The bins of the result run from the smallest initial mTRE
+    to the largest, including gaps.
 
     Raises:
-        InputError: there is no trial, or a start whose error is not finite.
+        InputError: There are no trials, or an initial mTRE is not finite.
     """
     options = options or CaptureOptions()
     errors, starts = _errors(trials), np.array([trial.start_mtre_mm for trial in trials])
     if not np.isfinite(starts).all():
-        raise InputError("a capture range needs the error of every start; leave out cases without a start")
+        raise InputError("a capture range needs a finite initial mTRE of every trial; leave out cases without an initial pose")
     numbers = np.floor(starts / options.bin_mm).astype(int)
     bins = tuple(
-        StartBin(
+        CaptureBin(
             low_mm=number * options.bin_mm,
             high_mm=(number + 1) * options.bin_mm,
             starts=int(np.sum(numbers == number)),
@@ -168,14 +172,14 @@ def capture_range(trials: Sequence[Trial], options: CaptureOptions | None = None
 
 def _errors(trials: Sequence[Trial]) -> Float[np.ndarray, "n"]:
     if not trials:
-        raise InputError("there is no registration to judge; give at least one case")
+        raise InputError("there are no registrations to summarise; give at least one case")
     return np.array([trial.mtre_mm for trial in trials])
 
 
 def _percentiles(values: Float[np.ndarray, "*batch n"], percents: Sequence[float]) -> Float[np.ndarray, "*batch percents"]:
-    """Along the last axis."""
+    """Return percentiles along the last axis."""
     ordered = np.sort(values, axis=-1)
     position = np.round(np.asarray(percents) / 100 * (values.shape[-1] - 1), 9)
     below, above = ordered[..., np.floor(position).astype(int)], ordered[..., np.ceil(position).astype(int)]
-    with np.errstate(invalid="ignore"):  # infinity minus infinity, where no step is to be taken
+    with np.errstate(invalid="ignore"):  # infinity minus infinity, where the result is not used
         return np.where(below == above, below, below + position % 1 * (above - below))

@@ -1,7 +1,7 @@
-"""One worker of an evaluation: takes a job, gives a record, whatever happens.
+"""The worker of an evaluation, which turns a job into a record even if the registration fails.
 
-It keeps the last CT and the last registrar, which take seconds to make; jobs come in an order that makes use of it. What a case
-raises becomes its record: an evaluation of thousands of cases must not end at the first that is broken.
+A worker keeps the last CT and the last registrar, which take seconds to prepare; the order of the jobs makes use of this. An
+exception becomes the record of its case, so that an evaluation of thousands of cases does not end at the first broken one.
 """
 
 import traceback
@@ -25,45 +25,49 @@ from fluoro_reg.xray.reader import read_xray
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What all jobs of a run share. `intensity`, unless None, wins over the cases'; method and seed are the jobs'."""
+class WorkerSettings:
+    """The settings that all jobs of a run share.
 
-    options: RegistrationOptions
+    `registration` are the options except for method and seed, which are those of the job. `intensity`, unless None, overrides
+    that of the cases.
+    """
+
+    registration: RegistrationOptions
     intensity: Intensity | None = None
 
 
 @dataclass(slots=True)
 class Worker:
-    """Not for use from two threads at once."""
+    """Computes records one at a time; not thread-safe."""
 
-    recipe: Recipe
+    settings: WorkerSettings
     _ct: tuple[Path, CTVolume] | None = field(default=None, init=False)
     _registrar: tuple[Path, Registrar] | None = field(default=None, init=False)
     _warm: bool = field(default=False, init=False)
 
     def run(self, job: Job) -> EvaluationRecord:
-        """The job's record; a failure is a record with its sentence."""
+        """Return the record of a job; an exception gives a record with an error sentence."""
         try:
-            return self._registered(job, read_case(job.folder))
+            return self._register(job, read_case(job.folder))
         except InputError as error:
-            return failure(job, str(error))
+            return failure_record(job, str(error))
         except Exception as error:
-            return failure(job, _fault(error))
+            return failure_record(job, _program_error(error))
 
-    def _registered(self, job: Job, case: RegistrationCase) -> EvaluationRecord:
+    def _register(self, job: Job, case: RegistrationCase) -> EvaluationRecord:
         registrar = self._registrar_for(case.ct.resolve(), job)
-        image = read_xray(case.image, case.intrinsics, self.recipe.intensity or case.intensity, case.frame)
+        image = read_xray(case.image, case.intrinsics, self.settings.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
-        result = registrar.register(image, None if _finds_its_start(job.method) else case.initial)
+        result = registrar.register(image, None if _predicts_initial_pose(job.method) else case.initial)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(
-            **_about(job, case),
+            **_case_fields(job, case),
             accepted=result.accepted,
             outcome=result.outcome.value,
             reason=result.reason,
             camera_from_patient=None if pose is None else pose.matrix().tolist(),
-            errors={} if pose is None else figures(pose, case, registrar.ct),
+            errors={} if pose is None else pose_errors(pose, case, registrar.ct),
             similarity=result.similarity,
             scores=result.scores,
             n_renders=result.n_renders,
@@ -76,11 +80,11 @@ class Worker:
         )
 
     def _registrar_for(self, ct: Path, job: Job) -> Registrar:
-        model = self.recipe.options.model if _finds_its_start(job.method) else ""
-        options = replace(self.recipe.options, method=job.method, seed=job.seed, model=model)
+        model = self.settings.registration.model if _predicts_initial_pose(job.method) else ""
+        options = replace(self.settings.registration, method=job.method, seed=job.seed, model=model)
         if self._registrar is None or self._registrar[0] != ct or self._registrar[1].options.method != job.method:
             if self._ct is None or self._ct[0] != ct:
-                self._registrar = self._ct = None  # before there are two of them in memory
+                self._registrar = self._ct = None  # so that only one CT is in memory
                 self._ct = ct, read_ct(ct)
             self._registrar, self._warm = (ct, Registrar(self._ct[1], options)), False
         registrar = self._registrar[1]
@@ -88,13 +92,17 @@ class Worker:
         return registrar
 
 
-def _finds_its_start(method: str) -> bool:
-    """Methods that need weights get these and no start; the others get the start and no weights. Else all would look alike."""
+def _predicts_initial_pose(method: str) -> bool:
+    """Whether a method predicts its initial pose.
+
+    Such a method gets weights and no initial pose; other methods get the initial pose and no weights. Otherwise all methods
+    would begin from the same pose.
+    """
     return "weights" in load_method(method).needs
 
 
-def figures(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> dict[str, float]:
-    """All errors of `metrics` that can be told of a pose, by name."""
+def pose_errors(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> dict[str, float]:
+    """Return all errors of `metrics` by name; projection errors need the source-to-detector distance."""
     errors = asdict(target_registration_errors(pose, case.truth, case.landmarks_patient))
     distance = case.intrinsics.source_to_detector_mm
     if distance is None:
@@ -103,17 +111,18 @@ def figures(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> d
     return {**errors, **projected, "double_geodesic_mm": double_geodesic_mm(pose, case.truth, volume.centre_patient, distance)}
 
 
-def failure(job: Job, sentence: str) -> EvaluationRecord:
-    """The record of a job that has no answer; what the case says of itself is kept where it can be read."""
+def failure_record(job: Job, sentence: str) -> EvaluationRecord:
+    """Return the record of a job that failed, with the properties of the case if they can be read."""
     try:
-        about = _about(job, read_case(job.folder))
+        fields = _case_fields(job, read_case(job.folder))
     except InputError:
-        about = _about(job, None)
-    return EvaluationRecord(**about, accepted=False, outcome=FAILED, reason=sentence)
+        fields = _case_fields(job, None)
+    return EvaluationRecord(**fields, accepted=False, outcome=FAILED, reason=sentence)
 
 
-def _about(job: Job, case: RegistrationCase | None) -> dict:
-    start = None if case is None or case.initial is None else case.initial
+def _case_fields(job: Job, case: RegistrationCase | None) -> dict:
+    """Return the fields of a record that describe the case; `case` is None if it cannot be read."""
+    initial = None if case is None or case.initial is None else case.initial
     return {
         "case": job.case,
         "method": job.method,
@@ -122,12 +131,12 @@ def _about(job: Job, case: RegistrationCase | None) -> dict:
         "variant": "" if case is None else case.variant,
         "start_band_mm": None if case is None else case.start_band_mm,
         "start_mtre_mm": None
-        if case is None or start is None
-        else target_registration_errors(start, case.truth, case.landmarks_patient).mtre_mm,
+        if case is None or initial is None
+        else target_registration_errors(initial, case.truth, case.landmarks_patient).mtre_mm,
     }
 
 
-def _fault(error: Exception) -> str:
-    """Kind and place of a fault of the program. Its text may quote a file's content and is left out."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"the program failed: {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+def _program_error(error: Exception) -> str:
+    """Return type and location of an exception. Its message may quote the content of a file and is omitted."""
+    location = traceback.extract_tb(error.__traceback__)[-1]
+    return f"the program failed: {type(error).__name__} in {Path(location.filename).name}, line {location.lineno}"

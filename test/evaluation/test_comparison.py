@@ -1,4 +1,4 @@
-"""Tables of an evaluation: figures worked out by hand from a few records, and the groups that cases fall into."""
+"""Summaries of an evaluation: figures calculated by hand from a few records, and the groups of cases."""
 
 import csv
 import math
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from helpers.evaluation_cases import record
 
-from fluoro_reg.evaluation.comparison import Group, band_of, compare, groups
-from fluoro_reg.evaluation.report.files import write_summary, write_table
+from fluoro_reg.evaluation.comparison import Group, find_groups, initial_error_band, summarise_methods
+from fluoro_reg.evaluation.report.files import write_records_csv, write_summary_csv
 
 NO_POSE = {"mtre_mm": None, "accepted": False, "outcome": "rejected_image"}
 RECORDS = [
     record("a", mtre_mm=0.5, seconds=9.0, warm=False),  # compiles
-    record("b", mtre_mm=1.5, accepted=False, n_renders=30),  # right, thrown away
-    record("c", mtre_mm=5.0, seconds=0.7),  # neither right nor gross
+    record("b", mtre_mm=1.5, accepted=False, n_renders=30),  # correct, but rejected
+    record("c", mtre_mm=5.0, seconds=0.7),  # neither correct nor gross
     record("d", mtre_mm=12.0, n_renders=50, start_mtre_mm=9.0),  # dangerous
     record("e", **NO_POSE, seconds=0.1),
     record("a", "lm-patch-ncc", mtre_mm=1.0),
@@ -22,31 +22,31 @@ RECORDS = [
 ]
 
 
-def test_figures_of_a_method_are_those_worked_out_by_hand() -> None:
-    line, other = compare(RECORDS)
+def test_figures_of_a_method_are_those_calculated_by_hand() -> None:
+    line, other = summarise_methods(RECORDS)
     assert (line.method, line.records, line.failures) == ("lm-local", 5, 0)
     assert line.success == (0.2, 0.4, 0.6)
-    assert [p.value for p in line.mtre] == [5.0, 12.0, math.inf], "the 75th of five is the fourth"
-    assert line.medians["in_plane_mm"] == 0.1 and math.isnan(line.medians["mrpd_mm"]), "the cases do not tell it"
+    assert [p.value for p in line.mtre] == [5.0, 12.0, math.inf], "the 75th percentile of five values is the fourth"
+    assert line.medians["in_plane_mm"] == 0.1 and math.isnan(line.medians["mrpd_mm"]), "unknown in these records"
     v = line.verdicts
     assert (v.accepted, v.gross_accepted, v.gross_rejected, v.false_rejects) == (3, 1, 1, 1)
-    assert line.seconds == 0.5, "of 0.5, 0.7, 0.5, 0.1: the first, which compiles, is left out"
+    assert line.seconds == 0.5, "of 0.5, 0.7, 0.5, 0.1: the first registration, which compiles, is excluded"
     assert line.renders == 20
     assert (other.records, other.failures, other.seconds, other.renders) == (2, 1, 0.5, 20)
     assert other.success == (0.5, 0.5, 0.5), "a failure counts as a case"
 
 
-def test_a_first_registration_is_all_there_is() -> None:
-    (line,) = compare([record("a", seconds=3.0, warm=False)])
+def test_the_time_of_a_first_registration_counts_if_it_is_the_only_one() -> None:
+    (line,) = summarise_methods([record("a", seconds=3.0, warm=False)])
     assert line.seconds == 3.0
 
 
-def test_capture_range_is_told_in_bins_of_five_mm() -> None:
+def test_the_capture_range_uses_bins_of_five_mm() -> None:
     near = [record(f"n{n}", start_mtre_mm=6.0, mtre_mm=1.0) for n in range(10)]
     far = [record(f"f{n}", start_mtre_mm=12.0, mtre_mm=1.0 if n < 9 else 8.0) for n in range(10)]
-    (line,) = compare(near + far)
+    (line,) = summarise_methods(near + far)
     assert line.capture is not None and (line.capture.mm, line.capture.ended_by) == (10.0, "failures")
-    (unknown,) = compare([record("a", start_mtre_mm=None)])
+    (unknown,) = summarise_methods([record("a", start_mtre_mm=None)])
     assert unknown.capture is None
 
 
@@ -55,29 +55,30 @@ def test_groups_divide_the_cases_and_none_is_empty() -> None:
         record("a", ct="hip", variant="noisy", start_band_mm=(5.0, 10.0)),
         record("b", ct="hip", variant="standard", start_band_mm=(10.0, 25.0)),
         record("c", ct="knee", variant="noisy", start_band_mm=(5.0, 10.0)),
-        record("x", ct="", variant="", start_band_mm=None, start_mtre_mm=None),  # a malformed case belongs to all cases alone
+        record("x", ct="", variant="", start_band_mm=None, start_mtre_mm=None),  # a malformed case is in no group but all cases
     ]
-    single, crossed = groups(records)
-    assert [group.title for group in single] == ["starts 5 to 10 mm", "starts 10 to 25 mm", "hip", "knee", "noisy", "standard"]
-    assert [(group.title, [r.case for r in group.of(records)]) for group in crossed] == [
-        ("hip, starts 5 to 10 mm, noisy", ["a"]),
-        ("hip, starts 10 to 25 mm, standard", ["b"]),
-        ("knee, starts 5 to 10 mm, noisy", ["c"]),
+    single, crossed = find_groups(records)
+    bands = ["initial mTRE 5 to 10 mm", "initial mTRE 10 to 25 mm"]
+    assert [group.title for group in single] == [*bands, "hip", "knee", "noisy", "standard"]
+    assert [(group.title, [r.case for r in group.select(records)]) for group in crossed] == [
+        ("hip, initial mTRE 5 to 10 mm, noisy", ["a"]),
+        ("hip, initial mTRE 10 to 25 mm, standard", ["b"]),
+        ("knee, initial mTRE 5 to 10 mm, noisy", ["c"]),
     ]
-    assert groups(records[:1]) == ([], []), "one case is no comparison of groups"
-    assert Group().of(records) == records
+    assert find_groups(records[:1]) == ([], []), "one case cannot be divided into groups"
+    assert Group().select(records) == records
 
 
 @pytest.mark.parametrize(("start_mm", "band"), [(3.0, (0, 5)), (5.0, (5, 10)), (24.9, (10, 25)), (60.0, (60, math.inf))])
-def test_cases_without_a_band_fall_into_the_usual_ones(start_mm: float, band: tuple[float, float]) -> None:
-    assert band_of(record("a", start_band_mm=None, start_mtre_mm=start_mm)) == band
-    assert band_of(record("a", start_band_mm=(1.0, 90.0), start_mtre_mm=start_mm)) == (1.0, 90.0)
+def test_cases_without_a_band_are_assigned_to_default_bands(start_mm: float, band: tuple[float, float]) -> None:
+    assert initial_error_band(record("a", start_band_mm=None, start_mtre_mm=start_mm)) == band
+    assert initial_error_band(record("a", start_band_mm=(1.0, 90.0), start_mtre_mm=start_mm)) == (1.0, 90.0)
 
 
-def test_csv_files_hold_every_record_and_every_group(tmp_path: Path) -> None:
+def test_csv_files_contain_every_record_and_every_group(tmp_path: Path) -> None:
     records = [*RECORDS, record("f", variant="noisy", mtre_mm=0.25)]
-    write_table(tmp_path / "records.csv", records)
-    write_summary(tmp_path / "summary.csv", records)
+    write_records_csv(tmp_path / "records.csv", records)
+    write_summary_csv(tmp_path / "summary.csv", records)
     table, summary = (list(csv.DictReader((tmp_path / name).open())) for name in ("records.csv", "summary.csv"))
     assert [(row["case"], row["method"]) for row in table] == [one.key for one in records]
     assert [row["mtre_mm"] for row in table[:5]] == ["0.5", "1.5", "5.0", "12.0", ""]
@@ -89,6 +90,6 @@ def test_csv_files_hold_every_record_and_every_group(tmp_path: Path) -> None:
         ("standard", "lm-patch-ncc", "2"),
         ("noisy", "lm-local", "1"),
     ]
-    hand = summary[2]
-    assert (hand["within_2_mm"], hand["gross_accepted"], hand["p50_mtre_mm"], hand["p95_mtre_mm"]) == ("0.4", "1", "5.0", "inf")
-    assert hand["median_mrpd_mm"] == ""
+    row = summary[2]
+    assert (row["within_2_mm"], row["gross_accepted"], row["p50_mtre_mm"], row["p95_mtre_mm"]) == ("0.4", "1", "5.0", "inf")
+    assert row["median_mrpd_mm"] == ""

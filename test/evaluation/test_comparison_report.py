@@ -1,4 +1,4 @@
-"""An evaluation's report: it needs nothing from outside, escapes what it is given, and shows the records' numbers."""
+"""The report of an evaluation: it is self-contained, escapes variable text, and shows the numbers of the records."""
 
 import io
 import re
@@ -12,8 +12,8 @@ from PIL import Image
 
 from fluoro_reg.evaluation.records import EvaluationRecord
 from fluoro_reg.evaluation.report.comparison import ComparisonReport, comparison_html
-from fluoro_reg.evaluation.report.plots import by_method
-from fluoro_reg.evaluation.report.worst_cases import WorstCase, paint, worst
+from fluoro_reg.evaluation.report.plots import group_by_method
+from fluoro_reg.evaluation.report.worst_cases import WorstCase, render_worst_cases, worst_records
 from fluoro_reg.evaluation.run_folder import Run
 from fluoro_reg.formats.cases import read_case
 
@@ -27,19 +27,19 @@ RECORDS = [
 ]
 
 
-def report(records: list[EvaluationRecord], pictures: dict | None = None) -> str:
+def report(records: list[EvaluationRecord], worst_cases: dict | None = None) -> str:
     registration = {"seed": 11, "device": "cpu", "gate": {"minimum_similarity": 0.4}}
     run = Run(
         settings={"version": "0", "intensity": None, "registration": registration},
-        methods={name: {"description": HOSTILE, "stages": [{"object_px": 32}]} for name in by_method(records)},
+        methods={name: {"description": HOSTILE, "stages": [{"object_px": 32}]} for name in group_by_method(records)},
         cases=dict.fromkeys(("cases/a", "cases/b", "cases/c"), ("..", "digest")),
         machines=({"torch": "2.0 <x>", "processor": "one"},),
     )
-    return comparison_html(ComparisonReport(run, records, pictures or {}))
+    return comparison_html(ComparisonReport(run, records, worst_cases or {}))
 
 
 class Page(HTMLParser):
-    """Tables as rows of texts, and the tags with their attributes."""
+    """The tables as rows of text, and the tags with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += text
 
 
-def test_the_page_needs_nothing_from_outside() -> None:
+def test_the_page_is_self_contained() -> None:
     page = report(RECORDS)
     assert "http:" not in page and "https:" not in page and "@import" not in page and "<script" not in page
     for tag, attributes in Page(page).tags:
@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
     assert HOSTILE not in page and "2.0 <x>" not in page and "2.0 &lt;x&gt;" in page
 
 
-def test_cells_of_the_table_are_the_records_numbers() -> None:
+def test_the_table_shows_the_numbers_of_the_records() -> None:
     head, first, second = Page(report(RECORDS)).tables[0]
     cells = {name.strip(): cell for name, cell in zip(head, first, strict=True)}
     assert first[0] == "lm-local" and cells["n"] == "3"
@@ -83,7 +83,7 @@ def test_cells_of_the_table_are_the_records_numbers() -> None:
     assert second[0] == "lm-patch-ncc" and second[1] == "2" and second[5].startswith("1.62 ")
 
 
-def test_what_is_dangerous_is_red_and_what_is_best_is_bold() -> None:
+def test_dangerous_counts_are_red_and_best_values_are_bold() -> None:
     page = report(RECORDS)
     assert '<span class="danger">1</span>' in page
     table = page[page.index("<h2>All cases") : page.index('<div class="pair">')]
@@ -91,29 +91,29 @@ def test_what_is_dangerous_is_red_and_what_is_best_is_bold() -> None:
     assert re.findall(r'<td class="best">([0-9]+ %)<', table) == ["50 %", "50 %", "100 %"]
 
 
-def test_what_makes_tables_other_than_they_seem_is_said_first() -> None:
+def test_missing_records_and_failures_are_reported_first() -> None:
     page = report(RECORDS)
-    assert "lm-patch-ncc has 2 of 3 cases: the run has not ended yet." in page
+    assert "lm-patch-ncc has 2 of 3 cases: the run is not complete." in page
     assert "lm-local has" not in page
     assert "1 registration failed with an error" in page
     assert "2 methods on 3 cases of 1 CT" in page and "Seed 11." in page
 
 
-def test_colours_of_the_plots_are_those_of_the_style_sheet() -> None:
+def test_plots_use_the_colours_of_the_style_sheet() -> None:
     page = report(RECORDS)
     used, defined = set(re.findall(r"var\((--[\w-]+)\)", page)), set(re.findall(r"(--[\w-]+):", page))
     assert used <= defined and {"--series-0", "--series-1"} <= used
     assert page.count('<svg viewBox="') == 3 and not re.search(r"#0000(0|1)\d", page)
 
 
-def test_methods_beyond_the_colours_and_nothing_but_failures_have_a_report() -> None:
+def test_a_report_can_have_more_methods_than_colours_or_only_failures() -> None:
     many = [record("cases/a", f"method-{n}", mtre_mm=1.0 + n) for n in range(9)]
     assert "9 methods on 1 case" in report(many)
     failed = [record("cases/a", mtre_mm=None, accepted=False, outcome="failed", start_mtre_mm=None, seconds=None, ct="")]
     assert "1 method on 1 case" in report(failed)
 
 
-def test_the_worst_are_the_dangerous_then_the_furthest_off() -> None:
+def test_the_worst_records_are_dangerous_ones_then_those_with_the_largest_errors() -> None:
     records = [
         record("right"),
         record("far", mtre_mm=90.0, accepted=False),
@@ -121,31 +121,33 @@ def test_the_worst_are_the_dangerous_then_the_furthest_off() -> None:
         record("nowhere", mtre_mm=None, accepted=False, outcome="rejected_image"),
         record("broken", mtre_mm=None, accepted=False, outcome="failed"),
     ]
-    assert [one.case for one in worst(records)] == ["dangerous", "far", "right", "nowhere"]
-    assert [one.case for one in worst(records, 2)] == ["dangerous", "far"]
+    assert [one.case for one in worst_records(records)] == ["dangerous", "far", "right", "nowhere"]
+    assert [one.case for one in worst_records(records, 2)] == ["dangerous", "far"]
 
 
 @pytest.fixture(scope="module")
-def painted(small_cases: Path) -> dict[str, list[WorstCase]]:
+def rendered(small_cases: Path) -> dict[str, list[WorstCase]]:
     case = read_case(small_cases / "case_000")
     pose = [[1.0, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]] @ case.truth.matrix().numpy()
-    methods = by_method([record("case_000", camera_from_patient=pose.tolist()), record("gone", mtre_mm=0.1)])
-    return paint(methods, lambda name: small_cases / name, lambda done, of: None)
+    methods = group_by_method([record("case_000", camera_from_patient=pose.tolist()), record("gone", mtre_mm=0.1)])
+    return render_worst_cases(methods, lambda name: small_cases / name, lambda done, total: None)
 
 
-def test_pictures_show_both_poses_where_the_case_is_still_there(painted: dict[str, list[WorstCase]]) -> None:
-    shown, gone = painted["lm-local"]
-    assert shown.found.startswith(b"RIFF") and shown.truth.startswith(b"RIFF") and shown.found != shown.truth
-    assert gone.missing.startswith("no picture: cannot read case.json") and not gone.xray
-    page = report(RECORDS, painted)
+def test_images_show_both_poses_if_the_case_still_exists(rendered: dict[str, list[WorstCase]]) -> None:
+    shown, removed = rendered["lm-local"]
+    assert shown.estimated.startswith(b"RIFF") and shown.truth.startswith(b"RIFF") and shown.estimated != shown.truth
+    assert removed.missing.startswith("no image: cannot read case.json") and not removed.xray
+    page = report(RECORDS, rendered)
     assert page.count('<img alt="the true pose" src="data:image/webp;base64,') == 1
-    assert "0.5 mm off (start 7.0)" in page and "no picture: cannot read case.json" in page
+    assert "mTRE 0.5 mm (initially 7.0 mm)" in page and "no image: cannot read case.json" in page
 
 
-def test_edges_lie_where_the_poses_put_them(small_cases: Path, painted: dict[str, list[WorstCase]]) -> None:
-    """4 mm across, magnified onto a detector of 300 mm that the picture shows in 448 px."""
-    shown, case = painted["lm-local"][0], read_case(small_cases / "case_000")
-    found, truth = (np.asarray(Image.open(io.BytesIO(webp)))[..., 3].astype(float) for webp in (shown.found, shown.truth))
+def test_edges_lie_at_the_projection_of_their_pose(small_cases: Path, rendered: dict[str, list[WorstCase]]) -> None:
+    """A lateral error of 4 mm is magnified onto a detector of 300 mm, which the image shows in 448 px."""
+    shown, case = rendered["lm-local"][0], read_case(small_cases / "case_000")
+    estimated, truth = (
+        np.asarray(Image.open(io.BytesIO(webp)))[..., 3].astype(float) for webp in (shown.estimated, shown.truth)
+    )
     depth = float(case.truth.apply(case.landmarks_patient)[:, 2].mean())
-    fits = [(truth[:, : 448 - shift] * found[:, shift:]).sum() for shift in range(30)]
-    assert int(np.argmax(fits)) == pytest.approx(4 * 1020 / depth * 448 / 300, abs=1.5)
+    overlaps = [(truth[:, : 448 - shift] * estimated[:, shift:]).sum() for shift in range(30)]
+    assert int(np.argmax(overlaps)) == pytest.approx(4 * 1020 / depth * 448 / 300, abs=1.5)

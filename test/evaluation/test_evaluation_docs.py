@@ -1,4 +1,4 @@
-"""The pages on evaluation against the program: every figure is explained, every one that is named exists, links lead on."""
+"""The pages on evaluation against the program: every figure is explained, every named column exists, links are valid."""
 
 import re
 
@@ -20,23 +20,23 @@ def test_every_figure_is_explained():
     assert [name for name in figures if f"`{name}`" not in PAGE] == []
 
 
-def test_columns_that_are_named_exist():
+def test_every_named_column_exists():
     (line,) = summarise_methods([record("a")])
     columns = set(summary_row(line)) | set(TargetErrors.__slots__) | set(ProjectionErrors.__slots__) | {"double_geodesic_mm"}
     named = {name for row in re.findall(r"^\|[^|]*\|([^|]*)\|", FIGURES, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert len(named) > 15 and named <= columns
 
 
-def test_numbers_are_those_of_the_program():
+def test_numbers_agree_with_the_program():
     assert f"{CAPTURE_OPTIONS.bin_mm:g} mm wide" in PAGE and f"under {CAPTURE_OPTIONS.fewest_starts} in a bin" in PAGE
     assert CaptureOptions().share == 0.95 and CAPTURE_OPTIONS.success_mm == 2.0 and "of which 95 % end within 2 mm" in PAGE
     assert f"{BootstrapOptions().resamples} resamples" in PAGE
     assert "-".join(f"{edge:g}" for edge in DEFAULT_BANDS_MM[:-1]) in PAGE
-    meanings = read_template("fluoro_reg.evaluation.report", "comparison.html")
-    assert f"in bins of {CAPTURE_OPTIONS.bin_mm:g} mm with {CAPTURE_OPTIONS.fewest_starts} starts or more" in meanings
+    definitions = read_template("fluoro_reg.evaluation.report", "comparison.html")
+    assert f"in bins of {CAPTURE_OPTIONS.bin_mm:g} mm with {CAPTURE_OPTIONS.fewest_starts} initial poses or more" in definitions
 
 
-def test_links_lead_to_pages():
+def test_links_point_to_existing_pages():
     for folder, text in (("reference", FIGURES), ("how-to", HOW_TO)):
         targets = re.findall(r"\]\(([^)#]+)", text)
         assert targets and [target for target in targets if not (DOCS / folder / target).exists()] == []

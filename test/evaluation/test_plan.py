@@ -1,4 +1,4 @@
-"""What an evaluation consists of: names that are unique, seeds that depend on nothing else, digests that see changes."""
+"""The plan of an evaluation: unique names, seeds that depend only on case and method, digests that detect changes."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ NO_WEIGHTS = RegistrationOptions()
 
 @pytest.fixture
 def cases(small_cases: Path, tmp_path: Path) -> Path:
-    """A copy of the cases with their CT beside them, as people pass them on."""
+    """A copy of the cases with their CT beside them, as they are usually shared."""
     for folder in small_cases.iterdir():
         shutil.copytree(folder, tmp_path / "one" / folder.name)
         content = json.loads((folder / "case.json").read_text())
@@ -31,36 +31,36 @@ def test_cases_are_named_after_their_folder_and_limited(cases: Path) -> None:
     assert [case.name for case in plan_cases([cases])] == [f"one/case_00{n}" for n in range(4)]
     assert [case.name for case in plan_cases([cases], limit=2)] == ["one/case_000", "one/case_001"]
     assert [case.name for case in plan_cases([cases / "case_002"])] == ["case_002"]
-    assert {case.ct_name for case in plan_cases([cases])} == {"ct"}, "as case.json calls it"
+    assert {case.ct_name for case in plan_cases([cases])} == {"ct"}, "the name in case.json"
 
 
-def test_folders_and_cts_of_one_name_are_told_apart(cases: Path, tmp_path: Path) -> None:
+def test_folders_and_cts_with_equal_names_are_numbered(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one", tmp_path / "other" / "one")
     shutil.copytree(tmp_path / "one_ct", tmp_path / "other" / "one_ct")
     planned = plan_cases([cases, tmp_path / "other" / "one"], limit=1)
     assert [(case.name, case.ct_name) for case in planned] == [("one/case_000", "ct"), ("one (2)/case_000", "ct (2)")]
 
 
-def test_a_ct_that_two_folders_share_is_one(cases: Path, tmp_path: Path) -> None:
+def test_a_ct_shared_by_two_folders_counts_once(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(cases, tmp_path / "two")
     assert {case.ct_name for case in plan_cases([cases, tmp_path / "two"])} == {"ct"}
 
 
-def test_a_folder_twice_or_without_cases_is_refused(cases: Path, tmp_path: Path) -> None:
+def test_a_folder_given_twice_or_without_cases_is_rejected(cases: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given twice"):
         plan_cases([cases, tmp_path / "one" / ".." / "one"])
-    with pytest.raises(InputError, match="there is no case folder .* in one_ct"):
+    with pytest.raises(InputError, match=r"there is no case folder .* in one_ct"):
         plan_cases([tmp_path / "one_ct"])
 
 
-def test_a_malformed_case_stays_in(cases: Path) -> None:
+def test_a_malformed_case_is_included(cases: Path) -> None:
     (cases / "case_001" / "truth.json").unlink()
     planned = plan_cases([cases])
     assert [case.ct is None for case in planned] == [False, True, False, False]
     assert planned[1].ct_name == ""
 
 
-def test_methods_by_name_list_and_all() -> None:
+def test_methods_are_selected_by_name_list_and_all() -> None:
     assert select_methods(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
     assert select_methods(["all"], NO_WEIGHTS) == [
         method.name for method in load_methods().values() if method.needs == ("start",)
@@ -80,7 +80,7 @@ def test_methods_by_name_list_and_all() -> None:
         select_methods([","], NO_WEIGHTS)
 
 
-def test_jobs_go_ct_by_ct_and_method_by_method(cases: Path, tmp_path: Path) -> None:
+def test_jobs_are_ordered_by_ct_and_method(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one_ct", tmp_path / "another_ct")
     case = cases / "case_001" / "case.json"
     case.write_text(json.dumps({**json.loads(case.read_text()), "ct": "../../another_ct"}))
@@ -99,7 +99,7 @@ def test_a_seed_depends_on_run_case_and_method_alone(cases: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["image.png", "camera.json", "initial.json", "truth.json", "landmarks.json", "../../one_ct/slice_0001.dcm"]
 )
-def test_a_digest_sees_every_file(cases: Path, file: str) -> None:
+def test_a_digest_depends_on_every_file(cases: Path, file: str) -> None:
     before = [case_digest(case) for case in plan_cases([cases])]
     with (cases / "case_000" / file).open("ab") as target:
         target.write(b" ")

@@ -1,7 +1,7 @@
-"""Small files in the data sets' layouts, made from their documentation alone: nothing here knows our camera frame.
+"""Small files in the layouts of the data sets, written from their documentation without the camera frame of this package.
 
-Images are line integrals along the rays of P = K [R | t], which the renderer takes as a source and a matrix of directions. One
-landmark a view is marked by a dark spot, so that what happens to the image must happen to the mark.
+Images are line integrals along the rays of P = K [R | t], given to the renderer as a source and a matrix of directions.
+A dark spot marks one landmark in each view, so that image and landmark must be transformed together.
 """
 
 from pathlib import Path
@@ -30,10 +30,9 @@ EXTRINSIC = np.array(  # as published with the DeepFluoro data
     ]
 )
 AIR = 65487.0
-HARDNESS = 0.4  # of a beam so hard that 16 bits still tell thick from thicker
+HARDNESS = 0.4  # factor of the line integrals, so that 16 bits resolve thick tissue
 
-
-# The landmark that is marked in each view.
+# The landmark marked by a spot in each view.
 SPOTS = {"000": "FH-l", "002": "MOF-r", "003": "GSN-l"}
 NAMES = {
     "ASIS-l": "anterior_superior_iliac_spine_left",
@@ -44,11 +43,11 @@ NAMES = {
     "SPS-l": "pubic_tubercle_left",
 }
 UPSIDE_DOWN = ("002",)
-TURNS = {"000": (0.0, 0.0, 0.0), "002": (0.2, 0.1, np.pi), "003": (-0.3, 0.15, 0.1)}
+ROTATIONS = {"000": (0.0, 0.0, 0.0), "002": (0.2, 0.1, np.pi), "003": (-0.3, 0.15, 0.1)}
 
 
-def turn(x: float, y: float, z: float) -> np.ndarray:
-    """Rotations about x, then y, then z."""
+def rotation_matrix(x: float, y: float, z: float) -> np.ndarray:
+    """Return the rotation about x, then y, then z (rad)."""
     (cx, sx), (cy, sy), (cz, sz) = ((np.cos(a), np.sin(a)) for a in (x, y, z))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -57,22 +56,22 @@ def turn(x: float, y: float, z: float) -> np.ndarray:
 
 
 def towards_source(centre: np.ndarray, angles: tuple[float, float, float], depth: float) -> np.ndarray:
-    """camera_from_patient with z towards the source and `centre` before it: turned from a view that faces the patient."""
-    seen_from_behind = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # columns to the left, rows to the feet, z to the back
+    """Return camera_from_patient with z towards the source and `centre` at `depth`, rotated from an anterior view."""
+    front_view = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # columns to the left, rows to the feet, z to the back
     pose = np.eye(4)
-    pose[:3, :3] = turn(*angles) @ seen_from_behind
+    pose[:3, :3] = rotation_matrix(*angles) @ front_view
     pose[:3, 3] = np.array([4.0, -3.0, -depth]) - pose[:3, :3] @ centre
     return pose
 
 
 def projected(points: np.ndarray, k: np.ndarray, camera_from_points: np.ndarray) -> np.ndarray:
-    """(column, row), as the layout's documentation says: K X, divided by its third."""
+    """Return (column, row) as documented for the layout: K X divided by its third component."""
     homogeneous = (k @ camera_from_points[:3] @ np.c_[points, np.ones(len(points))].T).T
     return homogeneous[:, :2] / homogeneous[:, 2:]
 
 
 def line_integrals(volume: CTVolume, k: np.ndarray, camera_from_patient: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Through what K and the pose see, whatever the sign of depth and the handedness of axes."""
+    """Return the line integrals along the rays of K and the pose, for any sign of depth and handedness of axes."""
     rotation, shift = camera_from_patient[:3, :3], camera_from_patient[:3, 3]
     voxel_from_patient = np.linalg.inv(volume.patient_from_voxel.numpy())
     source = voxel_from_patient @ np.r_[-np.linalg.solve(rotation, shift), 1]
@@ -82,26 +81,26 @@ def line_integrals(volume: CTVolume, k: np.ndarray, camera_from_patient: np.ndar
 
 
 def spot(at: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """1 at (column, row), falling off so smoothly that its centroid is exact."""
+    """Return a Gaussian spot with value 1 at (column, row), whose centroid is exact."""
     row, column = np.mgrid[:rows, :columns]
     return np.exp(-((column - at[0]) ** 2 + (row - at[1]) ** 2) / 2 / 1.5**2)
 
 
 def write_image(group: h5py.Group, pixels: np.ndarray, spacing: tuple[float, ...], origin: np.ndarray) -> None:
-    """An image or volume group as documented: vectors are columns."""
+    """Write an image or volume group as documented, with column vectors."""
     n = pixels.ndim
     group["pixels"], group["dir-mat"] = pixels, np.eye(n)
     group["spacing"], group["origin"] = np.array(spacing).reshape(n, 1), np.asarray(origin).reshape(n, 1)
 
 
 def named_landmarks() -> dict[str, np.ndarray]:
-    """Points of the phantom under the data set's names."""
+    """Return points of the phantom under the names of the data set."""
     points = phantom_landmarks(PHANTOM)
     return {name: points[ours].numpy() for name, ours in NAMES.items()}
 
 
 def write_deepfluoro(path: Path) -> None:
-    """One specimen, 17-1882, with three views; image 002 is upside down."""
+    """Write one specimen, 17-1882, with three views; image 002 is upside down."""
     hu, patient_from_voxel = phantom_hu(PHANTOM)
     volume = volume_from_hu(hu.copy(), patient_from_voxel)
     landmarks = named_landmarks()
@@ -118,7 +117,7 @@ def write_deepfluoro(path: Path) -> None:
         write_image(specimen.create_group("vol-seg/image"), labels, PHANTOM.spacing_mm, patient_from_voxel[:3, 3])
         for name, point in landmarks.items():
             specimen[f"vol-landmarks/{name}"] = point.reshape(3, 1).astype(np.float32)
-        for name, angles in TURNS.items():
+        for name, angles in ROTATIONS.items():
             _write_view(
                 specimen.create_group(f"projections/{name}"), name, volume, landmarks, towards_source(centre, angles, 760)
             )
@@ -127,24 +126,24 @@ def write_deepfluoro(path: Path) -> None:
 def _write_view(
     view: h5py.Group, name: str, volume: CTVolume, landmarks: dict[str, np.ndarray], camera_from_patient: np.ndarray
 ) -> None:
-    marks = dict(zip(landmarks, projected(np.stack(list(landmarks.values())), K, camera_from_patient), strict=True))
+    annotations = dict(zip(landmarks, projected(np.stack(list(landmarks.values())), K, camera_from_patient), strict=True))
     thickness = line_integrals(volume, K, camera_from_patient, ROWS, COLUMNS)
-    light = AIR * np.exp(-HARDNESS * thickness - 0.5 * spot(marks[SPOTS[name]], ROWS, COLUMNS))
-    write_image(view.create_group("image"), light.astype(np.float32), SPACING, np.zeros(2))
-    for landmark, mark in marks.items():
-        view[f"gt-landmarks/{landmark}"] = mark.reshape(2, 1)
+    intensity = AIR * np.exp(-HARDNESS * thickness - 0.5 * spot(annotations[SPOTS[name]], ROWS, COLUMNS))
+    write_image(view.create_group("image"), intensity.astype(np.float32), SPACING, np.zeros(2))
+    for landmark, pixel in annotations.items():
+        view[f"gt-landmarks/{landmark}"] = pixel.reshape(2, 1)
     patient_from_world = np.linalg.inv(camera_from_patient) @ EXTRINSIC
     view["gt-poses/cam-to-pelvis-vol"] = patient_from_world.astype(np.float32)
     view["rot-180-for-up"] = int(name in UPSIDE_DOWN)
 
 
 VESSEL_VIEWS = {"ap": (0.1, -0.2, 0.05), "lat": (0.0, 1.4, -0.1)}
-VESSEL_SIZES = {"ap": (72, 64), "lat": (60, 80)}  # rows, columns: every view has a camera of its own
+VESSEL_SIZES = {"ap": (72, 64), "lat": (60, 80)}  # rows, columns: each view has its own camera
 VESSEL_SPACING = (1.2, 1.2)
 
 
 def write_ljubljana(path: Path, left_handed: bool) -> None:
-    """subject01 with two views of three crooked vessels, through an extrinsic that is a rotation or a reflection."""
+    """Write subject01 with two views of three curved vessels; the extrinsic is a rotation or a reflection."""
     world_from_voxel = np.diag([1.1, 0.9, 1.3, 1.0])
     world_from_voxel[:3, 3] = (-21.0, 4.0, 33.0)
     values, points_voxel = _vessels((44, 52, 40))
@@ -169,14 +168,14 @@ def write_ljubljana(path: Path, left_handed: bool) -> None:
 
 
 def _vessels(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Values [x, y, z] of tubes of 3000 in a background of 200 to 300, and points on their middle lines (voxel)."""
+    """Return values [x, y, z] of tubes (3000) in a background of 200 to 300, and points on their centre lines (voxels)."""
     t = np.linspace(0, 1, 60)
-    lines = [
+    centre_lines = [
         np.stack([8 + 10 * t, 10 + 30 * t, 20 + 8 * np.sin(4 * t)], axis=1),
         np.stack([18 + 20 * t, 40 - 12 * t**2, 14 + 20 * t], axis=1),
         np.stack([12 + 4 * np.sin(6 * t), 8 + 8 * t, 8 + 25 * t], axis=1),
     ]
-    points = np.concatenate(lines)
+    points = np.concatenate(centre_lines)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     distance, _ = cKDTree(points).query(grid)
     background = 200 + 100 * np.random.default_rng(0).random(shape)

@@ -1,15 +1,15 @@
-"""Small registration problems and made-up records for the tests of an evaluation."""
+"""Artificial records for the tests of an evaluation."""
 
 import json
 from pathlib import Path
 
-from fluoro_reg.evaluation.records import TIMES, EvaluationRecord
+from fluoro_reg.evaluation.records import TIME_FIELDS, EvaluationRecord
 
 METHODS = ["lm-local", "lm-gradient-ncc"]
 
 
 def record(case: str, method: str = "lm-local", **changed: object) -> EvaluationRecord:
-    """A record of a case `c`, right by 0.5 mm and accepted, changed as told; `mtre_mm` None is one without a pose."""
+    """Return an accepted record with an mTRE of 0.5 mm, with fields replaced as given; `mtre_mm=None` is one without a pose."""
     mtre_mm = changed.pop("mtre_mm", 0.5)
     errors = {} if mtre_mm is None else {"mtre_mm": mtre_mm, "in_plane_mm": 0.1, "depth_mm": 0.4, "mpd_mm": 0.2}
     content = {
@@ -33,8 +33,8 @@ def record(case: str, method: str = "lm-local", **changed: object) -> Evaluation
 
 
 def without_times(path: Path) -> dict[tuple[str, str], dict]:
-    """The lines of a records.jsonl by case and method, less what may differ; a line twice is an error."""
+    """Return the lines of a records.jsonl by case and method, without times; a duplicate is an error."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    content = {(line["case"], line["method"]): {k: v for k, v in line.items() if k not in TIMES} for line in lines}
-    assert len(content) == len(lines), "a record twice"
+    content = {(line["case"], line["method"]): {k: v for k, v in line.items() if k not in TIME_FIELDS} for line in lines}
+    assert len(content) == len(lines), "duplicate records"
     return content

@@ -1,12 +1,13 @@
-"""Public data sets and own recordings as case folders: CT, X-ray, camera, true pose, landmarks, a start, like any other case.
+"""Export of public data sets and recordings as case folders: CT, X-ray, camera, true pose, landmarks and initial pose.
 
-Each is exported once, `cases_from_...(file, out_folder)`, and not read through a loader of its own at run time. So
-whatever registers cases treats simulated, own and public ones alike and knows nothing of HDF5; a case that goes wrong can be
-opened, looked at and sent to somebody; and the frames and flips of a foreign layout are settled in one place, where they can be
-checked. The price is disk space: the CT of each specimen, and 16-bit images.
+Each data set is exported once by `cases_from_...(file, out_folder)` and not read by its own loader at run time. Simulated,
+recorded and public cases are then registered by the same code, which needs no HDF5. A failed case can be opened, inspected and
+shared. Coordinate frames and image flips of each layout are converted in one place, where they can be tested. The disadvantage
+is the disk space for the CT of each specimen and for 16-bit images.
 
-Frames of the files: both public data sets have a projective camera whose z points from the detector to the source, and store
-images as seen from behind the detector. Ours looks along the rays, so that these images come out mirrored (`projective`).
+Both public data sets have a projective camera whose z axis points from the detector to the source, and store images as seen
+from the other side of the detector. The camera of this package looks along the rays, so exported images are mirrored
+(`projective`).
 """
 
 from fluoro_reg.evaluation.datasets.deepfluoro import DeepFluoroOptions, cases_from_deepfluoro

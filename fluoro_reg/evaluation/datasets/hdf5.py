@@ -1,7 +1,7 @@
-"""Strict reading of HDF5: what is not there, or is of another shape, is named with its path and its file.
+"""Strict reading of HDF5: a missing group or an array of the wrong shape is an error that names its path and file.
 
-Files of gigabytes arrive cut off, and there are several that look alike (other resolutions, other releases): a loader that goes
-on regardless would fail somewhere else, or not at all.
+Downloads of several gigabytes may be truncated, and similar files exist (other resolutions, other releases). Without strict
+checks, reading them would fail later with an unclear error, or give wrong data.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from fluoro_reg.errors import InputError
 
 
 @contextmanager
-def hdf5_file(path: Path | str) -> Iterator[Any]:
-    """The root group (h5py.File) of a file, open for reading.
+def open_hdf5(path: Path | str) -> Iterator[Any]:
+    """Open a file for reading and yield its root group (h5py.File).
 
     Raises:
-        InputError: h5py is not installed, no such file, or no whole HDF5 file.
+        InputError: h5py is not installed, or the file is missing, not HDF5 or truncated.
     """
     path = Path(path)
     try:
@@ -31,45 +31,53 @@ def hdf5_file(path: Path | str) -> Iterator[Any]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"'{path.name}' is no HDF5 file, or only a part of one; unpack it or download it again") from error
+        raise InputError(f"'{path.name}' is not an HDF5 file or is incomplete; unpack it or download it again") from error
     with file:
         yield file
 
 
 def read_group(parent: Any, name: str) -> Any:
-    """The group (h5py.Group) at `name` below `parent`.
+    """Return the group (h5py.Group) at `name` below `parent`.
 
     Raises:
-        InputError: it is missing, or no group.
+        InputError: It is missing or not a group.
     """
     found = parent.get(name)
     if found is None or not hasattr(found, "keys"):
-        raise InputError(f"'{_file(parent)}' lacks the group {_path(parent, name)}; it is incomplete, or another file")
+        raise InputError(f"'{_file(parent)}' lacks the group {_path(parent, name)}; download the complete file")
     return found
 
 
 def read_array(parent: Any, name: str, shape: tuple[int | None, ...], dtype: type = np.float64) -> np.ndarray:
-    """The numbers at `name` below `parent`; None in `shape` is any length. Axes of length 1 do not count: 3 x 1 is 3.
+    """Return the array at `name` below `parent`.
+
+    Args:
+        parent: The group to read from.
+        name: Path of the dataset within the group.
+        shape: The expected shape, in which None is any length. Axes of length 1 are removed: 3 x 1 matches (3,).
+        dtype: The type of the returned array.
 
     Raises:
-        InputError: missing, of another shape, no numbers, NaN, or unreadable because the file was cut off.
+        InputError: The dataset is missing, has another shape, is not numeric, contains NaN or infinite values, or cannot
+            be read.
     """
     where = f"{_path(parent, name)} in '{_file(parent)}'"
     found = parent.get(name)
     if found is None or hasattr(found, "keys"):
-        raise InputError(f"'{_file(parent)}' lacks the dataset {_path(parent, name)}; it is incomplete, or another file")
+        raise InputError(f"'{_file(parent)}' lacks the dataset {_path(parent, name)}; download the complete file")
     size = tuple(n for n in found.shape if n != 1)
-    if len(size) != len(shape) or any(wanted not in (None, n) for n, wanted in zip(size, shape, strict=True)):
+    if len(size) != len(shape) or any(expected_n not in (None, n) for n, expected_n in zip(size, shape, strict=True)):
         expected = " x ".join("any" if n is None else str(n) for n in shape) or "a single number"
-        raise InputError(f"{where} must be {expected}, got {' x '.join(map(str, found.shape)) or 'a single number'}")
+        actual = " x ".join(map(str, found.shape)) or "a single number"
+        raise InputError(f"{where} must be {expected}, got {actual}; download the published file")
     if found.dtype.kind not in "biuf":
-        raise InputError(f"{where} must hold numbers, got {found.dtype}")
+        raise InputError(f"{where} must hold numbers, got {found.dtype}; download the published file")
     try:
         values: np.ndarray = np.asarray(np.squeeze(found[()]), dtype)
     except OSError as error:
-        raise InputError(f"{where} cannot be read: the file is damaged or cut off; download it again") from error
+        raise InputError(f"{where} cannot be read because the file is damaged or truncated; download it again") from error
     if not np.isfinite(values).all():
-        raise InputError(f"{where} holds NaN or infinite numbers; download the file again")
+        raise InputError(f"{where} holds NaN or infinite values; download the file again")
     return values
 
 

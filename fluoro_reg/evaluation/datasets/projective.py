@@ -1,9 +1,10 @@
-"""From the cameras of computer vision's text books, as data sets store them, to ours; the image follows its camera.
+"""Conversion of the projective cameras of data sets, with their images, to the camera of this package.
 
-A file has pixel ~ K X, X = E x, and K often with negative focal lengths: then z points from the detector to the source and
-what is seen has z < 0. Ours has z along the rays. Turning z round alone would make the pose a reflection, which is no accident:
-right-handed axes along columns, rows and towards the source mean that the image was stored as seen from behind the detector.
-So its columns are mirrored, and the pose is a rotation again. Pixel (0, 0) is the centre of the first pixel, there and here.
+The data sets define pixel ~ K X with X = E x. With negative focal lengths in K, z points from the detector to the source, and
+visible points have z < 0. The camera of this package has z along the rays. Reversing z alone would make the pose a reflection:
+right-handed axes along columns, rows and towards the source mean that the image is stored as seen from the other side of the
+detector. The columns of the image are therefore mirrored, which makes the pose a rotation again. In both conventions, pixel
+(0, 0) is the centre of the first pixel.
 """
 
 from dataclasses import dataclass
@@ -17,31 +18,35 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """An image with its camera and pose, in the project's frames; `pixels` as the file has them but for flips."""
+    """An image of a data set with camera and true pose in the frames of this package; pixel values are those of the file."""
 
     pixels: Float32[np.ndarray, "height width"]
     intrinsics: CameraIntrinsics
     camera_from_patient: RigidTransform
 
     def without_border(self, border_px: int) -> "DatasetView":
-        """The view without so many pixels at each edge."""
+        """Return the view cropped by `border_px` pixels at each edge.
+
+        Raises:
+            InputError: No pixel would be left.
+        """
         height, width = self.pixels.shape
         if 2 * border_px >= min(height, width):
-            raise InputError(f"a border of {border_px} px leaves nothing of an image of {width} x {height}; give a smaller one")
+            raise InputError(f"a border of {border_px} px leaves no pixels of a {width} x {height} image; give a smaller one")
         inner = slice(border_px, -border_px or None)
         camera = self.intrinsics.cropped(border_px, border_px, width - 2 * border_px, height - 2 * border_px)
         return DatasetView(self.pixels[inner, inner], camera, self.camera_from_patient)
 
 
-def pixels_of(
+def project_points(
     points: Float[np.ndarray, "n 3"], intrinsic: Float[np.ndarray, "3 3"], camera_from_points: Float[np.ndarray, "4 4"]
 ) -> Float[np.ndarray, "n 2"]:
-    """(column, row) at which the file's own camera sees points."""
+    """Return (column, row) of points projected by a camera of the file."""
     homogeneous = (points @ camera_from_points[:3, :3].T + camera_from_points[:3, 3]) @ intrinsic.T
     return homogeneous[:, :2] / homogeneous[:, 2:]
 
 
-def optical_view(
+def convert_view(
     pixels: Float32[np.ndarray, "height width"],
     intrinsic: Float[np.ndarray, "3 3"],
     camera_from_patient: Float[np.ndarray, "4 4"],
@@ -49,22 +54,28 @@ def optical_view(
     where: str,
     upside_down: bool = False,
 ) -> DatasetView:
-    """The file's image, K and 4 x 4 pose in the project's frames; `spacing_mm` is (column, row).
+    """Convert an image with its camera and pose to the frames of this package.
 
-    `upside_down` turns the image by 180 degrees. `where` names the view in refusals.
+    Args:
+        pixels: The image of the file.
+        intrinsic: K of the file.
+        camera_from_patient: Pose of the file, as a 4 x 4 matrix.
+        spacing_mm: Pixel spacing (column, row).
+        where: Name of the view for error messages.
+        upside_down: Rotate the image by 180 degrees.
 
     Raises:
-        InputError: a K with skew or with focal lengths of two signs, or a pose that is no rigid motion.
+        InputError: K has skew or focal lengths of different signs, or the pose is not rigid.
     """
     height, width = pixels.shape
     fx, fy = float(intrinsic[0, 0]), float(intrinsic[1, 1])
     if fx * fy <= 0:
-        raise InputError(f"the focal lengths of {where} must have one sign, got {fx:.1f} and {fy:.1f} px")
+        raise InputError(f"the focal lengths of {where} must have the same sign, got {fx:.1f} and {fy:.1f} px")
     along_rays = np.diag([1.0, 1.0, np.sign(fx), 1.0]) @ camera_from_patient
     mirrored = np.linalg.det(along_rays[:3, :3]) < 0
-    turned = -1.0 if upside_down else 1.0
+    sign = -1.0 if upside_down else 1.0
     flip_columns, flip_rows = mirrored != upside_down, upside_down
-    pose = np.diag([-turned if mirrored else turned, turned, 1.0, 1.0]) @ along_rays
+    pose = np.diag([-sign if mirrored else sign, sign, 1.0, 1.0]) @ along_rays
     k = np.array(intrinsic, dtype=np.float64)
     k[0, 0], k[1, 1] = abs(fx), abs(fy)
     if flip_columns:

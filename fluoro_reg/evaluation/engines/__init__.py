@@ -1,1 +1,1 @@
-"""Where an evaluation computes: in this process, in several, or on a Ray cluster."""
+"""Execution engines of an evaluation: this process, several local processes, or a Ray cluster."""

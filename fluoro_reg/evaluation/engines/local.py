@@ -1,8 +1,8 @@
-"""Engines: what maps a worker over the jobs. One process, several of this machine, or Ray's on several machines.
+"""Local execution engines, which run jobs in this process or in several processes, and the engines' common interface.
 
-Records come as they are ready, in any order. Processes are spawned, since threads of numba and torch do not survive a fork,
-and each gets its share of the cores before it imports anything: the number of kernel threads is fixed at import. A process
-that dies (out of memory, a fault in a library) costs the job it was at, and another takes its place.
+Records are returned in the order in which they are computed. Processes are spawned, because threads of numba and torch do not
+survive a fork. The number of threads of each process is set before it imports anything, because kernels read it at import. If a
+process dies (out of memory, a crash in a library), only its current job fails, and a new process replaces it.
 """
 
 import multiprocessing
@@ -20,7 +20,7 @@ from typing import Any
 
 from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import EvaluationRecord
-from fluoro_reg.evaluation.worker import Recipe, Worker, failure
+from fluoro_reg.evaluation.worker import Worker, WorkerSettings, failure_record
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.rendering.threads import THREADS
 
@@ -28,118 +28,122 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class AbstractEngine(ABC):
-    """Computes jobs."""
+    """Computes the records of jobs."""
 
-    def check(self, recipe: Recipe) -> None:
-        """What would come to light at the first job, and is no job's fault.
+    def check(self, settings: WorkerSettings) -> None:
+        """Check what all jobs need, before the first job.
 
         Raises:
-            InputError: the device is not there.
+            InputError: The device is not available.
         """
-        resolve_device(recipe.options.device)
+        resolve_device(settings.registration.device)
 
     @abstractmethod
-    def map(self, recipe: Recipe, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
-        """A record a job, as they are ready."""
+    def map(self, settings: WorkerSettings, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
+        """Yield one record per job, as soon as it is ready."""
 
     @abstractmethod
     def describe(self) -> str:
-        """For the report: who computes."""
+        """Return a description of the engine for the report."""
 
 
 class SerialEngine(AbstractEngine):
-    """Here, one after another, with all threads: the honest way to take times."""
+    """Runs the jobs in this process one after another with all threads, which gives comparable times."""
 
-    def map(self, recipe: Recipe, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
-        """In order."""
-        worker = Worker(recipe)
+    def map(self, settings: WorkerSettings, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
+        """Yield the records in the order of the jobs."""
+        worker = Worker(settings)
         return (worker.run(job) for job in jobs)
 
     def describe(self) -> str:
-        """Who computes."""
+        """Return a description of the engine for the report."""
         return f"this process, {THREADS} threads"
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessEngine(AbstractEngine):
-    """So many processes of this machine."""
+    """Runs the jobs in `workers` processes on this machine."""
 
     workers: int
 
     @property
     def threads(self) -> int:
-        """Of each process."""
+        """Number of threads of each process."""
         return max(1, THREADS // self.workers)
 
-    def map(self, recipe: Recipe, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
-        """As they are ready; closing the iterator ends the processes."""
+    def map(self, settings: WorkerSettings, jobs: Sequence[Job]) -> Generator[EvaluationRecord, None, None]:
+        """Yield each record as soon as it is ready; closing the iterator ends the processes."""
         waiting = deque(jobs)
-        at_work: dict[Any, tuple[_Process, Job]] = {}
-        idle = [self._start(recipe) for _ in range(min(self.workers, len(jobs)))]
+        running: dict[Any, tuple[_Process, Job]] = {}
+        idle = [self._start(settings) for _ in range(min(self.workers, len(jobs)))]
         try:
             for process in idle:
-                process.expect_ready()
-            while waiting or at_work:
+                process.wait_until_ready()
+            while waiting or running:
                 while waiting and idle:
                     process, job = idle.pop(), waiting.popleft()
                     process.send(job)
-                    at_work[process.pipe] = process, job
-                for pipe in wait(list(at_work)):
-                    process, job = at_work.pop(pipe)
-                    record = process.received()
+                    running[process.pipe] = process, job
+                for pipe in wait(list(running)):
+                    process, job = running.pop(pipe)
+                    record = process.receive()
                     if record is None:
-                        record = failure(job, f"the process that computed it died ({process.how_it_died()})")
+                        record = failure_record(job, f"the process that computed it died ({process.exit_description()})")
                         process.end()
-                        process = self._start(recipe)
-                        process.expect_ready()
+                        process = self._start(settings)
+                        process.wait_until_ready()
                     idle.append(process)
                     yield record
         finally:
-            for process in [*idle, *(process for process, _ in at_work.values())]:
+            for process in [*idle, *(process for process, _ in running.values())]:
                 process.end()
 
     def describe(self) -> str:
-        """Who computes."""
+        """Return a description of the engine for the report."""
         return f"{self.workers} processes, {self.threads} threads each"
 
-    def _start(self, recipe: Recipe) -> "_Process":
+    def _start(self, settings: WorkerSettings) -> "_Process":
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, recipe), daemon=True)
-        with _environment(dict.fromkeys(THREAD_VARIABLES, str(self.threads))):
+        parent_end, child_end = context.Pipe()
+        process = context.Process(target=_serve, args=(child_end, settings), daemon=True)
+        with _environment_variables(dict.fromkeys(THREAD_VARIABLES, str(self.threads))):
             process.start()
-        theirs.close()
-        return _Process(process, ours)
+        child_end.close()
+        return _Process(process, parent_end)
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A worker's process and our end of its pipe."""
+    """A worker process and the parent's end of its pipe."""
 
     process: BaseProcess
     pipe: Connection
 
-    def expect_ready(self) -> None:
-        """Waits until it has imported everything: what dies before is no job's fault, and would take every job with it."""
+    def wait_until_ready(self) -> None:
+        """Wait until the process has imported everything.
+
+        Raises:
+            RuntimeError: The process died first. No job is to blame, and every other process would die too.
+        """
         try:
             self.pipe.recv()
         except (EOFError, ConnectionError):
-            raise RuntimeError(f"a worker's process died as it started ({self.how_it_died()})") from None
+            raise RuntimeError(f"a worker process died during its start ({self.exit_description()})") from None
 
     def send(self, job: Job) -> None:
-        """To a process that has died as well: that comes to light when its answer is awaited."""
+        """Send a job; if the process has died, `receive` finds out."""
         with suppress(ConnectionError):
             self.pipe.send(job)
 
-    def received(self) -> EvaluationRecord | None:
-        """None: it has died."""
+    def receive(self) -> EvaluationRecord | None:
+        """Wait for a record; return None if the process has died."""
         try:
             record: EvaluationRecord = self.pipe.recv()
         except (EOFError, ConnectionError):
             return None
         return record
 
-    def how_it_died(self) -> str:
+    def exit_description(self) -> str:
         self.process.join()
         code = self.process.exitcode or 0
         return signal.Signals(-code).name if code < 0 else f"status {code}"
@@ -150,11 +154,11 @@ class _Process:
         self.process.join()
 
 
-def _serve(pipe: Connection, recipe: Recipe) -> None:
-    """A worker's process: jobs in, records out, until nobody is there any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    warnings.simplefilter("ignore")  # readers' warnings quote file contents
-    worker = Worker(recipe)
+def _serve(pipe: Connection, settings: WorkerSettings) -> None:
+    """Run a worker process: receive jobs and send records until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
+    warnings.simplefilter("ignore")  # warnings of readers may quote file contents
+    worker = Worker(settings)
     try:
         pipe.send("ready")
         while True:
@@ -164,7 +168,8 @@ def _serve(pipe: Connection, recipe: Recipe) -> None:
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def _environment_variables(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables within the context and restore them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

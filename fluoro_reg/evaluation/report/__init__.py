@@ -1,1 +1,1 @@
-"""An evaluation on paper: tables, plots and one HTML page."""
+"""The report of an evaluation: CSV files, tables, plots and an HTML page."""

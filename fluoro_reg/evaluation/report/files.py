@@ -1,6 +1,7 @@
-"""An evaluation as tables that any program reads: `summary.csv`, a line a group and method, and `records.csv`, one a record.
+"""The CSV files of an evaluation: `summary.csv`, one row per group and method, and `records.csv`, one row per record.
 
-What cannot be told is empty; what is infinite (an error without a pose) is `inf`. Lengths are mm, times s, shares 0 to 1.
+Unknown values are empty, and infinite values (the error without a pose) are `inf`. Lengths are in mm, times in s, fractions
+from 0 to 1.
 """
 
 import csv
@@ -9,55 +10,62 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.evaluation.comparison import SUCCESS_MM, Group, MethodSummary, band_of, compare, groups
+from fluoro_reg.evaluation.comparison import (
+    SUCCESS_MM,
+    Group,
+    MethodSummary,
+    find_groups,
+    initial_error_band,
+    summarise_methods,
+)
 from fluoro_reg.evaluation.records import EvaluationRecord
 
 
-def write_summary(path: Path, records: Sequence[EvaluationRecord]) -> None:
-    """All cases first, then each group; the groups' own columns are empty where they mean all."""
-    single, crossed = groups(records)
+def write_summary_csv(path: Path, records: Sequence[EvaluationRecord]) -> None:
+    """Write the summary of all cases, followed by that of each group; empty columns of a group stand for all cases."""
+    single, crossed = find_groups(records)
     rows = [
-        {**_group_row(group), **summary_row(line)}
+        {**_group_row(group), **summary_row(summary)}
         for group in (Group(), *single, *crossed)
-        for line in compare(group.of(records))
+        for summary in summarise_methods(group.select(records))
     ]
     _write(path, rows)
 
 
-def write_table(path: Path, records: Sequence[EvaluationRecord]) -> None:
-    """Every record but its matrix and scores, which `records.jsonl` has."""
+def write_records_csv(path: Path, records: Sequence[EvaluationRecord]) -> None:
+    """Write all records without poses and scores, which are in `records.jsonl`."""
     _write(path, [record_row(record) for record in records])
 
 
-def summary_row(line: MethodSummary) -> dict[str, Any]:
-    """The figures of a method by name: what summary.csv and `--json` give."""
-    v = line.verdicts
-    percentiles = {f"p{p.percent:g}_mtre_mm": p for p in line.mtre}
+def summary_row(summary: MethodSummary) -> dict[str, Any]:
+    """Return the figures of a method by name, as in summary.csv and the output of `--json`."""
+    verdicts = summary.verdicts
+    percentiles = {f"p{p.percent:g}_mtre_mm": p for p in summary.mtre}
     return {
-        "method": line.method,
-        "n": line.records,
-        "failed": line.failures,
-        **{f"within_{within:g}_mm": share for within, share in zip(SUCCESS_MM, line.success, strict=True)},
+        "method": summary.method,
+        "n": summary.records,
+        "failed": summary.failures,
+        **{f"within_{within:g}_mm": fraction for within, fraction in zip(SUCCESS_MM, summary.success, strict=True)},
         **{
             key: value
             for name, p in percentiles.items()
             for key, value in ((name, p.value), (f"{name}_low", p.low), (f"{name}_high", p.high))
         },
-        **{f"median_{name}": value for name, value in line.medians.items()},
-        "accepted": v.accepted,
-        "gross_accepted": v.gross_accepted,
-        "gross_rejected": v.gross_rejected,
-        "false_rejects": v.false_rejects,
-        "capture_range_mm": None if line.capture is None else line.capture.mm,
-        "capture_range_ended_by": None if line.capture is None else line.capture.ended_by,
-        "median_seconds": line.seconds,
-        "median_renders": line.renders,
+        **{f"median_{name}": value for name, value in summary.medians.items()},
+        "accepted": verdicts.accepted,
+        "gross_accepted": verdicts.gross_accepted,
+        "gross_rejected": verdicts.gross_rejected,
+        "false_rejects": verdicts.false_rejects,
+        "capture_range_mm": None if summary.capture is None else summary.capture.mm,
+        "capture_range_ended_by": None if summary.capture is None else summary.capture.ended_by,
+        "median_seconds": summary.seconds,
+        "median_renders": summary.renders,
     }
 
 
 def record_row(record: EvaluationRecord) -> dict[str, Any]:
-    """One line of records.csv."""
-    band = band_of(record) or (None, None)
+    """Return the row of a record in records.csv."""
+    band = initial_error_band(record) or (None, None)
     return {
         "case": record.case,
         "method": record.method,

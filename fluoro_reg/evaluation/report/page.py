@@ -1,7 +1,6 @@
-"""Pieces of the reports' pages: HTML files that need nothing else, no network and no viewer, in light and in dark.
+"""Elements of the HTML reports, which are self-contained files without network access, with a light and a dark theme.
 
-The words are in `templates/`. Whatever comes from outside (reasons, configuration, versions) is escaped, pictures are data
-URIs.
+The text of the pages is in `templates/`. Variable text (reasons, configuration, versions) is escaped, and images are data URIs.
 """
 
 import base64
@@ -10,38 +9,38 @@ from html import escape
 from importlib.resources import files
 
 
-def template(package: str, name: str) -> str:
-    """The text of a file in the `templates/` of a package, such as `fluoro_reg.demo`."""
+def read_template(package: str, name: str) -> str:
+    """Return the content of a file in the `templates/` folder of a package, such as `fluoro_reg.demo`."""
     return (files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
 def style_sheet() -> str:
-    """The CSS of all reports."""
-    return template(__package__, "report.css")
+    """Return the CSS of all reports."""
+    return read_template(__package__, "report.css")
 
 
 def data_uri(webp: bytes) -> str:
-    """A WebP picture as the value of `src`."""
+    """Return a WebP image as a data URI."""
     return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
 
 
-def figure(layers: Sequence[tuple[str, bytes]], title: str, text: str) -> str:
-    """Pictures of one size on top of each other, each with its name, above a caption."""
+def figure_html(layers: Sequence[tuple[str, bytes]], title: str, text: str) -> str:
+    """Return a figure of stacked images (name, WebP) of equal size with a caption."""
     images = "".join(f'<img alt="{escape(name)}" src="{data_uri(webp)}">' for name, webp in layers)
     caption = f"<figcaption><b>{escape(title)}:</b> {escape(text)}</figcaption>"
     return f'<figure><div class="layers">{images}</div>{caption}</figure>'
 
 
 def text_row(cells: Sequence[str]) -> str:
-    """A table's row of texts."""
+    """Return a table row of left-aligned text."""
     return "<tr>" + "".join(f'<td class="text">{escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
 def card(value: str, label: str) -> str:
-    """A number to be seen from afar; `value` is HTML."""
+    """Return a card with a large value, given as HTML, and a label."""
     return f'<div class="card"><b>{value}</b><span>{escape(label)}</span></div>'
 
 
 def chip(verdict: str) -> str:
-    """`accepted` or `rejected`, in its colour."""
+    """Return a coloured label, `accepted` or `rejected`."""
     return f'<span class="chip {verdict}">{verdict}</span>'

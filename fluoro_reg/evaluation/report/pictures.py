@@ -1,7 +1,7 @@
-"""Pictures of reports: an X-ray and, as layers of their own, the edges of the CT's bones at poses.
+"""Images of the reports: an X-ray and, as separate layers, the projected edges of the CT's bones at given poses.
 
-Layers let a reader take the edges away and judge by eye. WebP keeps forty pictures at a megabyte or two; images are enlarged by
-cubic interpolation so that the lines are as fine as the pose is exact.
+With separate layers, the reader can hide the edges. As WebP files, forty images need one or two megabytes. Images are enlarged
+with cubic interpolation, so that the lines are fine enough to show small pose errors.
 """
 
 import io
@@ -17,31 +17,31 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering.overlay import grey_levels, pose_lines
 from fluoro_reg.rendering.renderer import AbstractRenderer
 
-SIZE_PX = 448  # of the longer side
+SIZE_PX = 448  # longer side of an image
 QUALITY = 80
 
 
-def xray_picture(pixels: Float[Tensor, "height width"], camera: CameraIntrinsics) -> bytes:
-    """The X-ray as WebP."""
-    large = _enlarged(camera)
+def xray_webp(pixels: Float[Tensor, "height width"], camera: CameraIntrinsics) -> bytes:
+    """Return the X-ray as WebP."""
+    large = _enlarge(camera)
     image = torch.nn.functional.interpolate(
         pixels[None, None], size=(large.height, large.width), mode="bicubic", align_corners=False, antialias=True
     )
     return _webp(Image.fromarray(grey_levels(image[0, 0].numpy()).round().astype(np.uint8)), quality=QUALITY)
 
 
-def edges_picture(
+def edges_webp(
     renderer: AbstractRenderer, pose: RigidTransform, camera: CameraIntrinsics, colour: tuple[int, int, int]
 ) -> bytes:
-    """The edges of `renderer`'s volume (best a `bone_volume`) at a pose, on a transparent ground, as WebP."""
-    coverage = (255 * pose_lines(renderer, pose, _enlarged(camera))).round().astype(np.uint8)
+    """Return the edges of the renderer's volume (preferably a `bone_volume`) at a pose as WebP, transparent elsewhere."""
+    coverage = (255 * pose_lines(renderer, pose, _enlarge(camera))).round().astype(np.uint8)
     layer = np.empty((*coverage.shape, 4), np.uint8)
     layer[..., :3], layer[..., 3] = colour, coverage
     return _webp(Image.fromarray(layer), lossless=True)
 
 
-def _enlarged(camera: CameraIntrinsics) -> CameraIntrinsics:
-    """The camera of the picture."""
+def _enlarge(camera: CameraIntrinsics) -> CameraIntrinsics:
+    """Return the camera of the enlarged image."""
     scale = SIZE_PX / max(camera.width, camera.height)
     return camera.resized(round(camera.width * scale), round(camera.height * scale))
 

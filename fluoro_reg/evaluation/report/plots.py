@@ -1,4 +1,4 @@
-"""The plots of an evaluation's report: cumulative errors, success over the start's distance, times; one colour a method."""
+"""The plots of an evaluation's report: cumulative errors, success rate over the initial error, and times, by method."""
 
 import math
 from collections.abc import Sequence
@@ -8,70 +8,72 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from fluoro_reg.evaluation.comparison import CAPTURE, SUCCESS_MM
+from fluoro_reg.evaluation.comparison import CAPTURE_OPTIONS, SUCCESS_MM
 from fluoro_reg.evaluation.records import EvaluationRecord
-from fluoro_reg.evaluation.report.plot_style import GRID, INK, SERIES, legend, note, plot_settings, svg
+from fluoro_reg.evaluation.report.plot_style import GRID, INK, SERIES, add_legend, annotate, figure_to_svg, plot_settings
 from fluoro_reg.evaluation.statistics import capture_range
 
-ByMethod = dict[str, list[EvaluationRecord]]
+RecordsByMethod = dict[str, list[EvaluationRecord]]
 _ERROR_TICKS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-_LINES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))  # for methods beyond the number of colours
+_LINE_STYLES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))  # used if there are more methods than colours
 
 
-def by_method(records: Sequence[EvaluationRecord]) -> ByMethod:
-    """The records of each method, in the records' order."""
+def group_by_method(records: Sequence[EvaluationRecord]) -> RecordsByMethod:
+    """Return the records of each method, in the order in which the methods first appear."""
     return {
         method: [record for record in records if record.method == method]
         for method in dict.fromkeys(record.method for record in records)
     }
 
 
-def cumulative_plot(methods: ByMethod) -> str:
-    """The share of registrations whose mTRE is at most so much; the usual thresholds as lines."""
+def cumulative_plot(methods: RecordsByMethod) -> str:
+    """Plot the cumulative distribution of the mTRE, with the common thresholds as lines."""
     with plot_settings("cumulative"):
-        figure, axes = _figure(6.4, 3.7, "mTRE, mm", "share of registrations")
+        figure, axes = _figure(6.4, 3.7, "mTRE, mm", "fraction of registrations")
         axes.set_xscale("log")
         low, high = _ERROR_TICKS_MM[0], _ERROR_TICKS_MM[-1]
         for n, (method, records) in enumerate(methods.items()):
             errors = np.sort([record.trial.mtre_mm for record in records]).clip(low / 2, None)
-            shares = np.arange(1, len(errors) + 1) / len(errors)
+            fractions = np.arange(1, len(errors) + 1) / len(errors)
             axes.plot(
-                [low / 2, *errors, high], [0, *shares, np.mean(errors <= high)], drawstyle="steps-post", **_look(n, method)
+                [low / 2, *errors, high], [0, *fractions, np.mean(errors <= high)], drawstyle="steps-post", **_style(n, method)
             )
         for within in SUCCESS_MM:
             axes.axvline(within, color=INK, lw=0.7, ls=(0, (1, 2)))
         _ticks(axes, _ERROR_TICKS_MM)
         axes.set(xlim=(low, high), ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        legend(axes, columns=3)
-        return svg(figure, "Cumulative share of registrations over mTRE, by method")
+        add_legend(axes, columns=3)
+        return figure_to_svg(figure, "Cumulative fraction of registrations over mTRE, by method")
 
 
-def start_plot(methods: ByMethod) -> str:
-    """Successes within 2 mm over the start's mTRE, in bins; how many starts a bin has is written at the top."""
+def initial_error_plot(methods: RecordsByMethod) -> str:
+    """Plot the success rate within 2 mm over the initial mTRE in bins, with the size of each bin at the top."""
     with plot_settings("starts"):
-        figure, axes = _figure(6.4, 3.7, "mTRE of the start, mm", f"within {CAPTURE.success_mm:g} mm")
+        figure, axes = _figure(6.4, 3.7, "initial mTRE, mm", f"within {CAPTURE_OPTIONS.success_mm:g} mm")
         counts: dict[float, int] = {}
         for n, (method, records) in enumerate(methods.items()):
             trials = [record.trial for record in records if record.start_mtre_mm is not None]
-            bins = capture_range(trials, CAPTURE).bins if trials else ()
-            middles = [(entry.low_mm + entry.high_mm) / 2 for entry in bins]
-            shares = [entry.successes / entry.starts if entry.starts else math.nan for entry in bins]
-            axes.plot(middles, shares, "o", ms=4, **_look(n, method))
+            bins = capture_range(trials, CAPTURE_OPTIONS).bins if trials else ()
+            centres = [(entry.low_mm + entry.high_mm) / 2 for entry in bins]
+            rates = [entry.successes / entry.starts if entry.starts else math.nan for entry in bins]
+            axes.plot(centres, rates, "o", ms=4, **_style(n, method))
             counts = {
-                middle: max(entry.starts, counts.get(middle, 0)) for middle, entry in zip(middles, bins, strict=True)
+                centre: max(entry.starts, counts.get(centre, 0)) for centre, entry in zip(centres, bins, strict=True)
             } | counts
-        for middle, count in counts.items():
-            note(axes, str(count) if count else "", (middle, 1), ("data", "axes fraction"), (0, -9), ha="center", fontsize=7.5)
+        for centre, count in counts.items():
+            annotate(
+                axes, str(count) if count else "", (centre, 1), ("data", "axes fraction"), (0, -9), ha="center", fontsize=7.5
+            )
         axes.set(xlim=(0, None), ylim=(-0.02, 1.12))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        legend(axes, columns=3)
-        return svg(figure, "Share of successes over the start's distance, by method")
+        add_legend(axes, columns=3)
+        return figure_to_svg(figure, "Success rate over the initial mTRE, by method")
 
 
-def time_plot(methods: ByMethod) -> str:
-    """Seconds a registration: every one as a mark, with median and quartiles."""
+def time_plot(methods: RecordsByMethod) -> str:
+    """Plot the time of every registration in seconds, with median and quartiles."""
     with plot_settings("times"):
         figure, axes = _figure(13.0, 0.7 + 0.42 * len(methods), "s", "")
         axes.set_xscale("log")
@@ -96,7 +98,7 @@ def time_plot(methods: ByMethod) -> str:
                 if min(values) / 3 < t < max(values) * 3
             ],
         )
-        return svg(figure, "Seconds a registration, by method")
+        return figure_to_svg(figure, "Seconds per registration, by method")
 
 
 def _seconds(records: Sequence[EvaluationRecord]) -> list[float]:
@@ -104,21 +106,22 @@ def _seconds(records: Sequence[EvaluationRecord]) -> list[float]:
     return [record.seconds for record in [r for r in timed if r.warm] or timed if record.seconds is not None]
 
 
-def _look(n: int, method: str) -> dict:
-    """Colour, line and name of the n-th method."""
-    return {"color": SERIES[n % len(SERIES)], "ls": _LINES[n // len(SERIES) % len(_LINES)], "lw": 1.8, "label": method}
+def _style(n: int, method: str) -> dict:
+    """Return colour, line style and label of the n-th method."""
+    line_style = _LINE_STYLES[n // len(SERIES) % len(_LINE_STYLES)]
+    return {"color": SERIES[n % len(SERIES)], "ls": line_style, "lw": 1.8, "label": method}
 
 
-def _figure(width: float, height: float, across: str, up: str) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlabel=across, ylabel=up)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(True, color=GRID)
     return figure, axes
 
 
 def _ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Plain numbers on a logarithmic axis."""
+    """Label a logarithmic axis with plain numbers."""
     axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in values]))
     axes.xaxis.set_minor_locator(NullLocator())

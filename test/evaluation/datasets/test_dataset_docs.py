@@ -59,7 +59,7 @@ def test_commands_on_the_page_run(files: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (files / "recorded_comparison" / "report.html").is_file()
 
 
-def test_from_the_data_sets_file_to_the_report(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_can_be_exported_and_evaluated(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Without the border, which is wider than these small images, all three views are found."""
     data = str(files / "ipcai_2020_full_res_data.h5")
     options = ["--specimen", "17-1882", "--set", "border_px=4", "--start-mm", "3", "5", "--json"]

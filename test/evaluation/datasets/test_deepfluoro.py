@@ -1,4 +1,4 @@
-"""DeepFluoro files become cases: marks, spots in the images and the rendered CT must agree in the project's frames."""
+"""Export of DeepFluoro: landmarks, spots in the images and the rendered CT must agree in the frames of this package."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def test_every_view_is_a_case_that_reads_like_any_other(cases: dict[str, RegistrationCase]) -> None:
+def test_every_view_is_exported_as_a_case(cases: dict[str, RegistrationCase]) -> None:
     assert set(cases) == set(SPOTS)
     case = cases["000"]
     assert (case.intrinsics.width, case.intrinsics.height) == (COLUMNS - 2 * BORDER, ROWS - 2 * BORDER)
@@ -61,20 +61,20 @@ def test_every_view_is_a_case_that_reads_like_any_other(cases: dict[str, Registr
 
 
 @pytest.mark.parametrize("view", SPOTS)
-def test_landmarks_land_on_their_spots(cases: dict[str, RegistrationCase], view: str) -> None:
-    """In the image as exported, turned or not, the spot lies where the truth takes its landmark."""
+def test_landmarks_project_to_their_spots(cases: dict[str, RegistrationCase], view: str) -> None:
+    """In the exported image, rotated or not, the spot lies where the true pose projects its landmark."""
     case = cases[view]
     point = case.landmarks_patient[sorted(NAMES).index(SPOTS[view])]
     u, v = case.intrinsics.project(case.truth.apply(point[None]))[0].tolist()
     added = attenuation(case) - HARDNESS * rendered(case, case.truth)
-    share = np.clip(added - np.median(added) - 0.1, 0, None)
+    weight = np.clip(added - np.median(added) - 0.1, 0, None)
     row, column = np.mgrid[: case.intrinsics.height, : case.intrinsics.width]
-    assert share.max() > 0.3
-    assert (np.sum(column * share) / share.sum(), np.sum(row * share) / share.sum()) == pytest.approx((u, v), abs=0.1)
+    assert weight.max() > 0.3
+    assert (np.sum(column * weight) / weight.sum(), np.sum(row * weight) / weight.sum()) == pytest.approx((u, v), abs=0.1)
 
 
 @pytest.mark.parametrize("view", SPOTS)
-def test_the_ct_at_the_truth_explains_the_image(cases: dict[str, RegistrationCase], view: str) -> None:
+def test_the_ct_rendered_at_the_true_pose_matches_the_image(cases: dict[str, RegistrationCase], view: str) -> None:
     case = cases[view]
     image, at_truth = attenuation(case), rendered(case, case.truth)
     assert correlation(at_truth, image) > 0.99
@@ -83,8 +83,8 @@ def test_the_ct_at_the_truth_explains_the_image(cases: dict[str, RegistrationCas
     assert correlation(at_truth[:, ::-1], image) < 0.9 and correlation(at_truth[::-1], image) < 0.9
 
 
-def test_upside_down_images_are_turned_head_up(cases: dict[str, RegistrationCase]) -> None:
-    """Towards the patient's head is up: less v."""
+def test_upside_down_images_are_rotated_head_up(cases: dict[str, RegistrationCase]) -> None:
+    """The direction to the patient's head is up in the image: v decreases."""
     for case in cases.values():
         middle = case.landmarks_patient.mean(0)
         head = middle + torch.tensor([0, 0, 50.0], dtype=torch.float64)
@@ -92,9 +92,10 @@ def test_upside_down_images_are_turned_head_up(cases: dict[str, RegistrationCase
         assert v[1] < v[0] - 50 / 3.1
 
 
-def test_published_numbers_of_the_real_file() -> None:
-    """Left femoral head and left femur pose of 17-1882, view 000, with proj-params as printed in public issues: the landmark
-    lies 753.9 mm before the source and on (1405.3, 1118.7), in the mirrored image on 1535 - 1405.3.
+def test_published_numbers_of_the_original_file() -> None:
+    """Left femoral head and left femur pose of 17-1882, view 000, with proj-params as printed in public issues.
+
+    The landmark lies 753.9 mm from the source and projects to (1405.3, 1118.7), in the mirrored image to 1535 - 1405.3.
     """
     k = np.array([[-5257.732, 0, 767.5], [0, -5257.732, 767.5], [0, 0, 1]])
     cam_to_volume = np.array(
@@ -113,12 +114,12 @@ def test_published_numbers_of_the_real_file() -> None:
     assert view.intrinsics.source_to_detector_mm == pytest.approx(1020.0, abs=1e-3)
 
 
-def test_focal_lengths_of_two_signs_are_refused() -> None:
-    with pytest.raises(InputError, match=r"focal lengths of view 1 must have one sign, got -300\.0 and 310\.0 px"):
+def test_focal_lengths_of_different_signs_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"focal lengths of view 1 must have the same sign, got -300\.0 and 310\.0 px"):
         convert_view(np.zeros((4, 5), np.float32), np.diag([-300.0, 310, 1]), np.eye(4), (1.0, 1.0), "view 1")
 
 
-def test_starts_lie_in_their_band_and_are_the_same_whatever_else_is_exported(
+def test_initial_poses_lie_in_their_band_and_do_not_depend_on_what_else_is_exported(
     file: Path, cases: dict[str, RegistrationCase], tmp_path: Path
 ) -> None:
     for case in cases.values():
@@ -136,26 +137,26 @@ def test_starts_lie_in_their_band_and_are_the_same_whatever_else_is_exported(
     assert 3 <= target_registration_errors(near.initial, near.truth, near.landmarks_patient).mtre_mm <= 4
 
 
-def test_the_ct_keeps_its_place_and_femurs_can_be_taken_out(
+def test_the_ct_keeps_its_position_and_femurs_can_be_removed(
     file: Path, cases: dict[str, RegistrationCase], tmp_path: Path
 ) -> None:
-    whole = read_ct(cases["000"].ct)
+    with_femurs = read_ct(cases["000"].ct)
     options = DeepFluoroOptions(("17-1882",), femurs=False, border_px=0)
     without = read_ct(read_case(cases_from_deepfluoro(file, tmp_path / "out", options)[0]).ct)
     with h5py.File(file) as data:
         hu, labels = data["17-1882/vol/pixels"][()], data["17-1882/vol-seg/image/pixels"][()]
         origin = data["17-1882/vol/origin"][()].ravel()
-    assert whole.patient_from_voxel[:3, 3].numpy() == pytest.approx(origin, abs=1e-4)
-    assert whole.hu_range == (max(hu.min(), -1024), hu.max())
-    changed = (whole.attenuation != without.attenuation).numpy()
+    assert with_femurs.patient_from_voxel[:3, 3].numpy() == pytest.approx(origin, abs=1e-4)
+    assert with_femurs.hu_range == (max(hu.min(), -1024), hu.max())
+    changed = (with_femurs.attenuation != without.attenuation).numpy()
     assert changed.any() and not changed[~np.isin(labels, (5, 6))].any()
     assert np.ptp(without.attenuation.numpy()[np.isin(labels, (5, 6))]) == 0
 
 
-def test_progress_is_told(file: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    cases_from_deepfluoro(file, tmp_path / "out", OPTIONS, lambda done, of: told.append((done, of)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+def test_progress_is_reported(file: Path, tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    cases_from_deepfluoro(file, tmp_path / "out", OPTIONS, lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_progress_is_told(file: Path, tmp_path: Path) -> None:
         "17-1882/projections/002/rot-180-for-up",
     ],
 )
-def test_what_is_missing_is_named_with_its_file(file: Path, tmp_path: Path, missing: str) -> None:
+def test_a_missing_group_or_dataset_is_named_with_its_file(file: Path, tmp_path: Path, missing: str) -> None:
     broken = tmp_path / "broken.h5"
     broken.write_bytes(file.read_bytes())
     with h5py.File(broken, "a") as data:
@@ -197,12 +198,12 @@ def test_what_is_missing_is_named_with_its_file(file: Path, tmp_path: Path, miss
         (
             "17-1882/projections/000/gt-poses/cam-to-pelvis-vol",
             EXTRINSIC,
-            "landmarks fall .* px beside those of view 17-1882/000",
+            "landmarks project .* px away from those of view 17-1882/000",
         ),
-        ("17-1882/projections/000/gt-landmarks", {"XX": [1.0, 2.0]}, "view 17-1882/000 has no mark of any"),
+        ("17-1882/projections/000/gt-landmarks", {"XX": [1.0, 2.0]}, "view 17-1882/000 has no annotation of"),
     ],
 )
-def test_what_is_not_as_documented_is_refused(file: Path, tmp_path: Path, name: str, value: object, what: str) -> None:
+def test_a_file_with_another_layout_is_rejected(file: Path, tmp_path: Path, name: str, value: object, what: str) -> None:
     wrong = tmp_path / "wrong.h5"
     wrong.write_bytes(file.read_bytes())
     with h5py.File(wrong, "a") as data:
@@ -216,7 +217,7 @@ def test_what_is_not_as_documented_is_refused(file: Path, tmp_path: Path, name: 
         cases_from_deepfluoro(wrong, tmp_path / "out", OPTIONS)
 
 
-def test_files_that_are_none_are_refused(file: Path, tmp_path: Path) -> None:
+def test_missing_files_and_other_formats_are_rejected(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file 'nothing\.h5'"):
         cases_from_deepfluoro(tmp_path / "nothing.h5", tmp_path / "out", OPTIONS)
     cut_off = tmp_path / "cut.h5"
@@ -232,12 +233,12 @@ def test_folders_in_use_and_borders_that_leave_nothing_are_refused(file: Path, t
         cases_from_deepfluoro(file, tmp_path, OPTIONS)
     with pytest.raises(InputError, match="a border of 52 px leaves nothing"):
         cases_from_deepfluoro(file, tmp_path / "out", DeepFluoroOptions(("17-1882",), border_px=52))
-    wrong_way = DeepFluoroOptions(("17-1882",), border_px=0, start=InitialPoseOptions(start_mm=(9.0, 3.0)))
-    with pytest.raises(InputError, match="from less to more"):
-        cases_from_deepfluoro(file, tmp_path / "other", wrong_way)
+    reversed_band = DeepFluoroOptions(("17-1882",), border_px=0, start=InitialPoseOptions(start_mm=(9.0, 3.0)))
+    with pytest.raises(InputError, match="low <= high"):
+        cases_from_deepfluoro(file, tmp_path / "other", reversed_band)
 
 
-def test_missing_extras_are_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_optional_dependencies_are_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nibabel", "h5py"):
         monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(InputError, match=rf"needs {module}: pip install \"fluoro_reg\[datasets\]\""):
@@ -245,7 +246,7 @@ def test_missing_extras_are_named(file: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_grey_values_keep_their_proportions(cases: dict[str, RegistrationCase]) -> None:
-    """The logarithm of the image is the CT's attenuation, but for a constant, to the steps of 16 bits."""
+    """The logarithm of the image is the CT's attenuation up to a constant and the quantisation of 16 bits."""
     case = cases["000"]
     difference = attenuation(case) - HARDNESS * rendered(case, case.truth)
     assert np.asarray(Image.open(case.image)).max() == 65535

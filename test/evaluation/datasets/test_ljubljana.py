@@ -1,4 +1,4 @@
-"""Ljubljana files become cases: vessels' points must lie on vessels, in the volume and in both views."""
+"""Export of Ljubljana: the vessel points must lie on vessels, in the volume and in both views."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["rotation", "reflection"])
 def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RegistrationCase]:
-    """Whether the published extrinsics are rotations is not known: both are read."""
+    """It is not known whether the published extrinsics are rotations, so reflections must be read too."""
     folder = tmp_path_factory.mktemp("exported")
     write_ljubljana(folder / "small.h5", left_handed=request.param == "reflection")
     cases_from_ljubljana(folder / "small.h5", folder / "cases", OPTIONS)
@@ -43,7 +43,7 @@ def pixels(case: RegistrationCase) -> np.ndarray:
     return np.asarray(Image.open(case.image)).astype(float)
 
 
-def test_both_views_are_cases_with_cameras_of_their_own(cases: dict[str, RegistrationCase]) -> None:
+def test_both_views_are_cases_with_their_own_cameras(cases: dict[str, RegistrationCase]) -> None:
     assert set(cases) == {"ap", "lat"}
     for name, case in cases.items():
         assert (case.intrinsics.height, case.intrinsics.width) == VESSEL_SIZES[name]
@@ -57,7 +57,7 @@ def test_both_views_are_cases_with_cameras_of_their_own(cases: dict[str, Registr
 
 @pytest.mark.parametrize("view", ["ap", "lat"])
 def test_points_lie_on_vessels(cases: dict[str, RegistrationCase], view: str) -> None:
-    """In the CT every point is in a voxel of a vessel; in the image the points are bright and what is bright is near points."""
+    """In the CT every point is in a vessel voxel; in the image the points are bright and bright pixels are near points."""
     case = cases[view]
     ct = read_ct(case.ct)
     homogeneous = torch.cat([case.landmarks_patient, torch.ones(len(case.landmarks_patient), 1).double()], dim=1)
@@ -73,26 +73,26 @@ def test_points_lie_on_vessels(cases: dict[str, RegistrationCase], view: str) ->
 
 
 @pytest.mark.parametrize("view", ["ap", "lat"])
-def test_the_ct_at_the_truth_explains_the_image(cases: dict[str, RegistrationCase], view: str) -> None:
+def test_the_ct_rendered_at_the_true_pose_matches_the_image(cases: dict[str, RegistrationCase], view: str) -> None:
     case = cases[view]
     renderer = make_renderer(read_ct(case.ct), "cpu")
     assert case.initial is not None
-    at_truth, at_start = (project(renderer, pose, case.intrinsics).squeeze().numpy() for pose in (case.truth, case.initial))
+    at_truth, at_initial = (project(renderer, pose, case.intrinsics).squeeze().numpy() for pose in (case.truth, case.initial))
     image = pixels(case)
     assert np.corrcoef(at_truth.ravel(), image.ravel())[0, 1] > 0.999
-    assert np.corrcoef(at_start.ravel(), image.ravel())[0, 1] < 0.8
+    assert np.corrcoef(at_initial.ravel(), image.ravel())[0, 1] < 0.8
     assert np.corrcoef(at_truth[:, ::-1].ravel(), image.ravel())[0, 1] < 0.8
     assert image[at_truth == 0].max() <= 0.01 * image.max()  # the background is 0
 
 
 def test_bright_residues_become_background(file: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "moved.h5"
-    moved.write_bytes(file.read_bytes())
-    with h5py.File(moved, "a") as data:
+    with_residue = tmp_path / "residue.h5"
+    with_residue.write_bytes(file.read_bytes())
+    with h5py.File(with_residue, "a") as data:
         data["subject01/proj-ap/pixels"][:8, :8] = 1.4
-    (case,) = cases_from_ljubljana(moved, tmp_path / "out", LjubljanaOptions(("subject01",), ("ap",)))
+    (case,) = cases_from_ljubljana(with_residue, tmp_path / "out", LjubljanaOptions(("subject01",), ("ap",)))
     image = pixels(read_case(case))
-    assert image[:8, -8:].max() == 0 and image.max() == 65535  # mirrored, as the extrinsic is a rotation
+    assert image[:8, -8:].max() == 0 and image.max() == 65535  # mirrored, since the extrinsic is a rotation
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_bright_residues_become_background(file: Path, tmp_path: Path) -> None:
         "subject01/proj-ap/col-spacing",
     ],
 )
-def test_what_is_missing_is_named_with_its_file(file: Path, tmp_path: Path, missing: str) -> None:
+def test_a_missing_group_or_dataset_is_named_with_its_file(file: Path, tmp_path: Path, missing: str) -> None:
     broken = tmp_path / "broken.h5"
     broken.write_bytes(file.read_bytes())
     with h5py.File(broken, "a") as data:
@@ -118,10 +118,10 @@ def test_what_is_missing_is_named_with_its_file(file: Path, tmp_path: Path, miss
         cases_from_ljubljana(broken, tmp_path / "out", OPTIONS)
 
 
-def test_a_volume_whose_first_axis_runs_the_other_way_is_refused(file: Path, tmp_path: Path) -> None:
+def test_a_volume_with_a_reversed_first_axis_is_rejected(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.h5"
     other.write_bytes(file.read_bytes())
     with h5py.File(other, "a") as data:
         data["subject01/volume/pixels"][...] = data["subject01/volume/pixels"][()][::-1]
-    with pytest.raises(InputError, match="points of subject01 lie on no vessels"):
+    with pytest.raises(InputError, match="points of subject01 do not lie on the vessels"):
         cases_from_ljubljana(other, tmp_path / "out", OPTIONS)

@@ -1,4 +1,4 @@
-"""Recordings as cases: what a case reads is the frame as it was recorded, and what evaluate finds is what a registrar finds."""
+"""Export of recordings: the image of a case is the recorded frame, and an evaluation finds the same poses as a registrar."""
 
 import json
 import shutil
@@ -36,14 +36,14 @@ START = InitialPoseOptions(start_mm=(3.0, 5.0))
 
 @pytest.fixture(scope="module")
 def recorded(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SimulatedBag:
-    """Four frames, of which the third is blank."""
+    """A recording of four frames, the third of which is blank."""
     folder = tmp_path_factory.mktemp("recorded") / "recording"
     return simulate_bag(phantom_folder, folder, BagOptions(frames=4, blank=(2,), size_px=64, motion_mm=4))
 
 
 @pytest.fixture(scope="module")
 def cine(recorded: SimulatedBag) -> Path:
-    """The bag's frames as a cine, with its own geometry, a shutter, and turned for display; cine_truth.json beside it."""
+    """The bag's frames as a cine with geometry, shutter and display rotation, with cine_truth.json beside it."""
     pixels = np.stack([pixels_from_message(image) for _, image, _ in read_frames(recorded.bag)])
     camera, folder = read_camera(recorded.camera), recorded.bag.parent
     poses = read_bag_truth(recorded.truth).values()
@@ -77,7 +77,7 @@ def assert_same(a: XrayImage, b: XrayImage) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bag", "cine"])
-def test_a_case_is_the_frame_and_evaluate_finds_what_a_registrar_finds(recorded, cine, phantom_folder, phantom, tmp_path, kind):
+def test_a_case_has_the_image_of_its_frame_and_gives_the_same_pose(recorded, cine, phantom_folder, phantom, tmp_path, kind):
     beside = recorded.bag.parent
     source = RecordingSource(intensity=TRANSMITTED) if kind == "bag" else RecordingSource()
     recording, truth = (recorded.bag, "truth.json") if kind == "bag" else (cine, "cine_truth.json")
@@ -93,25 +93,25 @@ def test_a_case_is_the_frame_and_evaluate_finds_what_a_registrar_finds(recorded,
         assert torch.equal(case.landmarks_patient, read_landmarks(recorded.landmarks))
         assert 3 <= target_registration_errors(case.initial, case.truth, case.landmarks_patient).mtre_mm <= 5
     assert as_read(exported.cases[0]).mask.all() == (kind == "bag"), "the cine has a shutter"
-    assert_found_alike(tmp_path / "out", frames, phantom)
+    assert_same_poses(tmp_path / "out", frames, phantom)
     last, image = exported.cases[-1], frames[-1].xray()
-    shown = _WorstCaseRenderer().paint(record("last", mtre_mm=None), last)
+    shown = _WorstCaseRenderer().render(record("last", mtre_mm=None), last)
     assert shown.xray == xray_webp(image.pixels, image.intrinsics) and shown.missing == ""
 
 
-def assert_found_alike(out: Path, frames: list[RecordedFrame], phantom: CTVolume) -> None:
-    """Evaluate's poses against those of a registrar of its own, on the frames and not on the cases' images."""
+def assert_same_poses(out: Path, frames: list[RecordedFrame], phantom: CTVolume) -> None:
+    """The poses of an evaluation of the cases are those of a registrar on the original frames."""
     worker = Worker(WorkerSettings(RegistrationOptions(device="cpu")))
     registrar = Registrar(phantom, RegistrationOptions(method="lm-local", device="cpu"))
     for job, frame in zip(plan_jobs(plan_cases([out]), ["lm-local"], 0), frames, strict=True):
-        done, start = worker.run(job), read_case(job.folder).initial
-        assert not done.failed, done.reason
-        found = registrar.register(frame.xray(), start).camera_from_patient
-        assert done.camera_from_patient == found.matrix().tolist()
-        assert done.errors["mtre_mm"] < done.start_mtre_mm
+        result, initial = worker.run(job), read_case(job.folder).initial
+        assert not result.failed, result.reason
+        expected = registrar.register(frame.xray(), initial).camera_from_patient
+        assert result.camera_from_patient == expected.matrix().tolist()
+        assert result.errors["mtre_mm"] < result.start_mtre_mm
 
 
-def test_the_same_frames_from_bag_and_cine_differ_in_nothing_but_the_case_files(recorded, phantom_folder, tmp_path) -> None:
+def test_the_same_frames_as_bag_and_as_cine_give_equal_cases(recorded, phantom_folder, tmp_path) -> None:
     beside = recorded.bag.parent
     pixels = np.stack([pixels_from_message(image) for _, image, _ in read_frames(recorded.bag)])
     write_cine(tmp_path / "bag.dcm", pixels)
@@ -136,7 +136,7 @@ def test_the_same_frames_from_bag_and_cine_differ_in_nothing_but_the_case_files(
     assert not (of_cine.cases[2] / "image.npy").exists()
 
 
-def test_a_start_depends_on_seed_and_name_alone(recorded, phantom_folder, tmp_path) -> None:
+def test_an_initial_pose_depends_on_seed_and_name_alone(recorded, phantom_folder, tmp_path) -> None:
     beside = recorded.bag.parent
     content = json.loads(recorded.truth.read_text())
     (tmp_path / "truth.json").write_text(json.dumps({**content, "frames": content["frames"][1:2]}))
@@ -144,11 +144,11 @@ def test_a_start_depends_on_seed_and_name_alone(recorded, phantom_folder, tmp_pa
     fewer = RecordingFiles(recorded.bag, phantom_folder, tmp_path / "truth.json", recorded.landmarks)
     for name, of, seed in (("all", known, 0), ("fewer", fewer, 0), ("other", fewer, 1)):
         cases_from_recording(of, tmp_path / name, options=InitialPoseOptions(seed=seed))
-    starts = [(tmp_path / name / "bag_0001" / "initial.json").read_text() for name in ("all", "fewer", "other")]
-    assert starts[0] == starts[1] != starts[2]
+    initial_poses = [(tmp_path / name / "bag_0001" / "initial.json").read_text() for name in ("all", "fewer", "other")]
+    assert initial_poses[0] == initial_poses[1] != initial_poses[2]
 
 
-def test_without_landmarks_each_case_has_points_of_bone_that_it_shows(recorded, phantom_folder, phantom, tmp_path) -> None:
+def test_without_landmarks_each_case_has_visible_points_on_bone(recorded, phantom_folder, phantom, tmp_path) -> None:
     known = RecordingFiles(recorded.bag, phantom_folder, recorded.truth)
     case = read_case(cases_from_recording(known, tmp_path / "out").cases[1])
     points = case.landmarks_patient
@@ -173,17 +173,17 @@ def test_pixels_that_are_not_finite_stay_masked(recorded, phantom_folder, tmp_pa
     assert int((~image.mask).sum()) == 2
 
 
-def test_a_run_notices_that_the_cine_has_changed(recorded, cine, phantom_folder, tmp_path) -> None:
-    moved = Path(shutil.copy(cine, tmp_path / "cine.dcm"))
-    cases_from_recording(files(moved, phantom_folder, recorded.bag.parent, "cine_truth.json"), tmp_path / "out")
+def test_the_digest_of_a_case_depends_on_its_cine(recorded, cine, phantom_folder, tmp_path) -> None:
+    copy = Path(shutil.copy(cine, tmp_path / "cine.dcm"))
+    cases_from_recording(files(copy, phantom_folder, recorded.bag.parent, "cine_truth.json"), tmp_path / "out")
     before = [case_digest(case) for case in plan_cases([tmp_path / "out"])]
-    with moved.open("ab") as file:
+    with copy.open("ab") as file:
         file.write(b"\0\0")
     after = [case_digest(case) for case in plan_cases([tmp_path / "out"])]
     assert len(set(before)) == 3 and not set(before) & set(after)
 
 
-def test_frames_that_cannot_be_read_are_counted_and_if_it_is_all_of_them_said(
+def test_unreadable_frames_are_counted_and_an_error_if_there_are_no_others(
     recorded, cine, phantom_folder, tmp_path, monkeypatch
 ) -> None:
     known = files(recorded.bag, phantom_folder, recorded.bag.parent)
@@ -202,15 +202,15 @@ def test_frames_that_cannot_be_read_are_counted_and_if_it_is_all_of_them_said(
     assert [path.name for path in find_cases(tmp_path / "one")] == ["bag_0001", "bag_0003"]
 
 
-def test_a_truth_of_another_recording_is_refused(recorded, phantom_folder, tmp_path) -> None:
+def test_the_true_poses_of_another_recording_are_rejected(recorded, phantom_folder, tmp_path) -> None:
     rows = [{"stamp_ns": 12, "camera_from_patient": np.eye(4).tolist()}]
     (tmp_path / "truth.json").write_text(json.dumps({"unit": "mm", "frames": rows}))
     known = RecordingFiles(recorded.bag, phantom_folder, tmp_path / "truth.json", recorded.landmarks)
     with pytest.raises(
-        InputError, match=r"truth.json has no pose of any of the 4 frames of bag.*stamps from 1700000000000000000"
+        InputError, match=r"truth.json has no pose for any of the 4 frames of bag.*stamps from 1700000000000000000"
     ):
         cases_from_recording(known, tmp_path / "out")
-    with pytest.raises(InputError, match="less to more"):
+    with pytest.raises(InputError, match="low <= high"):
         cases_from_recording(
             files(recorded.bag, phantom_folder, recorded.bag.parent), tmp_path / "out", None, InitialPoseOptions((5.0, 3.0))
         )
