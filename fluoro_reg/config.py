@@ -1,8 +1,8 @@
-"""Configuration as strict frozen dataclasses, the one home of every default.
+"""Configuration as strict frozen dataclasses, which define every default value.
 
-A field made by `option` carries its documentation, unit and bounds; YAML files, `--set key=value`, the ROS parameters and the
-tables in the docs are all derived from it. An unknown key, a wrong type or a value out of bounds is an `InputError` that names
-the key and what would be right: a misspelt safety threshold must never be read as "default".
+A field made with `option` has a description, a unit and bounds. YAML files, `--set key=value`, the ROS parameters and the
+tables in the documentation are derived from it. An unknown key, a wrong type or a value out of bounds raises an `InputError`
+that names the key and the allowed values, because a misspelt safety threshold must never silently be the default.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
-    """What a user needs to know of one option; `name` is dotted, as in `gate.minimum_similarity`."""
+    """The description of one option; `name` is dotted, as in `gate.minimum_similarity`."""
 
     name: str
     type: Any
@@ -44,18 +44,18 @@ def option(
     maximum: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field with its documentation, unit and bounds (inclusive)."""
+    """Make a dataclass field with a description, a unit and inclusive bounds."""
     metadata = {"doc": doc, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def section(cls: type) -> Any:
-    """A field that holds a nested configuration, by default the one of all defaults."""
+    """Make a field for a nested configuration, whose default is the configuration of all defaults."""
     return dataclasses.field(default_factory=cls)
 
 
 def walk_options(cls: type, prefix: str = "") -> Iterator[OptionInfo]:
-    """Every leaf option of a configuration class, depth first, with dotted names."""
+    """Iterate over all options of a configuration class, depth first, with dotted names."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, name = hints[field.name], f"{prefix}{field.name}"
@@ -67,22 +67,31 @@ def walk_options(cls: type, prefix: str = "") -> Iterator[OptionInfo]:
 
 
 def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str = "configuration") -> C:
-    """Builds a configuration from nested mappings; keys may also be dotted (`gate.minimum_similarity`).
+    """Build a configuration from nested mappings.
+
+    Args:
+        cls: The configuration class.
+        mapping: Values; keys may be nested or dotted (`gate.minimum_similarity`).
+        where: Name of the source in error messages.
 
     Raises:
-        InputError: an unknown key, a wrong type, a value out of bounds.
+        InputError: A key is unknown or missing, or a value has a wrong type or is out of bounds.
     """
     return _build(cls, _nested(mapping, where), where, "")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """The inverse of `from_mapping`: nested plain mappings, ready for YAML or JSON."""
+    """Convert a configuration to nested mappings, ready for YAML or JSON; the inverse of `from_mapping`."""
     plain = dataclasses.asdict(config)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
-    """Reads a YAML mapping; anything else in the file is an `InputError`."""
+    """Read a YAML mapping.
+
+    Raises:
+        InputError: The file cannot be read, is not YAML, or contains something else than a mapping.
+    """
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -93,12 +102,16 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path.name} must hold 'key: value' pairs at its top level")
+        raise InputError(f"{path.name} must contain 'key: value' pairs at its top level")
     return content
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
-    """`["gate.minimum_similarity=0.6", ...]` as a dotted mapping; values are read as YAML scalars or lists."""
+    """Parse `["gate.minimum_similarity=0.6", ...]` to a dotted mapping; values are YAML scalars or lists.
+
+    Raises:
+        InputError: An assignment has no key or value, or its value is not valid YAML.
+    """
     overrides: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
@@ -114,7 +127,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win, key by key, however deep; dotted and nested keys mix freely."""
+    """Merge mappings key by key at any depth; later ones take precedence. Dotted and nested keys can be mixed."""
     result: dict[str, Any] = {}
     for layer in layers:
         _merge_into(result, _nested(layer, "configuration"))
@@ -140,7 +153,7 @@ def _nested(mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
         for parent in parents:
             level = level.setdefault(parent, {})
             if not isinstance(level, dict):
-                raise InputError(f"{where}: '{key}' goes below '{parent}', which is a value and not a section")
+                raise InputError(f"{where}: '{key}' is below '{parent}', which is a value and not a section")
         if isinstance(value, dict) and isinstance(level.get(leaf), dict):
             _merge_into(level[leaf], value)
         else:
@@ -160,10 +173,10 @@ def _build(cls: type[C], mapping: Mapping[str, Any], where: str, prefix: str) ->
             raise InputError(f"{where}: unknown key '{name}'; {hint}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise InputError(f"{where}: '{name}' is a section and needs 'key: value' pairs, got {value!r}")
+                raise InputError(f"{where}: '{name}' is a section and must contain 'key: value' pairs, got {value!r}")
             values[key] = _build(typing.cast(type, hints[key]), value, where, f"{name}.")
         else:
-            values[key] = _checked(value, hints[key], fields[key].metadata, f"{where}: '{name}'")
+            values[key] = _validate(value, hints[key], fields[key].metadata, f"{where}: '{name}'")
     try:
         return cls(**values)
     except TypeError as error:
@@ -175,18 +188,18 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) -> Any:
+def _validate(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         if value is None and len(inner) < len(typing.get_args(hint)):
             return None
-        return _checked(value, inner[0], metadata, label)
+        return _validate(value, inner[0], metadata, label)
     if typing.get_origin(hint) is tuple:
-        return _checked_tuple(value, typing.get_args(hint), metadata, label)
+        return _validate_tuple(value, typing.get_args(hint), metadata, label)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if hint is str and isinstance(value, (bool, int, float)):
-        # what YAML 1.1 makes of the words off and on, and of a number where a word may stand as well
+        # YAML 1.1 reads the words off and on as booleans, and an unquoted number as a number
         value = ("off", "on")[value] if isinstance(value, bool) else str(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise InputError(f"{label} must be of type {hint.__name__}, got {value!r}")
@@ -196,7 +209,7 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) -> 
     return value
 
 
-def _checked_tuple(value: Any, item_hints: tuple[Any, ...], metadata: Mapping[str, Any], label: str) -> tuple[Any, ...]:
+def _validate_tuple(value: Any, item_hints: tuple[Any, ...], metadata: Mapping[str, Any], label: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{label} must be a list, got {value!r}")
     if item_hints[-1] is Ellipsis:
@@ -204,7 +217,7 @@ def _checked_tuple(value: Any, item_hints: tuple[Any, ...], metadata: Mapping[st
     if len(value) != len(item_hints):
         raise InputError(f"{label} needs {len(item_hints)} values, got {len(value)}")
     pairs = zip(value, item_hints, strict=True)
-    return tuple(_checked(item, hint, metadata, f"{label}[{i}]") for i, (item, hint) in enumerate(pairs))
+    return tuple(_validate(item, hint, metadata, f"{label}[{i}]") for i, (item, hint) in enumerate(pairs))
 
 
 def _check_bounds(value: Any, metadata: Mapping[str, Any], label: str) -> None:

@@ -1,10 +1,10 @@
-"""The one exception that says: what you gave me is unusable, and here is what to do about it.
+"""`InputError`, the exception for unusable input.
 
-Every reader and validator raises `InputError` with one plain sentence (no patient data, no traceback needed); the command line
-turns it into exit status 2 and the node into a failed transition. What only the result of a registration can tell (a wrong CT,
-an image without anatomy) is not an exception but a value: `fluoro_reg.registration.RegistrationResult`.
+Readers and validators raise it with one sentence, which contains no patient data and needs no traceback. The command line maps
+it to exit status 2, the node to a failed transition. Problems that only a registration reveals (a wrong CT, an image without
+anatomy) are not exceptions but values: `fluoro_reg.registration.RegistrationResult`.
 """
 
 
 class InputError(ValueError):
-    """Unusable input: the message is one sentence that says what is wrong and what to do."""
+    """Unusable input. The message is one sentence that says what is wrong and what to do."""

@@ -1,4 +1,4 @@
-"""Where the package's shared files are: the checkout, a pip installation or a colcon installation."""
+"""Paths of the shared files of the package, in a checkout, a pip installation or a colcon installation."""
 
 import os
 import sys
@@ -8,18 +8,18 @@ from fluoro_reg.errors import InputError
 
 
 def config_folder() -> Path:
-    """The `config/` folder."""
-    return _shared("config/methods").parent
+    """Return the `config/` folder."""
+    return _find_shared("config/methods").parent
 
 
 def models_folder() -> Path:
-    """The `models/` folder: weights that the package ships."""
-    return _shared("models")
+    """Return the `models/` folder, with the weights that are distributed with the package."""
+    return _find_shared("models")
 
 
 def dds_profile() -> Path:
-    """The Fast DDS profile for large images between processes of one machine."""
-    return _shared("embedded_ros/fastdds_loopback.xml")
+    """Return the Fast DDS profile for large images between processes on one machine."""
+    return _find_shared("embedded_ros/fastdds_loopback.xml")
 
 
 def dds_profile_variable() -> str:
@@ -28,8 +28,8 @@ def dds_profile_variable() -> str:
     return "FASTRTPS_DEFAULT_PROFILES_FILE" if is_fast_dds_2 else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
-def _shared(name: str) -> Path:
-    """A shared file or folder: beside the package in a checkout, else in `share/fluoro_reg` of the installation prefix."""
+def _find_shared(name: str) -> Path:
+    """Find a shared file or folder: next to the package in a checkout, else in `share/fluoro_reg` of the installation."""
     package = Path(__file__).resolve().parent
     roots = [package.parent, *(parent / "share" / "fluoro_reg" for parent in (*package.parents, Path(sys.prefix)))]
     for root in roots:

@@ -1,13 +1,13 @@
-"""How torch's threads wait, set before torch is loaded.
+"""The wait policy of torch's threads, which must be set before torch is loaded.
 
-OpenMP's threads spin while they wait, which on a machine that runs anything else besides takes the cores from those they wait
-for: a benchmark of this package took five times as long. Programs (the command line, the node) call this first; a library
-must not decide it for others. A value that the user set is kept.
+Idle OpenMP threads spin by default. On a machine that runs other processes too, they take the cores from the threads that they
+wait for: a benchmark of this package took five times as long. Programs (the command line, the node) therefore set the policy
+first. A library must not decide this for its users, and a value that the user has set is kept.
 """
 
 import os
 
 
-def wait_without_spinning() -> None:
-    """Sets OMP_WAIT_POLICY to PASSIVE unless it is set; without effect once torch is loaded."""
+def use_passive_waiting() -> None:
+    """Set OMP_WAIT_POLICY to PASSIVE unless it is set. It has no effect after torch is loaded."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

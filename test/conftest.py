@@ -1,4 +1,4 @@
-"""Shared fixtures: the folder of real data, seeds; Triton's interpreter where there is no GPU."""
+"""Shared fixtures: the folder of real data, a fixed seed, the phantom, and Triton's interpreter if there is no GPU."""
 
 import os
 from pathlib import Path
@@ -12,16 +12,16 @@ from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels then run here, as Python
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # must be set before Triton is imported; its kernels then run in Python
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real data beside the project (or FLUORO_REG_DATA); skips where it is absent."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("FLUORO_REG_DATA", beside))
+    """Return the folder of real data next to the project (or FLUORO_REG_DATA); skip the test if it does not exist."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("FLUORO_REG_DATA", default))
     if not folder.is_dir():
-        pytest.skip("the real data folder is absent: set FLUORO_REG_DATA to it")
+        pytest.skip("the folder of real data does not exist; set FLUORO_REG_DATA")
     return folder
 
 
@@ -35,7 +35,7 @@ COARSE = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
 
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom that is coarse enough for tests, as a DICOM series."""
+    """Write a coarse phantom as a DICOM series."""
     folder = tmp_path_factory.mktemp("phantom") / "ct"
     write_dicom_series(folder, *phantom_hu(COARSE))
     return folder
@@ -43,5 +43,5 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def phantom(phantom_folder: Path) -> CTVolume:
-    """The same as a CT volume."""
+    """Return the coarse phantom as a CT volume."""
     return read_ct(phantom_folder)

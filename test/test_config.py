@@ -1,4 +1,4 @@
-"""Configuration is strict: what is not understood is refused with a sentence."""
+"""Configuration: parsing, merging, and clear errors for invalid input."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,13 @@ class Outer:
     inner: Inner = section(Inner)
 
 
-def test_dotted_and_nested_keys_mean_the_same():
+def test_dotted_and_nested_keys_are_equivalent():
     nested = from_mapping(Outer, {"inner": {"limit": 0.25, "kind": "b"}})
     assert nested == from_mapping(Outer, {"inner.limit": 0.25, "inner.kind": "b"})
     assert nested.inner == Inner(0.25, "b")
 
 
-def test_a_round_trip_keeps_every_value():
+def test_every_value_survives_a_round_trip():
     config = from_mapping(Outer, {"count": 7, "pair": [3, 4], "name": "x", "inner.limit": 1})
     assert from_mapping(Outer, to_mapping(config)) == config
 
@@ -50,30 +50,30 @@ def test_a_round_trip_keeps_every_value():
         ({"inner.limit.deeper": 3}, "'inner.limit' must be of type float"),
     ],
 )
-def test_what_is_wrong_is_named(mapping, sentence):
+def test_the_error_for_an_invalid_value_names_the_key(mapping, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
         from_mapping(Outer, mapping)
 
 
-def test_later_layers_win_key_by_key():
+def test_later_layers_take_precedence_key_by_key():
     layers = merged({"inner": {"limit": 0.1, "kind": "b"}}, {"inner.limit": 0.2}, parse_overrides(["count=5"]))
     assert layers == {"inner": {"limit": 0.2, "kind": "b"}, "count": 5}
 
 
-def test_walking_gives_every_leaf_with_its_documentation():
+def test_walk_options_yields_every_option_with_its_description():
     options = {o.name: o for o in walk_options(Outer)}
     assert list(options) == ["count", "pair", "name", "inner.limit", "inner.kind"]
     assert (options["inner.limit"].unit, options["inner.limit"].maximum, options["inner.limit"].default) == ("mm", 1.0, 0.5)
 
 
 @pytest.mark.parametrize(("text", "sentence"), [("a: [1", "not valid YAML"), ("- 1\n- 2\n", "top level")])
-def test_a_broken_file_is_refused_by_name(tmp_path, text, sentence):
+def test_the_error_for_an_invalid_file_names_it(tmp_path, text, sentence):
     path = tmp_path / "options.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=f"options.yaml.*{sentence}"):
         load_yaml(path)
 
 
-def test_an_override_without_a_value_is_refused():
+def test_an_override_without_a_value_is_rejected():
     with pytest.raises(InputError, match="key=value"):
         parse_overrides(["count"])

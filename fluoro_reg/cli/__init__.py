@@ -1,5 +1,5 @@
 """The command line `fluoro-reg`: `main` defines the program, and each subcommand has a module of its own."""
 
-from fluoro_reg.waiting import wait_without_spinning
+from fluoro_reg.waiting import use_passive_waiting
 
-wait_without_spinning()
+use_passive_waiting()

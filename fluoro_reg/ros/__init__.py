@@ -4,6 +4,6 @@
 modules connect `Tracker.update` to ROS: pairing, one worker thread, parameters derived from the options, diagnostics.
 """
 
-from fluoro_reg.waiting import wait_without_spinning
+from fluoro_reg.waiting import use_passive_waiting
 
-wait_without_spinning()
+use_passive_waiting()

@@ -204,7 +204,7 @@ def test_errors_do_not_identify_the_patient(tmp_path, pixels, tags, message, cap
     ):
         warnings.simplefilter("always")
         read_xray(path, camera(30, 20))
-    output = str(error.value) + caplog.text + "".join(str(warning.message) for warning in caught)
+    output = str(error.value) + caplog.text + "".join(str(warning.message) for warning in caught_warnings)
     assert message in output
     assert not any(secret in output for secret in ("Secret", "SECRET", str(tmp_path), "1.2.826"))
 
