@@ -1,4 +1,4 @@
-"""Real and notorious files: each gives the right geometry or one clear error."""
+"""Real and problematic files: each gives the right geometry or one clear error."""
 
 import itertools
 from pathlib import Path
@@ -32,19 +32,19 @@ EXPECTED_ERRORS = {
 
 
 @pytest.mark.parametrize("name", EXPECTED_ERRORS)
-def test_a_notorious_folder_gives_one_clear_error(data_folder, name):
+def test_a_problematic_folder_gives_one_clear_error(data_folder, name):
     with pytest.raises(InputError) as caught:
         read_ct(data_folder / "dicom_edge" / name)
     assert EXPECTED_ERRORS[name] in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_every_folder_of_notorious_files_has_a_test(data_folder):
+def test_every_folder_of_problematic_files_has_a_test(data_folder):
     names = {folder.name for folder in (data_folder / "dicom_edge").iterdir()}
     assert names == {*EXPECTED_ERRORS, "series_gantrytilting_001"}
 
 
-def test_each_notorious_file_alone_gives_an_input_error_and_no_other_output(data_folder, capfd, recwarn):
+def test_each_problematic_file_alone_gives_an_input_error_and_no_other_output(data_folder, capfd, recwarn):
     files = [file for part in ("dicom_edge", "xray") for file in (data_folder / part).rglob("*") if file.is_file()]
     assert len(files) > 80
     for file in files:
