@@ -11,6 +11,7 @@ exec((HERE / PACKAGE / "__init__.py").read_text(encoding="utf-8"), VERSION)
 
 
 def files(*patterns: str) -> list[str]:
+    """Files that match one of the patterns."""
     return sorted(str(path) for pattern in patterns for path in Path().glob(pattern) if path.is_file())
 
 

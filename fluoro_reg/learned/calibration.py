@@ -29,8 +29,9 @@ class Calibration(nn.Module):
         return root * torch.exp(-self.log_per_mm)
 
     def loss_mm(self, values: Float[Tensor, "*batch"], pose_distance_mm: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Return the Huber loss of the predicted distance divided by its threshold: for large errors, the error in mm less half
-        the threshold.
+        """Return the Huber loss of the predicted distance, divided by its threshold.
+
+        For large errors it is the error in mm less half the threshold.
         """
         predicted = self.distance_mm(values)
         return nn.functional.huber_loss(predicted, pose_distance_mm, reduction="none", delta=self.huber_mm) / self.huber_mm

@@ -16,7 +16,6 @@ def value_and_forward_derivatives(
     directions: Float[Tensor, "*shape n"],
 ) -> tuple[Float[Tensor, "*result"], Float[Tensor, "*result n"]]:
     """Return the value at `x` and its derivatives along each direction, both differentiable."""
-
     x = x.contiguous()
 
     def along(direction: Float[Tensor, "*shape"]) -> tuple[Tensor, Tensor]:

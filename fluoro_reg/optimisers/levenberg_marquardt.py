@@ -1,9 +1,9 @@
-"""Levenberg-Marquardt for a batch of starts in parallel: one evaluation per iteration serves all starts that have not
-converged.
+"""Levenberg-Marquardt for a batch of starts in parallel.
 
-The problem provides evaluations (`retract`, the expensive part) and what follows from them (`linearise`, `cost`); the optimiser
-depends on neither images nor poses. Weights and masks belong to the linearisation. The cost of a trial is computed with the
-weights of the point that it started from, so that a moving mask cannot be mistaken for progress.
+One evaluation per iteration serves all starts that have not converged. The problem provides evaluations (`retract`, the
+expensive part) and what follows from them (`linearise`, `cost`); the optimiser depends on neither images nor poses. Weights and
+masks belong to the linearisation. The cost of a trial is computed with the weights of the point that it started from, so that a
+moving mask cannot be mistaken for progress.
 
 Source: Marquardt 1963 (damping by the Hessian's diagonal, which makes units irrelevant); Nocedal & Wright, "Numerical
 Optimization", section 10.3 and, for damping by the ratio of actual and predicted decrease, algorithm 4.1.

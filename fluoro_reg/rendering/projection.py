@@ -43,8 +43,9 @@ def project_with_jacobian(
     intrinsics: CameraIntrinsics,
     pivot: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "*batch height width"], Float[Tensor, "*batch height width 6"]]:
-    """Return the line integrals and their derivatives with respect to a twist [translation mm, rotation rad] about `pivot`
-    (patient mm).
+    """Return the line integrals and their derivatives with respect to a twist.
+
+    The twist is [translation mm, rotation rad] about `pivot` (patient mm).
     """
     batch = camera_from_patient.translation.shape[:-1]
     with torch.no_grad():

@@ -82,12 +82,12 @@ class SeriesWriter:
         dataset.PixelData = np.ascontiguousarray(stored).tobytes()
 
 
-@pytest.fixture()
+@pytest.fixture
 def writer(tmp_path: Path) -> SeriesWriter:
     return SeriesWriter(tmp_path / "series")
 
 
-@pytest.fixture()
+@pytest.fixture
 def new_writer(tmp_path: Path) -> Callable[..., SeriesWriter]:
     """Return a function that makes writers of further series, by default in the same folder with other UIDs."""
 
@@ -97,7 +97,7 @@ def new_writer(tmp_path: Path) -> Callable[..., SeriesWriter]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def body() -> np.ndarray:
     """Return HU [k, j, i] of a 6 x 12 x 16 grid: soft tissue in air, with a bright landmark at (i, j, k) = (9, 4, 2)."""
     hu = np.full((6, 12, 16), -1000.0)

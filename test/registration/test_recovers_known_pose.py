@@ -110,7 +110,7 @@ def test_a_walk_whose_steps_ran_out_is_not_accepted(world):
     result = registrar.register(world.xray(), world.truth)
     assert result.outcome is Outcome.NOT_CONVERGED
     assert 5 < result.n_renders < 30  # a look at the start, three steps, the judgement, and where that would lead
-    assert "still moving" in result.reason
+    assert "ran out of steps" in result.reason
 
 
 def test_an_optimiser_that_comes_to_rest_beside_the_optimum_is_not_believed(world):

@@ -121,8 +121,9 @@ def test_a_gaussian_blob_and_its_derivatives_match_their_closed_forms(
 
 
 def blob(linear: list) -> tuple[CTVolume, Tensor, float]:
-    """Return a Gaussian of height 0.05, in the middle of a grid that extends four widths to each side, with its centre and
-    width.
+    """Return a Gaussian of height 0.05, its centre and its width.
+
+    It is in the middle of a grid that extends four widths to each side.
     """
     steps = torch.tensor(linear, dtype=torch.float64)
     sigma = 3.2 * float(torch.linalg.vector_norm(steps, dim=0).max())

@@ -80,8 +80,9 @@ def test_first_and_second_derivatives_of_pose_and_volume_agree_with_finite_diffe
 
 
 def test_the_chord_of_a_box_is_exact_along_its_faces():
-    """The ray is parallel to two slabs and within both. The volume is one over 6 voxels and falls to zero within one on each
-    side.
+    """The ray is parallel to two slabs and within both.
+
+    The volume is one over 6 voxels and falls to zero within one on each side.
     """
     found = project_features(torch.ones(1, 6, 6, 6, dtype=torch.float64), box(), pose_along_k(), one_pixel(), 700)
     assert float(found) == pytest.approx(2.0 * 6, rel=1e-5)

@@ -2,8 +2,8 @@
 
 A `CTSlice` keeps what geometry and HU need. In an enhanced CT the same attributes are in functional groups, per frame or shared
 by all frames (PS3.3 C.7.6.16); `CTSlice` is the same for both kinds of file. DICOM's order of values matters in this module
-only: PixelSpacing is row spacing \\ column spacing, and the first triple of ImageOrientationPatient is the direction in which
-the column index grows.
+only: PixelSpacing is row spacing, then column spacing, and the first triple of ImageOrientationPatient is the direction in
+which the column index grows.
 """
 
 import re

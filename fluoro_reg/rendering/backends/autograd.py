@@ -1,5 +1,4 @@
-"""Backward pass of the fast backends: gradients of a loss with respect to the rays, from the moments that the forward pass
-saved.
+"""Backward pass of the fast backends: gradients with respect to the rays, from the moments that the forward pass saved.
 
 With g the gradient of the loss with respect to the image, `grad_s = sum g dI/ds` and `grad_M = sum g dI/dd (u, v, 1)^T`. These
 two sums over the image do not depend on how pose and camera are parametrised.
@@ -15,8 +14,9 @@ from fluoro_reg.rendering.renderer import AbstractRenderer, Rays, homogeneous_pi
 
 
 def differentiable_integrals(renderer: AbstractRenderer, rays: Rays) -> Float[Tensor, "batch height width"]:
-    """Return the line integrals of a backend that computes moments but builds no graph, differentiable once with respect to the
-    rays.
+    """Return line integrals that are differentiable once with respect to the rays.
+
+    The backend computes moments but builds no graph.
     """
     return _DifferentiableIntegrals.apply(rays.source, rays.direction_from_pixel, renderer, rays.height, rays.width, rays.axes)
 

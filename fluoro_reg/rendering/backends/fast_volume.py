@@ -19,8 +19,9 @@ def reject_volume_gradient(volume: CTVolume, backend: str) -> None:
 
 
 def occupied_bounds(attenuation: Tensor) -> tuple[list[int], list[int]]:
-    """Return the bounding box of the voxels that are not air, [low, high) along (i, j, k); for a volume of air, its first
-    voxel.
+    """Return the bounding box of the voxels that are not air, [low, high) along (i, j, k).
+
+    For a volume of air, it is the first voxel.
     """
     low, high = [0, 0, 0], [1, 1, 1]
     occupied = attenuation.detach() != 0

@@ -1,5 +1,4 @@
-"""Numba kernels that project a volume of several channels, with derivatives with respect to the pose, and the transpose of that
-map.
+"""Numba kernels that project a volume of several channels with derivatives with respect to the pose, and the transpose.
 
 A ray takes `samples` trilinear samples at fixed depths between its entry into the box and its exit. Its derivative with respect
 to a twist is that of the sample positions at those depths. With `S0` the sum of the gradient g and `S1` the sum of depth times

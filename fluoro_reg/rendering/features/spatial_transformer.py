@@ -1,5 +1,6 @@
-"""The projective spatial transformer: line integrals of a volume of several channels, differentiable twice with respect to pose
-and volume.
+"""The projective spatial transformer: line integrals of a volume of several channels.
+
+They are differentiable twice with respect to pose and volume.
 
 A learned similarity compares projections of learned features, and its training differentiates its gradient with respect to the
 pose once more. Samples are therefore gathered in plain torch, so that autograd can be applied any number of times. A ray is

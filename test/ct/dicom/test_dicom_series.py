@@ -11,7 +11,7 @@ def positions(count: int, step: float = 1.0, start: float = 0.0) -> list[list[fl
     return [[0, 0, start + step * k] for k in range(count)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def two_series(new_writer):
     """Write five thin slices of 8 x 8 and four thick ones of 6 x 6 to one folder."""
     thin, thick = new_writer(), new_writer()

@@ -102,8 +102,9 @@ def march_rows(grid: VolumeGrid, views: RayViews, first_row: int, last_row: int,
 @jit_inline
 @no_type_check
 def _contract(moments: np.ndarray, ds: np.ndarray, dm: np.ndarray, left: int, right: int, v: int, line: np.ndarray) -> None:
-    """Compute the derivative of a row of a tile to one parameter, whose tangents are ds for the source and dm for the direction
-    matrix.
+    """Compute the derivative of a row of a tile with respect to one parameter.
+
+    Its tangents are ds for the source and dm for the direction matrix.
     """
     s0, s1, s2, x0, x1, x2 = ds[0], ds[1], ds[2], dm[0, 0], dm[1, 0], dm[2, 0]
     y0, y1, y2 = dm[0, 1] * v + dm[0, 2], dm[1, 1] * v + dm[1, 2], dm[2, 1] * v + dm[2, 2]
@@ -172,8 +173,9 @@ def _step_length(metric: np.ndarray, ma: float, mc: float) -> tuple[float, float
 @jit_inline
 @no_type_check
 def _plane_range(shape: tuple[int, int, int], s: tuple[float, float, float], d: tuple[float, float, float]) -> tuple:
-    """Return the first plane and the number of planes where the ray is in front of its source and within the grid, and its
-    slopes.
+    """Return the first plane, the number of planes, and the slopes of a ray.
+
+    At these planes the ray is in front of its source and within the grid.
     """
     ma, mc = d[1] / d[0], d[2] / d[0]
     low, high = 1.0, shape[0] - 3.0

@@ -100,10 +100,10 @@ def _axis_order(axis: int) -> list[int]:
 
 
 def _occupied_blocks(padded: Float[Tensor, "c a m"]) -> np.ndarray:
-    """Mark the blocks where a ray that passes at the midpoint, with slopes of at most `MAX_SKIP_SLOPE`, can meet anything but
-    air.
+    """Mark the blocks where a ray can meet anything but air.
 
-    Empty if most blocks are occupied, as checking then costs more than it saves.
+    The ray passes at the midpoint, with slopes of at most `MAX_SKIP_SLOPE`. Empty if most blocks are occupied, as checking then
+    costs more than it saves.
     """
     margin = math.ceil(MAX_SKIP_SLOPE * BLOCK_SIZE_M / 2) + 1  # 1: the other voxel of a bilinear sample
     window = BLOCK_SIZE_AC + 2 * margin

@@ -33,8 +33,9 @@ def march_kernel(
     voxels, layout, metric, scale, source, direction, source_tangent, direction_tangent, axes, out, height, width,
     PARAMETERS: tl.constexpr, SPLIT: tl.constexpr, TILE_V: tl.constexpr, TILE_U: tl.constexpr,
 ):  # fmt: skip
-    """Compute integrals and their derivatives with respect to parameters. out: [batch, 1 + PARAMETERS, height, width]; grid:
-    (batch * tiles,).
+    """Compute integrals and their derivatives with respect to parameters.
+
+    out: [batch, 1 + PARAMETERS, height, width]; grid: (batch * tiles,).
     """
     view, _, u, v, inside = _tile_pixels(height, width, TILE_V, TILE_U)
     axis = tl.load(axes + view)
@@ -229,8 +230,9 @@ def _plane_bounds(at_zero, slope, shape):
 @triton.jit
 @no_type_check
 def _directional_derivative(source_tangent, direction_tangent, axis, u, v, gs_m, gs_a, gs_c, gd_m, gd_a, gd_c):
-    """Return the derivative with respect to a parameter with these tangents of the source and the direction matrix (rows i, j,
-    k).
+    """Return the derivative with respect to a parameter.
+
+    Its tangents are those of the source and the direction matrix (rows i, j, k).
     """
     a_axis, c_axis = _in_plane_axes(axis)
     tangent = (

@@ -56,8 +56,9 @@ def project(
     voxels: Tensor, layout: Tensor, metric: Tensor, scale: float, source: Tensor, direction: Tensor, axes: Tensor, height: int,
     width: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return integrals, differentiable with respect to source and direction, and their moments [dI/ds, dI/dd], [batch, 6,
-    height, width].
+    """Return integrals, differentiable with respect to source and direction, and their moments.
+
+    The moments are [dI/ds, dI/dd], [batch, 6, height, width].
     """
     unit = RayTangents.unit(len(source), voxels.device)
     moments = march(
