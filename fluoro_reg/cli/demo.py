@@ -69,4 +69,4 @@ def command(
         return ExitStatus.REJECTED
     output.show(outcome.summary)
     screen.show_outcome(outcome, out)
-    return ExitStatus.REJECTED if outcome.shortcomings else ExitStatus.ACCEPTED
+    return ExitStatus.REJECTED if outcome.failed_checks else ExitStatus.ACCEPTED

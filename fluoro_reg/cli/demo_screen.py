@@ -54,9 +54,9 @@ class DemoScreen(AbstractScreen):
 
     def show_outcome(self, outcome: "DemoOutcome", folder: Path) -> None:
         """Print the summary and where the report is."""
-        reasons = [Text(f"\n{sentence}", style="red") for sentence in outcome.shortcomings]
+        reasons = [Text(f"\n{sentence}", style="red") for sentence in outcome.failed_checks]
         lines = Group(key_value_table(summary_lines(outcome)), *reasons)
-        title, style = ("The demo failed its checks", "red") if outcome.shortcomings else ("The patient is on tf2", "green")
+        title, style = ("The demo failed its checks", "red") if outcome.failed_checks else ("The patient is on tf2", "green")
         self._console.print()
         self._console.print(Panel(lines, title=title, border_style=style, expand=False, padding=(1, 3)))
         self._console.print(f"\nreport: {folder / 'report.html'}", soft_wrap=True)

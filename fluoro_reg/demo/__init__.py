@@ -1,1 +1,1 @@
-"""The demo: a phantom, a recording of it, the node as a process of its own, and a report."""
+"""The demo: a phantom, a recording of it, the ROS node in a separate process, and a report."""

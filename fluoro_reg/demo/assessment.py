@@ -1,8 +1,8 @@
-"""How the demo is assessed: each frame's transform against the pose that its image was made with, and what fell short.
+"""Assessment of the demo: the errors of the received transforms against the true poses, and the checks that failed.
 
-Errors are those of the transforms that another process heard on /tf, at named points of the phantom's anatomy. The demo holds
-itself to `MEDIAN_MTRE_MM` and `MAXIMUM_MTRE_MM`: a pose that is accepted and wrong is a failure of the demo; a rejected frame
-is not, unless rejections are the rule.
+Errors are those of the transforms that another process received on /tf, at named points of the phantom's anatomy. The median
+and the maximum error must not exceed `MEDIAN_MTRE_MM` and `MAXIMUM_MTRE_MM`. An accepted wrong pose is a failure of the demo. A
+rejected frame is not, unless more than half of the frames are rejected.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,16 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.simulation.bags import SimulatedBag
 
 MEDIAN_MTRE_MM, MAXIMUM_MTRE_MM = 1.0, 5.0
-
-
-MINIMUM_ACCEPTED = 0.5
-
-
+MINIMUM_ACCEPTED_FRACTION = 0.5
 NO_ANSWER = "no_answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the node said of a frame on ~/result. Times are the wall clock's, s; `seconds` are the node's, by stage."""
+    """The node's message on ~/result about one frame.
+
+    `published_s` and `received_s` are wall-clock times in s. `seconds` are the times of the node's stages.
+    """
 
     stamp_ns: int
     accepted: bool
@@ -45,7 +44,7 @@ class Answer:
 
     @staticmethod
     def from_json(line: dict[str, Any]) -> "Answer":
-        """From a line of `bag_player --answers`."""
+        """Parse a line of `bag_player --answers`."""
         values = line["values"]
         similarity = values.get("similarity", "")
         seconds = {key.removeprefix("seconds."): float(value) for key, value in values.items() if key.startswith("seconds.")}
@@ -63,26 +62,26 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class HeardTransform:
-    """A transform as the listener heard it."""
+class ReceivedTransform:
+    """A transform that the listener received on /tf."""
 
     stamp_ns: int
     camera_from_patient: RigidTransform
     received_s: float
 
     @staticmethod
-    def from_json(line: dict[str, Any]) -> "HeardTransform":
-        """From a line of `tf_listener`."""
+    def from_json(line: dict[str, Any]) -> "ReceivedTransform":
+        """Parse a line of `tf_listener`."""
         pose = RigidTransform.from_matrix(line["parent_from_child"], "the transform on /tf")
-        return HeardTransform(int(line["stamp_ns"]), pose, float(line["received_s"]))
+        return ReceivedTransform(int(line["stamp_ns"]), pose, float(line["received_s"]))
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """One frame of the demo.
+    """The result of one frame.
 
-    `latency_s` runs from the image's publication until another process has the answer: the transform where the frame is
-    accepted, else the rejection. `errors` are those of the transform heard on /tf.
+    `latency_s` is the time from the publication of the image until another process received the transform, or the message about
+    the rejection. `errors` are those of the transform received on /tf.
     """
 
     index: int
@@ -101,22 +100,22 @@ class FrameRecord:
 
 @dataclass(frozen=True, slots=True)
 class DemoTruth:
-    """Stamps in order with the true poses, None where the frame is blank; the points at which errors are told."""
+    """The ground truth: true poses by stamp in order, None for blank frames, and the points at which errors are measured."""
 
     poses: dict[int, RigidTransform | None]
     points_patient: Float[Tensor, "n 3"]
 
     @staticmethod
     def read(recording: SimulatedBag) -> "DemoTruth":
-        """From the files beside the bag."""
+        """Read the files beside the bag."""
         return DemoTruth(read_bag_truth(recording.truth), read_landmarks(recording.landmarks))
 
-    def record(self, stamp_ns: int, answer: Answer | None, heard: HeardTransform | None) -> FrameRecord:
-        """What became of one frame."""
+    def record(self, stamp_ns: int, answer: Answer | None, transform: ReceivedTransform | None) -> FrameRecord:
+        """Return the record of one frame from the node's answer and the received transform."""
         index, truth = list(self.poses).index(stamp_ns), self.poses[stamp_ns]
         if answer is None:
             return FrameRecord(index, stamp_ns, truth is None, False, NO_ANSWER, "the node gave no answer")
-        pose = heard.camera_from_patient if heard is not None else None
+        pose = transform.camera_from_patient if transform is not None else None
         return FrameRecord(
             index=index,
             stamp_ns=stamp_ns,
@@ -127,14 +126,18 @@ class DemoTruth:
             similarity=answer.similarity,
             camera_from_patient=pose,
             errors=None if truth is None or pose is None else target_registration_errors(pose, truth, self.points_patient),
-            latency_s=(heard.received_s if heard is not None else answer.received_s) - answer.published_s,
+            latency_s=(transform.received_s if transform is not None else answer.received_s) - answer.published_s,
             seconds=answer.seconds,
             device=answer.device,
         )
 
 
-def summary(records: Sequence[FrameRecord], tf_received: int) -> dict[str, Any]:
-    """`summary.json`: errors (true 3-D mTRE, mm) and latencies (s, image published to transform heard) of accepted frames."""
+def summarise(records: Sequence[FrameRecord], tf_received: int) -> dict[str, Any]:
+    """Return the content of summary.json.
+
+    Errors (3-D mTRE in mm) and latencies (s, from publication of the image to receipt of the transform) are those of accepted
+    frames.
+    """
     accepted = [record for record in records if record.accepted]
     errors = [record.errors.mtre_mm for record in accepted if record.errors is not None]
     latencies = [record.latency_s for record in accepted if record.latency_s is not None]
@@ -151,29 +154,29 @@ def summary(records: Sequence[FrameRecord], tf_received: int) -> dict[str, Any]:
     }
 
 
-def shortcomings(records: Sequence[FrameRecord], heard: Sequence[HeardTransform]) -> list[str]:
-    """What the demo did not do as it should, one sentence each; none is a success."""
+def failed_checks(records: Sequence[FrameRecord], transforms: Sequence[ReceivedTransform]) -> list[str]:
+    """Return one sentence for each failed check; an empty list is a success."""
     accepted = {record.stamp_ns: record for record in records if record.accepted}
-    stamps = [transform.stamp_ns for transform in heard]
+    stamps = [transform.stamp_ns for transform in transforms]
     unanswered = sum(record.outcome == NO_ANSWER for record in records)
     blank = sum(record.blank for record in accepted.values())
-    shown = sum(not record.blank for record in records)
+    with_patient = sum(not record.blank for record in records)
     errors = [record.errors.mtre_mm for record in accepted.values() if record.errors is not None]
-    found = []
+    failed = []
     if unanswered:
-        found.append(f"frames without an answer: {unanswered}")
+        failed.append(f"frames without an answer: {unanswered}")
     if blank:
-        found.append(f"blank frames accepted: {blank}")
-    if len(accepted) < MINIMUM_ACCEPTED * shown:
-        found.append(f"only {len(accepted)} of {shown} X-rays of the patient were accepted")
+        failed.append(f"blank frames accepted: {blank}")
+    if len(accepted) < MINIMUM_ACCEPTED_FRACTION * with_patient:
+        failed.append(f"only {len(accepted)} of {with_patient} X-rays of the patient were accepted")
     if set(accepted) - set(stamps):
-        found.append(f"accepted frames not heard on /tf: {len(set(accepted) - set(stamps))}")
+        failed.append(f"accepted frames without a transform on /tf: {len(set(accepted) - set(stamps))}")
     if set(stamps) - set(accepted):
-        found.append(f"transforms on /tf that belong to no accepted frame: {len(set(stamps) - set(accepted))}")
+        failed.append(f"transforms on /tf without an accepted frame: {len(set(stamps) - set(accepted))}")
     if any(later <= earlier for earlier, later in pairwise(stamps)):
-        found.append("the stamps on /tf do not increase")
+        failed.append("the stamps on /tf do not increase")
     if errors and np.median(errors) > MEDIAN_MTRE_MM:
-        found.append(f"the median mTRE is {np.median(errors):.2f} mm, more than {MEDIAN_MTRE_MM:g} mm")
+        failed.append(f"the median mTRE is {np.median(errors):.2f} mm, more than {MEDIAN_MTRE_MM:g} mm")
     if errors and max(errors) > MAXIMUM_MTRE_MM:
-        found.append(f"an accepted pose is wrong by {max(errors):.1f} mm, more than {MAXIMUM_MTRE_MM:g} mm")
-    return found
+        failed.append(f"an accepted pose has an error of {max(errors):.1f} mm, more than {MAXIMUM_MTRE_MM:g} mm")
+    return failed

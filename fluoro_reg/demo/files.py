@@ -1,8 +1,8 @@
-"""What the demo leaves in its folder besides the scene: enough to understand it and to run it again.
+"""The files in the demo's folder, which document the run and allow it to be repeated.
 
-demo.json (program, versions)  configuration.yaml  node.yaml  phantom_regressor.safetensors (where it knows the phantom)
-    ct/  recording/  *.log  frames.json  summary.json  report.html
-    overlay.png (the first frame with the CT's bone edges: at the start, and at the pose found)
+demo.json (program, versions)  configuration.yaml  node.yaml  phantom_regressor.safetensors (if trained on the phantom)
+ct/  recording/  *.log  frames.json  summary.json  report.html
+overlay.png (the first frame with the CT's bone edges at the initial and at the estimated pose)
 """
 
 import dataclasses
@@ -16,64 +16,65 @@ import yaml
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.demo.assessment import DemoTruth, FrameRecord
-from fluoro_reg.demo.initial_pose import PHANTOM_WEIGHTS, given_start, predicted_initial_pose
-from fluoro_reg.demo.pictures import before_and_after, paint
-from fluoro_reg.demo.report import Circumstances, DemoReport, demo_html
+from fluoro_reg.demo.initial_pose import PHANTOM_WEIGHTS, given_initial_pose, predicted_initial_pose
+from fluoro_reg.demo.pictures import before_and_after, render_images
+from fluoro_reg.demo.report import DemoReport, RunDetails, demo_html
 from fluoro_reg.demo.scene import DemoOptions, DemoScene
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.environment import versions
 from fluoro_reg.formats.json_file import json_line
 
-MARK = "demo.json"
-SETTINGS = (MARK, "configuration.yaml", "node.yaml")
+MARKER = "demo.json"
+SETTINGS = (MARKER, "configuration.yaml", "node.yaml")
 LOGS = ("node.log", "listener.log", "player.log")
-ANSWERS = ("frames.json", "summary.json", "report.html", "overlay.png")
-WRITTEN = (*SETTINGS, PHANTOM_WEIGHTS, "ct", "recording", *LOGS, *ANSWERS)
+RESULTS = ("frames.json", "summary.json", "report.html", "overlay.png")
+WRITTEN = (*SETTINGS, PHANTOM_WEIGHTS, "ct", "recording", *LOGS, *RESULTS)
 PACKAGES = ("torch", "numpy", "numba", "scipy", "pydicom", "rosbags", "ros-rclpy")
 
 COMMANDS = """\
-# all of it, in another folder
+# the whole demo, in another folder
 fluoro-reg demo --out demo_again --config configuration.yaml
 
-# by hand, each in a terminal of its own, with FASTDDS_DEFAULT_PROFILES_FILE=<project>/embedded_ros/fastdds_loopback.xml
+# the processes by hand, each in its own terminal;
+# FASTDDS_DEFAULT_PROFILES_FILE must be <project>/embedded_ros/fastdds_loopback.xml
 registration_node --ros-args --params-file node.yaml -r image:={image} -r camera_info:={camera_info}
 tf_listener --child patient
 bag_player recording/bag --await /tf --answers /registration_node/result
 
-# the same frames through the same tracker without ROS
-fluoro-reg replay recording/bag --ct ct {start} --intensity transmitted"""
+# the same frames with the same tracker, without ROS
+fluoro-reg replay recording/bag --ct ct {initial} --intensity transmitted"""
 
 
-def prepare(folder: Path, options: DemoOptions) -> None:
-    """A folder with nothing in it but the settings; what an earlier demo wrote is removed, nothing else ever is.
+def prepare_folder(folder: Path, options: DemoOptions) -> None:
+    """Create the folder with the settings; only files of an earlier demo are removed.
 
     Raises:
-        InputError: it holds something else.
+        InputError: The folder contains other files.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder.name} is a file; give a folder to write")
     folder.mkdir(parents=True, exist_ok=True)
-    strangers = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
-    if strangers or (any(folder.iterdir()) and not (folder / MARK).is_file()):
-        what = f" ({strangers[0]})" if strangers else ""
-        raise InputError(f"{folder.name} holds something that is no demo's{what}; give a new or empty folder")
+    other_files = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
+    if other_files or (any(folder.iterdir()) and not (folder / MARKER).is_file()):
+        example = f" ({other_files[0]})" if other_files else ""
+        raise InputError(f"{folder.name} contains files that no demo wrote{example}; give a new or empty folder")
     for name in WRITTEN:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    _write(folder / MARK, json.dumps({"program": "fluoro-reg demo", "versions": versions(PACKAGES)}, indent=2) + "\n")
+    _write(folder / MARKER, json.dumps({"program": "fluoro-reg demo", "versions": versions(PACKAGES)}, indent=2) + "\n")
     _write(folder / "configuration.yaml", _yaml(to_mapping(options)))
 
 
 def write_node_parameters(folder: Path, scene: DemoScene, options: DemoOptions) -> None:
-    """A parameters file as a user would write it; paths are relative to the folder, in which the node runs."""
-    start = {} if options.registration.model else {"initial.path": str(scene.recording.initial.relative_to(folder))}
+    """Write a parameters file as a user would; paths are relative to the folder, in which the node runs."""
+    initial = {} if options.registration.model else {"initial.path": str(scene.recording.initial.relative_to(folder))}
     parameters = {
         "autostart": True,
         "ct.path": str(scene.ct.relative_to(folder)),
-        **start,
+        **initial,
         "intensity": "transmitted",
         "qos.image": "reliable",
         **to_mapping(options.registration),
@@ -81,8 +82,8 @@ def write_node_parameters(folder: Path, scene: DemoScene, options: DemoOptions) 
     _write(folder / "node.yaml", _yaml({"registration_node": {"ros__parameters": parameters}}))
 
 
-def write_answers(folder: Path, records: list[FrameRecord], content: dict[str, Any]) -> None:
-    """frames.json and summary.json."""
+def write_results(folder: Path, records: list[FrameRecord], summary: dict[str, Any]) -> None:
+    """Write frames.json and summary.json."""
     frames = [
         {
             **{field.name: getattr(record, field.name) for field in dataclasses.fields(record)},
@@ -92,34 +93,34 @@ def write_answers(folder: Path, records: list[FrameRecord], content: dict[str, A
         for record in records
     ]
     _write(folder / "frames.json", json_line({"unit": "mm", "frames": frames}))
-    _write(folder / "summary.json", json_line(content))
+    _write(folder / "summary.json", json_line(summary))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DemoOutcome:
-    """What the report is about."""
+    """The results of a demo; it succeeded if `failed_checks` is empty."""
 
     records: list[FrameRecord]
     summary: dict[str, Any]
-    shortcomings: list[str]
+    failed_checks: list[str]
 
 
 def write_report(
     folder: Path, scene: DemoScene, truth: DemoTruth, outcome: DemoOutcome, options: DemoOptions, topics: dict[str, str]
 ) -> None:
-    """report.html and overlay.png."""
+    """Write report.html and overlay.png."""
     model, volume = options.registration.model, read_ct(scene.ct)
-    start = predicted_initial_pose(volume, scene, truth, folder / model) if model else given_start(scene, truth)
-    pictures = paint(volume, scene, start, outcome.records)
+    initial = predicted_initial_pose(volume, scene, truth, folder / model) if model else given_initial_pose(scene, truth)
+    images = render_images(volume, scene, initial, outcome.records)
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
     seed = yaml.safe_load(configuration)["recording"]["seed"]
-    words = f"--model {model}" if model else "--initial recording/initial.json"
-    about = Circumstances(
-        COMMANDS.format(start=words, **topics), configuration, versions(PACKAGES), len(truth.points_patient), seed
+    arguments = f"--model {model}" if model else "--initial recording/initial.json"
+    details = RunDetails(
+        COMMANDS.format(initial=arguments, **topics), configuration, versions(PACKAGES), len(truth.points_patient), seed
     )
-    report = DemoReport(outcome.records, outcome.summary, outcome.shortcomings, pictures, about)
+    report = DemoReport(outcome.records, outcome.summary, outcome.failed_checks, images, details)
     _write(folder / "report.html", demo_html(report))
-    before_and_after(pictures).save(folder / "overlay.png", optimize=True)
+    before_and_after(images).save(folder / "overlay.png", optimize=True)
 
 
 def _yaml(content: dict[str, Any]) -> str:

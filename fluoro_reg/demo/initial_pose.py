@@ -1,7 +1,7 @@
-"""Where the demo's node begins: at what a network sees in the image, or at a given pose.
+"""The initial pose of the demo: predicted from the image by a network, or given.
 
-The package ships weights of the default phantom, made by `scripts/train_phantom.sh`. They know that one person: for another
-phantom (another seed, another grid) the demo gives a pose beside the true one, as an engineer without weights does.
+The package includes weights for the default phantom, trained by `scripts/train_phantom.sh`. They are valid for this phantom
+only. For another phantom (another seed or grid), the demo gives a pose near the true one, as a user without weights would.
 """
 
 import shutil
@@ -26,17 +26,21 @@ PHANTOM_WEIGHTS = "phantom_regressor.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class InitialPose:
-    """Where the first frame's search began, and in words how good that was."""
+    """The initial pose of the first frame, with a description of its origin and error."""
 
     camera_from_patient: RigidTransform
-    words: str
+    description: str
 
 
 def with_weights(folder: Path, ct: Path, options: DemoOptions) -> DemoOptions:
-    """The options with the shipped weights, copied into the demo's folder, where they know this phantom and are wanted."""
+    """Return the options with weights for the phantom, if there are any.
+
+    Weights that the options name keep their place; their path becomes absolute. Otherwise the weights of the package are copied
+    into the demo's folder if they were trained on this CT and `given_start` is not set.
+    """
     shipped = models_folder() / PHANTOM_WEIGHTS
     model = options.registration.model
-    if model:  # the node runs in the demo's folder
+    if model:  # the node runs in the demo's folder, where a relative path would be wrong
         return replace(options, registration=replace(options.registration, model=str(Path(model).resolve())))
     if options.given_start or not is_trained_on(shipped, read_ct(ct)):
         return options
@@ -44,19 +48,20 @@ def with_weights(folder: Path, ct: Path, options: DemoOptions) -> DemoOptions:
     return replace(options, registration=replace(options.registration, model=PHANTOM_WEIGHTS))
 
 
-def given_start(scene: DemoScene, truth: DemoTruth) -> InitialPose:
-    """The recording's initial.json."""
-    start = read_pose(scene.recording.initial)
-    return InitialPose(start, f"given, {_error_mm(start, truth):.1f} mm from the truth")
+def given_initial_pose(scene: DemoScene, truth: DemoTruth) -> InitialPose:
+    """Read the initial pose from the recording's initial.json."""
+    initial = read_pose(scene.recording.initial)
+    return InitialPose(initial, f"given, with an mTRE of {_error_mm(initial, truth):.1f} mm")
 
 
 def predicted_initial_pose(volume: CTVolume, scene: DemoScene, truth: DemoTruth, weights: Path) -> InitialPose:
-    """What the network says of the first frame."""
+    """Predict the initial pose of the first frame with the network."""
     first = next(read_recording(scene.recording.bag, RecordingSource(intensity=Intensity.TRANSMITTED))).xray()
-    start = PosePredictor.load(weights, volume).predict(preprocess(first, PreprocessOptions()).image)[0].camera_from_patient
-    return InitialPose(start, f"found by the network in the image alone, {_error_mm(start, truth):.1f} mm from the truth")
+    predictor = PosePredictor.load(weights, volume)
+    initial = predictor.predict(preprocess(first, PreprocessOptions()).image)[0].camera_from_patient
+    return InitialPose(initial, f"predicted from the image, with an mTRE of {_error_mm(initial, truth):.1f} mm")
 
 
-def _error_mm(start: RigidTransform, truth: DemoTruth) -> float:
+def _error_mm(initial: RigidTransform, truth: DemoTruth) -> float:
     first = next(pose for pose in truth.poses.values() if pose is not None)
-    return target_registration_errors(start, first, truth.points_patient).mtre_mm
+    return target_registration_errors(initial, first, truth.points_patient).mtre_mm

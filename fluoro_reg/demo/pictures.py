@@ -1,4 +1,4 @@
-"""The pictures of the demo's report: X-rays and, as layers of their own, the CT's bone edges at the poses heard on /tf."""
+"""The images of the demo's report: X-rays and, as separate layers, the CT's bone edges at the poses received on /tf."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.demo.assessment import FrameRecord
 from fluoro_reg.demo.initial_pose import InitialPose
 from fluoro_reg.demo.scene import DemoScene
-from fluoro_reg.evaluation.report.pictures import edges_picture, xray_picture
+from fluoro_reg.evaluation.report.pictures import edges_webp, xray_webp
 from fluoro_reg.formats.bags import read_frames
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.rendering import make_renderer
@@ -26,40 +26,41 @@ GAP_PX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class FramePicture:
-    """WebP files: the X-ray, and the edges on a transparent ground where there is a pose."""
+class FrameImage:
+    """WebP images of one frame: the X-ray and, if there is a pose, the edges on a transparent background."""
 
     xray: bytes
     edges: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
-class DemoPictures:
-    """One picture a frame, in order; the edges at the start, on the first frame, and words for it."""
+class DemoImages:
+    """The images of all frames in order, and for the first frame the edges at the initial pose and its description."""
 
-    frames: list[FramePicture]
-    start_edges: bytes
-    start_words: str
+    frames: list[FrameImage]
+    initial_edges: bytes
+    initial_description: str
 
 
-def paint(volume: CTVolume, scene: DemoScene, start: InitialPose, records: Sequence[FrameRecord]) -> DemoPictures:
-    """All pictures, from the recording and the answers."""
+def render_images(volume: CTVolume, scene: DemoScene, initial: InitialPose, records: Sequence[FrameRecord]) -> DemoImages:
+    """Render the images of the recording's frames with the bone edges at the received poses."""
     renderer = make_renderer(bone_volume(volume), "cpu")
     messages = [(image, info) for _, image, info in read_frames(scene.recording.bag)]
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(_frame, renderer, image, info, record.camera_from_patient)
+            pool.submit(_frame_image, renderer, image, info, record.camera_from_patient)
             for (image, info), record in zip(messages, records, strict=True)
         ]
         frames = [job.result() for job in jobs]
     camera = intrinsics_from_message(messages[0][1])
-    return DemoPictures(frames, edges_picture(renderer, start.camera_from_patient, camera, OTHER_COLOUR), start.words)
+    initial_edges = edges_webp(renderer, initial.camera_from_patient, camera, OTHER_COLOUR)
+    return DemoImages(frames, initial_edges, initial.description)
 
 
-def before_and_after(pictures: DemoPictures) -> Image.Image:
-    """The first frame with the edges at the start, and with those at the pose found; 256 colours keep the file small."""
-    first = pictures.frames[0]
-    halves = [_flat(first.xray, edges) for edges in (pictures.start_edges, first.edges)]
+def before_and_after(images: DemoImages) -> Image.Image:
+    """Return the first frame twice, with the edges at the initial and at the estimated pose; 256 colours keep it small."""
+    first = images.frames[0]
+    halves = [_flatten(first.xray, edges) for edges in (images.initial_edges, first.edges)]
     width, height = halves[0].size
     pair = Image.new("RGB", (2 * width + GAP_PX, height), "white")
     for n, half in enumerate(halves):
@@ -67,14 +68,14 @@ def before_and_after(pictures: DemoPictures) -> Image.Image:
     return pair.quantize(256, dither=Image.Dither.NONE)
 
 
-def _flat(xray: bytes, edges: bytes | None) -> Image.Image:
+def _flatten(xray: bytes, edges: bytes | None) -> Image.Image:
     image = Image.open(io.BytesIO(xray)).convert("RGBA")
     if edges is not None:
         image.alpha_composite(Image.open(io.BytesIO(edges)).convert("RGBA"))
     return image.convert("RGB")
 
 
-def _frame(renderer: AbstractRenderer, image: Any, info: Any, pose: RigidTransform | None) -> FramePicture:
+def _frame_image(renderer: AbstractRenderer, image: Any, info: Any, pose: RigidTransform | None) -> FrameImage:
     camera = intrinsics_from_message(info)
-    xray = xray_picture(torch.tensor(pixels_from_message(image).astype(np.float32)), camera)
-    return FramePicture(xray, None if pose is None else edges_picture(renderer, pose, camera, POSE_COLOUR))
+    xray = xray_webp(torch.tensor(pixels_from_message(image).astype(np.float32)), camera)
+    return FrameImage(xray, None if pose is None else edges_webp(renderer, pose, camera, POSE_COLOUR))

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fluoro_reg.demo.assessment import FrameRecord
-from fluoro_reg.evaluation.report.plot_style import BAD, INK, SERIES, legend, note, plot_settings, svg
+from fluoro_reg.evaluation.report.plot_style import INK, SERIES, WARNING, add_legend, annotate, figure_to_svg, plot_settings
 
 STAGES = ("transport", "decode", "preprocess", "search", "refine", "assess")
 
 
 def error_plot(records: Sequence[FrameRecord]) -> str:
-    """True 3-D error, its parts in the image plane and in depth; rejected frames as bands."""
+    """Plot the 3-D error of each frame with its in-plane and depth components; rejected frames are shaded."""
     with plot_settings("errors"):
         figure, axes = _figure(records, "error, mm")
         rows = [(e.mtre_mm, e.in_plane_mm, e.depth_mm) if (e := record.errors) else (np.nan,) * 3 for record in records]
@@ -24,13 +24,13 @@ def error_plot(records: Sequence[FrameRecord]) -> str:
             axes.plot(
                 [record.index for record in records], [row[n] for row in rows], "o-", color=SERIES[n], label=name, **style
             )
-        _bands(axes, records)
-        legend(axes)
-        return svg(figure, "True error of the published transforms, by frame")
+        _shade_rejected(axes, records)
+        add_legend(axes)
+        return figure_to_svg(figure, "Error of the published transforms, by frame")
 
 
 def latency_plot(records: Sequence[FrameRecord]) -> str:
-    """Stages of each frame's latency, stacked, with the median and the 99th percentile of the accepted ones."""
+    """Plot the latency of each frame as stacked stages, with the median and the 99th percentile of the accepted frames."""
     with plot_settings("latency"):
         figure, axes = _figure(records, "latency, ms")
         base = np.zeros(len(records))
@@ -42,14 +42,14 @@ def latency_plot(records: Sequence[FrameRecord]) -> str:
         for name, percentile, side in (("median", 50, "top"), ("p99", 99, "bottom")) if totals else ():
             value = float(np.percentile(totals, percentile))
             axes.axhline(value, color=INK, lw=1, ls=(0, (4, 3)))
-            note(axes, f"{name}\n{value:.0f} ms", (1, value), ("axes fraction", "data"), (4, 0), va=side)
-        _bands(axes, records)
-        legend(axes)
-        return svg(figure, "Latency from the image's publication to the answer in another process, by frame and stage")
+            annotate(axes, f"{name}\n{value:.0f} ms", (1, value), ("axes fraction", "data"), (4, 0), va=side)
+        _shade_rejected(axes, records)
+        add_legend(axes)
+        return figure_to_svg(figure, "Latency from publication of the image to receipt of the answer, by frame and stage")
 
 
 def stage_seconds(record: FrameRecord) -> dict[str, float]:
-    """Parts of `latency_s`: what the node measured, and transport, which is the rest: DDS, waiting, conversion of messages."""
+    """Return the parts of `latency_s`: the node's stages, and transport, which is the rest (DDS, waiting, conversion)."""
     if record.latency_s is None:
         return {}
     stages = {name: record.seconds.get(name, record.seconds.get(f"register.{name}", 0.0)) for name in STAGES[1:]}
@@ -64,12 +64,13 @@ def _figure(records: Sequence[FrameRecord], label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _bands(axes: Axes, records: Sequence[FrameRecord]) -> None:
-    """Rejected frames; the y axis begins at zero."""
-    highest = axes.dataLim.ymax
-    axes.set_ylim(0, 1.18 * highest if 0 < highest < np.inf else 1)
+def _shade_rejected(axes: Axes, records: Sequence[FrameRecord]) -> None:
+    """Shade rejected frames and start the y axis at zero."""
+    maximum = axes.dataLim.ymax
+    axes.set_ylim(0, 1.18 * maximum if 0 < maximum < np.inf else 1)
     for record in records:
         if not record.accepted:
-            axes.axvspan(record.index - 0.42, record.index + 0.42, color=BAD, alpha=0.22, lw=0, zorder=0)
-            style = {"rotation": 90, "ha": "center", "va": "top", "color": BAD, "fontsize": 8}
-            note(axes, "blank" if record.blank else "rejected", (record.index, 1), ("data", "axes fraction"), (0, -3), **style)
+            axes.axvspan(record.index - 0.42, record.index + 0.42, color=WARNING, alpha=0.22, lw=0, zorder=0)
+            style = {"rotation": 90, "ha": "center", "va": "top", "color": WARNING, "fontsize": 8}
+            label = "blank" if record.blank else "rejected"
+            annotate(axes, label, (record.index, 1), ("data", "axes fraction"), (0, -3), **style)

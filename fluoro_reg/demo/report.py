@@ -1,4 +1,4 @@
-"""The demo's report: pure functions from records to the page whose words are in `templates/report.html`."""
+"""The HTML report of the demo: pure functions from records and images to the page of `templates/report.html`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,17 @@ from string import Template
 from typing import Any
 
 from fluoro_reg.demo.assessment import FrameRecord
-from fluoro_reg.demo.pictures import DemoPictures
+from fluoro_reg.demo.pictures import DemoImages
 from fluoro_reg.demo.plots import error_plot, latency_plot
-from fluoro_reg.evaluation.report.page import card, chip, data_uri, figure, style_sheet, template, text_row
+from fluoro_reg.evaluation.report.page import card, chip, data_uri, figure_html, read_template, style_sheet, text_row
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What one needs to know to run it again. `configuration` is YAML, `versions` includes the machine."""
+class RunDetails:
+    """What is needed to repeat the run: commands, configuration (YAML), versions (with the machine) and seed.
+
+    `landmarks` is the number of points at which errors are measured.
+    """
 
     commands: str
     configuration: str
@@ -26,113 +29,113 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """Everything that the report shows."""
+    """The content of the report."""
 
     records: Sequence[FrameRecord]
     summary: Mapping[str, Any]
-    shortcomings: Sequence[str]
-    pictures: DemoPictures
-    circumstances: Circumstances
+    failed_checks: Sequence[str]
+    images: DemoImages
+    details: RunDetails
 
 
 def demo_html(report: DemoReport) -> str:
-    """The whole page."""
-    about = report.circumstances
-    return Template(template(__package__, "report.html")).substitute(
+    """Return the report as an HTML page."""
+    details = report.details
+    return Template(read_template(__package__, "report.html")).substitute(
         style=style_sheet(),
-        script=template(__package__, "report.js"),
+        script=read_template(__package__, "report.js"),
         headline=escape(headline(report)),
-        problems=_problems(report.shortcomings),
+        problems=_failed_checks(report.failed_checks),
         cards=_cards(report),
-        first_xray=data_uri(report.pictures.frames[0].xray),
-        strip="".join(_cell(record) for record in report.records),
+        first_xray=data_uri(report.images.frames[0].xray),
+        strip="".join(_frame_button(record) for record in report.records),
         stills=_stills(report),
-        landmarks=about.landmarks,
-        seed=about.seed,
+        landmarks=details.landmarks,
+        seed=details.seed,
         device=escape(f"computed on the {report.summary['device'].upper()}"),
         error_plot=error_plot(report.records),
         latency_plot=latency_plot(report.records),
         frames=len(report.records),
-        commands=escape(about.commands),
-        configuration=escape(about.configuration),
-        versions="".join(text_row([name, version]) for name, version in about.versions.items()),
+        commands=escape(details.commands),
+        configuration=escape(details.configuration),
+        versions="".join(text_row([name, version]) for name, version in details.versions.items()),
         rows="".join(_frame_row(record) for record in report.records),
         frames_json=_frames_json(report),
     )
 
 
 def headline(report: DemoReport) -> str:
-    """The verdict in one line."""
-    if report.shortcomings:
-        return "The demo did not do what it should"
+    """Return the result of the demo in one line."""
+    if report.failed_checks:
+        return "The demo failed its checks"
     accepted, frames = report.summary["accepted"], report.summary["frames"]
     blank = sum(record.blank for record in report.records)
-    return f"The patient is on tf2: {accepted} of {frames} frames located, {blank} blank ones turned away"
+    return f"The patient is on tf2: {accepted} of {frames} frames registered, {blank} blank frames rejected"
 
 
-def _problems(shortcomings: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in shortcomings)
+def _failed_checks(sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<ul class="problems">{items}</ul>' if items else ""
 
 
 def _cards(report: DemoReport) -> str:
-    s, blank = report.summary, [record for record in report.records if record.blank]
+    summary, blank = report.summary, [record for record in report.records if record.blank]
     cards = {
-        "median true 3-D error (mTRE)": _quantity(s["median_mtre_mm"], "mm", digits=2),
-        "worst accepted frame": _quantity(s["max_mtre_mm"], "mm", digits=2),
-        "X-rays of the patient accepted": _of(s["accepted"], s["frames"] - len(blank)),
-        "blank frames rejected": _of(sum(not record.accepted for record in blank), len(blank)),
-        "image to transform, median": _quantity(s["median_latency_s"], "ms", scale=1000),
-        "accepted poses heard on /tf": _of(s["tf_received"], s["accepted"]),
+        "median 3-D error (mTRE)": _quantity(summary["median_mtre_mm"], "mm", digits=2),
+        "maximum error of an accepted frame": _quantity(summary["max_mtre_mm"], "mm", digits=2),
+        "X-rays of the patient accepted": _fraction(summary["accepted"], summary["frames"] - len(blank)),
+        "blank frames rejected": _fraction(sum(not record.accepted for record in blank), len(blank)),
+        "median latency, image to transform": _quantity(summary["median_latency_s"], "ms", scale=1000),
+        "accepted poses received on /tf": _fraction(summary["tf_received"], summary["accepted"]),
     }
     return "".join(card(value, label) for label, value in cards.items())
 
 
-def _cell(record: FrameRecord) -> str:
-    name = f"frame {record.index}, {_word(record)}"
-    return f'<button class="{_word(record)}" aria-label="{name}" title="{name}"></button>'
+def _frame_button(record: FrameRecord) -> str:
+    name = f"frame {record.index}, {_verdict(record)}"
+    return f'<button class="{_verdict(record)}" aria-label="{name}" title="{name}"></button>'
 
 
 def _stills(report: DemoReport) -> str:
-    pictures, first = report.pictures, report.records[0]
-    xray, edges, start_edges = (pictures.frames[0].xray, pictures.frames[0].edges, pictures.start_edges)
-    start = [("X-ray", xray), ("bone edges", start_edges)]
-    figures = [figure(start, "The start", pictures.start_words)]
+    images, first = report.images, report.records[0]
+    xray, edges = images.frames[0].xray, images.frames[0].edges
+    initial = [("X-ray", xray), ("bone edges", images.initial_edges)]
+    figures = [figure_html(initial, "Initial pose", images.initial_description)]
     if first.errors is not None:
-        found = [("X-ray", xray), *([("bone edges", edges)] if edges else [])]
-        figures.append(figure(found, "The pose found", f"{first.errors.mtre_mm:.2f} mm from the truth"))
+        estimated = [("X-ray", xray), *([("bone edges", edges)] if edges else [])]
+        figures.append(figure_html(estimated, "Estimated pose", f"mTRE {first.errors.mtre_mm:.2f} mm"))
     rejected = next((record for record in report.records if not record.accepted), None)
     if rejected is not None:
-        picture = pictures.frames[rejected.index].xray
-        figures.append(figure([("X-ray", picture)], f"Frame {rejected.index}, rejected", rejected.reason))
+        image = images.frames[rejected.index].xray
+        figures.append(figure_html([("X-ray", image)], f"Frame {rejected.index}, rejected", rejected.reason))
     return "".join(figures)
 
 
 def _frame_row(record: FrameRecord) -> str:
-    word, numbers = _word(record), "".join(f"<td>{value}</td>" for value in _numbers(record).values())
-    verdict = f'<td class="text">{chip(word)}</td>'
+    numbers = "".join(f"<td>{value}</td>" for value in _numbers(record).values())
+    verdict = f'<td class="text">{chip(_verdict(record))}</td>'
     return f'<tr><td>{record.index}</td>{verdict}{numbers}<td class="text">{escape(record.reason)}</td></tr>'
 
 
 def _frames_json(report: DemoReport) -> str:
-    """What the viewer shows; a `<` in it could end the script."""
-    pairs = zip(report.records, report.pictures.frames, strict=True)
+    """Return the data of the frame viewer as JSON without `<`, which could end the script element."""
+    pairs = zip(report.records, report.images.frames, strict=True)
     frames = [
         {
-            "xray": data_uri(picture.xray),
-            "edges": None if picture.edges is None else data_uri(picture.edges),
-            "verdict": _word(record),
+            "xray": data_uri(image.xray),
+            "edges": None if image.edges is None else data_uri(image.edges),
+            "verdict": _verdict(record),
             "reason": record.reason,
             "published": _published(record),
             **_numbers(record),
         }
-        for record, picture in pairs
+        for record, image in pairs
     ]
     return json.dumps(frames).replace("<", "\\u003c")
 
 
 def _published(record: FrameRecord) -> str:
-    """The transform as it was heard, or that there is none."""
+    """Return the received transform as text, or a note that there is none."""
     seconds, nanoseconds = divmod(record.stamp_ns, 1_000_000_000)
     stamp = f"stamp {seconds}.{nanoseconds:09d}"
     if record.camera_from_patient is None:
@@ -143,15 +146,15 @@ def _published(record: FrameRecord) -> str:
 
 
 def _numbers(record: FrameRecord) -> dict[str, str]:
-    """mm, degrees, ms; empty where there is nothing to tell."""
+    """Return errors (mm, degrees), similarity and latency (ms) as text, empty if unknown."""
     e = record.errors
     errors = (None,) * 4 if e is None else (e.mtre_mm, e.in_plane_mm, e.depth_mm, e.rotation_deg)
     latency = "" if record.latency_s is None else f"{1000 * record.latency_s:.0f}"
-    values = dict(zip(("error", "plane", "depth", "turn", "similarity"), (*errors, record.similarity), strict=True))
+    values = dict(zip(("error", "plane", "depth", "rotation", "similarity"), (*errors, record.similarity), strict=True))
     return {name: "" if value is None else f"{value:.2f}" for name, value in values.items()} | {"latency": latency}
 
 
-def _word(record: FrameRecord) -> str:
+def _verdict(record: FrameRecord) -> str:
     return "accepted" if record.accepted else "rejected"
 
 
@@ -159,5 +162,5 @@ def _quantity(value: float | None, unit: str, scale: float = 1.0, digits: int = 
     return "none" if value is None else f"{scale * value:.{digits}f} <small>{unit}</small>"
 
 
-def _of(count: int, total: int) -> str:
+def _fraction(count: int, total: int) -> str:
     return f"{count} <small>of {total}</small>"

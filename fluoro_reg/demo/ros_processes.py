@@ -1,8 +1,8 @@
-"""ROS 2 programs of this package as processes of their own, started, watched and always ended.
+"""ROS 2 programs of this package in separate processes, which are monitored and always terminated.
 
-They meet in a DDS domain that nobody else on this machine uses, over loopback with a profile for large images, whatever ROS
-settings the shell happens to have. Lines that they print on standard output are JSON and become events; their logs are kept,
-and when one of them dies its last lines are the explanation. Nothing here imports ROS.
+The processes use a DDS domain that no other process on this machine uses, over loopback with a profile for large images. ROS
+settings of the shell are ignored. The processes print JSON lines on standard output, which become events. Their logs are kept,
+and an error message about a process quotes its last lines. This module does not import ROS.
 """
 
 import json
@@ -23,19 +23,19 @@ from typing import Any
 
 from fluoro_reg.resources import dds_profile, dds_profile_variable
 
-LEAKED = (  # settings of a shell that would lead the processes apart, or elsewhere
+IGNORED_VARIABLES = (  # settings of the shell that could prevent discovery or change the middleware
     *("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER", "ROS_NAMESPACE"),
     *("ROS_SECURITY_ENABLE", "RMW_IMPLEMENTATION", "RMW_FASTRTPS_USE_QOS_FROM_XML", "RCUTILS_LOGGING_USE_STDOUT"),
     *("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"),
 )
-DOMAINS = range(1, 102)  # those whose ports lie below the ports that Linux gives to anybody
-DISCOVERY_PORT, PORTS_PER_DOMAIN = 7410, 250  # RTPS 2.5, section 9.6.2: the first participant's port for discovery
+DOMAINS = range(1, 102)  # domains whose ports are below the ephemeral ports of Linux
+DISCOVERY_PORT, PORTS_PER_DOMAIN = 7410, 250  # RTPS 2.5, section 9.6.2: discovery port of the first participant
 SIGNAL_TIMEOUT_S = 10.0
-KEPT_LINES = 15
+QUOTED_LINES = 15
 
 
 class RosProcessError(Exception):
-    """A process did not do what it was started for; the message says which and shows its last lines."""
+    """A ROS process died or did not become ready; the message names it and quotes its last lines."""
 
 
 class RosProcess:
@@ -44,7 +44,7 @@ class RosProcess:
     def __init__(self, name: str, command: list[str], folder: Path, environment: dict[str, str], events: queue.Queue) -> None:
         self.name = name
         self._events = events
-        self._said: deque[str] = deque(maxlen=KEPT_LINES)
+        self._last_lines: deque[str] = deque(maxlen=QUOTED_LINES)
         self._log: list[str] = []
         self._process = subprocess.Popen(
             command,
@@ -55,7 +55,7 @@ class RosProcess:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for the demo, which ends its processes in order
+            start_new_session=True,  # Ctrl-C must reach only the demo, which ends its processes in order
         )
         self._readers = [
             threading.Thread(target=read, args=(stream,), daemon=True)
@@ -64,34 +64,34 @@ class RosProcess:
         for reader in self._readers:
             reader.start()
 
-    def wait_until_it_says(self, text: str, timeout_s: float) -> None:
-        """Returns when a line of its log holds `text`.
+    def wait_for_log(self, text: str, timeout_s: float) -> None:
+        """Wait until a line of the log contains `text`.
 
         Raises:
-            RosProcessError: it ends before, or does not say so in time.
+            RosProcessError: The process ends first, or the timeout expires.
         """
         end = time.monotonic() + timeout_s
         while not any(text in line for line in self._log):
             self.check()
             if time.monotonic() > end:
-                raise RosProcessError(self._explained(f"{self.name} is not ready after {timeout_s:g} s"))
+                raise RosProcessError(self._with_last_lines(f"{self.name} is not ready after {timeout_s:g} s"))
             time.sleep(0.02)
 
     def check(self) -> None:
-        """Nothing, unless it has ended with an error.
+        """Check that the process has not failed.
 
         Raises:
-            RosProcessError: it has.
+            RosProcessError: It has ended with an error.
         """
         status = self._process.poll()
         if status:
             for reader in self._readers:
                 reader.join(1)
-            how = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
-            raise RosProcessError(self._explained(f"{self.name} {how}"))
+            how = f"ended with status {status}" if status > 0 else f"was terminated by signal {-status}"
+            raise RosProcessError(self._with_last_lines(f"{self.name} {how}"))
 
     def end(self) -> None:
-        """Asks it to end, ever less politely."""
+        """Terminate the process with SIGINT, SIGTERM and finally SIGKILL."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is None:
                 self._process.send_signal(number)
@@ -103,29 +103,32 @@ class RosProcess:
             reader.join(1)
 
     def log(self) -> str:
-        """All that it wrote on standard error."""
+        """Return its standard error so far."""
         return "".join(self._log)
 
-    def _explained(self, sentence: str) -> str:
-        lines = "".join(f"\n  {line.rstrip()}" for line in self._said)
-        return f"{sentence}; its last lines:{lines}" if lines else f"{sentence}, without a word"
+    def _with_last_lines(self, sentence: str) -> str:
+        lines = "".join(f"\n  {line.rstrip()}" for line in self._last_lines)
+        return f"{sentence}; its last lines:{lines}" if lines else f"{sentence} without any output"
 
     def _read_events(self, stream: Iterable[str]) -> None:
         for line in stream:
             try:
                 self._events.put((self.name, json.loads(line)))
             except json.JSONDecodeError:
-                self._said.append(line)
+                self._last_lines.append(line)
         self._events.put((self.name, None))
 
     def _read_log(self, stream: Iterable[str]) -> None:
         for line in stream:
-            self._said.append(line)
+            self._last_lines.append(line)
             self._log.append(line)
 
 
 class RosProcesses:
-    """The processes of one ROS graph. `events` holds (name, JSON object), and (name, None) when a standard output ends."""
+    """The processes of one ROS graph.
+
+    `events` receives (name, JSON object) for each line on standard output, and (name, None) at its end.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.events: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
@@ -134,18 +137,22 @@ class RosProcesses:
         self._running: list[RosProcess] = []
 
     def start(self, name: str, program: str, *arguments: str) -> RosProcess:
-        """Starts `fluoro_reg.ros.<program>` in the folder."""
+        """Start `fluoro_reg.ros.<program>` in the folder."""
         command = [sys.executable, "-m", f"fluoro_reg.ros.{program}", *arguments]
         self._running.append(RosProcess(name, command, self._folder, self._environment, self.events))
         return self._running[-1]
 
     def check(self) -> None:
-        """Raises RosProcessError when one has ended with an error."""
+        """Check that no process has failed.
+
+        Raises:
+            RosProcessError: A process has ended with an error.
+        """
         for process in self._running:
             process.check()
 
     def end(self) -> None:
-        """Ends all, the last one first, and writes their logs."""
+        """Terminate all processes in reverse order and write their logs."""
         for process in reversed(self._running):
             process.end()
             (self._folder / f"{process.name}.log").write_text(process.log(), encoding="utf-8")
@@ -153,7 +160,7 @@ class RosProcesses:
 
 @contextmanager
 def ros_processes(folder: Path) -> Iterator[RosProcesses]:
-    """Processes that end with the context, also when the demo itself is told to end."""
+    """Yield processes that end with the context, also if the demo receives SIGTERM or SIGHUP."""
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -170,14 +177,18 @@ def ros_processes(folder: Path) -> Iterator[RosProcesses]:
 
 
 def ros_environment() -> dict[str, str]:
-    """The shell's environment without its ROS settings, with a free domain and the profile for large images."""
-    environment = {name: value for name, value in os.environ.items() if name not in LEAKED}
+    """Return the environment without the ROS settings of the shell, with a free domain and the profile for large images."""
+    environment = {name: value for name, value in os.environ.items() if name not in IGNORED_VARIABLES}
     profile = {dds_profile_variable(): str(dds_profile())}
     return {**environment, **profile, "ROS_DOMAIN_ID": str(free_domain()), "PYTHONUNBUFFERED": "1"}
 
 
 def free_domain() -> int:
-    """A DDS domain that has no participant on this machine, by chance among those; the seed of the demo has no say in it."""
+    """Return a random DDS domain without participants on this machine, independent of the demo's seed.
+
+    Raises:
+        RosProcessError: All domains are in use.
+    """
     for domain in random.SystemRandom().sample(DOMAINS, len(DOMAINS)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

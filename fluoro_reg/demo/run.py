@@ -1,4 +1,4 @@
-"""One run of the demo: folder, scene, processes, answers, report."""
+"""A run of the demo: folder, scene, ROS processes, results and report."""
 
 import queue
 import time
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.demo.assessment import Answer, DemoTruth, FrameRecord, HeardTransform, shortcomings, summary
-from fluoro_reg.demo.files import DemoOutcome, prepare, write_answers, write_node_parameters, write_report
+from fluoro_reg.demo.assessment import Answer, DemoTruth, FrameRecord, ReceivedTransform, failed_checks, summarise
+from fluoro_reg.demo.files import DemoOutcome, prepare_folder, write_node_parameters, write_report, write_results
 from fluoro_reg.demo.initial_pose import with_weights
 from fluoro_reg.demo.ros_processes import RosProcessError, RosProcesses, ros_processes
 from fluoro_reg.demo.scene import DemoOptions, make_phantom, make_recording
@@ -27,110 +27,116 @@ NODE, LISTENER, PLAYER = "node", "listener", "player"
 
 
 def run_demo(folder: Path, options: DemoOptions, screen: AbstractScreen) -> DemoOutcome:
-    """The whole demo; an outcome without shortcomings did what it should.
+    """Run the demo and write its report.
+
+    Args:
+        folder: Folder to write; an earlier demo in it is replaced.
+        options: Phantom, recording and registration.
+        screen: Shows the progress.
 
     Raises:
-        InputError: the folder holds something else, or a setting is unusable.
-        RosProcessError: one of the ROS processes died or fell silent.
+        InputError: The folder contains other files, or a setting is unusable.
+        RosProcessError: A ROS process died or stopped responding.
     """
-    check(options)
-    prepare(folder, options)
+    check_options(options)
+    prepare_folder(folder, options)
     with screen.step("a pelvis CT, written as a DICOM series"):
         ct = make_phantom(folder, options)
     with screen.step(f"a rosbag2 of a moving C-arm, {options.recording.frames} X-rays", options.recording.frames) as progress:
         scene = make_recording(ct, options, progress)
     options = with_weights(folder, ct, options)
     write_node_parameters(folder, scene, options)
-    watch = Watch(DemoTruth.read(scene.recording))
+    collector = ResultCollector(DemoTruth.read(scene.recording))
     with ros_processes(folder) as processes:
-        start = "no start given" if options.registration.model else "a start given"
-        with screen.step(f"registration_node, {start}, and tf_listener, each a process"):
+        initial = "without an initial pose" if options.registration.model else "with an initial pose"
+        with screen.step(f"registration_node {initial}, and tf_listener"):
             start_node_and_listener(processes)
         processes.start(PLAYER, "player", "recording/bag", "--wait", "120", "--await", "/tf", "--answers", RESULT_TOPIC)
         with screen.frames(options.recording.frames) as show:
-            watch.follow(processes, show)
-    records = watch.records()
-    outcome = DemoOutcome(records, summary(records, len(watch.heard)), shortcomings(records, watch.heard))
-    write_answers(folder, outcome.records, outcome.summary)
+            collector.collect(processes, show)
+    records, transforms = collector.records(), collector.transforms
+    outcome = DemoOutcome(records, summarise(records, len(transforms)), failed_checks(records, transforms))
+    write_results(folder, outcome.records, outcome.summary)
     screen.pause()
     with screen.step("the report"):
-        write_report(folder, scene, watch.truth, outcome, options, TOPICS)
+        write_report(folder, scene, collector.truth, outcome, options, TOPICS)
     return outcome
 
 
-def check(options: DemoOptions) -> None:
-    """What would otherwise come to light only after the work.
+def check_options(options: DemoOptions) -> None:
+    """Check the options that would otherwise fail only late in the run.
 
     Raises:
-        InputError: no such method or device, or a recording that begins without the patient.
+        InputError: The method or device does not exist, or the recording begins with a blank frame.
     """
     load_method(options.registration.method)
     resolve_device(options.registration.device)
     if 0 in options.recording.blank:
-        raise InputError("recording.blank names frame 0, where the demo begins; leave it out")
+        raise InputError("recording.blank must not contain frame 0, with which the demo begins; remove it")
 
 
 def start_node_and_listener(processes: RosProcesses) -> None:
-    """Returns when the node listens to images and the listener to the node: from then on nothing is missed."""
+    """Start both and wait until the node receives images and the listener receives transforms, so that nothing is missed."""
     remappings = [argument for name, topic in TOPICS.items() for argument in ("-r", f"{name}:={topic}")]
     node = processes.start(NODE, "node", "--ros-args", "--params-file", "node.yaml", *remappings)
     listener = processes.start(LISTENER, "tf_listener", "--child", "patient")
-    node.wait_until_it_says("active:", READY_TIMEOUT_S)
-    listener.wait_until_it_says("connected:", READY_TIMEOUT_S)
+    node.wait_for_log("active:", READY_TIMEOUT_S)
+    listener.wait_for_log("connected:", READY_TIMEOUT_S)
 
 
 @dataclass(slots=True)
-class Watch:
-    """Puts together what the player and the listener print, by stamp."""
+class ResultCollector:
+    """Collects the answers printed by the player and the transforms printed by the listener, by stamp."""
 
     truth: DemoTruth
     answers: dict[int, Answer] = field(default_factory=dict)
-    heard: list[HeardTransform] = field(default_factory=list)
+    transforms: list[ReceivedTransform] = field(default_factory=list)
     _shown: set[int] = field(default_factory=set)
 
-    def follow(self, processes: RosProcesses, show: Callable[[FrameRecord], None]) -> None:
-        """Until the player has ended and every accepted frame was heard, or is late beyond hope.
+    def collect(self, processes: RosProcesses, show: Callable[[FrameRecord], None]) -> None:
+        """Collect until the player has ended and all accepted frames have a transform, or `LATE_TRANSFORM_S` has passed.
 
         Raises:
-            RosProcessError: a process died, or nothing happens any more.
+            RosProcessError: A process died, or there was no output for `SILENCE_TIMEOUT_S`.
         """
         playing, last = True, time.monotonic()
-        while playing or (self._awaited() and time.monotonic() - last < LATE_TRANSFORM_S):
+        while playing or (self._missing_transforms() and time.monotonic() - last < LATE_TRANSFORM_S):
             try:
                 name, line = processes.events.get(timeout=0.2)
             except queue.Empty:
                 processes.check()
                 if time.monotonic() - last > SILENCE_TIMEOUT_S:
-                    raise RosProcessError(f"nothing has happened for {SILENCE_TIMEOUT_S:g} s; see node.log") from None
+                    raise RosProcessError(f"there was no output for {SILENCE_TIMEOUT_S:g} s; see node.log") from None
                 continue
             last = time.monotonic()
             if line is None:
                 playing = playing and name != PLAYER
             else:
-                self._take(name, line)
+                self._add(name, line)
                 self._show_complete(show)
         processes.check()
 
     def records(self) -> list[FrameRecord]:
-        """All frames, in order."""
-        heard = {transform.stamp_ns: transform for transform in self.heard}
-        return [self.truth.record(stamp, self.answers.get(stamp), heard.get(stamp)) for stamp in self.truth.poses]
+        """Return the records of all frames in order."""
+        by_stamp = {transform.stamp_ns: transform for transform in self.transforms}
+        return [self.truth.record(stamp, self.answers.get(stamp), by_stamp.get(stamp)) for stamp in self.truth.poses]
 
-    def _take(self, name: str, line: dict[str, Any]) -> None:
+    def _add(self, name: str, line: dict[str, Any]) -> None:
         if name == LISTENER:
-            self.heard.append(HeardTransform.from_json(line))
+            self.transforms.append(ReceivedTransform.from_json(line))
         elif name == PLAYER:
             answer = Answer.from_json(line)
             self.answers[answer.stamp_ns] = answer
 
-    def _awaited(self) -> set[int]:
+    def _missing_transforms(self) -> set[int]:
+        """Return the stamps of accepted frames whose transform has not been received."""
         accepted = {stamp for stamp, answer in self.answers.items() if answer.accepted}
-        return accepted - {transform.stamp_ns for transform in self.heard}
+        return accepted - {transform.stamp_ns for transform in self.transforms}
 
     def _show_complete(self, show: Callable[[FrameRecord], None]) -> None:
-        awaited = self._awaited()
-        heard = {transform.stamp_ns: transform for transform in self.heard}
+        missing = self._missing_transforms()
+        by_stamp = {transform.stamp_ns: transform for transform in self.transforms}
         for stamp in self.answers:
-            if stamp not in self._shown and stamp not in awaited and stamp in self.truth.poses:
+            if stamp not in self._shown and stamp not in missing and stamp in self.truth.poses:
                 self._shown.add(stamp)
-                show(self.truth.record(stamp, self.answers[stamp], heard.get(stamp)))
+                show(self.truth.record(stamp, self.answers[stamp], by_stamp.get(stamp)))

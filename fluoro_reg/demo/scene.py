@@ -15,16 +15,16 @@ from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phan
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Who is X-rayed, how, and how it is registered."""
+    """Options of the demo: phantom, recording and registration."""
 
     phantom: PhantomOptions = section(PhantomOptions)
     recording: BagOptions = section(BagOptions)
     registration: RegistrationOptions = section(RegistrationOptions)
-    given_start: bool = option(False, "begin at a pose beside the true one, also where weights would find one in the image")
+    given_start: bool = option(False, "begin at a given pose near the true one, even if weights for the phantom are available")
 
 
 def blank_frames(frames: int) -> tuple[int, ...]:
-    """Three frames without a patient, spread as in the default recording."""
+    """Return the indices of three blank frames, distributed as in the default recording."""
     return tuple(11 * k * frames // 40 for k in (1, 2, 3))
 
 
@@ -37,12 +37,12 @@ class DemoScene:
 
 
 def make_phantom(folder: Path, options: DemoOptions) -> Path:
-    """Writes the phantom as a DICOM series."""
+    """Write the phantom as a DICOM series and return its folder."""
     write_dicom_series(folder / "ct", *phantom_hu(options.phantom))
     return folder / "ct"
 
 
 def make_recording(ct: Path, options: DemoOptions, progress: Progress) -> DemoScene:
-    """X-rays the CT as it comes out of the DICOM reader; errors are told at the phantom's landmarks."""
+    """Simulate a recording of the CT as read by the DICOM reader; errors are measured at the phantom's landmarks."""
     points = torch.stack(list(phantom_landmarks(options.phantom).values()))
     return DemoScene(ct, simulate_bag(ct, ct.parent / "recording", options.recording, points, progress))

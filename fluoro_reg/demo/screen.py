@@ -1,25 +1,27 @@
-"""What a run of the demo shows while it runs; `fluoro_reg.cli.demo_screen` is the terminal's."""
+"""The interface through which a running demo shows its progress; `fluoro_reg.cli.demo_screen` implements it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from fluoro_reg.progress import Progress
+
 if TYPE_CHECKING:
     from fluoro_reg.demo.assessment import FrameRecord
 
 
 class AbstractScreen(ABC):
-    """Steps with their times, and one line a frame."""
+    """Shows the steps of the demo and its frames."""
 
     @abstractmethod
-    def step(self, what: str, total: int | None = None) -> AbstractContextManager[Callable[[int, int], None]]:
-        """A step that takes a while; gives a function (done, of) that reports its progress."""
+    def step(self, what: str, total: int | None = None) -> AbstractContextManager[Progress]:
+        """Show a step within the context, which yields a progress callback."""
 
     @abstractmethod
     def frames(self, total: int) -> AbstractContextManager[Callable[["FrameRecord"], None]]:
-        """The frames as they are answered; gives a function that shows one."""
+        """Show the frames within the context, which yields a function that shows one frame."""
 
     @abstractmethod
     def pause(self) -> None:
-        """A gap before what follows."""
+        """Separate the following output from the previous one."""

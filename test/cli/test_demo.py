@@ -27,8 +27,8 @@ def test_the_node_predicts_the_initial_pose_of_the_default_phantom(cli, tmp_path
     assert (run.json()["accepted"], run.json()["rejected"]) == (3, 3)
     parameters = yaml.safe_load((out / "node.yaml").read_text())["registration_node"]["ros__parameters"]
     assert parameters["model"] == "phantom_regressor.safetensors" and "initial.path" not in parameters
-    assert "registration_node, no start given" in run.err
-    assert "found by the network in the image alone" in (out / "report.html").read_text()
+    assert "registration_node without an initial pose" in run.err
+    assert "predicted from the image, with an mTRE of" in (out / "report.html").read_text()
 
 
 @pytest.mark.ros
@@ -52,10 +52,10 @@ def test_the_demo_end_to_end(cli, tmp_path):
         assert frame["reason"]
     assert run.err.count("accepted") == 3 + 1  # one line for each accepted frame, and the summary
     report = (out / "report.html").read_text()
-    assert "The patient is on tf2: 3 of 6 frames located, 3 blank ones turned away" in report
+    assert "The patient is on tf2: 3 of 6 frames registered, 3 blank frames rejected" in report
     settings = yaml.safe_load((out / "configuration.yaml").read_text())
     assert settings["recording"]["frames"] == 6
-    assert "given, 10.0 mm from the truth" in report
+    assert "given, with an mTRE of 10.0 mm" in report
     assert str(tmp_path) not in report + (out / "node.yaml").read_text() + (out / "demo.json").read_text()
 
 
@@ -64,7 +64,7 @@ def test_the_demo_end_to_end(cli, tmp_path):
     ("arguments", "message"),
     [
         (["--set", "registration.method=best"], "there is no method 'best'"),
-        (["--set", "recording.blank=[0]"], "recording.blank names frame 0"),
+        (["--set", "recording.blank=[0]"], "recording.blank must not contain frame 0"),
         (["--set", "registration.gate.minimum_similarty=0.2"], "did you mean"),
         (["--frames", "3"], "--frames"),
     ],
@@ -82,20 +82,20 @@ def test_a_folder_with_other_files_is_not_touched(cli, tmp_path, name):
     (tmp_path / name).write_text("mine")
     run = cli("demo", "--out", tmp_path)
     assert (run.status, run.out) == (2, "")
-    assert "holds something that is no demo's" in run.err
+    assert "contains files that no demo wrote" in run.err
     assert (tmp_path / name).read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_earlier_demo_is_replaced(tmp_path):
-    from fluoro_reg.demo.files import prepare
+    from fluoro_reg.demo.files import prepare_folder
     from fluoro_reg.demo.scene import DemoOptions
 
-    prepare(tmp_path, DemoOptions())
+    prepare_folder(tmp_path, DemoOptions())
     (tmp_path / "ct").mkdir()
     (tmp_path / "ct" / "slice_0001.dcm").write_bytes(b"old")
     (tmp_path / "report.html").write_text("old")
-    prepare(tmp_path, DemoOptions())
+    prepare_folder(tmp_path, DemoOptions())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configuration.yaml", "demo.json"]
 
 

@@ -1,4 +1,4 @@
-"""The demo's report from made-up records: it needs nothing from outside, escapes what it is given, and says what happened."""
+"""The demo's report from artificial records: it is self-contained, escapes variable text, and shows the results."""
 
 import io
 import json
@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from fluoro_reg.demo.assessment import FrameRecord, summary
-from fluoro_reg.demo.pictures import DemoPictures, FramePicture
+from fluoro_reg.demo.assessment import FrameRecord, summarise
+from fluoro_reg.demo.pictures import DemoImages, FrameImage
 from fluoro_reg.demo.plots import stage_seconds
-from fluoro_reg.demo.report import Circumstances, DemoReport, demo_html
+from fluoro_reg.demo.report import DemoReport, RunDetails, demo_html
 from fluoro_reg.evaluation.metrics import TargetErrors
 from fluoro_reg.geometry import RigidTransform
 
@@ -45,9 +45,9 @@ def record(index):
 @pytest.fixture(scope="module")
 def report():
     records = [record(index) for index in range(8)]
-    frames = [FramePicture(webp(), webp() if r.accepted else None) for r in records]
-    about = Circumstances("fluoro-reg demo --out <DIR>", "a: <b>", {"torch": "2.0 <x>"}, 19, 7)
-    return DemoReport(records, summary(records, 6), [], DemoPictures(frames, webp(), "given, 10.0 mm from the truth"), about)
+    frames = [FrameImage(webp(), webp() if r.accepted else None) for r in records]
+    details = RunDetails("fluoro-reg demo --out <DIR>", "a: <b>", {"torch": "2.0 <x>"}, 19, 7)
+    return DemoReport(records, summarise(records, 6), [], DemoImages(frames, webp(), "given, with an mTRE of 10.0 mm"), details)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def page(report):
 
 
 class Parts(HTMLParser):
-    """Tags with their attributes, and the text inside scripts."""
+    """The tags of a page with their attributes, and the elements that are not closed."""
 
     def __init__(self, text):
         super().__init__()
@@ -78,7 +78,7 @@ class Parts(HTMLParser):
             self.open.pop()
 
 
-def test_the_page_needs_nothing_from_outside(page):
+def test_the_page_is_self_contained(page):
     assert "http:" not in page and "https:" not in page and "@import" not in page
     for tag, attributes in Parts(page).tags:
         assert tag not in ("link", "iframe", "object", "embed", "base")
@@ -93,7 +93,7 @@ def test_every_element_is_closed(page):
     assert parts.unclosed == set()
 
 
-def test_what_comes_from_outside_is_escaped(page):
+def test_variable_text_is_escaped(page):
     assert HOSTILE not in page
     assert page.count("<script") == 2 and page.count("</script>") == 2
     for text in ("a: <b>", "2.0 <x>", "<DIR>"):
@@ -101,7 +101,7 @@ def test_what_comes_from_outside_is_escaped(page):
         assert text.replace("<", "&lt;").replace(">", "&gt;") in page
 
 
-def test_the_viewer_gets_every_frame_as_it_was(page, report):
+def test_the_viewer_gets_the_data_of_every_frame(page, report):
     frames = json.loads(re.search(r'id="frames">(.*?)</script>', page, re.DOTALL)[1])
     assert [frame["verdict"] for frame in frames] == [("rejected" if n in BLANK else "accepted") for n in range(8)]
     assert frames[2]["reason"] == HOSTILE
@@ -110,23 +110,23 @@ def test_the_viewer_gets_every_frame_as_it_was(page, report):
 
 
 def test_the_verdict_and_the_key_figures_are_on_the_page(page, report):
-    assert "The patient is on tf2: 6 of 8 frames located, 2 blank ones turned away" in page
+    assert "The patient is on tf2: 6 of 8 frames registered, 2 blank frames rejected" in page
     median = f"{report.summary['median_mtre_mm']:.2f}"
-    assert f"<b>{median} <small>mm</small></b><span>median true 3-D error" in page
+    assert f"<b>{median} <small>mm</small></b><span>median 3-D error" in page
     assert "<b>2 <small>of 2</small></b><span>blank frames rejected" in page
     assert "not a medical device" in page
     assert "its seed, 7." in page
     assert page.count('<td class="text"><span class="chip') == 8
 
 
-def test_shortcomings_take_the_headline(report):
-    failed = DemoReport(report.records, report.summary, ["an <accepted> pose is wrong"], report.pictures, report.circumstances)
+def test_failed_checks_are_in_the_headline(report):
+    failed = DemoReport(report.records, report.summary, ["an <accepted> pose is wrong"], report.images, report.details)
     page = demo_html(failed)
-    assert "<h1>The demo did not do what it should</h1>" in page
+    assert "<h1>The demo failed its checks</h1>" in page
     assert "<li>an &lt;accepted&gt; pose is wrong</li>" in page
 
 
-def test_colours_of_the_plots_are_those_of_the_style_sheet(page):
+def test_plots_use_the_colours_of_the_style_sheet(page):
     used, defined = set(re.findall(r"var\((--[\w-]+)\)", page)), set(re.findall(r"(--[\w-]+):", page))
     assert used <= defined
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)[:2]
@@ -134,12 +134,11 @@ def test_colours_of_the_plots_are_those_of_the_style_sheet(page):
     assert not re.search(r"#0000(0|1)\d", page), "a placeholder colour was left"
 
 
-def test_a_demo_without_any_pose_still_has_its_report(report):
+def test_a_demo_without_any_pose_has_a_report(report):
     records = [FrameRecord(n, n + 1, n in BLANK, False, "no_answer", "the node gave no answer") for n in range(8)]
-    frames = [FramePicture(webp(), None)] * 8
-    pictures = DemoPictures(frames, webp(), "given, 10.0 mm from the truth")
-    page = demo_html(DemoReport(records, summary(records, 0), ["no frame was accepted"], pictures, report.circumstances))
-    assert "<b>none</b><span>median true 3-D error" in page
+    images = DemoImages([FrameImage(webp(), None)] * 8, webp(), "given, with an mTRE of 10.0 mm")
+    page = demo_html(DemoReport(records, summarise(records, 0), ["no frame was accepted"], images, report.details))
+    assert "<b>none</b><span>median 3-D error" in page
 
 
 def test_stages_add_up_to_the_latency():

@@ -1,4 +1,4 @@
-"""Where the demo begins: with the shipped weights for the default phantom, and with a given pose for anybody else."""
+"""The initial pose of the demo: from the package's weights for the default phantom, and a given pose for other CTs."""
 
 import dataclasses
 
@@ -19,8 +19,8 @@ def default_phantom(tmp_path_factory):
     return folder, make_phantom(folder, DemoOptions())
 
 
-def test_the_shipped_weights_know_the_default_phantom(default_phantom):
-    """Also on another processor: the phantom is the same everywhere, or this fails there."""
+def test_the_weights_of_the_package_fit_the_default_phantom(default_phantom):
+    """The weights are bound to the CT's fingerprint, so this also checks that the phantom is the same on this processor."""
     folder, ct = default_phantom
     options = with_weights(folder, ct, DemoOptions())
     assert options.registration.model == PHANTOM_WEIGHTS
@@ -29,13 +29,13 @@ def test_the_shipped_weights_know_the_default_phantom(default_phantom):
     assert sum(p.numel() for p in network.parameters()) > 1e5
 
 
-def test_a_start_may_be_asked_for(default_phantom):
+def test_a_given_initial_pose_can_be_requested(default_phantom):
     folder, ct = default_phantom
     options = DemoOptions(given_start=True)
     assert with_weights(folder, ct, options) == options
 
 
-def test_anybody_else_gets_a_start(tmp_path):
+def test_another_ct_gets_a_given_initial_pose(tmp_path):
     hu = np.full((12, 12, 12), -1000, np.float32)
     hu[3:9, 3:9, 3:9] = 700
     write_dicom_series(tmp_path / "ct", hu, np.diag([10.0, 10.0, 10.0, 1.0]))
@@ -43,7 +43,7 @@ def test_anybody_else_gets_a_start(tmp_path):
     assert not (tmp_path / PHANTOM_WEIGHTS).exists()
 
 
-def test_ones_own_weights_are_found_from_the_demos_folder(tmp_path, monkeypatch):
+def test_the_path_of_other_weights_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mine = dataclasses.replace(DemoOptions(), registration=RegistrationOptions(model="mine.safetensors"))
-    assert with_weights(tmp_path / "demo", tmp_path, mine).registration.model == str(tmp_path / "mine.safetensors")
+    options = dataclasses.replace(DemoOptions(), registration=RegistrationOptions(model="mine.safetensors"))
+    assert with_weights(tmp_path / "demo", tmp_path, options).registration.model == str(tmp_path / "mine.safetensors")

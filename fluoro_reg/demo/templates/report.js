@@ -1,10 +1,10 @@
 "use strict";
-// The frame viewer: `frames` comes from the page, one object a frame, in order.
+// The frame viewer; `frames` is embedded in the page, with one object for each frame in order.
 const frames = JSON.parse(document.getElementById("frames").textContent);
 const viewer = document.querySelector(".viewer");
 const part = (name) => viewer.querySelector(`[data-part="${name}"]`);
 const cells = [...viewer.querySelectorAll(".strip button")];
-const UNITS = { plane: "mm", depth: "mm", turn: "°", latency: "ms" };
+const UNITS = { plane: "mm", depth: "mm", rotation: "°", latency: "ms" };
 const PERIOD_MS = 140;
 let current = 0;
 let timer = null;
@@ -20,15 +20,15 @@ function show(index) {
   part("reason").textContent = frame.reason;
   part("published").textContent = frame.published;
   part("error").textContent = frame.error ? `${frame.error} mm` : "no transform";
-  part("label").textContent = frame.error ? "true 3-D error (mTRE)" : "whoever looks finds nothing";
+  part("label").textContent = frame.error ? "3-D error (mTRE)" : "nothing was published on /tf";
   for (const [name, unit] of Object.entries(UNITS)) part(name).textContent = frame[name] ? `${frame[name]} ${unit}` : "";
   cells.forEach((cell, n) => cell.setAttribute("aria-current", String(n === current)));
 }
 
-function play(wanted) {
+function play(active) {
   clearInterval(timer);
-  timer = wanted ? setInterval(() => show(current + 1), PERIOD_MS) : null;
-  part("play").textContent = wanted ? "Pause" : "Play";
+  timer = active ? setInterval(() => show(current + 1), PERIOD_MS) : null;
+  part("play").textContent = active ? "Pause" : "Play";
 }
 
 cells.forEach((cell, n) => cell.addEventListener("click", () => { play(false); show(n); }));
