@@ -1,11 +1,12 @@
-"""How good are the pictures and their derivatives, against exact line integrals of the trilinear field?
+"""Accuracy of the images and derivatives of all renderers, compared with exact line integrals of the trilinear field.
 
     python benchmarks/accuracy.py [--size 256] [--quick] [--peers nanodrr,diffdrr|none] [--ct CT] [--plot FILE] [--json]
 
-Our backends, and the peers with samples one voxel and half a voxel apart. The exact integrals are float64, two Gauss points in
-every cell that a ray crosses; derivatives are held against their central differences, in the camera's axes, where depth is a
-column of its own. Errors of the image: rms and largest, relative to its range; of a derivative: rms relative to its own rms.
-The peers have no Jacobian, so their pixels are differentiated one by one; hence the small detector.
+The renderers are our backends, and the peers with samples one voxel and half a voxel apart. Exact integrals are float64, with
+two Gauss points in every cell that a ray crosses. Exact derivatives are their central differences, in the camera's axes, where
+depth is a separate column. Errors of the image are rms and maximum, relative to its range; errors of a derivative are rms
+relative to its own rms. The peers have no Jacobian, so their pixels are differentiated one by one, which is why the detector is
+small.
 """
 
 import contextlib
@@ -29,14 +30,14 @@ from torch import Tensor
 
 from fluoro_reg.errors import InputError
 
-DETECTOR, RAYS, QUICK_RAYS = 32, 1024, 60  # rays whose derivatives are compared; images are compared on all
+DETECTOR, RAYS, QUICK_RAYS = 32, 1024, 60  # rays whose derivatives are compared; images are compared at all pixels
 STEPS_VOXELS = (1.0, 0.5)
 
 Errors = dict[str, Any]
 
 
-def judged(device: str, peers: list[str]) -> dict[str, Callable[[Scene], Contender]]:
-    """All contenders by name; the trilinear peers at each step."""
+def make_contenders(device: str, peers: list[str]) -> dict[str, Callable[[Scene], Contender]]:
+    """Return functions that set up the contenders, by name; the trilinear peers appear once for each step."""
     makers = contenders(device, peers)
     for name in [n for n in makers if n in ("nanodrr", "diffdrr-trilinear")]:
         del makers[name]
@@ -45,7 +46,7 @@ def judged(device: str, peers: list[str]) -> dict[str, Callable[[Scene], Contend
 
 
 def errors_of(contender: Contender, exact: Tensor, pixels: Tensor, exact_columns: Tensor) -> Errors:
-    """Image errors on all pixels, and the columns' on some."""
+    """Return the errors of the image on all pixels, and those of the derivatives on some."""
     image = image_of(contender).flatten()
     columns = contender.derivatives(pixels) - exact_columns
     relative = columns.square().mean(0).sqrt() / exact_columns.square().mean(0).sqrt()
@@ -56,10 +57,10 @@ def errors_of(contender: Contender, exact: Tensor, pixels: Tensor, exact_columns
     }
 
 
-def judge(scene: Scene, ready: dict[str, Contender], rays: int) -> dict[str, Errors]:
-    """The errors of each contender."""
-    every_pixel = scene.pixels(scene.camera.width * scene.camera.height)
-    exact = exact_integrals(scene.volume, scene.camera_from_patient, scene.camera, every_pixel)
+def measure_accuracy(scene: Scene, ready: dict[str, Contender], rays: int) -> dict[str, Errors]:
+    """Return the errors of each contender."""
+    all_pixels = scene.pixels(scene.camera.width * scene.camera.height)
+    exact = exact_integrals(scene.volume, scene.camera_from_patient, scene.camera, all_pixels)
     pixels = scene.pixels(rays)
     exact_columns = exact_derivatives(scene, pixels)
     return {name: errors_of(contender, exact, pixels, exact_columns) for name, contender in ready.items()}
@@ -81,17 +82,23 @@ def plot(accuracy: dict[str, Errors], title: str, file: Path) -> None:
     depths = {name: 100 * errors["columns"]["depth"] for name, errors in accuracy.items()}
     left, right = figure.subplots(1, 2)
     bars(left, "image", images, "rms error / range", [f"{value:.1e}" for value in images.values()])
-    bars(right, "derivative to depth", depths, "rms error, % of its rms", [f"{value:.2g} %" for value in depths.values()])
+    bars(
+        right,
+        "derivative with respect to depth",
+        depths,
+        "rms error, % of its rms",
+        [f"{value:.2g} %" for value in depths.values()],
+    )
     save(figure, file)
 
 
 def run(arguments: Any) -> dict[str, Any]:
-    """Everything that `--json` prints."""
+    """Return the record that `--json` prints."""
     device, peers, size = device_of(arguments), peers_of(arguments), size_of(arguments)
     scene = scene_of(arguments, arguments.detector or DETECTOR)
     rays = min(QUICK_RAYS if arguments.quick else RAYS, scene.camera.width * scene.camera.height)
-    seen = Comparison()
-    ready = set_up(scene, judged(device, peers), seen)
+    comparison = Comparison()
+    ready = set_up(scene, make_contenders(device, peers), comparison)
     return {
         "machine": machine(device),
         "device": device,
@@ -100,20 +107,20 @@ def run(arguments: Any) -> dict[str, Any]:
         "size": list(scene.volume.shape_ijk) if arguments.ct else size,
         "detector": scene.camera.width,
         "rays": rays,
-        "accuracy": judge(scene, ready, rays),
-        "agreement": seen.agreement,
-        "not_run": seen.not_run,
+        "accuracy": measure_accuracy(scene, ready, rays),
+        "agreement": comparison.agreement,
+        "not_run": comparison.not_run,
     }
 
 
 def main() -> None:
     arguments = common_options(__doc__).parse_args()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a peer may print what it likes
+        with contextlib.redirect_stdout(sys.stderr):  # peers may print to standard output
             record = run(arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
-    title = f"{record['size']} voxels a side, {record['rays']} rays differentiated, {record['device']}"
+    title = f"{record['size']} voxels per side, {record['rays']} rays differentiated, {record['device']}"
     if arguments.plot:
         plot(record["accuracy"], title, arguments.plot)
     if arguments.json:

@@ -1,9 +1,10 @@
-"""Registers every case of one or more folders of cases (as `fluoro-reg simulate` writes them) and prints what came of it.
+"""Register every case of one or more folders of cases (as `fluoro-reg simulate` writes them) and print the results.
 
     fluoro-reg simulate --ct CT --out CASES --cases 30
     python benchmarks/cases.py CASES [--set method=lm-patch-ncc] [--verbose] [--json]
 
-Errors are true 3-D mTRE at the cases' landmarks, in the camera's axes; seconds are those of `Registrar.register` alone.
+Errors are 3-D mTRE with respect to the true pose, at the cases' landmarks and in the camera's axes. Seconds are those of
+`Registrar.register` alone.
 """
 
 import argparse
@@ -22,7 +23,7 @@ GROSS_MM = 10.0
 
 
 def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> list[dict]:
-    """One record a case."""
+    """Return one record per case."""
     registrars: dict[Path, Registrar] = {}
     records = []
     for folder in (case for root in folders for case in find_cases(root)):
@@ -32,7 +33,7 @@ def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> lis
             registrars[ct] = Registrar(read_ct(ct), options)
             registrars[ct].register(
                 read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial
-            )  # compiles, makes scales
+            )  # a warm-up, which compiles and makes the scales
         result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial)
         start = target_registration_errors(case.initial, case.truth, case.landmarks_patient)
         pose = result.camera_from_patient
@@ -52,29 +53,29 @@ def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> lis
         records.append(record)
         if verbose:
             scores = " ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
-            found = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}" if errors else "no pose"
+            outcome_text = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}" if errors else "no pose"
             verdict = f"{result.outcome.value}, {result.elapsed_s:.2f} s"
-            print(f"{folder.name} start {start.mtre_mm:5.1f} -> {found}, {verdict}; {scores}")
+            print(f"{folder.name} start {start.mtre_mm:5.1f} -> {outcome_text}, {verdict}; {scores}")
     return records
 
 
 def summarise(records: list[dict]) -> dict:
-    """The figures of a folder of cases; a case without a pose counts as a gross failure that was rejected."""
-    found = [r for r in records if r["mtre_mm"] is not None]
+    """Return the summary of a folder of cases; a case without a pose counts as a gross failure that was rejected."""
+    with_pose = [r for r in records if r["mtre_mm"] is not None]
     gross = [r for r in records if r["mtre_mm"] is None or r["mtre_mm"] > GROSS_MM]
     accepted = [r for r in records if r["outcome"] == "converged"]
     n = len(records)
     return {
         "cases": n,
         "median_start_mm": statistics.median(r["start_mm"] for r in records),
-        "median_mtre_mm": statistics.median(r["mtre_mm"] for r in found),
-        "median_in_plane_mm": statistics.median(r["in_plane_mm"] for r in found),
-        "median_depth_mm": statistics.median(r["depth_mm"] for r in found),
-        "share_under_1_mm": sum(r["mtre_mm"] < 1 for r in found) / n,
-        "share_under_2_mm": sum(r["mtre_mm"] < 2 for r in found) / n,
-        "share_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in found) / n,
-        "share_under_2_mm_in_plane": sum(r["in_plane_mm"] < 2 for r in found) / n,
-        "share_accepted": len(accepted) / n,
+        "median_mtre_mm": statistics.median(r["mtre_mm"] for r in with_pose),
+        "median_in_plane_mm": statistics.median(r["in_plane_mm"] for r in with_pose),
+        "median_depth_mm": statistics.median(r["depth_mm"] for r in with_pose),
+        "fraction_under_1_mm": sum(r["mtre_mm"] < 1 for r in with_pose) / n,
+        "fraction_under_2_mm": sum(r["mtre_mm"] < 2 for r in with_pose) / n,
+        "fraction_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in with_pose) / n,
+        "fraction_under_2_mm_in_plane": sum(r["in_plane_mm"] < 2 for r in with_pose) / n,
+        "fraction_accepted": len(accepted) / n,
         "gross_accepted": sum(r in accepted for r in gross),
         "gross_rejected": sum(r not in accepted for r in gross),
         "max_accepted_mtre_mm": max((r["mtre_mm"] for r in accepted), default=None),
@@ -86,8 +87,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders of cases")
     parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
-    parser.add_argument("--verbose", action="store_true", help="one line a case")
-    parser.add_argument("--json", action="store_true", help="one object: summary and records")
+    parser.add_argument("--verbose", action="store_true", help="print one line per case")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with summary and records")
     arguments = parser.parse_args()
     options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
     results = {folder.name: run([folder], options, arguments.verbose) for folder in arguments.folders}

@@ -1,12 +1,13 @@
-"""Are the derivatives right? Image and pose Jacobian of every backend against the float64 reference and finite differences.
+"""Correctness of all backends' derivatives, compared with the float64 reference and finite differences.
 
     python benchmarks/derivatives.py [--ct CT] [--size 48] [--json]
 
-Errors are relative to the largest value of the image, and of each of the six columns of the Jacobian, worst column. The image
-is piecewise smooth: a ray with a sample on a voxel's face has two derivatives, and which one float32 takes is chance. The
-largest errors of derivatives are therefore taken over rays that keep 0.2 um off all faces (`smooth` is their share), the rms
-over all. Finite differences are central ones of the float64 reference. Views look along each axis of the grid, from behind,
-obliquely, and from either side of the pose at which the march axis changes; `jump` says how much that change is seen.
+Errors are relative to the maximum of the image, and of each of the six columns of the Jacobian; the table shows the worst
+column. The image is piecewise smooth: a ray with a sample on a voxel face has two derivatives, and rounding decides which one
+float32 returns. Maximum errors of derivatives are therefore over rays whose samples stay 0.2 um away from all faces (`smooth`
+is their fraction), and rms errors over all rays. Finite differences are central differences of the float64 reference. Views
+look along each axis of the grid, from the opposite side, obliquely, and from both sides of the pose at which the march axis
+changes; `jump` is the size of that discontinuity.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from fluoro_reg.rendering.rays import march_axes, rays_of_views
 
 DEPTH_MM, SOURCE_TO_DETECTOR_MM, DETECTOR_MM = 700.0, 1000.0, 300.0
 STEP = torch.tensor([2e-4] * 3 + [2e-6] * 3, dtype=torch.float64)  # mm, rad: 0.2 um at 100 mm from the pivot
-KINK = 2e-4  # of a column's largest value, between the derivatives on the two sides of a face
+KINK_TOLERANCE = 2e-4  # of a column's maximum, between the derivatives on the two sides of a face
 Row = dict[str, str | float]
 
 
@@ -38,8 +39,8 @@ class View:
     camera_from_patient: RigidTransform
 
 
-def made_up_volume() -> CTVolume:
-    """Bone-like blobs in a body on an anisotropic, oblique and sheared grid, with air around it."""
+def synthetic_volume() -> CTVolume:
+    """Return bone-like blobs in a body, on an anisotropic, oblique and sheared grid, with air around the body."""
     generator = torch.Generator().manual_seed(0)
     k, j, i = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in (72, 96, 88)), indexing="ij")
     attenuation = 0.02 * ((i / 0.85) ** 2 + (j / 0.7) ** 2 + (k / 0.95) ** 2 < 1)
@@ -49,18 +50,18 @@ def made_up_volume() -> CTVolume:
         attenuation = attenuation + 0.03 * torch.exp(-2 * squared)
     attenuation = torch.where(attenuation > 0.01, attenuation * (1 + 0.1 * torch.rand(72, 96, 88, generator=generator)), 0)
     patient_from_voxel = torch.eye(4, dtype=torch.float64)
-    patient_from_voxel[:3, :3] = turned(0.2, -0.1, 0.3) @ torch.tensor(
+    patient_from_voxel[:3, :3] = rotation(0.2, -0.1, 0.3) @ torch.tensor(
         [[2.4, 0.0, 0.0], [0.0, 2.2, 0.9], [0.0, 0.0, 3.0]], dtype=torch.float64
     )
     return CTVolume(attenuation.float(), patient_from_voxel)
 
 
-def turned(x: float, y: float, z: float) -> Tensor:
+def rotation(x: float, y: float, z: float) -> Tensor:
     return so3.exp(torch.tensor([x, y, z], dtype=torch.float64))
 
 
-def looking(volume: CTVolume, camera_axes: Tensor) -> RigidTransform:
-    """The pose with these camera axes (columns, in the patient), the volume's centre near the optical axis."""
+def pose_with_axes(volume: CTVolume, camera_axes: Tensor) -> RigidTransform:
+    """Return the pose with these camera axes (columns, in the patient), with the volume's centre near the optical axis."""
     target = torch.tensor([3.0, -5.0, DEPTH_MM], dtype=torch.float64)
     return RigidTransform(camera_axes.T, target - camera_axes.T @ volume.centre_patient)
 
@@ -71,19 +72,19 @@ def views(volume: CTVolume, camera: CameraIntrinsics) -> list[View]:
     for axis, name in enumerate("ijk"):
         z = torch.nn.functional.normalize(directions[:, axis], dim=0)
         x = torch.nn.functional.normalize(torch.linalg.cross(directions[:, (axis + 1) % 3], z), dim=0)
-        frame = torch.stack([x, torch.linalg.cross(z, x), z], dim=1) @ turned(0.04, -0.07, 0.3)
-        axes.append(View(f"along {name}", looking(volume, frame)))
+        frame = torch.stack([x, torch.linalg.cross(z, x), z], dim=1) @ rotation(0.04, -0.07, 0.3)
+        axes.append(View(f"along {name}", pose_with_axes(volume, frame)))
     first = axes[0].camera_from_patient.rotation.T
-    oblique = [View("from behind", looking(volume, turned(0.1, 3.0, 0.1) @ first))]
-    oblique.append(View("oblique", looking(volume, turned(0.5, 0.6, -0.4) @ first)))
-    return axes + oblique + views_at_a_change(volume, camera, first)
+    oblique = [View("opposite", pose_with_axes(volume, rotation(0.1, 3.0, 0.1) @ first))]
+    oblique.append(View("oblique", pose_with_axes(volume, rotation(0.5, 0.6, -0.4) @ first)))
+    return axes + oblique + views_around_axis_change(volume, camera, first)
 
 
-def views_at_a_change(volume: CTVolume, camera: CameraIntrinsics, start: Tensor) -> list[View]:
-    """Two views 20 microradians apart on either side of a change of the march axis, found by bisection."""
+def views_around_axis_change(volume: CTVolume, camera: CameraIntrinsics, initial_rotation: Tensor) -> list[View]:
+    """Return two views 20 microradians apart, on either side of a change of the march axis found by bisection."""
 
     def at(angle: float) -> tuple[RigidTransform, int]:
-        pose = looking(volume, turned(0.0, 0.0, angle) @ turned(0.3, 0.0, 0.0) @ start)
+        pose = pose_with_axes(volume, rotation(0.0, 0.0, angle) @ rotation(0.3, 0.0, 0.0) @ initial_rotation)
         return pose, march_axes(rays_of_views(volume, pose, camera), volume.shape_ijk)[0]
 
     low, high = 0.0, next(step / 10 for step in range(1, 32) if at(step / 10)[1] != at(0.0)[1])
@@ -94,12 +95,12 @@ def views_at_a_change(volume: CTVolume, camera: CameraIntrinsics, start: Tensor)
 
 
 def relative(difference: Tensor, expected: Tensor) -> Tensor:
-    """Per channel, relative to the channel's largest value."""
+    """Return the difference per channel, relative to the channel's maximum."""
     return difference.abs() / expected.flatten(0, -2).abs().amax(0)
 
 
 def compare(volume: CTVolume, view: View, camera: CameraIntrinsics) -> list[Row]:
-    """One row a backend."""
+    """Return one row per backend."""
     pivot, pose = volume.centre_patient, view.camera_from_patient
     reference = TorchRenderer(volume, dtype=torch.float64)
     image, jacobian = project_with_jacobian(reference, pose, camera, pivot)
@@ -124,21 +125,21 @@ def compare(volume: CTVolume, view: View, camera: CameraIntrinsics) -> list[Row]
 def finite_differences(
     reference: TorchRenderer, pose: RigidTransform, camera: CameraIntrinsics, jacobian: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Central differences to the six parameters, and the pixels where the two one-sided ones agree in all."""
+    """Return central differences with respect to the six parameters, and the pixels where both one-sided ones agree."""
     pivot, image = reference.volume.centre_patient, project(reference, pose, camera)
     columns, smooth = [], torch.ones_like(image, dtype=torch.bool)
     for parameter, step in enumerate(STEP):
         twist = torch.zeros(6, dtype=torch.float64)
         twist[parameter] = step
-        ahead, behind = (project(reference, retract(pose, sign * twist, pivot), camera) for sign in (1, -1))
-        forward, backward = (ahead - image) / step, (image - behind) / step
+        plus, minus = (project(reference, retract(pose, sign * twist, pivot), camera) for sign in (1, -1))
+        forward, backward = (plus - image) / step, (image - minus) / step
         columns.append((forward + backward) / 2)
-        smooth &= (forward - backward).abs() < KINK * jacobian[..., parameter].abs().max()
+        smooth &= (forward - backward).abs() < KINK_TOLERANCE * jacobian[..., parameter].abs().max()
     return torch.stack(columns, dim=-1), smooth
 
 
 def jump(volume: CTVolume, pair: list[View], camera: CameraIntrinsics) -> Row:
-    """How much image and Jacobian differ on the two sides of a change of the march axis, rms."""
+    """Return the rms difference of image and Jacobian on the two sides of a change of the march axis."""
     reference = TorchRenderer(volume, dtype=torch.float64)
     before, after = (project_with_jacobian(reference, v.camera_from_patient, camera, volume.centre_patient) for v in pair)
     image = relative(after[0] - before[0], before[0][..., None])
@@ -159,12 +160,12 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ct", help="a CT (default: made up, on an oblique, anisotropic and sheared grid)")
-    parser.add_argument("--size", type=int, default=48, help="pixels a side (default 48)")
+    parser.add_argument("--ct", help="a CT (default: synthetic, on an oblique, anisotropic and sheared grid)")
+    parser.add_argument("--size", type=int, default=48, help="pixels per side (default 48)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     arguments = parser.parse_args()
     try:
-        volume = read_ct(arguments.ct) if arguments.ct else made_up_volume()
+        volume = read_ct(arguments.ct) if arguments.ct else synthetic_volume()
     except InputError as error:
         sys.exit(f"error: {error}")
     focal = SOURCE_TO_DETECTOR_MM / DETECTOR_MM * arguments.size

@@ -1,12 +1,11 @@
-"""Processor time of one step of ProST's projection: image, its six derivatives to the pose, and what a loss of both is to the
-volume.
+"""Processor time of ProST's projection in training: image, six derivatives to the pose, and the gradient of both to the volume.
 
     python benchmarks/feature_projector.py
 
-Compiled (`project_features_with_jacobian`) against gathered samples that autograd differentiates (`project_features`, which is
-asked for one gradient to the pose, not for all derivatives): images of 48 px, 24 samples a ray, four poses, three channels on
-40 x 36 x 44 voxels of 8 mm, as in the training of a similarity. Medians of this process' processor time, so that other work on
-the machine does not count; torch on one thread, as in training.
+The compiled projection (`project_features_with_jacobian`) is compared with gathered samples that autograd differentiates
+(`project_features`, which computes only one gradient with respect to the pose, not all derivatives). As in the training of a
+similarity, there are images of 48 px, 24 samples per ray, four poses, and three channels on 40 x 36 x 44 voxels of 8 mm, with
+torch on one thread. Times are medians of the processor time of this process, so that other work on the machine does not count.
 """
 
 import statistics
@@ -24,13 +23,13 @@ PX, SAMPLES, POSES, CHANNELS, REPEATS = 48, 24, 4, 3, 5
 
 
 def seconds(step: Callable[[], None]) -> float:
-    """The median of some steps; the first, which compiles, does not count."""
-    found = []
+    """Return the median time of a step; the first one, which compiles, does not count."""
+    times = []
     for _ in range(REPEATS + 1):
-        begin = time.process_time()
+        start = time.process_time()
         step()
-        found.append(time.process_time() - begin)
-    return statistics.median(found[1:])
+        times.append(time.process_time() - start)
+    return statistics.median(times[1:])
 
 
 def main() -> None:
@@ -44,19 +43,19 @@ def main() -> None:
     poses = RigidTransform.stack([ap_pose(pivot, 700.0)] * POSES)
     features = torch.rand(CHANNELS, 40, 36, 44, requires_grad=True)
 
-    def gathered() -> None:
+    def run_autograd() -> None:
         twist = torch.zeros(POSES, 6, dtype=torch.float64, requires_grad=True)
         image = project_features(features, volume, retract(poses, twist, pivot), camera, SAMPLES)
         (gradient,) = torch.autograd.grad(image.square().mean(), twist, create_graph=True)
         gradient.square().sum().backward()
 
-    def compiled() -> None:
+    def run_compiled() -> None:
         image, jacobian = project_features_with_jacobian(features, volume, poses, camera, SAMPLES, pivot)
         gradient = torch.einsum("bchw,bchwk->bk", image, jacobian)
         gradient.square().sum().backward()
 
-    slow, fast = seconds(gathered), seconds(compiled)
-    print(f"gathered {slow:.3f} s, compiled {fast:.3f} s: {slow / fast:.1f} times")
+    slow, fast = seconds(run_autograd), seconds(run_compiled)
+    print(f"autograd {slow:.3f} s, compiled {fast:.3f} s: {slow / fast:.1f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the Triton kernels become on a GPU, without one: registers, local memory, instructions a sample of the inner loop.
+"""Registers, local memory and instructions per sample of the Triton kernels, compiled for GPUs without one.
 
     python benchmarks/gpu_code.py [--capability 80 --capability 90] [--json]
 
-Triton compiles for a named target and brings NVIDIA's assembler and disassembler, so this runs on any Linux machine. From the
-instructions a sample follows a bound on time: samples / 32 * instructions / (multiprocessors * 4 schedulers * clock).
+Triton compiles for a given target and includes NVIDIA's assembler and disassembler, so this runs on any Linux machine. The
+instructions per sample give a bound on the time: samples / 32 * instructions / (multiprocessors * 4 schedulers * clock).
 """
 
 import argparse
@@ -25,7 +25,7 @@ from fluoro_reg.rendering.backends.triton import kernels as kernels
 from fluoro_reg.rendering.backends.triton.ops import TILE
 
 TILE_V, TILE_U = TILE
-VARIANTS = [  # kernel, derivatives, lanes that share a ray, voxels
+VARIANTS = [  # kernel, derivatives, lanes per ray, voxels
     (kernels.march_kernel, 0, 1, "fp32"),
     (kernels.march_kernel, 6, 1, "fp32"),
     (kernels.march_kernel, 6, 2, "fp32"),
@@ -43,10 +43,10 @@ ARGUMENTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capability", type=int, action="append", help="compute capability times ten; may be repeated")
-    parser.add_argument("--json", action="store_true", help="one object instead of a table")
+    parser.add_argument("--capability", type=int, action="append", help="compute capability times ten; repeatable")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    variants = [compiled(*variant, capability) for capability in options.capability or [90] for variant in VARIANTS]
+    variants = [compile_variant(*variant, capability) for capability in options.capability or [90] for variant in VARIANTS]
     if options.json:
         print(json.dumps({"triton": triton.__version__, "variants": variants}, indent=1))
         return
@@ -56,8 +56,8 @@ def main() -> None:
         print("| " + " | ".join(str(variant[column]) for column in columns) + " |")
 
 
-def compiled(kernel: Any, parameters: int, split: int, voxels: str, capability: int) -> dict[str, Any]:
-    """One kernel, compiled for one target."""
+def compile_variant(kernel: Any, parameters: int, split: int, voxels: str, capability: int) -> dict[str, Any]:
+    """Compile one kernel for one target and return its figures."""
     constants = {"PARAMETERS": parameters, "SPLIT": split, "TILE_V": TILE_V, "TILE_U": TILE_U}
     types = {"voxels": f"*{voxels}", **ARGUMENTS}
     signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
@@ -65,7 +65,7 @@ def compiled(kernel: Any, parameters: int, split: int, voxels: str, capability: 
     binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": TILE_V * TILE_U * split // 32}).asm[
         "cubin"
     ]
-    usage, code = disassembled(binary, "-res-usage"), disassembled(binary, "-sass")
+    usage, code = disassemble(binary, "-res-usage"), disassemble(binary, "-sass")
     return {
         "kernel": kernel.fn.__name__,
         "derivatives": parameters,
@@ -74,11 +74,11 @@ def compiled(kernel: Any, parameters: int, split: int, voxels: str, capability: 
         "capability": capability,
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),
         "local_bytes": int(re.search(r"STACK:(\d+)", usage)[1]) + int(re.search(r"LOCAL:(\d+)", usage)[1]),
-        "instructions_a_sample": march_length(code),
+        "instructions_per_sample": loop_instructions(code),
     }
 
 
-def disassembled(binary: bytes, what: str) -> str:
+def disassemble(binary: bytes, what: str) -> str:
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary)
@@ -86,17 +86,17 @@ def disassembled(binary: bytes, what: str) -> str:
         return subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
 
 
-def march_length(code: str) -> int:
-    """Instructions in the loop that holds the four loads of a sample: from the target of a backward branch to the branch.
+def loop_instructions(code: str) -> int:
+    """Return the instructions per sample of the loop with the four loads of a sample.
 
-    An unrolled loop counts by its samples.
+    The loop is from the target of a backward branch to the branch. If it is unrolled, the count is divided by its samples.
     """
     lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]+);", code)
     loops = []
     for end, (address, text) in enumerate(lines):
         branch = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
         if branch and int(branch[1], 16) < int(address, 16):
-            begin = next(i for i, (where, _) in enumerate(lines) if int(where, 16) >= int(branch[1], 16))
+            begin = next(i for i, (position, _) in enumerate(lines) if int(position, 16) >= int(branch[1], 16))
             loads = sum("LDG" in instruction for _, instruction in lines[begin : end + 1])
             if loads and loads % 4 == 0:
                 loops.append((end + 1 - begin) // (loads // 4))

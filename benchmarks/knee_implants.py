@@ -1,9 +1,9 @@
-"""Real single-plane knee fluoroscopy: each implant's STL voxelised as a CT, registered from seeded starts on every frame.
+"""Registration of real single-plane knee fluoroscopy, with each implant's STL voxelised as a CT, from seeded initial poses.
 
     python benchmarks/knee_implants.py ../shared/data/xray/knee_implants --starts 10 --overlays OUT
 
-The reference poses are fits made by people and programs, so the errors are differences from a reference, no more. Prints one
-row a registration and a Markdown summary; `--json` prints one object.
+The reference poses are fits by people and programs, not ground truth, so the errors are differences from a reference. Prints
+one row per registration and a Markdown summary, or with `--json` one object.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.overlay import overlay
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
@@ -34,29 +35,29 @@ IMPLANTS = {"femoral": ("KR_right_7_fem.stl", "fem.jts"), "tibial": ("KR_right_6
 
 
 def read_stl(path: Path) -> np.ndarray:
-    """Triangles (n, 3, 3) in mm of an ASCII STL."""
+    """Read the triangles (n, 3, 3), in mm, of an ASCII STL."""
     lines = (line.split()[1:] for line in path.read_text().splitlines() if line.lstrip().startswith("vertex"))
     return np.array(list(lines), dtype=np.float64).reshape(-1, 3, 3)
 
 
 def voxelise(triangles: np.ndarray, voxel_mm: float, hu: float) -> CTVolume:
-    """A solid as a CT: parity of the crossings of each column of voxels with the surface; two by two columns a voxel."""
+    """Return a solid as a CT, by the parity of each voxel column's crossings with the surface; 2 x 2 columns per voxel."""
     low = triangles.min((0, 1)) - 2 * voxel_mm
     size = np.ceil((triangles.max((0, 1)) + 2 * voxel_mm - low) / voxel_mm).astype(int)
     fine = voxel_mm / 2
     columns = np.zeros((2 * size[2] + 1, 2 * size[1], 2 * size[0]), dtype=np.int32)
     for triangle in (triangles - low) / fine - 0.5:
-        _mark_crossings(columns, triangle)
+        _add_crossings(columns, triangle)
     inside = np.cumsum(columns[:-1], axis=0) % 2
-    share = inside.reshape(size[2], 2, size[1], 2, size[0], 2).mean((1, 3, 5))
-    values = (-1000 + (hu + 1000) * share).astype(np.float32)
+    fraction = inside.reshape(size[2], 2, size[1], 2, size[0], 2).mean((1, 3, 5))
+    values = (-1000 + (hu + 1000) * fraction).astype(np.float32)
     patient_from_voxel = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     patient_from_voxel[:3, 3] = low + voxel_mm / 2
     return CTVolume(torch.from_numpy(attenuation_from_hu(values)), torch.from_numpy(patient_from_voxel))
 
 
-def _mark_crossings(columns: np.ndarray, triangle: np.ndarray) -> None:
-    """Adds one where a column (integer x, y) enters or leaves through a triangle."""
+def _add_crossings(columns: np.ndarray, triangle: np.ndarray) -> None:
+    """Add one where a column (integer x, y) enters or leaves through a triangle."""
     a, b, c = triangle
     det = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
     if abs(det) < 1e-12:
@@ -71,24 +72,24 @@ def _mark_crossings(columns: np.ndarray, triangle: np.ndarray) -> None:
 
 
 def reference_poses(path: Path) -> list[RigidTransform]:
-    """`camera_from_patient` of every frame: X_cam = Rz Rx Ry X + t with y up and the object at negative z."""
+    """Read `camera_from_patient` of every frame: X_cam = Rz Rx Ry X + t, with y up and the object at negative z."""
     rows = [line.replace(",", " ").split() for line in path.read_text().splitlines()[2:]]
     poses = []
     for x, y, z, about_z, about_x, about_y in ([float(v) for v in row] for row in rows if len(row) == 6):
-        turns = [so3.exp(torch.tensor(v, dtype=torch.float64)) for v in _axis_turns(about_z, about_x, about_y)]
+        rotations = [so3.exp(torch.tensor(v, dtype=torch.float64)) for v in _rotation_vectors(about_z, about_x, about_y)]
         flip = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
         translation = torch.tensor([x, y, z], dtype=torch.float64)
-        poses.append(RigidTransform(flip @ turns[0] @ turns[1] @ turns[2], flip @ translation))
+        poses.append(RigidTransform(flip @ rotations[0] @ rotations[1] @ rotations[2], flip @ translation))
     return poses
 
 
-def _axis_turns(about_z: float, about_x: float, about_y: float) -> list[list[float]]:
+def _rotation_vectors(about_z: float, about_x: float, about_y: float) -> list[list[float]]:
     z, x, y = (math.radians(a) for a in (about_z, about_x, about_y))
     return [[0.0, 0.0, z], [x, 0.0, 0.0], [0.0, y, 0.0]]
 
 
 def run(arguments: argparse.Namespace) -> list[dict]:
-    """One record a registration."""
+    """Return one record per registration."""
     focal = DISTANCE_MM / PIXEL_MM
     camera = CameraIntrinsics.from_k(1024, 1024, [focal, 0, 511.5, 0, focal, 511.5, 0, 0, 1], DISTANCE_MM)
     options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
@@ -104,9 +105,9 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                 span = arguments.start_mm[1] - arguments.start_mm[0]
                 start_mm = arguments.start_mm[0] + span * float(torch.rand(1, generator=generator))
                 start = perturb_to_mtre(truth, points, start_mm, points.mean(0), generator)
-                begin = time.perf_counter()
+                clock_start = time.perf_counter()
                 result = registrar.register(image, start)
-                seconds = time.perf_counter() - begin
+                seconds = time.perf_counter() - clock_start
                 if result.camera_from_patient is None:
                     raise SystemExit(f"{frame}: {result.reason}")
                 errors = target_registration_errors(result.camera_from_patient, truth, points)
@@ -130,21 +131,21 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                     print(f"{implant:8s} {frame} start {start_mm:5.1f} mm -> {errors_text}, {verdict}", flush=True)
                 if arguments.overlays and k == 0:
                     arguments.overlays.mkdir(parents=True, exist_ok=True)
-                    renderer, _ = registrar.renderers.for_pixel(1e-3)
-                    picture = overlay(image.pixels, renderer, result.camera_from_patient, camera)
-                    Image.fromarray(picture).save(arguments.overlays / f"{implant}_{Path(frame).stem}.png")
+                    renderer = make_renderer(registrar.ct, options.device)
+                    image_with_edges = overlay(image.pixels, renderer, result.camera_from_patient, camera)
+                    Image.fromarray(image_with_edges).save(arguments.overlays / f"{implant}_{Path(frame).stem}.png")
     return records
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--starts", type=int, default=10, help="seeded starts a frame")
-    parser.add_argument("--start-mm", type=float, nargs=2, default=(3.0, 12.0), help="range of the start's mTRE")
+    parser.add_argument("--starts", type=int, default=10, help="seeded initial poses per frame")
+    parser.add_argument("--start-mm", type=float, nargs=2, default=(3.0, 12.0), help="range of the mTRE of initial poses")
     parser.add_argument("--voxel-mm", type=float, default=0.6)
     parser.add_argument("--hu", type=float, default=3071.0, help="HU of the metal")
     parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
-    parser.add_argument("--overlays", type=Path, help="folder for one overlay a frame and implant")
+    parser.add_argument("--overlays", type=Path, help="folder for one overlay per frame and implant")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     records = run(arguments)
@@ -153,8 +154,8 @@ def main() -> None:
         rows = [r for r in records if r["implant"] == implant]
         summary[implant] = {
             "n": len(rows),
-            "share_under_10_mm": sum(r["mtre_mm"] < 10 for r in rows) / len(rows),
-            "share_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in rows) / len(rows),
+            "fraction_under_10_mm": sum(r["mtre_mm"] < 10 for r in rows) / len(rows),
+            "fraction_under_1_mm_in_plane": sum(r["in_plane_mm"] < 1 for r in rows) / len(rows),
             "median_mtre_mm": statistics.median(r["mtre_mm"] for r in rows),
             "median_in_plane_mm": statistics.median(r["in_plane_mm"] for r in rows),
             "median_depth_mm": statistics.median(r["depth_mm"] for r in rows),

@@ -1,14 +1,15 @@
-"""Levenberg-Marquardt against descents on learned similarities and without: iterations, seconds and success, same starts.
+"""Levenberg-Marquardt and gradient descents compared, on learned similarities and others, from the same initial poses.
 
     fluoro-reg simulate --ct CT --range benchmarks/ranges/about_ap.yaml --cases 60 --set variants=[standard] \\
         --set start_mm=[[10,25],[25,50],[50,100]] --out CASES
     python benchmarks/learned_descents.py CASES --similarity SPHERICAL.safetensors --similarity PROST.safetensors --out OUT
 
-Each method runs whole and every iteration's pose is recorded, rejected trials of Levenberg-Marquardt included. `to the end` are
-the iterations of the stage that is compared (the learned one, where there is one) until its optimiser stops, `settled` those
-until it stays within 2 mm of where it ends, `to 10 mm` those until its mTRE is first below 10 mm, of the starts that get there.
-Seconds are those of that stage, on this machine. `--descent RATE,MOMENTUM` (mm^2) gives the descents on learned similarities
-other steps. OUT.png shows the medians of mTRE by iteration.
+Every method runs in full, and the pose of every iteration is recorded, including rejected trials of Levenberg-Marquardt. The
+comparison is of the learned stage, or of all stages of a method without one. Iterations are medians: `stops` until the
+optimiser stops, `near its end` until the pose stays within 2 mm of where it ends, and `at 10 mm` until the mTRE is first below
+10 mm, over the cases that reach it. `s` and `stage mTRE` are the time and the result of the stage, `final mTRE` is that of the
+whole method. `--descent RATE,MOMENTUM` (mm^2) sets other steps for the descents on learned similarities. OUT.png shows the
+median mTRE by iteration.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.training.gradient_direction import LENGTH_MM
 from fluoro_reg.xray.reader import read_xray
 
-NEAR_MM, RIGHT_MM, SETTLED_MM = 10.0, 2.0, 2.0
+NEAR_MM, SUCCESS_MM, NEAR_END_MM = 10.0, 2.0, 2.0
 METHODS = {
     "spherical-lm": "spherical, Levenberg-Marquardt",
     "spherical-gd": "spherical, gradient descent",
@@ -46,8 +47,8 @@ METHODS = {
 
 
 @dataclass
-class Track:
-    """The poses that a stage's optimiser evaluated, the start and one an iteration, where it ended, and its time."""
+class Trajectory:
+    """The poses that a stage's optimiser evaluated (the start and one per iteration), its result, and its time."""
 
     poses: list[RigidTransform] = field(default_factory=list)
     end: RigidTransform | None = None
@@ -55,15 +56,15 @@ class Track:
 
 
 @dataclass
-class Squares:
-    """A least-squares problem that notes where it is evaluated."""
+class RecordingLeastSquares:
+    """A least-squares problem that records where it is evaluated."""
 
     problem: Any
-    track: Track
+    trajectory: Trajectory
 
     def retract(self, at: Any, step: torch.Tensor) -> Any:
         evaluated = self.problem.retract(at, step)
-        self.track.poses.append(evaluated.poses[0])
+        self.trajectory.poses.append(evaluated.poses[0])
         return evaluated
 
     def linearise(self, at: Any) -> Any:
@@ -74,51 +75,51 @@ class Squares:
 
 
 @dataclass
-class Gradients:
-    """A gradient problem that notes where it is evaluated."""
+class RecordingGradients:
+    """A gradient problem that records where it is evaluated."""
 
     problem: Any
-    track: Track
+    trajectory: Trajectory
 
     def values_and_gradient(self, starts: RigidTransform, twists: torch.Tensor) -> Any:
-        self.track.poses.append(self.away(starts, twists)[0])
+        self.trajectory.poses.append(self.poses_at(starts, twists)[0])
         return self.problem.values_and_gradient(starts, twists)
 
-    def away(self, starts: RigidTransform, twists: torch.Tensor) -> RigidTransform:
-        """Poses by the chart of the problem."""
+    def poses_at(self, starts: RigidTransform, twists: torch.Tensor) -> RigidTransform:
+        """Return the poses of twists in the chart of the problem."""
         of = self.problem.problem
         if isinstance(of, PoseValues):
             return moved(starts, twists, of.model.pivot)
         return retract(starts, twists, of.network.reference.pivot)
 
 
-def recorded(stage: StageOptions, track: Track) -> StageOptions:
-    """The stage with an optimiser that fills the track."""
+def with_recording(stage: StageOptions, trajectory: Trajectory) -> StageOptions:
+    """Return the stage with an optimiser that fills the trajectory."""
     optimiser = stage.optimiser
     kind = type(optimiser)
     by_residuals = isinstance(optimiser, LevenbergMarquardt)
 
     class Recording(kind):  # type: ignore[misc, valid-type]
         def minimise(self, problem: Any, start: Any) -> Any:
-            begin = time.perf_counter()
+            start_time = time.perf_counter()
             if by_residuals:
-                track.poses += [] if track.poses else [start.poses[0]]
-                noted: Any = Squares(problem, track)
-                problem.retract(start, torch.zeros(1, 6, dtype=torch.float64))  # the start's evaluation, which counts as well
-                found = kind.minimise(self, noted, start)
-                track.end = found[0].poses[0]
+                trajectory.poses += [] if trajectory.poses else [start.poses[0]]
+                recording_problem: Any = RecordingLeastSquares(problem, trajectory)
+                problem.retract(start, torch.zeros(1, 6, dtype=torch.float64))  # evaluates the start, which counts as well
+                results = kind.minimise(self, recording_problem, start)
+                trajectory.end = results[0].poses[0]
             else:
-                noted = Gradients(problem, track)
-                found = kind.minimise(self, noted, start)
-                track.end = noted.away(start, found.twists)[0]
-            track.seconds += time.perf_counter() - begin
-            return found
+                recording_problem = RecordingGradients(problem, trajectory)
+                results = kind.minimise(self, recording_problem, start)
+                trajectory.end = recording_problem.poses_at(start, results.twists)[0]
+            trajectory.seconds += time.perf_counter() - start_time
+            return results
 
     return replace(stage, optimiser=Recording(**{f.name: getattr(optimiser, f.name) for f in fields(optimiser)}))
 
 
-def descending(method: Method, rate_mm2: float, momentum: float) -> Method:
-    """The method with other steps of its learned stage's descent."""
+def with_descent_steps(method: Method, rate_mm2: float, momentum: float) -> Method:
+    """Return the method with other steps for the descent of its learned stage."""
     first, *others = method.stages
     if not isinstance(first.optimiser, GradientDescent):
         return method
@@ -127,14 +128,16 @@ def descending(method: Method, rate_mm2: float, momentum: float) -> Method:
 
 
 def run(registrar: Registrar, case: RegistrationCase) -> tuple[np.ndarray, int, float, float, float]:
-    """mTRE by iteration of the compared stages, the iteration from which it stays by its end, mTRE there, the stages' seconds,
-    and the mTRE of the whole method's end.
+    """Register a case and return the figures of the compared stages.
+
+    These are the mTRE by iteration, the iteration from which the pose stays near the end, the mTRE there and the seconds,
+    followed by the final mTRE of the whole method.
     """
-    track = Track()
+    trajectory = Trajectory()
     stages = registrar.method.stages
     compared = 1 if registrar.method.learned else len(stages)
     registrar.method = replace(
-        registrar.method, stages=(*(recorded(stage, track) for stage in stages[:compared]), *stages[compared:])
+        registrar.method, stages=(*(with_recording(stage, trajectory) for stage in stages[:compared]), *stages[compared:])
     )
     try:
         result = registrar.register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial)
@@ -144,37 +147,43 @@ def run(registrar: Registrar, case: RegistrationCase) -> tuple[np.ndarray, int, 
     def mtre(pose: RigidTransform | None) -> float:
         return np.inf if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient).mtre_mm
 
-    if track.end is None:
+    if trajectory.end is None:
         return np.array([mtre(case.initial)]), 0, np.inf, np.nan, mtre(result.camera_from_patient)
-    curve = np.array([mtre(pose) for pose in track.poses])
-    away = [target_registration_errors(pose, track.end, case.landmarks_patient).mtre_mm for pose in track.poses]
-    late = np.flatnonzero(np.array(away) > SETTLED_MM)
-    settled = int(late[-1]) + 1 if len(late) else 0
-    return curve, settled, mtre(track.end), track.seconds, mtre(result.camera_from_patient)
+    curve = np.array([mtre(pose) for pose in trajectory.poses])
+    distances_to_end = [
+        target_registration_errors(pose, trajectory.end, case.landmarks_patient).mtre_mm for pose in trajectory.poses
+    ]
+    far_iterations = np.flatnonzero(np.array(distances_to_end) > NEAR_END_MM)
+    near_end = int(far_iterations[-1]) + 1 if len(far_iterations) else 0
+    return curve, near_end, mtre(trajectory.end), trajectory.seconds, mtre(result.camera_from_patient)
 
 
 def row(
-    curves: Sequence[np.ndarray], settled: Sequence[int], then: Sequence[float], seconds: Sequence[float], ends: Sequence[float]
+    curves: Sequence[np.ndarray],
+    near_end: Sequence[int],
+    stage_errors: Sequence[float],
+    seconds: Sequence[float],
+    final_errors: Sequence[float],
 ) -> str:
-    """The figures of one method in one band."""
-    last = np.array(then)
+    """Return the cells of one method in one band."""
+    stage_errors_mm = np.array(stage_errors)
     stop = np.array([len(curve) - 1 for curve in curves])
     near = [int(np.argmax(curve < NEAR_MM)) for curve in curves if (curve < NEAR_MM).any()]
     cells = (
         f"{np.median(stop):.0f}",
-        f"{np.median(settled):.0f}",
+        f"{np.median(near_end):.0f}",
         f"{np.median(near):.0f}" if near else "-",
         f"{np.nanmedian(seconds):.2f}",
-        f"{np.median(last):.1f}",
-        f"{np.mean(last < NEAR_MM):.0%}",
-        f"{np.median(ends):.2f}",
-        f"{np.mean(np.array(ends) < RIGHT_MM):.0%}",
+        f"{np.median(stage_errors_mm):.1f}",
+        f"{np.mean(stage_errors_mm < NEAR_MM):.0%}",
+        f"{np.median(final_errors):.2f}",
+        f"{np.mean(np.array(final_errors) < SUCCESS_MM):.0%}",
     )
     return " | ".join(cells)
 
 
-def draw(path: Path, curves: dict[tuple[str, str], list[np.ndarray]], bands: Sequence[str]) -> None:
-    """Medians of mTRE by iteration, a panel for each band; a start that has stopped stays where it is."""
+def plot(path: Path, curves: dict[tuple[str, str], list[np.ndarray]], bands: Sequence[str]) -> None:
+    """Plot the median mTRE by iteration, one panel per band; a trajectory that has stopped keeps its last value."""
     figure = Figure(figsize=(4.2 * len(bands), 4), layout="constrained")
     for ax, band in zip(figure.subplots(1, len(bands), sharey=True, squeeze=False)[0], bands, strict=True):
         for method, label in METHODS.items():
@@ -185,7 +194,7 @@ def draw(path: Path, curves: dict[tuple[str, str], list[np.ndarray]], bands: Seq
             low, middle, high = np.percentile(filled, (25, 50, 75), axis=0)
             (line,) = ax.plot(1 + np.arange(longest), middle, label=label)
             ax.fill_between(1 + np.arange(longest), low, high, color=line.get_color(), alpha=0.12, lw=0)
-        ax.set(xscale="log", yscale="log", xlabel="iteration (the start is 1)", title=f"starts of {band} mm")
+        ax.set(xscale="log", yscale="log", xlabel="iteration (the initial pose is 1)", title=f"initial poses at {band} mm")
         ax.axhline(NEAR_MM, color="0.7", lw=0.8, zorder=0)
     figure.axes[0].set_ylabel("median mTRE, mm (quartiles shaded)")
     figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
@@ -194,31 +203,31 @@ def draw(path: Path, curves: dict[tuple[str, str], list[np.ndarray]], bands: Seq
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="cases of one CT, with bands of starts")
+    parser.add_argument("folder", type=Path, help="cases of one CT, with bands of initial poses")
     parser.add_argument("--similarity", action="append", default=[], help="weights; repeatable")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--descent", metavar="RATE,MOMENTUM")
-    parser.add_argument("--out", type=Path, required=True, help="name of the picture, without .png")
+    parser.add_argument("--out", type=Path, required=True, help="path of the figure, without .png")
     arguments = parser.parse_args()
     cases = [read_case(folder) for folder in find_cases(arguments.folder)]
     learned = LearnedOptions(**{similarity_kind(path): path for path in arguments.similarity})
     volume = read_ct(cases[0].ct)
     bands = list(dict.fromkeys(case.start_band_mm for case in cases))
     names = [f"{low:g} to {high:g}" for low, high in bands]  # type: ignore[misc]
-    print("| starts, mm | method | to the end | settled | to 10 mm | s | mTRE then | below 10 mm | whole method | below 2 mm |")
+    print("| start, mm | method | stops | near its end | at 10 mm | s | stage mTRE | below 10 mm | final mTRE | below 2 mm |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     curves: dict[tuple[str, str], list[np.ndarray]] = {}
     for method in arguments.methods.split(","):
         registrar = Registrar(volume, RegistrationOptions(method=method, learned=learned))
         if arguments.descent and registrar.method.learned:
             rate, momentum = map(float, arguments.descent.split(","))
-            registrar.method = descending(registrar.method, rate, momentum)
-        run(registrar, cases[0])  # compiles
+            registrar.method = with_descent_steps(registrar.method, rate, momentum)
+        run(registrar, cases[0])  # a warm-up, which compiles
         for band, name in zip(bands, names, strict=True):
-            found = [run(registrar, case) for case in cases if case.start_band_mm == band]
-            curves[method, name] = [curve for curve, *_ in found]
-            print(f"| {name} | `{method}` | " + row(*zip(*found, strict=True)) + " |", flush=True)  # type: ignore[arg-type]
-    draw(arguments.out.with_suffix(".png"), curves, names)
+            results = [run(registrar, case) for case in cases if case.start_band_mm == band]
+            curves[method, name] = [curve for curve, *_ in results]
+            print(f"| {name} | `{method}` | " + row(*zip(*results, strict=True)) + " |", flush=True)  # type: ignore[arg-type]
+    plot(arguments.out.with_suffix(".png"), curves, names)
 
 
 if __name__ == "__main__":

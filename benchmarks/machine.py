@@ -1,4 +1,4 @@
-"""On what a benchmark ran: the machine, and the versions of what was measured. Shared by the benchmarks of this folder."""
+"""The machine that a benchmark ran on, and the versions of what it measured."""
 
 import os
 import platform
@@ -9,23 +9,23 @@ import torch
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:
-    """Processor, cores that this process may use, system; on `cuda` the card too."""
-    described: dict[str, str | int] = {"cpu": _cpu_model(), "cores": usable_cores(), "system": platform.platform(terse=True)}
+    """Return the processor, the cores available to this process and the system; on `cuda` also the GPU."""
+    description: dict[str, str | int] = {"cpu": _cpu_model(), "cores": usable_cores(), "system": platform.platform(terse=True)}
     if device == "cuda":
-        card = torch.cuda.get_device_properties(0)
-        described |= {"gpu": card.name, "multiprocessors": card.multi_processor_count, "cuda": str(torch.version.cuda)}
-    return described
+        gpu = torch.cuda.get_device_properties(0)
+        description |= {"gpu": gpu.name, "multiprocessors": gpu.multi_processor_count, "cuda": str(torch.version.cuda)}
+    return description
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Python's version and those of the packages that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of those packages that are installed."""
+    installed = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def usable_cores() -> int:
@@ -35,5 +35,5 @@ def usable_cores() -> int:
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

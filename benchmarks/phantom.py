@@ -1,4 +1,4 @@
-"""Writes the demo's phantom as a DICOM series, for the benchmarks to simulate X-rays of.
+"""Write the demo's phantom as a DICOM series, as input for other benchmarks.
 
 python benchmarks/phantom.py PHANTOM
 fluoro-reg simulate --ct PHANTOM --out CASES

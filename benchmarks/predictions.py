@@ -1,13 +1,13 @@
-"""How far off a regressor's predictions are, over cases of its CT; and the start of those who have no network: straight AP.
+"""Errors of a regressor's predictions over cases of its CT, and of the initial pose without a network, straight AP.
 
     fluoro-reg simulate --ct CT --range C.yaml --cases 200 --out CASES
     fluoro-reg train regressor --ct CT --range C.yaml --out W.safetensors
     python benchmarks/predictions.py CASES --model W.safetensors --range C.yaml --start-from-middle
     fluoro-reg evaluate --cases CASES --model W.safetensors --methods regressor-lm,diffpose,lm-gradient-ncc,cma-es --out OUT
 
-Of a prediction and the one for the opposite view, the nearer one counts: a registration tries both. Errors are told at the
-landmarks of the cases. The X-rays are the simulator's, which no training has seen. `--start-from-middle` makes the middle of
-the range, for which no image is needed, the given start of all cases (initial.json).
+Of a prediction and the one for the opposite view, the nearer one counts, as a registration tries both. Errors are at the
+landmarks of the cases. The X-rays are the simulator's, which no training uses. `--start-from-middle` writes the middle of the
+range, which needs no image, as the initial pose of all cases (initial.json).
 """
 
 import argparse
@@ -27,27 +27,27 @@ from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.reader import read_xray
 
-FIGURES = ("mtre_mm", "in_plane_mm", "depth_mm", "rotation_deg")
+METRICS = ("mtre_mm", "in_plane_mm", "depth_mm", "rotation_deg")
 PERCENTILES = (50, 75, 95)
 
 
 def errors(predictor: PosePredictor, cases: list[RegistrationCase]) -> tuple[np.ndarray, float]:
-    """[case, figure] of the nearer prediction, and the median seconds of one."""
+    """Return [case, metric] of the nearer prediction, and the median time of a prediction, s."""
     rows, seconds = [], []
     for case in cases:
         image = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions()).image
-        begin = time.perf_counter()
+        start_time = time.perf_counter()
         predictions = predictor.predict(image, opposite_view=True)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.perf_counter() - start_time)
         poses = [prediction.camera_from_patient for prediction in predictions]
         found = [target_registration_errors(pose, case.truth, case.landmarks_patient) for pose in poses]
         nearest = min(found, key=lambda error: error.mtre_mm)
-        rows.append([getattr(nearest, figure) for figure in FIGURES])
+        rows.append([getattr(nearest, metric) for metric in METRICS])
     return np.array(rows), float(np.median(seconds))
 
 
-def start_from_middle(cases: list[RegistrationCase], predictor: PosePredictor, carm: CarmRange) -> float:
-    """Writes the cases' initial.json; returns the median mTRE of that start, mm."""
+def write_central_start(cases: list[RegistrationCase], predictor: PosePredictor, carm: CarmRange) -> float:
+    """Write the central view as the cases' initial.json; return the median mTRE of that pose, mm."""
     start = carm.central_view(predictor.network.reference.pivot)
     for case in cases:
         write_pose(case.folder / "initial.json", start)
@@ -65,13 +65,13 @@ def main() -> None:
     volume: CTVolume = read_ct(cases[0].ct)
     predictor = PosePredictor.load(arguments.model, volume)
     carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
-    table, seconds = errors(predictor, cases)
-    print(f"{len(cases)} predictions, {1000 * seconds:.1f} ms each\n\n| percentile | " + " | ".join(FIGURES) + " |")
-    print("|--:|" + "--:|" * len(FIGURES))
-    for percentile, row in zip(PERCENTILES, np.percentile(table, PERCENTILES, axis=0), strict=True):
+    errors_by_case, seconds = errors(predictor, cases)
+    print(f"{len(cases)} predictions, {1000 * seconds:.1f} ms each\n\n| percentile | " + " | ".join(METRICS) + " |")
+    print("|--:|" + "--:|" * len(METRICS))
+    for percentile, row in zip(PERCENTILES, np.percentile(errors_by_case, PERCENTILES, axis=0), strict=True):
         print(f"| {percentile} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
     if arguments.start_from_middle:
-        print(f"\nthe middle of the range: {start_from_middle(cases, predictor, carm):.1f} mm off in the median")
+        print(f"\nthe middle of the range: {write_central_start(cases, predictor, carm):.1f} mm off in the median")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""How fast is this project's renderer, beside renderers that anyone can install, on the same picture at no worse accuracy?
+"""Speed and memory of this project's renderers compared with public ones, for the same images at comparable accuracy.
 
     python benchmarks/render.py [--size 256] [--quick] [--peers nanodrr,diffdrr|none] [--ct CT] [--plot FILE] [--json]
 
-Rows: images alone; with the gradient of one weighted sum of their pixels to the pose; with all six derivatives of every pixel,
-which the peers do not have. Each for one pose and for eight. All run in turn in one process with all threads, and the medians
-are given, with the peak of extra memory and the image's error against exact integrals. A ratio is relative to our fastest
-backend; where a peer computes one scalar's gradient, ours is charged with the full Jacobian. On CUDA: microseconds a view, and
-their floor. How to install the peers, which are no dependencies: benchmarks/README.md.
+Rows: images alone; images with the gradient of one weighted sum of their pixels with respect to the pose; images with all six
+derivatives of every pixel, which the peers do not have. Each row is for one pose and for eight. All entries run in turn in one
+process with all threads. The report has medians, the peak of extra memory, and the image's error compared with exact integrals.
+Ratios are relative to our fastest backend; where a peer computes the gradient of one scalar, ours is charged with the full
+Jacobian. On CUDA, the report also has microseconds per view and their lower bounds. The peers are optional;
+benchmarks/README.md explains how to install them.
 """
 
 import contextlib
@@ -45,22 +46,24 @@ def table(result: Comparison) -> str:
 
 
 def agreement_table(result: Comparison) -> str:
-    """Proof that all see one picture."""
+    """Return the table that shows whether all renderers compute the same image."""
     names = [name for name in result.agreement if not name.startswith("ours-")]
-    seen = [result.agreement[name] for name in names]
-    numbers = [[f"{s['correlation']:.7f}", f"{s['difference']:.1e}", f"{s['allowed']:.1e}"] for s in seen]
-    rows = [[name, *texts, "yes" if s["comparable"] else "no"] for name, texts, s in zip(names, numbers, seen, strict=True)]
+    agreements = [result.agreement[name] for name in names]
+    numbers = [[f"{s['correlation']:.7f}", f"{s['difference']:.1e}", f"{s['allowed']:.1e}"] for s in agreements]
+    rows = [
+        [name, *texts, "yes" if s["comparable"] else "no"] for name, texts, s in zip(names, numbers, agreements, strict=True)
+    ]
     columns = ["image against ours", "correlation", "rms / range", "ours moved by a quarter pixel", "comparable"]
     return markdown(columns, rows) if rows else ""
 
 
 def views_table(views: dict[str, dict[str, float]]) -> str:
     rows = [[name, f"{v['microseconds']:.1f}", f"{v['floor_microseconds']:.1f}"] for name, v in views.items()]
-    return markdown(["entry", "us a view", "floor, us"], rows)
+    return markdown(["entry", "us per view", "lower bound, us"], rows)
 
 
 def plot(result: Comparison, title: str, file: Path) -> None:
-    """Bars of seconds: a panel for each kind of work and each batch."""
+    """Plot bars of seconds, with a panel for each kind of work and each batch."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     figure.suptitle(title, fontsize=11)
     for line, (what, rows) in enumerate(PANELS.items()):
@@ -75,7 +78,7 @@ def plot(result: Comparison, title: str, file: Path) -> None:
 
 
 def run(arguments: Any) -> tuple[dict[str, Any], Comparison]:
-    """Everything that `--json` prints, and the comparison in it."""
+    """Return the record that `--json` prints, and the comparison in it."""
     device, peers, size = device_of(arguments), peers_of(arguments), size_of(arguments)
     scene = scene_of(arguments, arguments.detector or size)
     effort = QUICK if arguments.quick else FULL
@@ -97,12 +100,12 @@ def run(arguments: Any) -> tuple[dict[str, Any], Comparison]:
 def main() -> None:
     arguments = common_options(__doc__).parse_args()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a peer may print what it likes
+        with contextlib.redirect_stdout(sys.stderr):  # peers may print to standard output
             record, result = run(arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
     where = f"{record['machine'].get('gpu', record['machine']['cpu'])}, {record['threads']} threads"
-    title = f"{record['size']} voxels and {record['detector']} pixels a side, {record['device']}: {where}"
+    title = f"{record['size']} voxels and {record['detector']} pixels per side, {record['device']}: {where}"
     if arguments.plot:
         plot(result, title, arguments.plot)
     if arguments.json:

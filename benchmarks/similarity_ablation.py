@@ -1,11 +1,12 @@
-"""What metric and losses of a learned similarity are worth: the same training of each, judged on the same held-back pairs.
+"""Ablation of the metric and losses of a learned similarity: the same training of each, the same validation pairs.
 
     python benchmarks/similarity_ablation.py CT --range config/carm.yaml --steps 1500 > ablation.md
 
-Columns: cosines of the gradients (turns, shifts); how far the distance that values tell is off (median, of starts); then
-Levenberg-Marquardt (as in spherical-lm) and descents (the best of some rates and momenta) on the learned value alone, from the
-held-back starts: the share that ends within `NEAR_MM` of the truth, the median distance there, and the iterations until a walk
-stays within `SETTLED_MM` of its end. Distances count a rad as 100 mm.
+Columns: the cosines of the gradients (rotations, translations) and the median error of the distance that a value predicts for
+initial poses. Then, for Levenberg-Marquardt (as in spherical-lm) and gradient descent (the best of some rates and momenta) on
+the learned value alone, from the initial poses of the validation pairs: the fraction that ends within `NEAR_MM` of the truth,
+the median distance there, and the iterations until the pose stays within `NEAR_END_MM` of its end. Distances count a rad as 100
+mm.
 """
 
 import argparse
@@ -23,19 +24,19 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
 from fluoro_reg.learned.similarity import Projection, Projector
-from fluoro_reg.optimisers import ByAutograd, GradientDescent, LevenbergMarquardt, Schedule
+from fluoro_reg.optimisers import AutogradProblem, GradientDescent, LevenbergMarquardt, Schedule
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.training.gradient_direction import LENGTH_MM, squared_geodesic
 from fluoro_reg.training.pairs import Pairs
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
 
-NEAR_MM, SETTLED_MM = 15.0, 2.0
-JUDGED = 8  # held-back pairs that are walked
+NEAR_MM, NEAR_END_MM = 15.0, 2.0
+EVALUATED_PAIRS = 8  # validation pairs that the optimisers start from
 STEPS = ((300.0, 0.5), (1000.0, 0.5), (300.0, 0.9))  # of descents: rate (mm^2) and momentum
 
 
 def variants(options: SimilarityTrainingOptions) -> Iterator[tuple[str, SimilarityTrainingOptions]]:
-    """Name, settings."""
+    """Yield name and settings of every training."""
     for metric in ("euclidean", "angle", "so4"):
         changed = replace(options, spherical=replace(options.spherical, metric=metric))
         yield f"{metric}, directions and values", changed
@@ -46,7 +47,7 @@ def variants(options: SimilarityTrainingOptions) -> Iterator[tuple[str, Similari
 
 @dataclass
 class Recorder:
-    """A projector that notes the poses it is asked for."""
+    """A projector that records the poses it is called with."""
 
     projector: Projector
     poses: list[RigidTransform]
@@ -57,15 +58,15 @@ class Recorder:
 
 
 @dataclass
-class Walks:
-    """Of one optimiser, from all starts: distances to the truth at the end (mm), and when each had settled."""
+class Descents:
+    """The results of one optimiser from all initial poses: distances to the truth, mm, and iterations until near the end."""
 
-    ends: list[float]
-    settled: list[int]
+    final_distances: list[float]
+    near_end: list[int]
 
     def __str__(self) -> str:
-        near = np.mean(np.array(self.ends) < NEAR_MM)
-        return f"{near:.0%} | {np.median(self.ends):.1f} | {np.median(self.settled):.0f}"
+        near = np.mean(np.array(self.final_distances) < NEAR_MM)
+        return f"{near:.0%} | {np.median(self.final_distances):.1f} | {np.median(self.near_end):.0f}"
 
 
 def distance_mm(poses: RigidTransform, other: RigidTransform, pivot: torch.Tensor) -> np.ndarray:
@@ -74,44 +75,50 @@ def distance_mm(poses: RigidTransform, other: RigidTransform, pivot: torch.Tenso
 
 
 @torch.no_grad()
-def walks(network: AbstractLearnedSimilarity, pairs: list[Pairs], optimiser: LevenbergMarquardt | GradientDescent) -> Walks:
-    """Each held-back start with its own X-ray."""
-    projector, pivot, found = network.make_projector(), network.reference.pivot, Walks([], [])
+def run_descents(
+    network: AbstractLearnedSimilarity, pairs: list[Pairs], optimiser: LevenbergMarquardt | GradientDescent
+) -> Descents:
+    """Run the optimiser from the initial pose of each validation pair with its own X-ray."""
+    projector, pivot, results = network.make_projector(), network.reference.pivot, Descents([], [])
     for batch in pairs:
         fixed = network.embed_fixed(batch.views.images)
-        for n in range(min(JUDGED, len(batch.starts.translation))):
+        for n in range(min(EVALUATED_PAIRS, len(batch.starts.translation))):
             recorder, start = Recorder(projector, []), batch.starts[n : n + 1]
             problem = LearnedProblem(network, recorder, fixed[n : n + 1])
             if isinstance(optimiser, LevenbergMarquardt):
                 end = optimiser.minimise(problem, problem.evaluate(start))[0].poses
             else:
-                end = retract(start, optimiser.minimise(ByAutograd(problem), start).twists, pivot)
-            away = distance_mm(RigidTransform.stack(recorder.poses), end[0], pivot)
-            found.ends.append(float(distance_mm(end, batch.views.camera_from_patient[n], pivot)[0]))
-            found.settled.append(int(len(away) - np.argmax((away > SETTLED_MM)[::-1])) if (away > SETTLED_MM).any() else 0)
-    return found
+                end = retract(start, optimiser.minimise(AutogradProblem(problem), start).twists, pivot)
+            distances = distance_mm(RigidTransform.stack(recorder.poses), end[0], pivot)
+            results.final_distances.append(float(distance_mm(end, batch.views.camera_from_patient[n], pivot)[0]))
+            results.near_end.append(
+                int(len(distances) - np.argmax((distances > NEAR_END_MM)[::-1])) if (distances > NEAR_END_MM).any() else 0
+            )
+    return results
 
 
 @torch.no_grad()
-def told_off_mm(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> float:
-    """The median error of the distances that values tell, for the starts."""
+def median_distance_error_mm(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> float:
+    """Return the median error of the distances that values predict for the initial poses."""
     projector, errors = network.make_projector(), []
     for batch in pairs:
-        values = LearnedProblem(network, projector, network.embed_fixed(batch.views.images)).values_at(batch.starts) * network.scale
-        told = network.calibration.distance_mm(values)
+        values = (
+            LearnedProblem(network, projector, network.embed_fixed(batch.views.images)).values_at(batch.starts) * network.scale
+        )
+        predicted = network.calibration.distance_mm(values)
         true = LENGTH_MM * squared_geodesic(batch.starts, batch.views.camera_from_patient, network.reference.pivot).sqrt()
-        errors.append((told - true).abs())
+        errors.append((predicted - true).abs())
     return float(torch.cat(errors).median())
 
 
-def descents(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> tuple[str, Walks]:
-    """Of all steps the walks with the most near ends, then the soonest."""
-    found = []
+def best_descent(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> tuple[str, Descents]:
+    """Return the descent with the most results near the truth, and among equals the fastest."""
+    results = []
     for rate, momentum in STEPS:
         schedule = Schedule(steps=150, progress=1e-3, patience=20, plateaus=1)
-        made = walks(network, pairs, GradientDescent((rate, rate / LENGTH_MM**2), momentum, schedule))
-        found.append((f"{rate:g} mm^2, {momentum:g}", made))
-    return max(found, key=lambda item: (np.mean(np.array(item[1].ends) < NEAR_MM), -np.median(item[1].settled)))
+        result = run_descents(network, pairs, GradientDescent((rate, rate / LENGTH_MM**2), momentum, schedule))
+        results.append((f"{rate:g} mm^2, {momentum:g}", result))
+    return max(results, key=lambda item: (np.mean(np.array(item[1].final_distances) < NEAR_MM), -np.median(item[1].near_end)))
 
 
 def main() -> None:
@@ -119,7 +126,7 @@ def main() -> None:
     parser.add_argument("ct", type=Path)
     parser.add_argument("--range", type=Path, required=True, help="carm.yaml")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--only", default="", metavar="TEXT", help="lines whose name holds this text")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the rows whose names contain this text")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     volume = read_ct(arguments.ct)
@@ -127,20 +134,21 @@ def main() -> None:
     options = SimilarityTrainingOptions(kind="spherical", steps=arguments.steps, validations=4, patience=1000)
     optimiser = load_method("spherical-lm").stages[0].optimiser
     assert isinstance(optimiser, LevenbergMarquardt)
-    print(f"{arguments.steps} steps each; {JUDGED} walks\n")
+    print(f"{arguments.steps} steps each; {EVALUATED_PAIRS} pairs\n")
     print(
-        "| training | turns | shifts | told off, mm | LM near | mm | settled | descent near | mm | settled | rate, momentum |\n"
+        "| training | rotations | translations | distance error, mm | LM near | mm | iterations |"
+        " descent near | mm | iterations | rate, momentum |\n"
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
     )
     for name, changed in (variant for variant in variants(options) if arguments.only in variant[0]):
         training = SimilarityTraining(volume, carm, changed)
         with tempfile.TemporaryDirectory() as folder:
             best = training.run(Path(folder) / "w.safetensors")
-        network, held_back = training.state.average, training.subjects[0].held_back
-        judged = held_back[:1]
-        rate, descent = descents(network, judged)
-        cosines = f"{best.rotation_cosine:.3f} | {best.translation_cosine:.3f} | {told_off_mm(network, held_back):.1f}"
-        print(f"| {name} | {cosines} | {walks(network, judged, optimiser)} | {descent} | {rate} |", flush=True)
+        network, validation_pairs = training.state.average, training.subjects[0].validation_pairs
+        evaluated_pairs = validation_pairs[:1]
+        rate, descent = best_descent(network, evaluated_pairs)
+        cosines = f"{best.rotation_cosine:.3f} | {best.translation_cosine:.3f} | {median_distance_error_mm(network, validation_pairs):.1f}"
+        print(f"| {name} | {cosines} | {run_descents(network, evaluated_pairs, optimiser)} | {descent} | {rate} |", flush=True)
 
 
 if __name__ == "__main__":

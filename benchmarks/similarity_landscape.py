@@ -41,7 +41,7 @@ def classical_values(case: RegistrationCase, name: str) -> Values:
     registrar = Registrar(read_ct(case.ct), RegistrationOptions(method="lm-local"))
     prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), registrar.options.preprocess)
     scale = registrar._scales(prepared, case.truth).scale(PX, None, coarse=True)
-    values = PoseValues(scale, registrar.model, SIMILARITIES[name]())
+    values = PoseValues(scale, registrar._model, SIMILARITIES[name]())
     return lambda poses: values.values(poses, torch.zeros(len(poses.translation), 6, dtype=torch.float64))
 
 

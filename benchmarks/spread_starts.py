@@ -1,12 +1,12 @@
-"""Gives cases the starts of the literature on learned similarities: drawn about the middle of a range, whatever the truth is.
+"""Give cases the initial poses of papers on learned similarities: random about the middle of a range, whatever the truth is.
 
     fluoro-reg simulate --ct CT --range benchmarks/ranges/about_ap.yaml --cases 40 --set variants=[standard] --out CASES
     python benchmarks/spread_starts.py CASES --range benchmarks/ranges/about_ap.yaml
     fluoro-reg evaluate --cases CASES --methods cma-es,prost,prost-cmaes --similarity W.safetensors --out OUT
 
-True poses are those of the range (a normal); starts have the standard deviations given here. Both published: 9.45 degrees and
-22.4 mm (ProST), and 20 degrees, 30 mm across and 60 mm in depth (`--rotation-deg 20 --translation-mm 30 --depth-mm 60`, with
-benchmarks/ranges/wide.yaml).
+True poses follow the range (a normal distribution), and initial poses have the standard deviations given here. Two settings are
+published: 9.45 degrees and 22.4 mm (ProST), and 20 degrees, 30 mm across and 60 mm in depth (`--rotation-deg 20
+--translation-mm 30 --depth-mm 60`, with benchmarks/ranges/wide.yaml).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from fluoro_reg.config import from_mapping, load_yaml
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.cases import find_cases, read_case, write_case
-from fluoro_reg.training.pairs import PairOptions, PosesAbout
+from fluoro_reg.training.pairs import PairOptions, PosesAround
 from fluoro_reg.training.random_values import seeded_generator
 
 
@@ -38,12 +38,15 @@ def main() -> None:
     carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
     aim = default_aim_point(read_ct(cases[0].ct))
     options = PairOptions("middle", arguments.rotation_deg, arguments.translation_mm, arguments.depth_mm)
-    starts = PosesAbout(carm.central_view(aim), options).sample(aim, len(cases), seeded_generator(arguments.seed, 1))
+    starts = PosesAround(carm.central_view(aim), options).sample(aim, len(cases), seeded_generator(arguments.seed, 1))
     errors = []
-    for number, case in enumerate(cases):
-        write_case(replace(case, initial=starts[number], start_band_mm=None))
-        errors.append(target_registration_errors(starts[number], case.truth, case.landmarks_patient).mtre_mm)
-    print("starts' mTRE, mm, 50/75/95 %: " + ", ".join(f"{value:.0f}" for value in np.percentile(errors, (50, 75, 95))))
+    for index, case in enumerate(cases):
+        write_case(replace(case, initial=starts[index], start_band_mm=None))
+        errors.append(target_registration_errors(starts[index], case.truth, case.landmarks_patient).mtre_mm)
+    print(
+        "mTRE of the initial poses, mm, 50/75/95 %: "
+        + ", ".join(f"{value:.0f}" for value in np.percentile(errors, (50, 75, 95)))
+    )
 
 
 if __name__ == "__main__":

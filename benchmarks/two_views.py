@@ -1,10 +1,10 @@
-"""How much better is the depth with a second view? The same cases, registered from one X-ray and from two, 60 degrees apart.
+"""Accuracy of depth with one view and with two: the same cases, registered from one X-ray and from two, 60 degrees apart.
 
     fluoro-reg simulate --ct CT --out CASES --cases 30
     python benchmarks/two_views.py CASES [--angle 60] [--json]
 
-The second X-ray is simulated with the machine of the case's variant, the C-arm turned about the patient's long axis through the
-landmarks; where the two cameras stand to each other is known exactly. Depth is along the first camera's optical axis.
+The second X-ray is simulated with the settings of the case's variant, with the C-arm rotated about the patient's long axis
+through the landmarks. The relative pose of the two cameras is known exactly. Depth is along the first camera's optical axis.
 """
 
 import argparse
@@ -28,18 +28,18 @@ from fluoro_reg.simulation.simulator import SimulationOptions, XraySimulator
 from fluoro_reg.simulation.variants import VARIANTS
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import read_xray
-from fluoro_reg.xray.view import View
+from fluoro_reg.xray.view import CalibratedXray
 
 
-def views_of(case: RegistrationCase, simulator: XraySimulator, angle_deg: float, seed: int) -> list[View]:
-    """The case's X-ray, and another of the same patient from the side."""
-    turn = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, angle_deg], dtype=torch.float64).deg2rad()
-    side = retract(case.truth, turn, case.landmarks_patient.mean(0))
+def views_of(case: RegistrationCase, simulator: XraySimulator, angle_deg: float, seed: int) -> list[CalibratedXray]:
+    """Return the case's X-ray, and another of the same patient from the side."""
+    rotation_twist = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, angle_deg], dtype=torch.float64).deg2rad()
+    side = retract(case.truth, rotation_twist, case.landmarks_patient.mean(0))
     pixels = simulator.image(side, case.intrinsics, torch.Generator().manual_seed(seed))
     values = torch.from_numpy(pixels.astype("float32"))
     second = XrayImage(values, case.intrinsics, Intensity.TRANSMITTED, torch.ones(values.shape, dtype=torch.bool))
     first = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
-    return [View(first, RigidTransform.identity()), View(second, side @ case.truth.inverse())]
+    return [CalibratedXray(first, RigidTransform.identity()), CalibratedXray(second, side @ case.truth.inverse())]
 
 
 def run(folders: list[Path], angle_deg: float) -> list[dict[str, Any]]:
@@ -56,12 +56,14 @@ def run(folders: list[Path], angle_deg: float) -> list[dict[str, Any]]:
         views = views_of(case, simulators[ct, case.variant], angle_deg, seed)
         one = registrars[ct].register(views[0].image, case.initial)
         two = registrars[ct].register_views(views, case.initial)
-        records.append({"case": folder.name, "variant": case.variant, "one": answer(one, case), "two": answer(two, case)})
+        records.append(
+            {"case": folder.name, "variant": case.variant, "one": result_record(one, case), "two": result_record(two, case)}
+        )
         print(f"{folder.name}: {records[-1]}", file=sys.stderr)
     return records
 
 
-def answer(result: RegistrationResult, case: RegistrationCase) -> dict[str, Any]:
+def result_record(result: RegistrationResult, case: RegistrationCase) -> dict[str, Any]:
     errors: TargetErrors | None = None
     if result.camera_from_patient is not None:
         errors = target_registration_errors(result.camera_from_patient, case.truth, case.landmarks_patient)
@@ -74,23 +76,23 @@ def answer(result: RegistrationResult, case: RegistrationCase) -> dict[str, Any]
 
 
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians and means over the cases that both accept, and how they compare."""
+    """Return medians and means over the cases that both accept, and their ratios."""
     both = [record for record in records if record["one"]["accepted"] and record["two"]["accepted"]]
     figures: dict[str, Any] = {"cases": len(records), "accepted by both": len(both)}
     if not both:
         return figures
-    for way in ("one", "two"):
-        figures[f"{way}: accepted"] = sum(record[way]["accepted"] for record in records)
-        figures[f"{way}: median seconds"] = statistics.median(record[way]["seconds"] for record in records)
+    for views in ("one", "two"):
+        figures[f"{views}: accepted"] = sum(record[views]["accepted"] for record in records)
+        figures[f"{views}: median seconds"] = statistics.median(record[views]["seconds"] for record in records)
         for name in ("depth_mm", "in_plane_mm", "mtre_mm"):
-            values = [record[way]["errors"][name] for record in both]
-            figures[f"{way}: median {name}"], figures[f"{way}: mean {name}"] = (
+            values = [record[views]["errors"][name] for record in both]
+            figures[f"{views}: median {name}"], figures[f"{views}: mean {name}"] = (
                 statistics.median(values),
                 statistics.mean(values),
             )
-    for middle in ("median", "mean"):
-        figures[f"{middle} depth error of one view / of two"] = (
-            figures[f"one: {middle} depth_mm"] / figures[f"two: {middle} depth_mm"]
+    for statistic in ("median", "mean"):
+        figures[f"{statistic} depth error of one view / of two"] = (
+            figures[f"one: {statistic} depth_mm"] / figures[f"two: {statistic} depth_mm"]
         )
     return figures
 

@@ -1,9 +1,10 @@
-"""What must never be accepted: cases registered to another CT, mirrored, or from starts 100 mm away.
+"""False acceptance: registration to another CT, of mirrored X-rays, and from initial poses 100 mm away.
 
     python benchmarks/wrong.py CASES OTHER_CASES
 
-The two folders of cases (as `fluoro-reg simulate` writes them) belong to different CTs; each one's images are registered to the
-other's CT too. Prints every accepted pose that is wrong, and the distribution of the gates' scores.
+None of these may be accepted at a wrong pose. The two folders of cases (as `fluoro-reg simulate` writes them) belong to
+different CTs, and the images of each are also registered to the other CT. Prints every accepted pose that is wrong, and the
+distribution of the gates' scores.
 """
 
 import argparse
@@ -28,16 +29,16 @@ def mirrored(image: XrayImage, dim: int) -> XrayImage:
     return replace(image, pixels=image.pixels.flip(dim), mask=image.mask.flip(dim))
 
 
-def same_place(pose: RigidTransform, registrar: Registrar, other: Registrar) -> RigidTransform:
-    """The start that puts another CT where this one is."""
+def pose_for_other_ct(pose: RigidTransform, registrar: Registrar, other: Registrar) -> RigidTransform:
+    """Return the initial pose that puts another CT where this one is."""
     centre = pose.apply(registrar.ct.centre_patient[None])[0]
-    return RigidTransform(pose.rotation, centre - pose.rotation @ other.volume.centre_patient)
+    return RigidTransform(pose.rotation, centre - pose.rotation @ other.ct.centre_patient)
 
 
 def attempts(
     case: RegistrationCase, own: Registrar, other: Registrar, generator: torch.Generator
 ) -> list[tuple[str, RegistrationResult, bool]]:
-    """Name, result, and whether an accepted pose would be right."""
+    """Return the name and result of every attempt, and whether an accepted pose would be right."""
     image = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
     points = case.landmarks_patient
     far = perturb_to_mtre(case.truth, points, 100.0, points.mean(0), generator)
@@ -45,7 +46,7 @@ def attempts(
     pose = from_far.camera_from_patient
     error = GROSS_MM if pose is None else target_registration_errors(pose, case.truth, points).mtre_mm
     return [
-        ("another CT", other.register(image, same_place(case.initial, own, other)), False),
+        ("another CT", other.register(image, pose_for_other_ct(case.initial, own, other)), False),
         ("mirrored left-right", own.register(mirrored(image, 1), case.initial), False),
         ("mirrored top-bottom", own.register(mirrored(image, 0), case.initial), False),
         ("start 100 mm away", from_far, error < GROSS_MM),
@@ -68,13 +69,13 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|--:|")
     for name in dict.fromkeys(row[1] for row in rows):
-        mine = [row for row in rows if row[1] == name]
-        wrong = [result for _, _, result, right in mine if not right]
+        attempt_rows = [row for row in rows if row[1] == name]
+        wrong = [result for _, _, result, right in attempt_rows if not right]
         scores = [[r.scores.get(s, -1.0) for r in wrong] for s in ("similarity", "patch_similarity")]
-        accepted = sum(result.accepted for _, _, result, _ in mine)
-        bad = sum(result.accepted for result in wrong)
+        accepted = sum(result.accepted for _, _, result, _ in attempt_rows)
+        false_accepts = sum(result.accepted for result in wrong)
         similarity, patch = (max(values, default=-1.0) for values in scores)
-        print(f"| {name} | {len(mine)} | {accepted} | {bad} | {similarity:.2f} | {patch:.2f} |")
+        print(f"| {name} | {len(attempt_rows)} | {accepted} | {false_accepts} | {similarity:.2f} | {patch:.2f} |")
     for case_name, name, result, right in rows:
         if result.accepted and not right:
             print(f"ACCEPTED AND WRONG: {case_name}, {name}: {result.reason}; {result.scores}")

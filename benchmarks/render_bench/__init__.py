@@ -1,1 +1,1 @@
-"""What `render.py` and `accuracy.py` share: the scene, the exact oracle, the contenders, timing, memory and the report."""
+"""Common parts of `render.py` and `accuracy.py`: scene, exact oracle, contenders, timing, memory and report."""

@@ -1,4 +1,4 @@
-"""Everybody on the same picture: first that they see it and how well, then the memory, then the time."""
+"""Comparison of all contenders on the same image: agreement and accuracy first, then memory, then time."""
 
 import pickle
 import statistics
@@ -20,7 +20,7 @@ from render_bench.timing import stopwatch, time_in_turn
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds and seconds for each entry, and rays to compare with exact integrals."""
+    """The extent of the measurements: rounds and seconds for each entry, and rays to compare with exact integrals."""
 
     rounds: int
     budget_s: float
@@ -29,7 +29,10 @@ class Effort:
 
 @dataclass
 class Comparison:
-    """By entry: medians, all counted runs, ratios, memory, why not run. By contender: accuracy and agreement with ours."""
+    """The results.
+
+    By entry: medians, all counted runs, ratios, memory, and why it was not run. By contender: accuracy and agreement with ours.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     runs: dict[str, list[float]] = field(default_factory=dict)
@@ -44,7 +47,7 @@ class Comparison:
 
 
 def compare(scene: Scene, makers: dict[str, Callable[[Scene], Contender]], effort: Effort) -> Comparison:
-    """Times what is comparable; the first of the makers makes the reference of the agreement."""
+    """Measure the comparable contenders; the first one is the reference of the agreement."""
     result = Comparison()
     ready = set_up(scene, makers, result)
     pixels = scene.pixels(effort.rays)
@@ -55,13 +58,13 @@ def compare(scene: Scene, makers: dict[str, Callable[[Scene], Contender]], effor
         scene_file = Path(folder) / "scene.pickle"
         scene_file.write_bytes(pickle.dumps(scene))
         for name, contender in ready.items():
-            _say(f"memory of {name}")
-            measured, refused = memory_of(name, contender, scene_file)
+            _log(f"memory of {name}")
+            measured, skipped = memory_of(name, contender, scene_file)
             result.memory_bytes |= measured
-            result.not_run |= refused
+            result.not_run |= skipped
     entries = [(e, contender) for name, contender in ready.items() for e in entries_of(name, contender)]
     works = {e.name: work_of(e, contender) for e, contender in entries if e.name not in result.not_run}
-    _say(f"{len(works)} entries in turn")
+    _log(f"{len(works)} entries in turn")
     device = next(iter(ready.values())).device
     result.runs = time_in_turn(works, effort.rounds, effort.budget_s, stopwatch(device))
     result.seconds = {name: statistics.median(times) for name, times in result.runs.items()}
@@ -70,27 +73,27 @@ def compare(scene: Scene, makers: dict[str, Callable[[Scene], Contender]], effor
 
 
 def set_up(scene: Scene, makers: dict[str, Callable[[Scene], Contender]], result: Comparison) -> dict[str, Contender]:
-    """The contenders that see the same picture; `result` takes down how far they agree, and what became of the others."""
+    """Return the contenders whose images agree; record in `result` how well they agree, and why the others were left out."""
     ready: dict[str, Contender] = {}
     for name, make in makers.items():
-        _say(f"setting up {name}")
+        _log(f"setting up {name}")
         try:
             contender = make(scene)
-            seen = agreement(contender, next(iter(ready.values()), contender))
-        except Exception as error:  # a peer may fail in any way
+            measured = agreement(contender, next(iter(ready.values()), contender))
+        except Exception as error:  # peers may fail in any way
             if name.startswith("ours-"):
                 raise
             result.not_run[name] = f"not set up: {type(error).__name__}: {error}"
             continue
-        result.agreement[name] = asdict(seen) | {"comparable": seen.comparable}
-        if seen.comparable:
+        result.agreement[name] = asdict(measured) | {"comparable": measured.comparable}
+        if measured.comparable:
             ready[name] = contender
         else:
             result.not_run[name] = (
-                f"not comparable: its image is {seen.difference:.1e} from ours, {seen.allowed:.1e} is allowed"
+                f"not comparable: its image is {measured.difference:.1e} from ours; {measured.allowed:.1e} is allowed"
             )
     return ready
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     print(what, file=sys.stderr, flush=True)

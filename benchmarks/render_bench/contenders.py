@@ -1,7 +1,7 @@
-"""The contenders: every backend of this project that runs on a device, and the peers that are installed there.
+"""The contenders: all backends of this project for a device, and the peers that are installed.
 
-All get poses in float64 and give images on their device. `images` of every contender is differentiable to the poses; only this
-project's backends give the whole H x W x 6 Jacobian, the peers have no way to it but one backward pass per pixel.
+All take poses in float64 and return images on their device. `images` is differentiable with respect to the poses for every
+contender. Only this project's backends compute the whole H x W x 6 Jacobian; the peers need one backward pass per pixel for it.
 """
 
 import importlib
@@ -23,7 +23,7 @@ from render_bench.scene import Scene
 
 
 class Contender(ABC):
-    """A renderer set up for one scene on one device."""
+    """A renderer, set up for one scene on one device."""
 
     has_jacobian = False
 
@@ -33,10 +33,10 @@ class Contender(ABC):
 
     @abstractmethod
     def images(self, camera_from_patient: RigidTransform) -> Float[Tensor, "batch height width"]:
-        """Line integrals for a batch of poses."""
+        """Return line integrals for a batch of poses."""
 
     def derivatives(self, pixels: Float[Tensor, "n 2"]) -> Float[Tensor, "n 6"]:
-        """Derivatives of single pixels to a twist of the scene's pose, in the camera's axes: one backward pass each."""
+        """Return derivatives of pixels with respect to a twist, in the camera's axes, with one backward pass per pixel."""
         twist = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
         image = self.images(retract(self.scene.poses(1), twist, self.scene.pivot))[0]
         values = [image[v, u] for u, v in pixels.long().tolist()]
@@ -57,7 +57,7 @@ class Ours(Contender):
         return project(self.renderer, camera_from_patient, self.scene.camera)
 
     def images_and_jacobians(self, camera_from_patient: RigidTransform) -> tuple[Tensor, Tensor]:
-        """(batch, height, width) and (batch, height, width, 6)."""
+        """Return images (batch, height, width) and Jacobians (batch, height, width, 6)."""
         return project_with_jacobian(self.renderer, camera_from_patient, self.scene.camera, self.scene.pivot)
 
     def derivatives(self, pixels: Float[Tensor, "n 2"]) -> Float[Tensor, "n 6"]:
@@ -66,18 +66,18 @@ class Ours(Contender):
         return in_camera_axes(self.scene, jacobian.cpu().double()[v, u])
 
 
-def make_renderer(backend: type[AbstractRenderer], scene: Scene, device: str, **wanted: Any) -> AbstractRenderer:
-    """A backend on a device; what its constructor does not ask for (a CPU backend for a device) is left out."""
-    asked = inspect.signature(backend).parameters
-    return backend(scene.volume, **{name: value for name, value in {"device": device, **wanted}.items() if name in asked})
+def make_renderer(backend: type[AbstractRenderer], scene: Scene, device: str, **options: Any) -> AbstractRenderer:
+    """Return a backend on a device, ignoring options that its constructor does not have."""
+    parameters = inspect.signature(backend).parameters
+    return backend(scene.volume, **{name: value for name, value in {"device": device, **options}.items() if name in parameters})
 
 
 def backends(device: str) -> dict[str, type[AbstractRenderer]]:
-    """This project's backends for a device."""
+    """Return this project's backends for a device."""
     return {name: backend for name, backend in RENDERERS.items() if device in backend.capabilities.devices}
 
 
-# The library of each peer, and its contenders: names and the class in the module of this folder that sets it up.
+# The contenders of each peer library, with their classes in the library's module of this folder.
 PEERS = {
     "nanodrr": {"nanodrr": "Nanodrr"},
     "diffdrr": {"diffdrr-trilinear": "DiffdrrTrilinear", "diffdrr-siddon": "DiffdrrSiddon"},
@@ -86,7 +86,7 @@ PEER_PACKAGES = ("nanodrr", "diffdrr", "torchio")
 
 
 def contenders(device: str, peers: list[str], step_voxels: float = 1.0) -> dict[str, Callable[[Scene], Contender]]:
-    """How to set up each contender for a scene; the peers' samples are `step_voxels` apart at most."""
+    """Return functions that set up each contender for a scene; samples of peers are at most `step_voxels` apart."""
     makers: dict[str, Callable[[Scene], Contender]] = {}
     for name, backend in backends(device).items():
         makers[f"ours-{name}"] = partial(_make_ours, backend=backend, device=device)

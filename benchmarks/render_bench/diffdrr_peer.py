@@ -1,8 +1,8 @@
 """DiffDRR 0.6.1 with this project's CT and camera: its trilinear renderer, and Siddon's with the nearest voxel.
 
-Its world is the patient; its poses map the camera to the world. Its detector's rows and columns run against ours, which is
-half a turn about the optical axis and goes into `reorient`. The density is given as attenuation, past its own scaling of
-Hounsfield units, with a voxel's index at its centre as everywhere here.
+Its world is the patient, and its poses map the camera to the world. The rows and columns of its detector run opposite to ours,
+which is a rotation of 180 degrees about the optical axis that goes into `reorient`. The density is given as attenuation, which
+bypasses its scaling of Hounsfield units. A voxel's index is at its centre, as in this project.
 """
 
 import torch
@@ -17,11 +17,11 @@ from render_bench.contenders import Contender
 from render_bench.sampling import samples_for_step
 from render_bench.scene import SOURCE_TO_DETECTOR_MM, Scene
 
-_HALF_TURN = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0]))
+_ROTATION_180_DEG = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0]))
 
 
 class _Diffdrr(Contender):
-    """Either renderer."""
+    """The common part of both renderers."""
 
     renderer: str
 
@@ -29,7 +29,7 @@ class _Diffdrr(Contender):
         super().__init__(scene, device)
         voxels = scene.volume.attenuation.permute(2, 1, 0)[None].contiguous()  # [1, i, j, k]
         image = ScalarImage(tensor=voxels, affine=scene.volume.patient_from_voxel.numpy())
-        subject = Subject(volume=image, density=image, mask=None, fiducials=None, reorient=_HALF_TURN)
+        subject = Subject(volume=image, density=image, mask=None, fiducials=None, reorient=_ROTATION_180_DEG)
         camera = scene.camera
         pixel_mm = SOURCE_TO_DETECTOR_MM / camera.fx, SOURCE_TO_DETECTOR_MM / camera.fy
         self._drr = DRR(
@@ -46,7 +46,7 @@ class _Diffdrr(Contender):
         self._settings = self.settings(step_voxels)
 
     def settings(self, step_voxels: float) -> dict[str, int]:
-        """Arguments of a rendering."""
+        """Return the arguments of a rendering."""
         return {}
 
     def images(self, camera_from_patient: RigidTransform) -> Float[Tensor, "batch height width"]:
@@ -55,7 +55,7 @@ class _Diffdrr(Contender):
 
 
 class DiffdrrTrilinear(_Diffdrr):
-    """Samples from the first ray's entry into the grid to the last one's exit."""
+    """Samples from the first ray's entry into the grid to the last ray's exit."""
 
     renderer = "trilinear"
 
@@ -64,6 +64,6 @@ class DiffdrrTrilinear(_Diffdrr):
 
 
 class DiffdrrSiddon(_Diffdrr):
-    """Exact integrals of voxels of constant attenuation; it has no step to choose."""
+    """Exact integrals of voxels of constant attenuation, without a step size."""
 
     renderer = "siddon"

@@ -1,11 +1,11 @@
-"""The rows of the comparison, and the entries: a contender doing one row's work for one batch.
+"""The rows of the comparison, and its entries: one row for one contender and one batch size.
 
     forward            images, no graph
-    forward+backward   images, and the gradient of one weighted sum of their pixels to each pose
-    image+jacobian     images, and all six derivatives of every pixel; the peers have no such thing
+    forward+backward   images, and the gradient of one weighted sum of their pixels with respect to each pose
+    image+jacobian     images, and all six derivatives of every pixel; the peers do not have this
 
 An entry is named contender/row/batchN. Where a peer does forward+backward, this project is charged with image+jacobian, which
-is more: its gradient is a sum over what that returns.
+is more work: its gradient is a sum over the result.
 """
 
 import math
@@ -45,7 +45,7 @@ def entries_of(name: str, contender: Contender) -> list[Entry]:
 
 
 def work_of(entry: Entry, contender: Contender) -> Callable[[], object]:
-    """What an entry does, as a function to be timed."""
+    """Return the work of an entry as a function to be timed."""
     scene = contender.scene
     poses = scene.poses(entry.batch)
     if entry.row == "image+jacobian":
@@ -70,13 +70,13 @@ def work_of(entry: Entry, contender: Contender) -> Callable[[], object]:
 
 
 def ratios_to_ours(seconds: dict[str, float]) -> dict[str, float]:
-    """Each entry's time relative to that of our fastest backend on the row it is charged with."""
+    """Return each entry's time relative to that of our fastest backend on the row it is charged with."""
     ours: dict[tuple[str, int], float] = {}
     for name, value in seconds.items():
         entry = Entry.parse(name)
         if entry.contender.startswith("ours-"):
             key = entry.row, entry.batch
             ours[key] = min(value, ours.get(key, math.inf))
-    named = {name: Entry.parse(name) for name in seconds}
-    keys = {name: (_CHARGED[entry.row], entry.batch) for name, entry in named.items()}
+    entries = {name: Entry.parse(name) for name in seconds}
+    keys = {name: (_CHARGED[entry.row], entry.batch) for name, entry in entries.items()}
     return {name: value / ours[keys[name]] for name, value in seconds.items() if keys[name] in ours}

@@ -1,8 +1,8 @@
-"""Do the contenders see the same picture, and how good is it?
+"""Agreement of the contenders' images with ours, and their accuracy.
 
-A peer is comparable where its image differs from ours (rms) by less than moving ours by a quarter of a pixel, or of a voxel if
-that is larger, along rows and columns does: a camera that is half a pixel off, flipped or scaled does not pass.
-Image errors are rms against the exact integrals, relative to their range.
+A peer is comparable if the rms difference between its image and ours is below that caused by moving ours, along rows and
+columns, by a quarter of a pixel, or of a voxel if that is larger. A camera that is half a pixel off, flipped or scaled fails
+this test. Image errors are rms differences from the exact integrals, relative to their range.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from render_bench.scene import SOURCE_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM, Scene
 
 @dataclass(frozen=True)
 class Agreement:
-    """A peer's image beside ours; differences are rms relative to our image's range."""
+    """The agreement of a peer's image with ours; differences are rms relative to our image's range."""
 
     correlation: float
     difference: float
@@ -31,7 +31,7 @@ class Agreement:
 
 
 def image_of(contender: Contender) -> Float[Tensor, "height width"]:
-    """The scene's view, in float64 on the CPU."""
+    """Return the scene's view, in float64 on the CPU."""
     with torch.no_grad():
         return contender.images(contender.scene.poses(1))[0].cpu().double()
 
@@ -44,7 +44,7 @@ def agreement(peer: Contender, ours: Contender) -> Agreement:
 
 
 def relative_rms(values: Tensor, expected: Tensor) -> float:
-    """The rms of the difference, relative to the range of what is expected."""
+    """Return the rms difference, relative to the range of the expected values."""
     return float((values - expected).square().mean().sqrt() / (expected.max() - expected.min()))
 
 

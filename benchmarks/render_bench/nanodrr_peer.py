@@ -1,7 +1,7 @@
-"""nanodrr 0.1.7 with this project's CT and camera: trilinear samples, equally many on each ray's way through the grid.
+"""nanodrr 0.1.7 with this project's CT and camera: trilinear samples, the same number on each ray's chord through the grid.
 
-Its world is the patient, its `rt_inv` is `patient_from_camera`, and its pixel (0, 0) covers 0 to 1, so a principal point in
-pixel centres lies half a pixel further. On CUDA it takes its own Triton kernel, elsewhere torch's grid_sample.
+Its world is the patient and its `rt_inv` is `patient_from_camera`. Its pixel (0, 0) covers 0 to 1, so a principal point in
+pixel centres is half a pixel larger. On CUDA it uses its own Triton kernel, elsewhere torch's grid_sample.
 """
 
 import torch
@@ -17,7 +17,7 @@ from render_bench.scene import SOURCE_TO_DETECTOR_MM, Scene
 
 
 class Nanodrr(Contender):
-    """nanodrr's own default backend for the device."""
+    """nanodrr with its default backend for the device."""
 
     def __init__(self, scene: Scene, device: str, step_voxels: float) -> None:
         super().__init__(scene, device)
@@ -39,7 +39,7 @@ class Nanodrr(Contender):
         self._drr = DRR.from_carm_intrinsics(
             SOURCE_TO_DETECTOR_MM,
             *pixel_mm,
-            *(shift * mm for shift, mm in zip(offset, pixel_mm, strict=True)),
+            *(offset_px * mm for offset_px, mm in zip(offset, pixel_mm, strict=True)),
             camera.height,
             camera.width,
             dtype=torch.float32,

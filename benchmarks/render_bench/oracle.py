@@ -1,9 +1,9 @@
-"""The exact line integrals of the trilinear field of a CT, in float64: what every contender's picture is judged by.
+"""The exact line integrals of the trilinear field of a CT, in float64: the reference for every contender's image.
 
-Between two faces of the grid the field along a ray is a cubic in the ray's parameter, and Gauss's rule with two points is exact
-for cubics: so cutting a ray at all faces and taking two samples a piece leaves rounding errors only. It shares no code with the
-renderers. Beyond the outermost voxels' centres the field falls to zero within one voxel, as if air came next.
-Derivatives are central differences: the integral is once continuously differentiable in the pose, except for rays in a face.
+Between two faces of the grid, the field along a ray is a cubic in the ray's parameter, for which Gauss's rule with two points
+is exact. With a ray cut at all faces and two samples per piece, only rounding errors remain. The oracle shares no code with the
+renderers. Beyond the outermost voxel centres the field falls to zero within one voxel, as if air followed. Derivatives are
+central differences; the integral is continuously differentiable in the pose, except for rays within a face.
 """
 
 import math
@@ -16,49 +16,56 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from render_bench.scene import Scene
 
-COLUMNS = ("shift along columns", "shift along rows", "depth", "turn about columns", "turn about rows", "turn about depth")
+COLUMNS = (
+    "translation along columns",
+    "translation along rows",
+    "depth",
+    "rotation about columns",
+    "rotation about rows",
+    "rotation about depth",
+)
 _STEP = torch.tensor([1e-3] * 3 + [1e-5] * 3, dtype=torch.float64)  # mm, rad
-_PIECES_AT_ONCE = 1 << 20
+_MAX_PIECES_PER_CHUNK = 1 << 20
 
 
 def exact_integrals(
     volume: CTVolume, camera_from_patient: RigidTransform, camera: CameraIntrinsics, pixels: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "n"]:
-    """Line integrals (dimensionless) of the rays through pixels (u, v)."""
+    """Return line integrals (dimensionless) of the rays through pixels (u, v)."""
     source, directions, mm = rays_of_pixels(volume, camera_from_patient, camera, pixels)
     padded = torch.nn.functional.pad(volume.attenuation.cpu(), (1, 2) * 3)
-    at_once = max(1, _PIECES_AT_ONCE // sum(volume.shape_ijk))
-    pieces = [_integrals(padded, volume.shape_ijk, source, d) for d in directions.split(at_once)]
+    chunk_size = max(1, _MAX_PIECES_PER_CHUNK // sum(volume.shape_ijk))
+    pieces = [_integrals(padded, volume.shape_ijk, source, d) for d in directions.split(chunk_size)]
     return mm * torch.cat(pieces)
 
 
 def exact_derivatives(scene: Scene, pixels: Float[Tensor, "n 2"]) -> Float[Tensor, "n 6"]:
-    """Derivatives to a twist of the pose about the pivot, in the camera's axes (`COLUMNS`), per mm and per rad."""
+    """Return derivatives with respect to a twist about the pivot, in the camera's axes (`COLUMNS`), per mm and per rad."""
     twists = in_patient_axes(scene, torch.diag(_STEP))
     columns = []
     for twist, step in zip(twists, _STEP, strict=True):
-        ahead, behind = (
+        plus, minus = (
             exact_integrals(scene.volume, retract(scene.camera_from_patient, sign * twist, scene.pivot), scene.camera, pixels)
             for sign in (1, -1)
         )
-        columns.append((ahead - behind) / (2 * step))
+        columns.append((plus - minus) / (2 * step))
     return torch.stack(columns, dim=-1)
 
 
 def in_patient_axes(scene: Scene, twists: Float[Tensor, "n 6"]) -> Float[Tensor, "n 6"]:
-    """Twists given in the camera's axes, in the patient's."""
+    """Convert twists from the camera's axes to the patient's."""
     return (twists.unflatten(-1, (2, 3)) @ scene.patient_from_camera_axes.mT).flatten(-2)
 
 
 def in_camera_axes(scene: Scene, jacobian: Float[Tensor, "n 6"]) -> Float[Tensor, "n 6"]:
-    """Derivatives to a twist in the patient's axes, as those to one in the camera's."""
+    """Convert derivatives with respect to a twist from the patient's axes to the camera's."""
     return (jacobian.unflatten(-1, (2, 3)) @ scene.patient_from_camera_axes).flatten(-2)
 
 
 def rays_of_pixels(
     volume: CTVolume, camera_from_patient: RigidTransform, camera: CameraIntrinsics, pixels: Float[Tensor, "n 2"]
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """The source and, per mm of depth, the steps of the rays, both in voxels; and the steps' lengths in mm."""
+    """Return the source and the rays' steps per mm of depth, both in voxels, and the lengths of the steps in mm."""
     patient_from_camera = camera_from_patient.inverse()
     centre = torch.tensor([camera.cx, camera.cy], dtype=torch.float64)
     focal = torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
@@ -71,17 +78,17 @@ def rays_of_pixels(
 def enter_and_leave(
     source: Float[Tensor, "3"], directions: Float[Tensor, "n 3"], low: Float[Tensor, "3"], high: Float[Tensor, "3"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """The ray parameters where rays enter and leave a box; equal where they miss it or it is behind the source."""
-    one, two = (low - source) / directions, (high - source) / directions
-    enter = torch.minimum(one, two).nan_to_num(-math.inf).amax(-1).clamp_min(0.0)
-    leave = torch.maximum(one, two).nan_to_num(math.inf).amin(-1)
+    """Return the ray parameters where rays enter and leave a box; equal if they miss it or it is behind the source."""
+    to_low, to_high = (low - source) / directions, (high - source) / directions
+    enter = torch.minimum(to_low, to_high).nan_to_num(-math.inf).amax(-1).clamp_min(0.0)
+    leave = torch.maximum(to_low, to_high).nan_to_num(math.inf).amin(-1)
     return enter, torch.maximum(enter, leave)
 
 
 def _integrals(
     padded: Tensor, shape_ijk: tuple[int, int, int], source: Float[Tensor, "3"], directions: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n"]:
-    """Integrals over the ray parameter."""
+    """Return integrals over the ray parameter."""
     size = torch.tensor(shape_ijk, dtype=torch.float64)
     enter, leave = (t[:, None] for t in enter_and_leave(source, directions, -torch.ones(3, dtype=torch.float64), size))
     faces = [
@@ -98,13 +105,13 @@ def _integrals(
 
 
 def _trilinear(padded: Tensor, points: Float[Tensor, "n m 3"]) -> Float[Tensor, "n m"]:
-    """The field at points (voxels); `padded` has one voxel of air before the grid and two after it."""
+    """Return the field at points (voxels); `padded` has one voxel of air before the grid and two after it."""
     shape = torch.tensor(padded.shape[::-1], dtype=torch.float64)
-    points = torch.minimum((points + 1).clamp_min(0), shape - 2)  # rounding may step over the outermost face
-    whole = points.floor()
-    x, y, z = (points - whole).unbind(-1)
+    points = torch.minimum((points + 1).clamp_min(0), shape - 2)  # rounding may pass the outermost face
+    lower = points.floor()
+    x, y, z = (points - lower).unbind(-1)
     strides = torch.tensor([1, padded.shape[2], padded.shape[1] * padded.shape[2]])
-    corner = (whole.long() * strides).sum(-1)
+    corner = (lower.long() * strides).sum(-1)
     value = torch.zeros_like(x)
     for dz, wz in enumerate((1 - z, z)):
         for dy, wy in enumerate((1 - y, y)):

@@ -1,4 +1,4 @@
-"""Tables in Markdown and plots of horizontal bars, for people."""
+"""Markdown tables and plots of horizontal bars."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ OURS, PEER = "#0b6e4f", "#8a8f98"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A table whose first `texts` columns are aligned to the left."""
+    """Return a table whose first `texts` columns are left-aligned."""
     rule = "|" + "---|" * texts + "--:|" * (len(columns) - texts)
     return "\n".join([_line(columns), rule, *(_line(row) for row in rows)])
 
 
 def bars(axes: Axes, title: str, values: dict[str, float], label: str, texts: Sequence[str]) -> None:
-    """One bar a contender on a logarithmic axis, the smallest on top; ours in colour."""
+    """Plot one bar per contender on a logarithmic axis, the smallest on top, ours in colour."""
     order = sorted(range(len(values)), key=list(values.values()).__getitem__)
     names, sizes = [list(values)[n] for n in order], [list(values.values())[n] for n in order]
     axes.barh(names, sizes, color=[OURS if name.startswith("ours") else PEER for name in names], height=0.65)
@@ -37,7 +37,7 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits."""
+    """Return a duration with three digits, in a suitable unit."""
     unit, factor = ("s", 1) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("us", 1e6)
     return f"{seconds * factor:#.3g} {unit}".replace(". ", " ")
 

@@ -1,8 +1,8 @@
-"""Times in turn: what else the machine does, and its clock, then strike all entries alike.
+"""Timing in turn, so that other load on the machine and changes of its clock affect all entries alike.
 
-Every entry runs once to warm up (compile, tune, touch memory), which does not count. Then round after round each gets a turn,
-in which it runs once, or several times if it is fast, until it has had so many rounds or used up its budget of seconds; each
-has at least one counted run. The medians are what counts.
+Every entry runs once to warm up (compile, tune, touch memory), which does not count. In every round each entry then has a turn,
+in which it runs once, or several times if it is fast, until it has had its number of rounds or used up its budget of seconds.
+Each has at least one counted run. Results are medians.
 """
 
 import time
@@ -16,25 +16,25 @@ Stopwatch = Callable[[Callable[[], object]], float]
 
 
 def stopwatch(device: str) -> Stopwatch:
-    """Seconds of one call; on CUDA between two events on the stream."""
+    """Return a function that times one call in seconds, on CUDA between two events on the stream."""
     return _cuda_seconds if device == "cuda" else _cpu_seconds
 
 
 def time_in_turn(
     works: Mapping[str, Callable[[], object]], rounds: int, budget_s: float, seconds_of: Stopwatch
 ) -> dict[str, list[float]]:
-    """The seconds of every counted run of every entry."""
+    """Return the seconds of every counted run of every entry."""
     runs: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         seconds_of(work)
     for _ in range(rounds):
         for name, work in works.items():
             if sum(runs[name]) < budget_s:
-                runs[name] += _turn(work, seconds_of)
+                runs[name] += _run_turn(work, seconds_of)
     return runs
 
 
-def _turn(work: Callable[[], object], seconds_of: Stopwatch) -> list[float]:
+def _run_turn(work: Callable[[], object], seconds_of: Stopwatch) -> list[float]:
     times = [seconds_of(work)]
     while sum(times) < _TURN_S and len(times) < _TURN_RUNS:
         times.append(seconds_of(work))

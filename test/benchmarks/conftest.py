@@ -1,4 +1,4 @@
-"""The benchmarks are scripts, not a package: their folder is what Python searches when one of them runs."""
+"""The benchmarks are scripts, not a package, so their folder is added to the search path."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The renderers' benchmarks: the exact oracle against closed forms, what the script promises, and our accuracy."""
+"""The benchmarks of the renderers: the exact oracle compared with closed forms, the output of the script, and our accuracy."""
 
 import json
 import math
@@ -21,13 +21,13 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 PROJECT = Path(__file__).resolve().parents[2]
-VOXEL_MM, VOXELS, SLOPES, CENTRE_VALUE = 2.0, (40, 40, 10), (2e-4, -3e-4), 0.02  # mm, (i, j, k), 1/mm^2, 1/mm
+VOXEL_MM, VOXELS, SLOPES, CENTRE_ATTENUATION = 2.0, (40, 40, 10), (2e-4, -3e-4), 0.02  # mm, (i, j, k), 1/mm^2, 1/mm
 
 
 def slab_with_a_linear_field() -> Scene:
-    """A wide slab whose attenuation is linear across it, seen along k by rays that leave through its two large faces."""
+    """Return a wide slab with attenuation that is linear across it, seen along k by rays that leave through its large faces."""
     i, j = (torch.arange(n) - (n - 1) / 2 for n in VOXELS[:2])
-    values = CENTRE_VALUE + VOXEL_MM * (SLOPES[0] * i[None, :] + SLOPES[1] * j[:, None])
+    values = CENTRE_ATTENUATION + VOXEL_MM * (SLOPES[0] * i[None, :] + SLOPES[1] * j[:, None])
     patient_from_voxel = torch.diag(torch.tensor([VOXEL_MM] * 3 + [1.0], dtype=torch.float64))
     volume = CTVolume(values.expand(VOXELS[2], -1, -1).float().contiguous(), patient_from_voxel)
     camera = CameraIntrinsics(9, 7, 150.0, 150.0, 4.0, 3.0, 1000.0)
@@ -36,8 +36,8 @@ def slab_with_a_linear_field() -> Scene:
     return Scene(volume, camera, pose)
 
 
-def where_rays_cross_the_middle(scene: Scene, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Position (mm from the slab's centre, along i and j) in its middle plane; length of the ray per mm of depth."""
+def rays_at_the_middle_plane(scene: Scene, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return positions in the slab's middle plane (mm from its centre, along i and j), and the ray length per mm of depth."""
     across = (pixels - torch.tensor([4.0, 3.0], dtype=torch.float64)) / 150.0
     return 500.0 * across - torch.tensor([0.4, -0.7], dtype=torch.float64), (1 + across.square().sum(-1)).sqrt()
 
@@ -45,21 +45,21 @@ def where_rays_cross_the_middle(scene: Scene, pixels: torch.Tensor) -> tuple[tor
 def test_the_oracle_is_exact_for_a_linear_field_in_a_slab():
     scene = slab_with_a_linear_field()
     pixels = scene.pixels(63)
-    middle, per_mm = where_rays_cross_the_middle(scene, pixels)
+    middle, per_mm = rays_at_the_middle_plane(scene, pixels)
     thickness_mm = VOXELS[2] * VOXEL_MM * per_mm  # air begins one voxel beyond the last centre: half a voxel at either face
-    expected = thickness_mm * (CENTRE_VALUE + middle @ torch.tensor(SLOPES, dtype=torch.float64))
+    expected = thickness_mm * (CENTRE_ATTENUATION + middle @ torch.tensor(SLOPES, dtype=torch.float64))
     integrals = exact_integrals(scene.volume, scene.camera_from_patient, scene.camera, pixels)
     torch.testing.assert_close(integrals, expected, rtol=1e-6, atol=0)  # the voxels are float32
 
 
-def test_derivatives_of_the_oracle_are_those_of_a_linear_field():
+def test_the_derivatives_of_the_oracle_are_exact_for_a_linear_field():
     scene = slab_with_a_linear_field()
     pixels = scene.pixels(63)
-    _, per_mm = where_rays_cross_the_middle(scene, pixels)
+    _, per_mm = rays_at_the_middle_plane(scene, pixels)
     thickness_mm, slopes = VOXELS[2] * VOXEL_MM * per_mm, torch.tensor(SLOPES, dtype=torch.float64)
     across = (pixels - torch.tensor([4.0, 3.0], dtype=torch.float64)) / 150.0
     derivatives = exact_derivatives(scene, pixels)
-    for axis in (0, 1):  # the body goes one way, the ray crosses it the other way
+    for axis in (0, 1):  # the ray crosses the body in the direction opposite to its motion
         torch.testing.assert_close(derivatives[:, axis], -thickness_mm * slopes[axis], rtol=1e-5, atol=1e-9)
     torch.testing.assert_close(derivatives[:, 2], thickness_mm * (across @ slopes), rtol=1e-5, atol=1e-9)
 
@@ -72,17 +72,17 @@ def test_the_oracle_agrees_with_fine_sampling_by_scipy():
     scene = make_scene(CTVolume(0.05 * torch.rand(7, 9, 8, generator=generator), patient_from_voxel), 8)
     camera = CameraIntrinsics(5, 5, 300.0, 300.0, 2.2, 1.9, 1000.0)
     pixels = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)).double()
-    found = exact_integrals(scene.volume, scene.camera_from_patient, camera, pixels)
+    integrals = exact_integrals(scene.volume, scene.camera_from_patient, camera, pixels)
     source, directions, mm = rays_of_pixels(scene.volume, scene.camera_from_patient, camera, pixels)
     depth = np.linspace(670, 730, 60001)
     for n in range(len(pixels)):
         points = source.numpy()[:, None] + directions[n].numpy()[:, None] * depth
         values = map_coordinates(scene.volume.attenuation.double().numpy(), points[::-1], order=1, mode="grid-constant")
-        assert float(found[n]) == pytest.approx(np.trapezoid(values, depth) * float(mm[n]), abs=1e-6)
-    assert found.max() > 0.3
+        assert float(integrals[n]) == pytest.approx(np.trapezoid(values, depth) * float(mm[n]), abs=1e-6)
+    assert integrals.max() > 0.3
 
 
-def test_the_script_prints_one_json_object_with_numbers_that_can_be_true():
+def test_the_script_prints_one_json_object_with_plausible_values():
     command = [
         sys.executable,
         "benchmarks/render.py",
@@ -95,9 +95,9 @@ def test_the_script_prints_one_json_object_with_numbers_that_can_be_true():
         "--device",
         "cpu",
     ]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    record = json.loads(process.stdout)
     names = {f"ours-numba/{row}/batch{n}" for row in ("forward", "forward+backward", "image+jacobian") for n in (1, 8)}
     for key in ("seconds", "ratio_to_ours", "memory_bytes"):
         assert names <= set(record[key])
@@ -110,7 +110,7 @@ def test_the_script_prints_one_json_object_with_numbers_that_can_be_true():
     assert 0 < record["accuracy"]["ours-numba"]["image_rms"] < 0.005
 
 
-def test_a_ratio_charges_us_with_the_full_jacobian():
+def test_ratios_charge_this_project_with_the_full_jacobian():
     seconds = {
         "ours-numba/forward/batch1": 2.0,
         "ours-torch/forward/batch1": 6.0,
@@ -118,7 +118,7 @@ def test_a_ratio_charges_us_with_the_full_jacobian():
         "ours-numba/image+jacobian/batch1": 4.0,
         "nanodrr/forward/batch1": 20.0,
         "nanodrr/forward+backward/batch1": 60.0,
-        "nanodrr/forward/batch8": 1.0,  # nothing of ours to compare with
+        "nanodrr/forward/batch8": 1.0,  # no entry of ours to compare with
     }
     ratios = ratios_to_ours(seconds)
     assert ratios["nanodrr/forward/batch1"] == 10
@@ -127,31 +127,33 @@ def test_a_ratio_charges_us_with_the_full_jacobian():
     assert "nanodrr/forward/batch8" not in ratios
 
 
-def test_warm_ups_are_not_counted_and_budgets_end_an_entry():
-    clock = {"slow": iter([1.0, 9.0, 8.0]), "fast": iter([5.0, *[0.01] * 100]), "slowest": iter([50.0, 99.0])}
-    works = {name: lambda times=times: next(times) for name, times in clock.items()}
-    runs = time_in_turn(works, rounds=3, budget_s=12.0, seconds_of=lambda work: work())
+def test_warm_ups_do_not_count_and_a_budget_ends_an_entry():
+    durations = {"slow": iter([1.0, 9.0, 8.0]), "fast": iter([5.0, *[0.01] * 100]), "slowest": iter([50.0, 99.0])}
+    timed_functions = {name: lambda times=times: next(times) for name, times in durations.items()}
+    runs = time_in_turn(timed_functions, rounds=3, budget_s=12.0, seconds_of=lambda work: work())
     assert runs == {"slow": [9.0, 8.0], "fast": [0.01] * 30, "slowest": [99.0]}
 
 
 def test_our_image_and_derivatives_are_accurate():
     scene = make_scene(body(64), 32)
-    ours = contenders("cpu", [])["ours-numba"](scene)
+    contender = contenders("cpu", [])["ours-numba"](scene)
     pixels = scene.pixels(300)
     exact = exact_integrals(scene.volume, scene.camera_from_patient, scene.camera, pixels)
-    assert image_error(ours, pixels, exact) < 5e-4
+    assert image_error(contender, pixels, exact) < 5e-4
     expected = exact_derivatives(scene, pixels)
-    relative = (ours.derivatives(pixels) - expected).square().mean(0).sqrt() / expected.square().mean(0).sqrt()
+    relative = (contender.derivatives(pixels) - expected).square().mean(0).sqrt() / expected.square().mean(0).sqrt()
     assert relative[:3].max() < 0.1
     assert relative.max() < 0.2
 
 
-def test_a_camera_half_a_pixel_off_is_not_comparable():
+def test_a_camera_that_is_half_a_pixel_off_is_not_comparable():
     scene = make_scene(body(48), 48)
-    maker = contenders("cpu", [])["ours-numba"]
-    beside = make_scene(scene.volume, 48)
-    beside = Scene(
-        beside.volume, CameraIntrinsics(48, 48, *beside.camera.k[:5:4], 24.0, 24.0, 1000.0), beside.camera_from_patient
+    make_contender = contenders("cpu", [])["ours-numba"]
+    shifted_scene = make_scene(scene.volume, 48)
+    shifted_scene = Scene(
+        shifted_scene.volume,
+        CameraIntrinsics(48, 48, *shifted_scene.camera.k[:5:4], 24.0, 24.0, 1000.0),
+        shifted_scene.camera_from_patient,
     )
-    assert agreement(maker(scene), maker(scene)).comparable
-    assert not agreement(maker(beside), maker(scene)).comparable
+    assert agreement(make_contender(scene), make_contender(scene)).comparable
+    assert not agreement(make_contender(shifted_scene), make_contender(scene)).comparable
