@@ -1,6 +1,6 @@
-"""Levenberg-Marquardt and gradient descents compared, on learned similarities and others, from the same initial poses.
+r"""Levenberg-Marquardt and gradient descents compared, on learned similarities and others, from the same initial poses.
 
-    fluoro-reg simulate --ct CT --range benchmarks/ranges/about_ap.yaml --cases 60 --set variants=[standard] \\
+    fluoro-reg simulate --ct CT --range benchmarks/ranges/about_ap.yaml --cases 60 --set variants=[standard] \
         --set start_mm=[[10,25],[25,50],[50,100]] --out CASES
     python benchmarks/learned_descents.py CASES --similarity SPHERICAL.safetensors --similarity PROST.safetensors --out OUT
 

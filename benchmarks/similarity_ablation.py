@@ -147,7 +147,8 @@ def main() -> None:
         network, validation_pairs = training.state.average, training.subjects[0].validation_pairs
         evaluated_pairs = validation_pairs[:1]
         rate, descent = best_descent(network, evaluated_pairs)
-        cosines = f"{best.rotation_cosine:.3f} | {best.translation_cosine:.3f} | {median_distance_error_mm(network, validation_pairs):.1f}"
+        distance_error = median_distance_error_mm(network, validation_pairs)
+        cosines = f"{best.rotation_cosine:.3f} | {best.translation_cosine:.3f} | {distance_error:.1f}"
         print(f"| {name} | {cosines} | {run_descents(network, evaluated_pairs, optimiser)} | {descent} | {rate} |", flush=True)
 
 
