@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.training.loop import AbstractTraining, Progress
     from fluoro_reg.training.similarity import SimilarityRecord
-    from fluoro_reg.training.validation import Record
+    from fluoro_reg.training.validation import RegressorRecord
 
 C = TypeVar("C")
 NAME = "train"
@@ -143,7 +143,7 @@ def regressor(cts: TrainingCTArguments, arguments: TrainingArguments, common: Co
     """
     from fluoro_reg.rendering import resolve_device
     from fluoro_reg.training.options import TrainingOptions
-    from fluoro_reg.training.report import write_report
+    from fluoro_reg.training.report import write_regressor_report
     from fluoro_reg.training.trainer import RegressorTraining
 
     output = Output(common.json)
@@ -153,7 +153,7 @@ def regressor(cts: TrainingCTArguments, arguments: TrainingArguments, common: Co
     first, *further = cts.read(output)
     with output.status("simulating the validation views"):
         training = RegressorTraining(first, carm, options, device, tuple(further), cts.pretrained)
-    return _train(training, arguments, output, _error_text, lambda path: write_report(path, training))
+    return _train(training, arguments, output, _error_text, lambda path: write_regressor_report(path, training))
 
 
 def similarity(
@@ -208,13 +208,13 @@ def _train(
         def show(progress: "Progress[Any]") -> None:
             validation = "" if progress.record is None else f", {record_text(progress.record)}"
             bar.describe(f"step {progress.step}: loss {progress.loss:.3f}{validation}")
-            bar.update(progress.share, 1.0)
+            bar.update(progress.fraction, 1.0)
 
         def run(path: Path) -> None:
             training.run(path, arguments.resume, show)
 
         write_file(arguments.out, run)
-    if not training.leads:
+    if not training.is_main:
         return ExitStatus.ACCEPTED
     plot = arguments.out.with_suffix(".png")
     write_file(plot, write_plot)
@@ -225,7 +225,7 @@ def _train(
     return ExitStatus.ACCEPTED
 
 
-def _error_text(record: "Record") -> str:
+def _error_text(record: "RegressorRecord") -> str:
     return f"error {record.mtre_mm:.1f} mm, {record.rotation_deg:.1f} deg"
 
 

@@ -1,1 +1,1 @@
-"""Training on a patient's own CT: synthetic X-rays made on the fly, losses, the trainer. Nothing at run time imports it."""
+"""Training of pose regressors and learned similarities on synthetic X-rays of CTs. Nothing at run time imports this package."""

@@ -1,6 +1,6 @@
-"""Several processes that train one network (`torchrun`): each makes batches of its own, and gradients are averaged.
+"""Distributed training: several processes (`torchrun`) train one network on different batches and average their gradients.
 
-That is all there is to it: the same weights at the start and the same gradients give the same weights for good.
+All processes start from the same weights and take steps with the same gradients, so their weights stay the same.
 """
 
 import os
@@ -14,14 +14,14 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process's place; alone where nobody started several."""
+    """The group of training processes, and this process's rank in it; a group of one without `torchrun`."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
-    def joined(device: str) -> "ProcessGroup":
-        """The processes that torchrun's environment names."""
+    def join(device: str) -> "ProcessGroup":
+        """Join the processes that the environment variables of torchrun describe."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return ProcessGroup()
@@ -32,12 +32,12 @@ class ProcessGroup:
         return ProcessGroup(dist.get_rank(), size)
 
     @property
-    def leads(self) -> bool:
-        """Whether this process validates, writes and tells."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replaces every gradient by its mean over the processes."""
+        """Replace every gradient by its mean over the processes."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -47,16 +47,16 @@ class ProcessGroup:
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
 
-    def leave(self) -> None:
-        """Ends the processes when all have come so far: who goes first takes the others' connections away."""
+    def close(self) -> None:
+        """Leave the group once all processes have come here; leaving earlier would break the others' connections."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()
 
-    def agreed(self, number: float, device: torch.device | str) -> float:
-        """The leader's number."""
+    def broadcast(self, value: float, device: torch.device | str) -> float:
+        """Return the main process's value."""
         if self.size == 1:
-            return number
-        shared = torch.tensor([number], dtype=torch.float64, device=device)
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=device)
         dist.broadcast(shared, 0)
         return float(shared)

@@ -1,7 +1,7 @@
-"""What every training here does alike: steps until they or the time run out, validations, the best weights, going on later.
+"""The training loop that all trainings fraction: steps, validations, the best weights and resumption.
 
-A step is a batch that nobody has seen before, seeded by its number. The learning rate rises, then falls to zero along a cosine
-over the whole of the steps or of the time; what is kept is the running average of the weights where it was best.
+Each step trains on a new batch, seeded by its number. The learning rate rises, then falls to zero along a cosine over the
+number of steps or the time. The result is the running average of the weights at its best validation.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.networks.weights import SEVERAL_CTS
 from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.options import LoopOptions
-from fluoro_reg.training.prefetch import Prefetched
+from fluoro_reg.training.prefetch import Prefetcher
 from fluoro_reg.training.state import AbstractRecord, TrainingState, read_state, write_state
 
 N = TypeVar("N", bound=nn.Module)
@@ -34,9 +34,9 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Progress(Generic[R]):
-    """What may be shown of a training under way; `record` is the last validation."""
+    """Progress of a training: the fraction done (0 to 1), the step, its loss and the last validation."""
 
-    share: float
+    fraction: float
     step: int
     loss: float
     record: R | None
@@ -44,60 +44,76 @@ class Progress(Generic[R]):
 
 @dataclass(slots=True)
 class AbstractTraining(ABC, Generic[N, R, B]):
-    """One training of a network N, judged by records R, on batches B; `run` may be called once.
+    """A training of a network N on batches B, with validation records R; `run` may be called once.
 
-    With `further` CTs, steps are about each in turn; `pretrained` names weights to begin from.
+    Attributes:
+        volume: the CT.
+        carm: the range of views.
+        options: the settings.
+        device: `cpu` or `cuda`.
+        further_volumes: more CTs; steps then use the CTs in turn.
+        pretrained: weights to start from.
+        state: what a step changes.
+        processes: the processes that train together.
     """
 
     volume: CTVolume
     carm: CarmRange
     options: LoopOptions
     device: str = "cpu"
-    further: tuple[CTVolume, ...] = ()
+    further_volumes: tuple[CTVolume, ...] = ()
     pretrained: Path | None = None
     state: TrainingState[N, R] = field(init=False)
     processes: ProcessGroup = field(init=False)
 
     @abstractmethod
     def batch(self, number: int) -> B:
-        """Made in a thread of its own where that pays."""
+        """Make batch `number`; called from another thread when training on a CPU."""
 
     @abstractmethod
     def backward(self, batch: B) -> Tensor:
-        """The loss; leaves gradients, averaged over the processes and clipped."""
+        """Return the loss and set the gradients, averaged over the processes and clipped."""
 
     @abstractmethod
     def validate(self, loss: float) -> R:
-        """Judges the running average; `loss` is the mean since the last time."""
+        """Validate the running average; `loss` is the mean training loss since the last validation."""
 
     @abstractmethod
     def save(self, out: Path) -> None:
-        """Writes the weights of the running average."""
+        """Write the weights of the running average."""
 
-    def run(self, out: Path, resume: bool = False, tell: Callable[[Progress[R]], None] = lambda progress: None) -> R:
-        """Trains, writes the weights and returns the validation of what was written.
+    def run(self, out: Path, resume: bool = False, report: Callable[[Progress[R]], None] = lambda progress: None) -> R:
+        """Train and write the weights.
 
-        The state is kept beside the weights after every validation (`resume_file`) until the training is done.
+        After every validation the state is written beside the weights (`resume_path`); it is deleted at the end.
+
+        Args:
+            out: the weights file.
+            resume: whether to continue an interrupted training from its state.
+            report: called after every step.
+
+        Returns:
+            The validation of the weights that were written.
 
         Raises:
-            InputError: nothing to resume from, or a range that never shows the patient.
+            InputError: there is nothing to resume from, or the range never shows the patient.
             OSError: a file cannot be written.
         """
         if resume:
-            read_state(resume_file(out), self.state, self.settings())
-        with one_core_for_rendering(self.device), self._batches() as batches:
-            self._train(batches, out, tell)
+            read_state(resume_path(out), self.state, self.settings())
+        with reserve_core_for_rendering(self.device), self._batches() as batches:
+            self._train(batches, out, report)
         self.state.average.load_state_dict(self.state.best)
-        if self.leads:
+        if self.is_main:
             self.save(out)
-            resume_file(out).unlink(missing_ok=True)
-        self.processes.leave()
+            resume_path(out).unlink(missing_ok=True)
+        self.processes.close()
         return self.best
 
     @property
-    def leads(self) -> bool:
-        """Whether this process, of several that train together, is the one that writes."""
-        return self.processes.leads
+    def is_main(self) -> bool:
+        """Whether this process, of several that train together, is the one that writes files."""
+        return self.processes.is_main
 
     @property
     def best(self) -> R:
@@ -106,11 +122,11 @@ class AbstractTraining(ABC, Generic[N, R, B]):
 
     @property
     def fingerprint(self) -> str:
-        """Of the CT that the weights will know."""
-        return SEVERAL_CTS if self.further else self.volume.fingerprint
+        """The fingerprint for the weights file."""
+        return SEVERAL_CTS if self.further_volumes else self.volume.fingerprint
 
     def notes(self) -> dict[str, Any]:
-        """What the weights say of how they were made: the validation of what was kept, all validations, and the settings."""
+        """Return notes for the weights file: the validation of the weights, all validations, and the settings."""
         return {
             "validation": asdict(self.best),
             "history": [asdict(record) for record in self.state.history],
@@ -119,45 +135,48 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         }
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same for a training to go on."""
+        """Return what must be the same to resume a training."""
         return {
             "training": to_mapping(self.options),
             "range": to_mapping(self.carm),
-            "ct_fingerprints": [volume.fingerprint for volume in (self.volume, *self.further)],
+            "ct_fingerprints": [volume.fingerprint for volume in (self.volume, *self.further_volumes)],
             "processes": self.processes.size,
         }
 
-    def _train(self, batches: Iterator[B], out: Path, tell: Callable[[Progress[R]], None]) -> None:
+    def _train(self, batches: Iterator[B], out: Path, report: Callable[[Progress[R]], None]) -> None:
         state, options = self.state, self.options
-        begun = time.perf_counter() - state.elapsed_s
-        share = options.progress(state.step, state.elapsed_s)
-        seen: list[Tensor] = []
-        while share < 1 and state.since_best() < options.patience:
-            loss = self._step(next(batches), share)
-            seen.append(loss)
+        started = time.perf_counter() - state.elapsed_s
+        fraction = options.fraction_done(state.step, state.elapsed_s)
+        losses: list[Tensor] = []
+        while fraction < 1 and state.validations_since_best() < options.patience:
+            loss = self._step(next(batches), fraction)
+            losses.append(loss)
             state.step += 1
-            state.elapsed_s = time.perf_counter() - begun
-            before, share = share, self.processes.agreed(options.progress(state.step, state.elapsed_s), self.device)
-            if math.floor(share * options.validations) > math.floor(before * options.validations):
-                state.judged(self.validate(float(torch.stack(seen).mean())))
-                seen.clear()
-                if self.leads:
-                    write_state(resume_file(out), state, self.settings())
-            tell(Progress(share, state.step, float(loss), state.history[-1] if state.history else None))
+            state.elapsed_s = time.perf_counter() - started
+            before, fraction = (
+                fraction,
+                self.processes.broadcast(options.fraction_done(state.step, state.elapsed_s), self.device),
+            )
+            if math.floor(fraction * options.validations) > math.floor(before * options.validations):
+                state.record_validation(self.validate(float(torch.stack(losses).mean())))
+                losses.clear()
+                if self.is_main:
+                    write_state(resume_path(out), state, self.settings())
+            report(Progress(fraction, state.step, float(loss), state.history[-1] if state.history else None))
 
-    def _step(self, batch: B, share: float) -> Tensor:
+    def _step(self, batch: B, fraction: float) -> Tensor:
         state = self.state
         for group in state.optimiser.param_groups:
-            group["lr"] = self.options.learning_rate * rate(share, self.options.warm_up)
+            group["lr"] = self.options.learning_rate * learning_rate_factor(fraction, self.options.warm_up)
         state.optimiser.zero_grad(set_to_none=True)
         loss = self.backward(batch)
         state.optimiser.step()
-        state.follow(self.options.average)
+        state.update_average(self.options.average)
         return loss.detach()
 
     @contextmanager
     def _batches(self) -> Iterator[Iterator[B]]:
-        """From the next step on: made ahead on the CPU, when they are wanted on a GPU."""
+        """Yield the batches from the next step on; they are prefetched on the CPU and made on demand on a GPU."""
 
         def make(step: int) -> B:
             return self.batch(step * self.processes.size + self.processes.rank)
@@ -165,25 +184,25 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         if self.device == "cuda":
             yield map(make, itertools.count(self.state.step))
             return
-        with Prefetched(make, self.state.step) as batches:
+        with Prefetcher(make, self.state.step) as batches:
             yield batches
 
 
-def rate(share: float, warm_up: float) -> float:
-    """The learning rate as a share of the highest: a line up, a cosine down."""
-    if share < warm_up:
-        return max(share / warm_up, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up)))
+def learning_rate_factor(fraction: float, warm_up: float) -> float:
+    """Return the learning rate as a fraction of the maximum: a linear warm-up, then a cosine."""
+    if fraction < warm_up:
+        return max(fraction / warm_up, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up)))
 
 
-def resume_file(out: Path) -> Path:
-    """Where the state of a training is kept while it lasts."""
+def resume_path(out: Path) -> Path:
+    """Return the path of the file with the state of an unfinished training."""
     return out.with_name(f"{out.stem}.resume.safetensors")
 
 
 @contextmanager
-def one_core_for_rendering(device: str) -> Iterator[None]:
-    """torch leaves a core to the thread that renders: its own threads wait for each other whenever one is disturbed."""
+def reserve_core_for_rendering(device: str) -> Iterator[None]:
+    """Leave a CPU core to the rendering thread: torch's threads wait for each other when one of them is delayed."""
     threads = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1) - 1))

@@ -1,4 +1,4 @@
-"""What a user may choose of a training; the one home of these defaults."""
+"""Settings of trainings, with their defaults."""
 
 import math
 from dataclasses import dataclass
@@ -13,28 +13,30 @@ DEFAULT_BUDGET_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """The training ends after `steps` or `budget_s`, whichever comes first (after five minutes where neither is given); the
-    learning rate falls to zero until then.
+    """Settings of the training loop.
 
-    Only a training of a given number of steps, without a budget, can be repeated to the last bit.
+    The training ends after `steps` or `budget_s`, whichever comes first, or after five minutes if neither is given. The
+    learning rate falls to zero by then. Only a training with a number of steps and without a budget is reproducible bit by bit.
     """
 
-    steps: int = option(0, "number of batches; 0: as many as there is time for", minimum=0)
-    budget_s: float = option(0.0, "time to train; 0: no limit, or five minutes without steps", unit="s", minimum=0, maximum=1e7)
+    steps: int = option(0, "number of batches; 0: limited by time only", minimum=0)
+    budget_s: float = option(
+        0.0, "time to train; 0: no limit, or five minutes if there is no number of steps", unit="s", minimum=0, maximum=1e7
+    )
     batch: int = option(16, "images in a batch", minimum=1, maximum=4096)
-    learning_rate: float = option(1.5e-3, "the highest, after warm-up", minimum=1e-7, maximum=1)
-    warm_up: float = option(0.04, "share of the training until the highest learning rate", minimum=0, maximum=0.5)
-    weight_decay: float = option(1e-4, "of AdamW", minimum=0, maximum=1)
-    clip: float = option(1.0, "longest gradient of a step", minimum=1e-6)
-    average: float = option(0.998, "share of the running average of weights that a step keeps", minimum=0, maximum=0.99999)
-    validations: int = option(12, "how often the held-back views are looked at", minimum=1, maximum=1000)
-    validation_images: int = option(256, "number of held-back views", minimum=8, maximum=100_000)
-    patience: int = option(6, "stop after so many validations without a better median error", minimum=1, maximum=1000)
-    seed: int = option(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
+    learning_rate: float = option(1.5e-3, "maximum learning rate, after warm-up", minimum=1e-7, maximum=1)
+    warm_up: float = option(0.04, "fraction of the training until the maximum learning rate", minimum=0, maximum=0.5)
+    weight_decay: float = option(1e-4, "weight decay of AdamW", minimum=0, maximum=1)
+    clip: float = option(1.0, "maximum norm of the gradient", minimum=1e-6)
+    average: float = option(0.998, "decay of the running average of the weights, per step", minimum=0, maximum=0.99999)
+    validations: int = option(12, "number of validations on the validation views", minimum=1, maximum=1000)
+    validation_images: int = option(256, "number of validation views", minimum=8, maximum=100_000)
+    patience: int = option(6, "stop after this many validations without improvement", minimum=1, maximum=1000)
+    seed: int = option(0, "seed of all random values", minimum=0, maximum=2**31 - 1)
     degradations: DegradationOptions = section(DegradationOptions)
 
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """How much of the training is done, 0 to 1."""
+    def fraction_done(self, step: int, elapsed_s: float) -> float:
+        """Return the fraction of the training that is done, 0 to 1."""
         budget_s = self.budget_s or (math.inf if self.steps else DEFAULT_BUDGET_S)
         by_steps = step / self.steps if self.steps else 0.0
         return min(1.0, max(by_steps, elapsed_s / budget_s))
@@ -42,7 +44,7 @@ class LoopOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions(LoopOptions):
-    """Of a pose regressor."""
+    """Settings of the training of a pose regressor."""
 
     network: RegressorOptions = section(RegressorOptions)
     losses: LossOptions = section(LossOptions)

@@ -1,7 +1,7 @@
-"""A CT that a similarity learns from: its pairs, and the similarity as it sees this CT.
+"""A CT in the training of a similarity: its pairs, and the similarity of this CT.
 
-A similarity may learn of several. Its weights know no CT, only what is projected does; so what is learned of several serves a
-patient whom it has never seen, or is where that patient's own training begins.
+A similarity can be trained on several CTs. Its weights do not depend on the CT, only its projector does. So weights trained on
+several CTs can be used for a patient they were not trained on, or as pretrained weights of that patient's own training.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
 from fluoro_reg.networks.reference_view import ReferenceView
-from fluoro_reg.training.gradient_direction import Comparison, Directions, directions
+from fluoro_reg.training.gradient_direction import Comparison, DirectionCosines, direction_cosines
 from fluoro_reg.training.pairs import PairMaker, Pairs
 
 
-def reference_for(volume: CTVolume, carm: CarmRange, image_px: int) -> ReferenceView:
-    """The middle of a range about the middle of a CT's skeleton.
+def reference_view(volume: CTVolume, carm: CarmRange, image_px: int) -> ReferenceView:
+    """Return the reference view at the middle of a range of views, about the default aim point of a CT.
 
     Raises:
         InputError: the CT holds no bone.
@@ -30,46 +30,48 @@ def reference_for(volume: CTVolume, carm: CarmRange, image_px: int) -> Reference
 
 @dataclass(frozen=True, slots=True)
 class PairSubject:
-    """`network` learns, `average` is its running average; every subject of a training has the same weights."""
+    """A CT with its pairs, the network and its running average; the subjects of a training share the weights of both."""
 
     maker: PairMaker
     network: AbstractLearnedSimilarity
     average: AbstractLearnedSimilarity
-    held_back: list[Pairs]
+    validation_pairs: list[Pairs]
 
-    def directions(self, compared: Comparison, pairs: Pairs, depth_weight: float = 1.0) -> Directions:
-        """Cosines of compared pairs of this CT."""
+    def direction_cosines(self, compared: Comparison, pairs: Pairs, depth_weight: float = 1.0) -> DirectionCosines:
+        """Return the cosines of compared pairs of this CT."""
         starts, truth = pairs.starts[compared.starts], pairs.views.camera_from_patient[compared.images]
-        return directions(compared.gradients.cpu(), starts, truth, self.network.reference.pivot, depth_weight)
+        return direction_cosines(compared.gradients.cpu(), starts, truth, self.network.reference.pivot, depth_weight)
 
     @torch.no_grad()
-    def held_back_directions(self) -> Iterator[Directions]:
-        """Of the average, over the held-back pairs."""
-        for pairs, compared in self._judged():
-            yield self.directions(compared, pairs)
+    def validation_cosines(self) -> Iterator[DirectionCosines]:
+        """Yield the cosines of the running average over the validation pairs."""
+        for pairs, compared in self._validation_comparisons():
+            yield self.direction_cosines(compared, pairs)
 
     @torch.no_grad()
-    def held_back_falls(self) -> Iterator[torch.Tensor]:
-        """How much the average's value falls from each held-back start to its truth."""
+    def validation_decreases(self) -> Iterator[torch.Tensor]:
+        """Yield how much the running average's value decreases from each validation start to the true pose."""
         projector, scale = self.average.make_projector(), self.average.scale.cpu()
-        for pairs, compared in self._judged():
+        for pairs, compared in self._validation_comparisons():
             problem = LearnedProblem(self.average, projector, self.average.embed_fixed(pairs.views.images))
             yield compared.values.cpu() / scale - problem.values_at(pairs.views.camera_from_patient)
 
-    def _judged(self) -> Iterator[tuple[Pairs, Comparison]]:
-        """Each start with one X-ray, so that no pair has anything of another's."""
+    def _validation_comparisons(self) -> Iterator[tuple[Pairs, Comparison]]:
+        """Yield comparisons of each start with its own X-ray only, so that the pairs are independent."""
         projector = self.average.make_projector()
-        for pairs in self.held_back:
+        for pairs in self.validation_pairs:
             own = torch.arange(len(pairs.starts.translation))
             yield (
                 pairs,
-                Comparison.of(self.average, projector, pairs.starts, self.average.embed_fixed(pairs.views.images), own, own),
+                Comparison.of_pairs(
+                    self.average, projector, pairs.starts, self.average.embed_fixed(pairs.views.images), own, own
+                ),
             )
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectPairs:
-    """Pairs of one subject."""
+    """A batch of pairs of one subject."""
 
     subject: PairSubject
     pairs: Pairs

@@ -1,10 +1,11 @@
-"""Pairs for a learned similarity: X-rays of the whole CT at true poses, and poses to start from.
+"""Training pairs for a learned similarity: X-rays of the whole CT at true poses, and starting poses.
 
-Published: both drawn independently about one view, Euler angles x, y, z of 9.45 degrees and shifts of 22.4 mm along each axis
-(standard deviations; 0.0525 pi, and 0.15 of half a cube of 298.5 mm), so a start is off by the square root of two of that, and
-every start of a batch belongs to every X-ray of it. About the middle of a wide range of views this leaves out most of them;
-with `around: range` each batch is about a view of its own, drawn from the range. Turns are about the pivot, along the camera's
-axes. Source: the released code of C. Gao et al., MICCAI 2020.
+As published, true and starting poses are sampled independently around one view, with standard deviations of 9.45 degrees for
+the Euler angles x, y, z and 22.4 mm for the translations along each axis (0.0525 pi, and 0.15 of half a cube of 298.5 mm). The
+difference of a start from the truth then has the square root of two of that, and every start of a batch is paired with every
+X-ray of it. Around the middle of a wide range of views, this leaves out most views; with `around: range` each batch is around a
+view of its own, sampled from the range. Rotations are about the pivot, around the camera's axes. Source: the released code of
+C. Gao et al., MICCAI 2020.
 """
 
 import math
@@ -20,22 +21,26 @@ from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.training.random_values import seeded_generator
 from fluoro_reg.training.samples import SampleMaker, TrainingViews
 
-_STARTS = 2**30  # batches from here on are those of starts; torch's generator on a CPU reads 32 bits of a seed, and no more
+_FIRST_START_BATCH = 2**30  # generators of starts have numbers from here on; torch's CPU generator uses 32 bits of a seed
 
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """How far starts and true poses lie from the view that they are about, and which view that is."""
+    """Which view the true and the starting poses are around, and their standard deviations from it."""
 
-    around: str = option("middle", "the middle of the range, or for each batch a view of it", choices=("middle", "range"))
+    around: str = option(
+        "middle", "the middle of the range, or for each batch another view of the range", choices=("middle", "range")
+    )
     rotation_deg: float = option(9.45, "standard deviation of each Euler angle", unit="deg", minimum=0, maximum=60)
-    translation_mm: float = option(22.4, "of each shift in the image plane", unit="mm", minimum=0, maximum=500)
-    depth_mm: float = option(22.4, "of the shift in depth", unit="mm", minimum=0, maximum=500)
+    translation_mm: float = option(
+        22.4, "standard deviation of each translation in the image plane", unit="mm", minimum=0, maximum=500
+    )
+    depth_mm: float = option(22.4, "standard deviation of the translation in depth", unit="mm", minimum=0, maximum=500)
 
 
 @dataclass(frozen=True, slots=True)
-class PosesAbout:
-    """A `ViewSource`: poses about one view, spread as normals."""
+class PosesAround:
+    """A `PoseSource` of normally distributed poses around one view."""
 
     view: RigidTransform
     options: PairOptions
@@ -46,13 +51,13 @@ class PosesAbout:
         x, y, z = so3.exp(angles).unbind(1)
         rotation = x @ y @ z @ self.view.rotation
         spread = normal.new_tensor([self.options.translation_mm, self.options.translation_mm, self.options.depth_mm])
-        at = self.view.apply(aim_patient[None]) + spread * normal[:, :3]
-        return RigidTransform(rotation, at - rotation @ aim_patient)
+        pivot_in_camera = self.view.apply(aim_patient[None]) + spread * normal[:, :3]
+        return RigidTransform(rotation, pivot_in_camera - rotation @ aim_patient)
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A batch: every start belongs to every X-ray."""
+    """A batch of X-rays and starting poses; every start is paired with every X-ray."""
 
     views: TrainingViews
     starts: RigidTransform
@@ -60,20 +65,20 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class PairMaker:
-    """Batches of pairs of one CT by number; of the maker of X-rays, its own source of views is not asked."""
+    """Maker of numbered batches of pairs of one CT; it uses the sample maker's X-rays, but not its source of poses."""
 
     samples: SampleMaker
     carm: CarmRange
     options: PairOptions
 
-    def pairs(self, n_views: int, n_starts: int, seed: int, number: int) -> Pairs:
-        """Batch `number` of a seed.
+    def batch(self, n_views: int, n_starts: int, seed: int, number: int) -> Pairs:
+        """Make batch `number` of a seed.
 
         Raises:
-            InputError: hardly any view of the spread shows bone.
+            InputError: hardly any of the views shows bone.
         """
-        pivot, generator = self.samples.reference.pivot, seeded_generator(seed, _STARTS + number)
+        pivot, generator = self.samples.reference.pivot, seeded_generator(seed, _FIRST_START_BATCH + number)
         middle = self.options.around == "middle"
         view = self.carm.central_view(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
-        about = PosesAbout(view, self.options)
-        return Pairs(self.samples.views(n_views, seed, number, about), about.sample(pivot, n_starts, generator))
+        poses = PosesAround(view, self.options)
+        return Pairs(self.samples.views(n_views, seed, number, poses), poses.sample(pivot, n_starts, generator))

@@ -1,4 +1,4 @@
-"""Batches made ahead by a thread: while the network works on one core, the kernels that render use another."""
+"""Prefetching: a thread makes batches ahead, so that rendering uses one core while the network is trained on another."""
 
 import queue
 import threading
@@ -9,19 +9,19 @@ from typing import Generic, TypeVar
 import torch
 
 T = TypeVar("T")
-AHEAD = 3
-_LOOK_S = 0.1
+QUEUE_SIZE = 3
+_POLL_S = 0.1
 
 
-class Prefetched(Generic[T]):
-    """The results of `make(first)`, `make(first + 1)` and on, in order; use as a context, which ends the thread.
+class Prefetcher(Generic[T]):
+    """An iterator over `make(first)`, `make(first + 1)`, ..., computed ahead by a thread.
 
-    What `make` raises is raised where its result would have been.
+    Use it as a context manager, which ends the thread. An exception of `make` is raised in place of its result.
     """
 
     def __init__(self, make: Callable[[int], T], first: int) -> None:
         self._make, self._first = make, first
-        self._ready: queue.Queue[T | BaseException] = queue.Queue(AHEAD)
+        self._ready: queue.Queue[T | BaseException] = queue.Queue(QUEUE_SIZE)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="fluoro_reg-batches", daemon=True)
 
@@ -41,7 +41,7 @@ class Prefetched(Generic[T]):
             yield result
 
     def _work(self) -> None:
-        torch.set_num_threads(1)  # this thread's own number
+        torch.set_num_threads(1)  # affects this thread only
         number = self._first
         while not self._stopped.is_set():
             try:
@@ -56,7 +56,7 @@ class Prefetched(Generic[T]):
     def _put(self, result: "T | BaseException") -> None:
         while not self._stopped.is_set():
             try:
-                self._ready.put(result, timeout=_LOOK_S)
+                self._ready.put(result, timeout=_POLL_S)
                 return
             except queue.Full:
                 pass

@@ -1,4 +1,4 @@
-"""The picture of a training: its curves and, of a regressor, held-back views beside what the CT looks like at its poses."""
+"""Figures of a training: its curves and, for a regressor, validation views beside projections at the estimated poses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,65 +10,65 @@ from matplotlib.figure import Figure
 from fluoro_reg.training.similarity import SimilarityRecord
 from fluoro_reg.training.state import AbstractRecord
 from fluoro_reg.training.trainer import RegressorTraining
-from fluoro_reg.training.validation import Record
+from fluoro_reg.training.validation import RegressorRecord
 
 _EXAMPLES = 6
 
 
-def write_report(path: Path, training: RegressorTraining) -> None:
-    """A PNG; the views are the first that were held back, not the best.
+def write_regressor_report(path: Path, training: RegressorTraining) -> None:
+    """Write a PNG with the curves of a regressor's training and its first validation views.
 
     Raises:
         OSError: the file cannot be written.
     """
     figure = Figure(figsize=(12, 7), layout="constrained")
     curves, views = figure.subfigures(2, 1, height_ratios=(2, 3))
-    _curves(curves.subplots(1, 3), training.state.history)
-    shown = min(_EXAMPLES, len(training.held_back[0].chunks[0].inputs))
-    _views(views.subplots(2, shown, squeeze=False), training)
+    _plot_curves(curves.subplots(1, 3), training.state.history)
+    n_examples = min(_EXAMPLES, len(training.validation_views[0].chunks[0].inputs))
+    _plot_views(views.subplots(2, n_examples, squeeze=False), training)
     figure.savefig(path, dpi=100)
 
 
 def write_similarity_report(path: Path, history: Sequence[SimilarityRecord]) -> None:
-    """A PNG of the curves of a learned similarity.
+    """Write a PNG with the curves of a learned similarity's training.
 
     Raises:
         OSError: the file cannot be written.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     cosines = {
-        "held-back pairs, rotation": [record.rotation_cosine for record in history],
-        "held-back pairs, translation": [record.translation_cosine for record in history],
-        "share of pairs whose gradient leads to the truth": [record.towards_truth for record in history],
+        "validation pairs, rotation": [record.rotation_cosine for record in history],
+        "validation pairs, translation": [record.translation_cosine for record in history],
+        "fraction of pairs whose gradient leads towards the truth": [record.towards_truth for record in history],
     }
     loss = {
         "training pairs": [record.loss for record in history],
-        "held-back pairs": [record.error for record in history],
+        "validation pairs": [record.error for record in history],
     }
-    _lines(
+    _plot_lines(
         figure.subplots(1, 2),
         history,
-        (("directions 0 to 8, chance 4; of training with its other terms", loss), ("cosine of the gradients, share", cosines)),
+        (("loss of directions (0 to 8, chance 4); for training, with its other terms", loss), ("cosine, fraction", cosines)),
     )
     figure.savefig(path, dpi=100)
 
 
-def _curves(axes: np.ndarray, history: Sequence[Record]) -> None:
+def _plot_curves(axes: np.ndarray, history: Sequence[RegressorRecord]) -> None:
     lines = (
         ("loss", {"training views": [record.loss for record in history]}),
         (
             "median error, mm",
             {
-                "held-back views, 3-D (mTRE)": [r.mtre_mm for r in history],
-                "held-back views, in the image plane": [r.in_plane_mm for r in history],
+                "validation views, 3-D (mTRE)": [r.mtre_mm for r in history],
+                "validation views, in the image plane": [r.in_plane_mm for r in history],
             },
         ),
-        ("median turn, deg", {"held-back views": [record.rotation_deg for record in history]}),
+        ("median rotation error, deg", {"validation views": [record.rotation_deg for record in history]}),
     )
-    _lines(axes, history, lines)
+    _plot_lines(axes, history, lines)
 
 
-def _lines(
+def _plot_lines(
     axes: np.ndarray, history: Sequence[AbstractRecord], lines: Sequence[tuple[str, Mapping[str, Sequence[float]]]]
 ) -> None:
     steps = [record.step for record in history]
@@ -81,16 +81,16 @@ def _lines(
 
 
 @torch.no_grad()
-def _views(axes: np.ndarray, training: RegressorTraining) -> None:
-    held_back, subject = training.held_back[0], training.subjects[0]
-    samples = held_back.chunks[0]
-    found = training.state.average(samples.inputs, subject.reference).camera_from_patient
-    errors, _ = held_back.target_errors(found, samples.camera_from_patient)
-    rendered = subject.maker.project(found.to("cpu", torch.float64), samples.bone_contrast)
+def _plot_views(axes: np.ndarray, training: RegressorTraining) -> None:
+    validation_views, subject = training.validation_views[0], training.subjects[0]
+    samples = validation_views.chunks[0]
+    estimated = training.state.average(samples.inputs, subject.reference).camera_from_patient
+    errors, _ = validation_views.target_errors(estimated, samples.camera_from_patient)
+    rendered = subject.maker.project(estimated.to("cpu", torch.float64), samples.bone_contrast)
     for n, (above, below) in enumerate(axes.T):
         above.imshow(samples.inputs[n, 0].cpu(), cmap="gray_r")
         below.imshow(rendered[n].cpu(), cmap="gray_r")
-        above.set_title("what the network sees" if n == 0 else "")
-        below.set_title(f"the CT at its pose, {errors[n]:.0f} mm off", fontsize=9)
+        above.set_title("input of the network" if n == 0 else "")
+        below.set_title(f"CT at the estimated pose, {errors[n]:.0f} mm off", fontsize=9)
         for ax in (above, below):
             ax.set_axis_off()

@@ -1,7 +1,7 @@
-"""Training samples: poses of the range, the CT's X-rays there, and what a detector made of them.
+"""Training samples: poses from the range of views, the CT's X-rays there, and their degradations.
 
-Soft tissue and what bone adds to it are rendered apart, so that every image has a contrast of its own at the price of a sum.
-TrainingViews that show next to no bone are drawn again: nothing could be learned from them, and no surgeon would keep them.
+Soft tissue and what bone adds to it are rendered separately, so that giving every image its own bone contrast costs only a sum.
+Views that hardly show any bone are replaced by others: nothing can be learned from them, and no surgeon would keep them.
 """
 
 from dataclasses import dataclass, field
@@ -25,23 +25,29 @@ from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.random_values import RandomValues, seeded_generator
 
-MINIMUM_BONE_MM = 2.0  # a ray that crosses less shows none
+MINIMUM_BONE_MM = 2.0  # a ray that crosses less bone does not count as showing bone
 MINIMUM_BONE_FRACTION = 0.05
 _MAXIMUM_TRIES = 20
 
 
 @runtime_checkable
-class ViewSource(Protocol):
-    """Where poses come from: a `CarmRange`, or any other spread."""
+class PoseSource(Protocol):
+    """A distribution of poses, such as a `CarmRange`."""
 
     def sample(self, aim_patient: Float[Tensor, "3"], count: int, generator: torch.Generator) -> RigidTransform:
-        """Random `camera_from_patient`; float64, on the CPU."""
+        """Return `count` random poses `camera_from_patient`; float64, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingViews:
-    """A batch as it is seen: standardised images, where they may be used, the true poses (float64), the clean line integrals
-    and the factor of bone in them."""
+    """A batch of X-rays.
+
+    Attributes:
+        images: standardised images.
+        camera_from_patient: the true poses, float64.
+        integrals: the line integrals before degradation.
+        bone_contrast: the factor of bone in the line integrals.
+    """
 
     images: Float[Tensor, "batch 1 height width"]
     camera_from_patient: RigidTransform
@@ -51,26 +57,31 @@ class TrainingViews:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A batch: the network's input, the true poses (float64), the clean line integrals and the factor of bone in them.
+    """A batch for a regressor, in which opposite views are mirrored.
 
-    Opposite views (`behind`) are mirrored in `inputs`, and their `target` is the pose of their opposite; the target of the
-    others is the true pose.
+    Attributes:
+        inputs: standardised images, mirrored for opposite views.
+        target: the poses to predict, float64: the pose of the opposite view for opposite views, the true pose for the others.
+        camera_from_patient: the true poses, float64.
+        opposite: which views are opposite views.
+        integrals: the line integrals before degradation, not mirrored.
+        bone_contrast: the factor of bone in the line integrals.
     """
 
     inputs: Float[Tensor, "batch 1 height width"]
     target: RigidTransform
     camera_from_patient: RigidTransform
-    behind: Bool[Tensor, "batch"]
+    opposite: Bool[Tensor, "batch"]
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
 
 
 @dataclass(slots=True)
 class SampleMaker:
-    """Batches of one CT by number: the same number, seed and device give the same batch."""
+    """Maker of numbered batches of one CT; the same number, seed and device give the same batch."""
 
     volume: CTVolume
-    source: ViewSource
+    source: PoseSource
     reference: ReferenceView
     degradations: DegradationOptions
     device: str = "cpu"
@@ -79,34 +90,33 @@ class SampleMaker:
 
     def __post_init__(self) -> None:
         soft, bone = split_soft_tissue_and_bone(self.volume)
-        pixel_mm = self.reference.depth_mm / self.intrinsics.fx
-        i, j, k = (max(1, round(pixel_mm / size)) for size in self.volume.voxel_size_mm)
-        self._soft, self._bone = (make_renderer(part.downsampled((i, j, k)), self.device) for part in (soft, bone))
+        factors = self.reference.downsampling_factors(self.volume.voxel_size_mm)
+        self._soft, self._bone = (make_renderer(part.downsampled(factors), self.device) for part in (soft, bone))
 
     @property
     def intrinsics(self) -> CameraIntrinsics:
         return self.reference.intrinsics
 
     def batch(self, count: int, seed: int, number: int) -> Samples:
-        """Batch `number` of a seed.
+        """Make batch `number` of a seed.
 
         Raises:
             InputError: as `views`.
         """
         views = self.views(count, seed, number)
         poses = views.camera_from_patient
-        behind = is_opposite_view(poses, self.reference.camera_from_patient)
-        inputs = torch.where(behind.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
-        target = opposite_view_where(behind, poses, self.reference.pivot)
-        return Samples(inputs, target, poses, behind, views.integrals, views.bone_contrast)
+        opposite = is_opposite_view(poses, self.reference.camera_from_patient)
+        inputs = torch.where(opposite.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
+        target = opposite_view_where(opposite, poses, self.reference.pivot)
+        return Samples(inputs, target, poses, opposite, views.integrals, views.bone_contrast)
 
-    def views(self, count: int, seed: int, number: int, source: ViewSource | None = None) -> TrainingViews:
-        """The same, none of them mirrored; from another source, where one is given.
+    def views(self, count: int, seed: int, number: int, source: PoseSource | None = None) -> TrainingViews:
+        """Make the X-rays of batch `number`, not mirrored, at poses from `source` or the maker's own source.
 
         Raises:
-            InputError: hardly any view of the range shows bone.
+            InputError: hardly any of the views shows bone.
         """
-        poses, soft, bone = self._seen(source or self.source, count, seeded_generator(seed, number))
+        poses, soft, bone = self._sample_poses(source or self.source, count, seeded_generator(seed, number))
         random = RandomValues.seeded(count, seed, number, soft.device)
         contrast = random.log_uniform(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
@@ -116,30 +126,33 @@ class SampleMaker:
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]
     ) -> Float[Tensor, "batch height width"]:
-        """Clean line integrals at other poses, differentiable to them."""
+        """Return line integrals without degradations, differentiable with respect to the poses."""
         soft, bone = (project(part, camera_from_patient, self.intrinsics) for part in (self._soft, self._bone))
         return soft + bone_contrast[:, None, None] * bone
 
     @torch.no_grad()
-    def _seen(self, source: ViewSource, count: int, generator: torch.Generator) -> tuple[RigidTransform, Tensor, Tensor]:
+    def _sample_poses(
+        self, source: PoseSource, count: int, generator: torch.Generator
+    ) -> tuple[RigidTransform, Tensor, Tensor]:
+        """Return poses that show bone, with the line integrals of soft tissue and bone."""
         kept: list[tuple[Tensor, ...]] = []
         for _ in range(_MAXIMUM_TRIES):
             poses = source.sample(self.reference.pivot, count, generator)
             bone = project(self._bone, poses, self.intrinsics)
-            shown = enough_bone(bone)
-            if shown.any():
-                poses = poses[shown.cpu()]
+            visible = shows_enough_bone(bone)
+            if visible.any():
+                poses = poses[visible.cpu()]
                 soft = project(self._soft, poses, self.intrinsics)
-                kept.append((poses.rotation, poses.translation, soft, bone[shown]))
+                kept.append((poses.rotation, poses.translation, soft, bone[visible]))
             if sum(len(part[0]) for part in kept) >= count:
                 rotation, translation, soft, bone = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
                 return RigidTransform(rotation, translation), soft, bone
         raise InputError(
-            "hardly any view of the C-arm's range shows bone; mend the range, or give a CT of the region of interest"
+            "hardly any view of the C-arm's range shows bone; change the range, or give a CT of the region of interest"
         )
 
 
-def enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
-    """Whether enough rays cross enough bone; the integrals hold what bone adds to soft tissue."""
+def shows_enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:
+    """Return whether enough rays cross enough bone, from line integrals of what bone adds to soft tissue."""
     threshold = MINIMUM_BONE_MM * float(attenuation_from_hu(np.array([BONE_SPLIT_HU], np.float32))[0]) / 2
     return (bone_integrals > threshold).float().mean((1, 2)) >= MINIMUM_BONE_FRACTION

@@ -1,7 +1,7 @@
-"""A CT that a regressor learns from: its views, and the bone by which errors are told.
+"""A CT in the training of a regressor: its samples, and the bone points that errors are measured with.
 
-A network may learn of several. What it says counts from each CT's own reference view, about the middle of its skeleton, so that
-patients are shown and answered alike, and a new one is learned in a fraction of the time (xvr, arXiv 2503.16309).
+A network can be trained on several CTs. Its output is relative to each CT's own reference view about its aim point, so that
+patients look alike and have similar poses, and a new patient is learned in a fraction of the time (xvr, arXiv 2503.16309).
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ _BONE_SAMPLES, _LANDMARKS = 4000, 100
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A CT with its maker of samples and points of its bone (patient mm)."""
+    """A CT with its sample maker and points of its bone (mm, patient frame)."""
 
     volume: CTVolume
     maker: SampleMaker
     points_patient: Float[Tensor, "n 3"]
 
     @staticmethod
-    def of(volume: CTVolume, carm: CarmRange, options: TrainingOptions, device: str) -> "Subject":
-        """Seen over a range of views."""
+    def from_volume(volume: CTVolume, carm: CarmRange, options: TrainingOptions, device: str) -> "Subject":
+        """Return the subject for a CT and a range of views."""
         bone = bone_points(volume, _BONE_SAMPLES, seeded_generator(0, 0))
         aim = aim_point(volume, bone)
         reference = ReferenceView(carm.central_view(aim), aim, carm.camera(options.network.image_px))
@@ -43,7 +43,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class SubjectBatch:
-    """Samples of one subject."""
+    """A batch of samples of one subject."""
 
     subject: Subject
     samples: Samples

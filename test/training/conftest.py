@@ -1,4 +1,4 @@
-"""A CT small enough to train on in a second: an uneven bone in water in air, a few centimetres wide."""
+"""A CT small enough to train on in a second: an irregular bone in water in air, a few centimetres wide."""
 
 import numpy as np
 import pytest

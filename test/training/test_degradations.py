@@ -1,4 +1,4 @@
-"""What the degradations must keep and what they must change; every one of them can be told from none."""
+"""Degradations: what they keep, what each of them changes, and reproducible random values."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def integrals(batch: int = 16) -> torch.Tensor:
     return (one - one.min()).expand(batch, SIZE, SIZE).clone()
 
 
-def test_without_any_the_image_is_its_attenuation_from_0_to_1():
+def test_without_degradations_the_image_is_the_attenuation_from_0_to_1():
     x = integrals()
     pixels, mask = degrade(x, NONE, RandomValues.seeded(16, 0, 0))
     assert mask.all()
@@ -51,7 +51,7 @@ def test_without_any_the_image_is_its_attenuation_from_0_to_1():
         ("collimation", 1.0),
     ],
 )
-def test_each_changes_most_images_in_ways_of_their_own(name, value):
+def test_each_degradation_changes_most_images_differently(name, value):
     x = integrals()
     clean, _ = degrade(x, NONE, RandomValues.seeded(16, 0, 0))
     pixels, mask = degrade(x, dataclasses.replace(NONE, **{name: value}), RandomValues.seeded(16, 0, 0))
@@ -72,7 +72,7 @@ def test_noise_is_strongest_behind_the_densest_bone():
     assert float(spread[dense].mean()) > 1.3 * float(spread[x[0] < x[0].quantile(0.1)].mean())
 
 
-def test_what_lies_outside_the_collimator_is_masked_or_of_one_value():
+def test_the_outside_of_a_collimator_is_masked_or_has_one_value():
     pixels, mask = degrade(integrals(), dataclasses.replace(NONE, collimation=1.0), RandomValues.seeded(16, 3, 1))
     for image, usable in zip(pixels, mask, strict=True):
         if not usable.all():
@@ -80,13 +80,13 @@ def test_what_lies_outside_the_collimator_is_masked_or_of_one_value():
     assert 0.3 < float(mask.float().mean()) < 1
 
 
-def test_a_batch_is_made_again_from_its_number():
+def test_a_batch_is_reproducible_from_its_number():
     options = DegradationOptions()
     first, again, next_one = (degrade(integrals(), options, RandomValues.seeded(16, 7, number))[0] for number in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, next_one)
 
 
-def test_seeds_and_numbers_do_not_stand_for_each_other():
+def test_seeds_and_numbers_are_not_interchangeable():
     values = {float(torch.rand(1, generator=seeded_generator(seed, number))) for seed in range(20) for number in range(20)}
     assert len(values) == 400

@@ -1,4 +1,4 @@
-"""Losses against closed forms and finite differences; nothing is NaN where there is no error."""
+"""Losses against closed forms and finite differences; values and gradients are finite where the error is zero."""
 
 import math
 
@@ -22,44 +22,44 @@ def moved(*twist: float) -> RigidTransform:
     return retract(TRUTH, torch.tensor([twist], dtype=torch.float64), PIVOT)
 
 
-def of_pose(name: str, estimated: RigidTransform) -> torch.Tensor:
+def loss_of(name: str, estimated: RigidTransform) -> torch.Tensor:
     if name == "landmarks":
         return losses.projected_landmarks(estimated, TRUTH, POINTS, CAMERA)
     return getattr(losses, name)(estimated, TRUTH, PIVOT, RADIUS)
 
 
 @pytest.mark.parametrize("name", ["geodesic", "log_geodesic"])
-def test_geodesics_of_pure_turns_and_pure_shifts(name):
-    assert float(of_pose(name, moved(3, 4, 12, 0, 0, 0))) == pytest.approx(13, abs=losses.SMOOTH_MM)
-    turn = 0.3 * torch.nn.functional.normalize(torch.tensor([1.0, -2.0, 2.0]), dim=0)
-    assert float(of_pose(name, moved(0, 0, 0, *turn.tolist()))) == pytest.approx(0.3 * RADIUS, abs=losses.SMOOTH_MM)
+def test_geodesics_of_pure_rotations_and_pure_translations(name):
+    assert float(loss_of(name, moved(3, 4, 12, 0, 0, 0))) == pytest.approx(13, abs=losses.SMOOTHING_MM)
+    rotation = 0.3 * torch.nn.functional.normalize(torch.tensor([1.0, -2.0, 2.0]), dim=0)
+    assert float(loss_of(name, moved(0, 0, 0, *rotation.tolist()))) == pytest.approx(0.3 * RADIUS, abs=losses.SMOOTHING_MM)
 
 
-def test_the_geodesics_differ_where_turn_and_shift_come_together():
-    """exp of (v, w) shifts the pivot by the chord of an arc whose length is |v|, v perpendicular to w."""
+def test_the_geodesics_differ_where_rotation_and_translation_combine():
+    """exp of (v, w) moves the pivot by the chord of an arc of length |v|, for v perpendicular to w."""
     angle, arc = 1.2, 60.0
     pose = moved(arc, 0, 0, 0, 0, angle)
     chord = arc * math.sin(angle / 2) / (angle / 2)
-    assert float(of_pose("geodesic", pose)) == pytest.approx(math.hypot(angle * RADIUS, chord), abs=0.1)
-    assert float(of_pose("log_geodesic", pose)) == pytest.approx(math.hypot(angle * RADIUS, arc), abs=0.1)
+    assert float(loss_of("geodesic", pose)) == pytest.approx(math.hypot(angle * RADIUS, chord), abs=0.1)
+    assert float(loss_of("log_geodesic", pose)) == pytest.approx(math.hypot(angle * RADIUS, arc), abs=0.1)
 
 
-def test_projected_landmarks_see_shifts_and_hardly_depth():
+def test_projected_landmarks_measure_in_plane_translations_and_hardly_depth():
     aside = RigidTransform(TRUTH.rotation, TRUTH.translation + torch.tensor([3.0, 4.0, 0.0], dtype=torch.float64))
-    assert float(of_pose("landmarks", aside)) == pytest.approx(5, abs=losses.SMOOTH_MM)
+    assert float(loss_of("landmarks", aside)) == pytest.approx(5, abs=losses.SMOOTHING_MM)
     nearer = RigidTransform(TRUTH.rotation, TRUTH.translation - torch.tensor([0.0, 0.0, 10.0], dtype=torch.float64))
     true, found = TRUTH.apply(POINTS)[0], nearer.apply(POINTS)[0]
     off = true[:, :2].norm(dim=-1) * (true[:, 2] / found[:, 2] - 1)
-    smooth = (off.square() + losses.SMOOTH_MM**2).sqrt() - losses.SMOOTH_MM
+    smooth = (off.square() + losses.SMOOTHING_MM**2).sqrt() - losses.SMOOTHING_MM
     assert 0.2 < float(smooth.mean()) < 1
-    assert float(of_pose("landmarks", nearer)) == pytest.approx(float(smooth.mean()), rel=1e-6)
+    assert float(loss_of("landmarks", nearer)) == pytest.approx(float(smooth.mean()), rel=1e-6)
 
 
-def test_landmarks_beside_the_image_do_not_count():
+def test_landmarks_outside_the_image_do_not_count():
     far = torch.cat([POINTS[:1], POINTS[:1] + torch.tensor([5000.0, 0, 0])])
-    turned = moved(0, 0, 0, 0, 0.1, 0)
-    only = losses.projected_landmarks(turned, TRUTH, POINTS[:1], CAMERA)
-    torch.testing.assert_close(losses.projected_landmarks(turned, TRUTH, far, CAMERA), only)
+    rotated = moved(0, 0, 0, 0, 0.1, 0)
+    only = losses.projected_landmarks(rotated, TRUTH, POINTS[:1], CAMERA)
+    torch.testing.assert_close(losses.projected_landmarks(rotated, TRUTH, far, CAMERA), only)
 
 
 @pytest.mark.parametrize("name", ["geodesic", "log_geodesic", "landmarks"])
@@ -68,7 +68,7 @@ def test_value_and_gradient_are_finite_and_right(name, size):
     twist = size * torch.tensor([[3.0, -2.0, 5.0, 0.1, 0.2, -0.15]], dtype=torch.float64)
 
     def loss(at: torch.Tensor) -> torch.Tensor:
-        return of_pose(name, retract(TRUTH, at, PIVOT)).sum()
+        return loss_of(name, retract(TRUTH, at, PIVOT)).sum()
 
     twist.requires_grad_()
     value = loss(twist)
@@ -80,16 +80,16 @@ def test_value_and_gradient_are_finite_and_right(name, size):
         return
     step = 1e-5
     for axis in range(6):
-        ahead, behind = twist.detach().clone(), twist.detach().clone()
-        ahead[0, axis] += step
-        behind[0, axis] -= step
-        slope = (loss(ahead) - loss(behind)) / (2 * step)
+        forward, backward = twist.detach().clone(), twist.detach().clone()
+        forward[0, axis] += step
+        backward[0, axis] -= step
+        slope = (loss(forward) - loss(backward)) / (2 * step)
         assert float(gradient[0, axis]) == pytest.approx(float(slope), rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["geodesic", "log_geodesic"])
 def test_half_a_turn_has_a_finite_gradient_in_single_precision(name):
-    """From AP to PA, where logarithms jump: a network starts there for half its images."""
+    """From AP to PA, where the logarithm is discontinuous: an untrained network is that far off for half its images."""
     twist = torch.tensor([[0.0, 0, 0, 0, 0, math.pi]], requires_grad=True)
     estimated = retract(TRUTH.to(torch.float32), twist, PIVOT.float())
     value = getattr(losses, name)(estimated, TRUTH.to(torch.float32), PIVOT.float(), RADIUS)
@@ -98,7 +98,7 @@ def test_half_a_turn_has_a_finite_gradient_in_single_precision(name):
     assert torch.isfinite(twist.grad).all()
 
 
-def test_the_image_loss_is_zero_at_the_truth_and_its_gradient_leads_there(volume):
+def test_the_image_loss_is_zero_at_the_true_pose_and_its_gradient_leads_there(volume):
     renderer = make_renderer(volume, "cpu")
     truth = RigidTransform.stack([ap_pose(volume.centre_patient, 700.0)])
     fixed = project(renderer, truth, CAMERA)
@@ -106,14 +106,12 @@ def test_the_image_loss_is_zero_at_the_truth_and_its_gradient_leads_there(volume
     def loss(twist: torch.Tensor) -> torch.Tensor:
         return losses.image_loss(project(renderer, retract(truth, twist, volume.centre_patient), CAMERA), fixed).sum()
 
-    assert float(loss(torch.zeros(1, 6, dtype=torch.float64))) == pytest.approx(
-        0, abs=1e-3
-    )  # windows that are nearly flat are damped
+    assert float(loss(torch.zeros(1, 6, dtype=torch.float64))) == pytest.approx(0, abs=1e-3)  # nearly flat windows are damped
     twist = torch.tensor([[4.0, 0, 0, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
     loss(twist).backward()
     step = 0.05
-    ahead, behind = twist.detach() + twist.new_tensor([step] + [0] * 5), twist.detach() - twist.new_tensor([step] + [0] * 5)
-    slope = float(loss(ahead) - loss(behind)) / (2 * step)
+    forward, backward = twist.detach() + twist.new_tensor([step] + [0] * 5), twist.detach() - twist.new_tensor([step] + [0] * 5)
+    slope = float(loss(forward) - loss(backward)) / (2 * step)
     assert slope > 0
     assert float(twist.grad[0, 0]) == pytest.approx(slope, rel=0.1)
 

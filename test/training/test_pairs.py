@@ -1,4 +1,4 @@
-"""Pairs: the published spread, starts that know nothing of the truth but where the range is, images of the true pose."""
+"""Training pairs: the published spread, starts that are independent of the truth, and images at the true poses."""
 
 import math
 
@@ -11,7 +11,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
-from fluoro_reg.training.pairs import PairMaker, PairOptions, PosesAbout
+from fluoro_reg.training.pairs import PairMaker, PairOptions, PosesAround
 from fluoro_reg.training.samples import SampleMaker
 
 AIM = torch.tensor([12.0, -40.0, 300.0], dtype=torch.float64)
@@ -19,29 +19,29 @@ MANY = 4000
 
 
 def spread_of(poses, about) -> tuple[torch.Tensor, torch.Tensor]:
-    """Euler angles (deg) and shifts (mm) along the camera's axes, from one pose to each, by scipy."""
-    turns = Rotation.from_matrix((poses.rotation @ about.rotation.mT).numpy())
-    shifts = poses.apply(AIM[None])[:, 0] - about.apply(AIM[None]).squeeze(-2)
-    return torch.from_numpy(turns.as_euler("XYZ", degrees=True).copy()), shifts
+    """Euler angles (deg) and translations (mm) along the camera's axes from one pose to others, by scipy."""
+    rotations = Rotation.from_matrix((poses.rotation @ about.rotation.mT).numpy())
+    translations = poses.apply(AIM[None])[:, 0] - about.apply(AIM[None]).squeeze(-2)
+    return torch.from_numpy(rotations.as_euler("XYZ", degrees=True).copy()), translations
 
 
-def test_poses_have_the_published_spread_about_the_middle():
+def test_poses_around_the_middle_have_the_published_spread():
     view = CarmRange().central_view(AIM)
-    poses = PosesAbout(view, PairOptions()).sample(AIM, MANY, torch.Generator().manual_seed(0))
+    poses = PosesAround(view, PairOptions()).sample(AIM, MANY, torch.Generator().manual_seed(0))
     assert math.degrees(0.15 * 0.35 * math.pi) == pytest.approx(9.45)
-    angles, shifts = spread_of(poses, view)
+    angles, translations = spread_of(poses, view)
     torch.testing.assert_close(angles.std(0), torch.full((3,), 9.45).double(), rtol=0.05, atol=0)
-    torch.testing.assert_close(shifts.std(0), torch.full((3,), 22.4).double(), rtol=0.05, atol=0)
-    assert angles.mean(0).abs().max() < 0.6 and shifts.mean(0).abs().max() < 1.5
-    correlation = torch.corrcoef(torch.cat([angles, shifts], dim=1).T) - torch.eye(6)
+    torch.testing.assert_close(translations.std(0), torch.full((3,), 22.4).double(), rtol=0.05, atol=0)
+    assert angles.mean(0).abs().max() < 0.6 and translations.mean(0).abs().max() < 1.5
+    correlation = torch.corrcoef(torch.cat([angles, translations], dim=1).T) - torch.eye(6)
     assert correlation.abs().max() < 0.07  # four standard deviations
 
 
-def test_depth_has_a_spread_of_its_own_along_the_cameras_axis():
+def test_depth_has_its_own_spread_along_the_cameras_axis():
     view = CarmRange().central_view(AIM)
     options = PairOptions(rotation_deg=20.0, translation_mm=30.0, depth_mm=60.0)
-    _, shifts = spread_of(PosesAbout(view, options).sample(AIM, MANY, torch.Generator().manual_seed(0)), view)
-    torch.testing.assert_close(shifts.std(0), torch.tensor([30.0, 30.0, 60.0]).double(), rtol=0.05, atol=0)
+    _, translations = spread_of(PosesAround(view, options).sample(AIM, MANY, torch.Generator().manual_seed(0)), view)
+    torch.testing.assert_close(translations.std(0), torch.tensor([30.0, 30.0, 60.0]).double(), rtol=0.05, atol=0)
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +51,23 @@ def maker(volume, carm) -> SampleMaker:
     return SampleMaker(volume, carm, reference, DegradationOptions(bone_contrast=(1, 1)))
 
 
-def test_start_and_truth_are_drawn_apart(maker, carm):
-    """Seeds that a generator takes for the same would give starts that are the truth."""
-    pairs = PairMaker(maker, carm, PairOptions()).pairs(200, 200, seed=4, number=0)
+def test_starts_and_true_poses_are_independent(maker, carm):
+    """With seeds that a generator cannot tell apart, the starts would equal the true poses."""
+    pairs = PairMaker(maker, carm, PairOptions()).batch(200, 200, seed=4, number=0)
     truth, starts = (
         spread_of(p, carm.central_view(maker.reference.pivot)) for p in (pairs.views.camera_from_patient, pairs.starts)
     )
-    numbers = torch.cat([*truth, *starts], dim=1)
-    across = torch.corrcoef(numbers.T)[:6, 6:]
+    values = torch.cat([*truth, *starts], dim=1)
+    across = torch.corrcoef(values.T)[:6, 6:]
     assert across.abs().max() < 0.25  # three and a half standard deviations
 
 
-def test_about_a_range_each_batch_is_about_a_view_of_its_own(maker):
+def test_around_a_range_each_batch_has_its_own_view(maker):
     carm = CarmRange(views=("AP",), primary_deg=(-60, 60))
     options = PairOptions(around="range", rotation_deg=1.0, translation_mm=1.0, depth_mm=1.0)
     middles = []
     for number in range(12):
-        pairs = PairMaker(maker, carm, options).pairs(6, 3, seed=4, number=number)
+        pairs = PairMaker(maker, carm, options).batch(6, 3, seed=4, number=number)
         views = RigidTransform.cat([pairs.views.camera_from_patient, pairs.starts])
         primary = torch.rad2deg(torch.atan2(-views.rotation[:, 2, 0], views.rotation[:, 2, 1]))
         assert float(primary.max() - primary.min()) < 8
@@ -75,11 +75,11 @@ def test_about_a_range_each_batch_is_about_a_view_of_its_own(maker):
     assert min(middles) < -30 and max(middles) > 30
 
 
-def test_the_image_is_of_the_true_pose_and_batches_differ(volume, carm, maker):
-    pairs = PairMaker(maker, carm, PairOptions()).pairs(3, 2, seed=4, number=0)
+def test_images_show_the_true_poses_and_batches_differ(volume, carm, maker):
+    pairs = PairMaker(maker, carm, PairOptions()).batch(3, 2, seed=4, number=0)
     assert pairs.views.images.shape[0] == 3 and pairs.starts.translation.shape == (2, 3)
     rendered = project(make_renderer(volume, "cpu"), pairs.views.camera_from_patient, maker.intrinsics)
     torch.testing.assert_close(pairs.views.integrals, rendered, atol=2e-2, rtol=2e-2)
-    again, other = (PairMaker(maker, carm, PairOptions()).pairs(3, 2, 4, number) for number in (0, 1))
+    again, other = (PairMaker(maker, carm, PairOptions()).batch(3, 2, 4, number) for number in (0, 1))
     assert torch.equal(again.starts.rotation, pairs.starts.rotation)
     assert not torch.equal(other.starts.rotation, pairs.starts.rotation)

@@ -1,45 +1,45 @@
-"""Batches made ahead: in order, with their errors, without a thread that stays."""
+"""Prefetching: order, errors, and the end of the thread."""
 
 import threading
 import time
 
 import pytest
 
-from fluoro_reg.training.prefetch import AHEAD, Prefetched
+from fluoro_reg.training.prefetch import QUEUE_SIZE, Prefetcher
 
 
-def worker() -> list[threading.Thread]:
+def workers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "fluoro_reg-batches"]
 
 
-def test_in_order_from_where_it_was_told_and_only_so_far_ahead():
+def test_results_come_in_order_from_the_first_and_the_queue_is_bounded():
     made: list[int] = []
 
     def make(number: int) -> int:
         made.append(number)
         return number * number
 
-    with Prefetched(make, 5) as batches:
+    with Prefetcher(make, 5) as batches:
         assert [next(batches) for _ in range(4)] == [25, 36, 49, 64]
         time.sleep(0.3)
-        assert len(made) <= 4 + AHEAD + 1
-    assert not worker()
+        assert len(made) <= 4 + QUEUE_SIZE + 1
+    assert not workers()
 
 
-def test_an_error_comes_where_its_batch_would_have_been():
+def test_an_error_is_raised_in_place_of_its_batch():
     def make(number: int) -> int:
         if number == 2:
             raise ValueError("no such batch")
         return number
 
-    with Prefetched(make, 0) as batches:
+    with Prefetcher(make, 0) as batches:
         assert [next(batches), next(batches)] == [0, 1]
         with pytest.raises(ValueError, match="no such batch"):
             next(batches)
-    assert not worker()
+    assert not workers()
 
 
-def test_the_thread_ends_though_the_reader_fails():
-    with pytest.raises(KeyError), Prefetched(lambda number: number, 0):
+def test_the_thread_ends_when_the_consumer_fails():
+    with pytest.raises(KeyError), Prefetcher(lambda number: number, 0):
         raise KeyError
-    assert not worker()
+    assert not workers()

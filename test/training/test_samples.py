@@ -1,4 +1,4 @@
-"""Samples: the pose belongs to the image, the parts add up to the CT, views of nothing are thrown out."""
+"""Samples: poses match their images, soft tissue and bone add up to the CT, and every view shows bone."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
-from fluoro_reg.training.samples import SampleMaker, enough_bone
+from fluoro_reg.training.samples import SampleMaker, shows_enough_bone
 
 PLAIN = DegradationOptions(bone_contrast=(1, 1))
 
@@ -22,7 +22,7 @@ def maker_of(volume, carm, options=PLAIN, size=32) -> SampleMaker:
     return SampleMaker(volume, carm, ReferenceView(carm.central_view(aim), aim, carm.camera(size)), options)
 
 
-def test_the_pose_is_that_of_the_image(volume, carm):
+def test_the_image_belongs_to_the_pose(volume, carm):
     maker = maker_of(volume, carm)
     samples = maker.batch(4, seed=1, number=0)
     expected = project(make_renderer(volume, "cpu"), samples.camera_from_patient, maker.intrinsics)
@@ -30,30 +30,30 @@ def test_the_pose_is_that_of_the_image(volume, carm):
     torch.testing.assert_close(maker.project(samples.camera_from_patient, samples.bone_contrast), samples.integrals)
 
 
-def test_views_from_behind_are_mirrored_and_aimed_at_from_the_front(volume, carm):
-    """Without degradations the input grows with the integrals, so that both can be compared pixel by pixel."""
-    nothing = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "marks", "collimation"), 0.0)
+def test_opposite_views_are_mirrored_and_their_target_is_the_opposite_pose(volume, carm):
+    """Without degradations the input increases with the line integrals, so that their pixels are correlated."""
+    nothing = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "writing", "collimation"), 0.0)
     clean = DegradationOptions(bone_contrast=(1, 1), density=(1, 1), gamma=(1, 1), **nothing)
     maker = maker_of(volume, dataclasses.replace(carm, views=("AP", "PA")), clean)
     samples = maker.batch(16, seed=1, number=0)
-    assert 2 < int(samples.behind.sum()) < 14
+    assert 2 < int(samples.opposite.sum()) < 14
     for n in range(16):
-        seen = samples.integrals[n].flip(-1) if samples.behind[n] else samples.integrals[n]
-        assert float(torch.corrcoef(torch.stack([samples.inputs[n, 0].flatten(), seen.flatten()]))[0, 1]) > 0.95
+        expected_image = samples.integrals[n].flip(-1) if samples.opposite[n] else samples.integrals[n]
+        assert float(torch.corrcoef(torch.stack([samples.inputs[n, 0].flatten(), expected_image.flatten()]))[0, 1]) > 0.95
         pose = samples.camera_from_patient[n]
-        expected = opposite_view(pose, maker.reference.pivot) if samples.behind[n] else pose
+        expected = opposite_view(pose, maker.reference.pivot) if samples.opposite[n] else pose
         torch.testing.assert_close(samples.target[n].matrix(), expected.matrix())
-        assert float(samples.target[n].rotation[2, 1]) > 0.5  # the optical axis runs to the back
+        assert float(samples.target[n].rotation[2, 1]) > 0.5  # the optical axis points to the back
 
 
-def test_a_batch_is_made_again_from_its_number(volume, carm):
+def test_a_batch_is_reproducible_from_its_number(volume, carm):
     first, again, other = (maker_of(volume, carm, DegradationOptions()).batch(3, 5, number) for number in (8, 8, 9))
     assert torch.equal(first.inputs, again.inputs)
     assert torch.equal(first.camera_from_patient.rotation, again.camera_from_patient.rotation)
     assert not torch.equal(first.inputs, other.inputs)
 
 
-def test_bone_has_a_contrast_of_its_own_in_every_image(volume, carm):
+def test_every_image_has_its_own_bone_contrast(volume, carm):
     maker = maker_of(volume, carm, DegradationOptions(bone_contrast=(0.5, 2)))
     contrast = maker.batch(32, 0, 0).bone_contrast
     assert 0.5 <= float(contrast.min()) < 0.7 and 1.4 < float(contrast.max()) <= 2
@@ -64,10 +64,10 @@ def test_every_sample_shows_bone_though_the_range_reaches_past_it(volume, carm):
     maker = maker_of(volume, wide)
     samples = maker.batch(24, 0, 0)
     _, bone = split_soft_tissue_and_bone(volume)
-    shown = enough_bone(project(make_renderer(bone, "cpu"), samples.camera_from_patient, maker.intrinsics))
-    assert shown.all()
-    drawn: RigidTransform = wide.sample(volume.centre_patient, 200, torch.Generator().manual_seed(0))
-    assert not enough_bone(project(make_renderer(bone, "cpu"), drawn, maker.intrinsics)).all()
+    visible = shows_enough_bone(project(make_renderer(bone, "cpu"), samples.camera_from_patient, maker.intrinsics))
+    assert visible.all()
+    sampled: RigidTransform = wide.sample(volume.centre_patient, 200, torch.Generator().manual_seed(0))
+    assert not shows_enough_bone(project(make_renderer(bone, "cpu"), sampled, maker.intrinsics)).all()
 
 
 def test_a_range_that_misses_the_patient_is_refused(volume, carm):

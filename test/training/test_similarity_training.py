@@ -1,19 +1,20 @@
-"""Training of a learned similarity: cosines that rise, seeds that make the weights again, no trace of an interruption."""
+"""Training of a learned similarity: cosines that increase, seeds, resumption, several CTs and pretrained weights."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from helpers.interruption import InterruptedTrainingError, interrupt_at
 from safetensors.torch import load_file
 
 from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.errors import InputError
 from fluoro_reg.learned import LearnedProblem, ProSTOptions, SphericalOptions, load_similarity
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
-from fluoro_reg.training.loop import resume_file
+from fluoro_reg.training.loop import resume_path
 from fluoro_reg.training.pairs import PairOptions
-from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions, _value_errors
+from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions, _distance_loss
 
 SMALL = ProSTOptions(image_px=16, voxel_mm=16.0, samples=10, volume_channels=2, encoder_channels=(8, 8), embedding_size=8)
 SHORT = SimilarityTrainingOptions(
@@ -21,56 +22,47 @@ SHORT = SimilarityTrainingOptions(
 )
 
 
-class InterruptedTrainingError(Exception):
-    """Stands for Ctrl-C."""
-
-
-def interrupt(progress) -> None:
-    if progress.step == 3:
-        raise InterruptedTrainingError
-
-
 @pytest.fixture(scope="module")
 def trained(volume, carm, tmp_path_factory):
-    """Long enough for the value to fall from start to truth."""
+    """Trained long enough for the value to decrease from start to truth."""
     out = tmp_path_factory.mktemp("trained") / "w.safetensors"
     options = dataclasses.replace(SHORT, steps=60, batch=16, starts=4, average=0.9, validation_images=24)
     training = SimilarityTraining(volume, carm, options)
     return training, training.run(out), out
 
 
-def test_the_cosines_rise_and_point_to_the_truth(trained):
+def test_the_cosines_increase_and_gradients_lead_to_the_truth(trained):
     training, best, _ = trained
     first = training.state.history[0]
     assert best.error < first.error < 4.2
     assert best.rotation_cosine > 0.2 and best.translation_cosine > 0.3 and best.towards_truth > 0.5
 
 
-def test_the_value_is_1_higher_at_the_starts_of_the_held_back_pairs(trained, volume):
+def test_the_mean_decrease_over_the_validation_pairs_is_1(trained, volume):
     training, _, out = trained
-    network, falls = load_similarity(out, volume), []
-    for pairs in training.subjects[0].held_back:
+    network, decreases = load_similarity(out, volume), []
+    for pairs in training.subjects[0].validation_pairs:
         problem = LearnedProblem(network, network.make_projector(), network.embed_fixed(pairs.views.images))
-        falls.append(problem.values_at(pairs.starts) - problem.values_at(pairs.views.camera_from_patient))
-    assert float(torch.cat(falls).mean()) == pytest.approx(1, rel=1e-4)
+        decreases.append(problem.values_at(pairs.starts) - problem.values_at(pairs.views.camera_from_patient))
+    assert float(torch.cat(decreases).mean()) == pytest.approx(1, rel=1e-4)
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, tmp_path):
+def test_a_resumed_training_ends_with_the_same_weights(volume, carm, tmp_path):
     options = dataclasses.replace(SHORT, steps=9)
     whole, out = tmp_path / "whole.safetensors", tmp_path / "w.safetensors"
     SimilarityTraining(volume, carm, options).run(whole)
     with pytest.raises(InterruptedTrainingError):
-        SimilarityTraining(volume, carm, options).run(out, tell=interrupt)
-    assert not out.exists() and resume_file(out).exists()
+        SimilarityTraining(volume, carm, options).run(out, report=interrupt_at(3))
+    assert not out.exists() and resume_path(out).exists()
     steps: list[int] = []
-    SimilarityTraining(volume, carm, options).run(out, resume=True, tell=lambda progress: steps.append(progress.step))
+    SimilarityTraining(volume, carm, options).run(out, resume=True, report=lambda progress: steps.append(progress.step))
     assert steps == [4, 5, 6, 7, 8, 9]
     one, other = load_file(whole), load_file(out)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert not resume_file(out).exists()
+    assert not resume_path(out).exists()
 
 
-def test_another_seed_makes_other_pairs_and_weights(volume, carm):
+def test_another_seed_gives_other_pairs_and_weights(volume, carm):
     one, other = (SimilarityTraining(volume, carm, dataclasses.replace(SHORT, seed=seed)) for seed in (0, 1))
     assert not torch.equal(one.batch(0).pairs.starts.rotation, other.batch(0).pairs.starts.rotation)
     assert not torch.equal(*(next(training.state.network.moving_encoder.parameters()) for training in (one, other)))
@@ -79,41 +71,43 @@ def test_another_seed_makes_other_pairs_and_weights(volume, carm):
 def test_resuming_with_other_settings_is_refused(volume, carm, tmp_path):
     out = tmp_path / "w.safetensors"
     with pytest.raises(InterruptedTrainingError):
-        SimilarityTraining(volume, carm, SHORT).run(out, tell=interrupt)
+        SimilarityTraining(volume, carm, SHORT).run(out, report=interrupt_at(3))
     narrower = dataclasses.replace(SHORT, pairs=PairOptions(translation_mm=10.0))
     with pytest.raises(InputError, match="other settings"):
         SimilarityTraining(volume, carm, narrower).run(out, resume=True)
 
 
-def test_a_value_that_does_not_fall_is_no_similarity(volume, carm):
+def test_a_value_that_does_not_decrease_is_refused(volume, carm):
     training = SimilarityTraining(volume, carm, SHORT)
     network = training.state.average
-    torch.nn.init.zeros_(network.moving_encoder.mixture.mix[2].weight)  # every pose looks alike
+    torch.nn.init.zeros_(network.moving_encoder.head.mlp[2].weight)  # every pose has the same embedding
     with pytest.raises(InputError, match="nothing was learned"):
-        training.mean_fall()
+        training.mean_decrease()
 
 
 @pytest.mark.parametrize("kind", ["prost", "spherical"])
-def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, tmp_path, kind, monkeypatch):
-    """Each step is about one of them; the weights are then used, and trained on, with a CT that was not among them."""
+def test_weights_trained_on_several_cts_serve_any_ct(volume, carm, tmp_path, kind, monkeypatch):
+    """Each step uses one of the CTs; the weights are then used and trained further with a CT that was not among them."""
     moved = volume.patient_from_voxel.clone()
     moved[:3, 3] += torch.tensor([30.0, -20.0, 250.0])
     other = dataclasses.replace(volume, attenuation=volume.attenuation.flip(0), fingerprint="other")
     third = dataclasses.replace(volume, patient_from_voxel=moved, fingerprint="third")
     options = dataclasses.replace(SHORT, kind=kind, steps=12, spherical=SphericalOptions(image_px=16, width=16))
     out = tmp_path / "several.safetensors"
-    training = SimilarityTraining(volume, carm, options, further=(other,))
+    training = SimilarityTraining(volume, carm, options, further_volumes=(other,))
     first, second = (subject.network for subject in training.subjects)
     assert all(one is two for one, two in zip(first.parameters(), second.parameters(), strict=True))
     assert training.batch(0).subject is training.subjects[0] and training.batch(1).subject is training.subjects[1]
     before = [parameter.detach().clone() for parameter in second.parameters()]
-    monkeypatch.setattr(SimilarityTraining, "mean_fall", lambda training: 1.0)  # what so few steps teach may lead nowhere
+    monkeypatch.setattr(
+        SimilarityTraining, "mean_decrease", lambda training: 1.0
+    )  # after so few steps the value may not decrease
     training.run(out)
     assert any(not torch.equal(one, two) for one, two in zip(before, second.parameters(), strict=True))
     found = load_similarity(out, third)
     assert torch.allclose(found.reference.pivot, default_aim_point(third))
-    seen = found.reference.camera_from_patient.apply(found.reference.pivot[None])
-    assert torch.allclose(seen, first.reference.camera_from_patient.apply(first.reference.pivot[None]))
+    pivot = found.reference.camera_from_patient.apply(found.reference.pivot[None])
+    assert torch.allclose(pivot, first.reference.camera_from_patient.apply(first.reference.pivot[None]))
     again = SimilarityTraining(third, carm, options, pretrained=out)
     assert all(torch.equal(one, two) for one, two in zip(found.parameters(), again.state.network.parameters(), strict=True))
     with pytest.raises(InputError, match="holds a network of other settings"):
@@ -121,16 +115,18 @@ def test_of_several_cts_one_set_of_weights_learns_and_serves_any(volume, carm, t
         SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)
 
 
-def test_distances_of_all_pairs_are_those_of_each(volume, carm):
-    """Starts from X-rays, and X-rays from each other, each by itself; in mm, as the calibration has it."""
+def test_the_distance_loss_of_all_pairs_is_the_mean_over_single_pairs(volume, carm):
+    """Starts from X-rays and X-rays from each other, one at a time, in mm by the calibration."""
     training = SimilarityTraining(volume, carm, SHORT)
     subject, network = training.subjects[0], training.state.network
     pairs, pivot = training.batch(0).pairs, network.reference.pivot
     fixed = network.embed_fixed(pairs.views.images)
-    found = _value_errors(subject, Comparison.of_all(network, network.make_projector(), pairs.starts, fixed), fixed, pairs)
+    found = _distance_loss(
+        subject, Comparison.of_all_pairs(network, network.make_projector(), pairs.starts, fixed), fixed, pairs
+    )
     truth = pairs.views.camera_from_patient
 
-    def error(values, one, other) -> float:
+    def loss_mm(values, one, other) -> float:
         distance = LENGTH_MM * float(squared_geodesic(one, other, pivot)) ** 0.5
         return float(network.calibration.loss_mm(values, torch.tensor([distance])).detach())
 
@@ -138,49 +134,49 @@ def test_distances_of_all_pairs_are_those_of_each(volume, carm):
     for n in range(len(fixed)):
         problem = LearnedProblem(network, network.make_projector(), fixed[n : n + 1])
         for start in (pairs.starts[k : k + 1] for k in range(2)):
-            from_starts.append(error(problem.values_at(start).float(), start, truth[n : n + 1]))
+            from_starts.append(loss_mm(problem.values_at(start).float(), start, truth[n : n + 1]))
         for k in range(n):
             values = (fixed[n] - fixed[k]).square().mean()[None]
-            from_others.append(error(values, truth[n : n + 1], truth[k : k + 1]))
+            from_others.append(loss_mm(values, truth[n : n + 1], truth[k : k + 1]))
     assert float(found.detach()) == pytest.approx(np.mean(from_starts) + np.mean(from_others), rel=1e-3)
 
 
-def test_the_volume_learns_in_some_steps_only(volume, carm):
+def test_the_volume_network_is_trained_in_some_steps_only(volume, carm):
     training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, volume_every=3))
     network = training.state.network
-    reached = []
+    has_gradient = []
     for step in range(4):
         training.state.step = step
         network.zero_grad(set_to_none=True)
         training.backward(training.batch(step))
-        reached.append(next(network.volume_network.parameters()).grad is not None)
+        has_gradient.append(next(network.volume_network.parameters()).grad is not None)
         assert next(network.moving_encoder.parameters()).grad is not None
-    assert reached == [True, False, False, True]
+    assert has_gradient == [True, False, False, True]
 
 
 @pytest.mark.parametrize("changed", [{"value_loss": 0.0}, {"direction_loss": 0.0}])
-def test_either_loss_teaches_alone(volume, carm, changed):
+def test_each_loss_can_be_used_alone(volume, carm, changed):
     training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, **changed))
     assert float(training.backward(training.batch(0)).detach()) > 0
     assert any(parameter.grad.abs().max() > 0 for parameter in training.state.network.moving_encoder.parameters())
 
 
-def test_without_any_loss_nothing_is_taught():
-    with pytest.raises(InputError, match="both 0 nothing is taught"):
+def test_a_training_without_a_loss_is_refused():
+    with pytest.raises(InputError, match="both 0 nothing is trained"):
         dataclasses.replace(SHORT, value_loss=0.0, direction_loss=0.0)
 
 
-def test_about_a_range_every_held_back_pair_is_about_a_view_of_its_own(volume, carm):
+def test_around_a_range_every_validation_pair_has_its_own_view(volume, carm):
     training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, pairs=PairOptions(around="range")))
-    assert [len(pairs.starts.translation) for pairs in training.subjects[0].held_back] == [1] * 8
+    assert [len(pairs.starts.translation) for pairs in training.subjects[0].validation_pairs] == [1] * 8
 
 
-def test_weights_of_another_kind_are_no_beginning(trained, volume, carm):
+def test_pretrained_weights_of_another_kind_are_refused(trained, volume, carm):
     with pytest.raises(InputError, match="holds weights of the similarity prost; begin from those of the same kind"):
         SimilarityTraining(volume, carm, dataclasses.replace(SHORT, kind="spherical"), pretrained=trained[2])
 
 
-def test_what_is_begun_from_has_no_scale(trained, volume, carm):
+def test_the_scale_of_pretrained_weights_is_reset(trained, volume, carm):
     again = SimilarityTraining(volume, carm, SHORT, pretrained=trained[2])
     assert float(load_similarity(trained[2], volume).scale) != 1 and float(again.state.average.scale) == 1
 
@@ -189,6 +185,6 @@ def test_resuming_with_other_cts_is_refused(volume, carm, tmp_path):
     out = tmp_path / "w.safetensors"
     other, third = (dataclasses.replace(volume, fingerprint=name) for name in ("other", "third"))
     with pytest.raises(InterruptedTrainingError):
-        SimilarityTraining(volume, carm, SHORT, further=(other,)).run(out, tell=interrupt)
+        SimilarityTraining(volume, carm, SHORT, further_volumes=(other,)).run(out, report=interrupt_at(3))
     with pytest.raises(InputError, match="other settings"):
-        SimilarityTraining(volume, carm, SHORT, further=(third,)).run(out, resume=True)
+        SimilarityTraining(volume, carm, SHORT, further_volumes=(third,)).run(out, resume=True)

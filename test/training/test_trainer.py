@@ -1,17 +1,18 @@
-"""The trainer: an error that falls, weights that a seed makes again, and an interruption that leaves no trace."""
+"""Training of a regressor: errors that decrease, seeds, resumption, several CTs and pretrained weights."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
+from helpers.interruption import InterruptedTrainingError, interrupt_at
 from safetensors.torch import load_file
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.networks.safetensors_file import read_tensors
 from fluoro_reg.regressor import PoseRegressor, RegressorOptions, load_regressor
 from fluoro_reg.regressor.checkpoint import KIND
-from fluoro_reg.training.loop import rate, resume_file
+from fluoro_reg.training.loop import learning_rate_factor, resume_path
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.trainer import RegressorTraining
 
@@ -27,41 +28,33 @@ SHORT = TrainingOptions(
 )
 
 
-class InterruptedTrainingError(Exception):
-    """Stands for Ctrl-C."""
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(volume, carm, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "w.safetensors"
     return RegressorTraining(volume, carm, SHORT).run(out), load_file(out)
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(volume, carm, uninterrupted, tmp_path):
+def test_a_resumed_training_ends_with_the_same_weights(volume, carm, uninterrupted, tmp_path):
     out = tmp_path / "w.safetensors"
 
-    def interrupt(progress):
-        if progress.step == 5:
-            raise InterruptedTrainingError
-
     with pytest.raises(InterruptedTrainingError):
-        RegressorTraining(volume, carm, SHORT).run(out, tell=interrupt)
-    assert not out.exists() and resume_file(out).exists()
+        RegressorTraining(volume, carm, SHORT).run(out, report=interrupt_at(5))
+    assert not out.exists() and resume_path(out).exists()
     steps: list[int] = []
-    best = RegressorTraining(volume, carm, SHORT).run(out, resume=True, tell=lambda progress: steps.append(progress.step))
+    best = RegressorTraining(volume, carm, SHORT).run(out, resume=True, report=lambda progress: steps.append(progress.step))
     assert steps == [5, 6, 7, 8]  # the last validation was after step 4
     whole, weights = uninterrupted
     assert best.mtre_mm == whole.mtre_mm
     again = load_file(out)
     assert again.keys() == weights.keys()
     assert all(torch.equal(again[name], weights[name]) for name in weights)
-    assert not resume_file(out).exists()
+    assert not resume_path(out).exists()
     _, header = read_tensors(out, KIND)
     assert [record["step"] for record in header["notes"]["history"]] == [2, 4, 6, 8]
     assert header["notes"]["validation"]["mtre_mm"] == best.mtre_mm
 
 
-def test_another_seed_makes_other_weights(volume, carm, uninterrupted, tmp_path):
+def test_another_seed_gives_other_weights(volume, carm, uninterrupted, tmp_path):
     RegressorTraining(volume, carm, dataclasses.replace(SHORT, seed=1)).run(tmp_path / "w.safetensors")
     other, weights = load_file(tmp_path / "w.safetensors"), uninterrupted[1]
     assert any(not torch.equal(other[name], weights[name]) for name in weights)
@@ -70,19 +63,15 @@ def test_another_seed_makes_other_weights(volume, carm, uninterrupted, tmp_path)
 def test_resuming_with_other_settings_is_refused(volume, carm, tmp_path):
     out = tmp_path / "w.safetensors"
 
-    def interrupt(progress):
-        if progress.step == 3:
-            raise InterruptedTrainingError
-
     with pytest.raises(InterruptedTrainingError):
-        RegressorTraining(volume, carm, SHORT).run(out, tell=interrupt)
+        RegressorTraining(volume, carm, SHORT).run(out, report=interrupt_at(3))
     with pytest.raises(InputError, match="other settings"):
         RegressorTraining(volume, carm, dataclasses.replace(SHORT, batch=4)).run(out, resume=True)
     with pytest.raises(InputError, match=r"there is no x\.resume\.safetensors"):
         RegressorTraining(volume, carm, SHORT).run(tmp_path / "x.safetensors", resume=True)
 
 
-def test_training_lowers_the_error_on_held_back_views(volume, carm, tmp_path):
+def test_training_decreases_the_error_on_validation_views(volume, carm, tmp_path):
     options = dataclasses.replace(SHORT, steps=120, batch=16, validation_images=32, validations=6)
     training = RegressorTraining(volume, carm, options)
     best = training.run(tmp_path / "w.safetensors")
@@ -91,33 +80,33 @@ def test_training_lowers_the_error_on_held_back_views(volume, carm, tmp_path):
     assert load_regressor(tmp_path / "w.safetensors", volume).options == options.network
 
 
-def test_every_loss_can_be_trained_with(volume, carm, tmp_path):
+def test_every_loss_can_be_used(volume, carm, tmp_path):
     weights = dataclasses.replace(SHORT.losses, image=1.0, log_geodesic=0.01)
     best = RegressorTraining(volume, carm, dataclasses.replace(SHORT, steps=3, losses=weights)).run(tmp_path / "w.safetensors")
     assert math.isfinite(best.mtre_mm)
 
 
-def test_a_training_that_gets_no_better_stops(volume, carm, tmp_path):
+def test_a_training_stops_without_improvement(volume, carm, tmp_path):
     options = dataclasses.replace(SHORT, learning_rate=1e-7, steps=40, validations=40, patience=2, average=0.0)
     training = RegressorTraining(volume, carm, options)
     training.run(tmp_path / "w.safetensors")
     assert training.state.step < 40
 
 
-def test_a_budget_of_time_is_kept(volume, carm, tmp_path):
+def test_a_time_budget_is_kept(volume, carm, tmp_path):
     options = dataclasses.replace(SHORT, steps=0, budget_s=2.0)
     training = RegressorTraining(volume, carm, options)
     training.run(tmp_path / "w.safetensors")
     assert 2 <= training.state.elapsed_s < 4
-    assert TrainingOptions().progress(10**6, 150.0) == pytest.approx(0.5)  # five minutes where nothing is said
-    assert TrainingOptions(steps=1000).progress(100, 1e6) == pytest.approx(0.1)
+    assert TrainingOptions().fraction_done(10**6, 150.0) == pytest.approx(0.5)  # five minutes by default
+    assert TrainingOptions(steps=1000).fraction_done(100, 1e6) == pytest.approx(0.1)
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
-    assert rate(0.05, 0.1) == pytest.approx(0.5)
-    assert rate(0.1, 0.1) == pytest.approx(1)
-    assert rate(0.55, 0.1) == pytest.approx(0.5)
-    assert rate(1.0, 0.1) == pytest.approx(0, abs=1e-12)
+    assert learning_rate_factor(0.05, 0.1) == pytest.approx(0.5)
+    assert learning_rate_factor(0.1, 0.1) == pytest.approx(1)
+    assert learning_rate_factor(0.55, 0.1) == pytest.approx(0.5)
+    assert learning_rate_factor(1.0, 0.1) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +120,11 @@ def other(volume):
 @pytest.fixture(scope="module")
 def pretrained(volume, other, carm, tmp_path_factory):
     out = tmp_path_factory.mktemp("several") / "several.safetensors"
-    training = RegressorTraining(volume, carm, SHORT, further=(other,))
+    training = RegressorTraining(volume, carm, SHORT, further_volumes=(other,))
     return training, training.run(out), out
 
 
-def test_batches_come_from_each_ct_in_turn_and_count_from_its_own_view(volume, other, pretrained):
+def test_batches_come_from_each_ct_in_turn_and_use_its_reference_view(volume, other, pretrained):
     training, best, _ = pretrained
     first, second, again = (training.batch(number) for number in (0, 1, 2))
     assert [batch.subject.volume.fingerprint for batch in (first, second, again)] == [
@@ -144,7 +133,7 @@ def test_batches_come_from_each_ct_in_turn_and_count_from_its_own_view(volume, o
         volume.fingerprint,
     ]
     assert not torch.equal(first.subject.reference.pivot, second.subject.reference.pivot)
-    assert best.mtre_mm > 0 and len(training.held_back) == 2
+    assert best.mtre_mm > 0 and len(training.validation_views) == 2
     network = training.state.average
     estimate = network(second.samples.inputs, second.subject.reference).camera_from_patient
     alone = PoseRegressor(network.options, second.subject.reference)
@@ -152,18 +141,18 @@ def test_batches_come_from_each_ct_in_turn_and_count_from_its_own_view(volume, o
     torch.testing.assert_close(estimate.translation, alone(second.samples.inputs).camera_from_patient.translation)
 
 
-def test_weights_of_several_cts_are_a_beginning_and_no_patients(volume, other, carm, pretrained, tmp_path):
+def test_weights_of_several_cts_are_only_a_starting_point(volume, other, carm, pretrained, tmp_path):
     training, _, several = pretrained
-    with pytest.raises(InputError, match=r"trained on several CTs, to begin from; train on this one by .* --pretrained"):
+    with pytest.raises(InputError, match=r"on several CTs and is only a starting point; train on this one by .* --pretrained"):
         load_regressor(several, volume)
-    begun = RegressorTraining(other, carm, SHORT, pretrained=several)
-    for ours, theirs in zip(begun.state.network.parameters(), training.state.average.parameters(), strict=True):
+    further_trained = RegressorTraining(other, carm, SHORT, pretrained=several)
+    for ours, theirs in zip(further_trained.state.network.parameters(), training.state.average.parameters(), strict=True):
         assert torch.equal(ours, theirs.half().float())
-    begun.run(tmp_path / "w.safetensors")
-    assert load_regressor(tmp_path / "w.safetensors", other).reference.pivot.equal(begun.subjects[0].reference.pivot)
+    further_trained.run(tmp_path / "w.safetensors")
+    assert load_regressor(tmp_path / "w.safetensors", other).reference.pivot.equal(further_trained.subjects[0].reference.pivot)
 
 
-def test_weights_of_another_network_are_no_beginning(volume, carm, pretrained):
+def test_pretrained_weights_of_another_network_are_refused(volume, carm, pretrained):
     larger = dataclasses.replace(SHORT, network=RegressorOptions(image_px=64))
     with pytest.raises(InputError, match=r"other settings; give the same by --set: .*network.image_px=32"):
         RegressorTraining(volume, carm, larger, pretrained=pretrained[2])
