@@ -89,7 +89,7 @@ def load_pretrained_similarity(path: Path | str, network: AbstractLearnedSimilar
     tensors, header = read_weights(path, KIND, VERSION)
     kind = _kind_in(header, name)
     if LEARNED_SIMILARITIES[kind] is not type(network):
-        raise InputError(f"{name} holds weights of the similarity {kind}; begin from those of the same kind")
+        raise InputError(f"{name} holds weights of the similarity {kind}; give pretrained weights of the same kind")
     load_pretrained_weights(network, network.options, tensors, header, name, kind)
     network.scale.fill_(1.0)
 
@@ -111,7 +111,7 @@ def check_similarity(path: Path | str, kind: str) -> None:
         InputError: the file holds another similarity, or as `similarity_kind`.
     """
     if (other := similarity_kind(path)) != kind:
-        raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give those")
+        raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give the right weights")
 
 
 def _kind_in(header: Mapping[str, Any], name: str) -> str:

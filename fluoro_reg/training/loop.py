@@ -1,4 +1,4 @@
-"""The training loop that all trainings fraction: steps, validations, the best weights and resumption.
+"""The training loop: steps, validations, the best weights and resumption.
 
 Each step trains on a new batch, seeded by its number. The learning rate rises, then falls to zero along a cosine over the
 number of steps or the time. The result is the running average of the weights at its best validation.
@@ -153,10 +153,8 @@ class AbstractTraining(ABC, Generic[N, R, B]):
             losses.append(loss)
             state.step += 1
             state.elapsed_s = time.perf_counter() - started
-            before, fraction = (
-                fraction,
-                self.processes.broadcast(options.fraction_done(state.step, state.elapsed_s), self.device),
-            )
+            before = fraction
+            fraction = self.processes.broadcast(options.fraction_done(state.step, state.elapsed_s), self.device)
             if math.floor(fraction * options.validations) > math.floor(before * options.validations):
                 state.record_validation(self.validate(float(torch.stack(losses).mean())))
                 losses.clear()

@@ -172,7 +172,7 @@ def test_around_a_range_every_validation_pair_has_its_own_view(volume, carm):
 
 
 def test_pretrained_weights_of_another_kind_are_refused(trained, volume, carm):
-    with pytest.raises(InputError, match="holds weights of the similarity prost; begin from those of the same kind"):
+    with pytest.raises(InputError, match="holds weights of the similarity prost; give pretrained weights of the same kind"):
         SimilarityTraining(volume, carm, dataclasses.replace(SHORT, kind="spherical"), pretrained=trained[2])
 
 
