@@ -48,11 +48,10 @@ NOT_RUN = {
     "docs/how-to/datasets.md": 1,
     "docs/how-to/evaluate.md": 1,
 }
-SMALL_NETWORK = "--set steps=4 --set batch=4 --set validations=1 --set validation_images=4"
 SHORTER = {
-    "train regressor": f"{SMALL_NETWORK} --set network.image_px=32",
-    "train similarity": f"{SMALL_NETWORK} --set average=0.5 --set prost.image_px=16 --set prost.samples=8 "
-    "--set prost.encoder_channels=[8,8]",
+    "train regressor": "--set steps=4 --set batch=4 --set validations=1 --set validation_images=8 --set network.image_px=32",
+    "train similarity": "--set steps=30 --set batch=12 --set validations=2 --set validation_images=16 --set average=0.5 "
+    "--set prost.image_px=16 --set prost.samples=8 --set prost.encoder_channels=[8,8]",
     "simulate": "--cases 1 --size 128",
     "evaluate": "--limit 1 --workers 1",
 }
