@@ -61,7 +61,7 @@ def test_records_tables_and_a_report_are_written(evaluation, cases):
     assert answer["methods"][0]["p50_mtre_mm"] == pytest.approx(errors[2])
     page = (out / "report.html").read_text()
     assert f"<td>{errors[2]:.2f}<small" in page or f'<td class="best">{errors[2]:.2f}<small' in page
-    assert "starts 3 to 5 mm" in page and page.count('alt="the pose found"') >= 8
+    assert "initial mTRE 3 to 5 mm" in page and page.count('alt="the estimated pose"') >= 8
     assert str(cases.parent) not in page + json.dumps(answer)
 
 
@@ -139,8 +139,8 @@ def test_the_exit_status_is_1_if_every_case_fails(cli, broken, tmp_path):
         ((), "--cases"),
         (("--cases", "{empty}"), "no case folder"),
         (("--cases", "{cases}", "--cases", "{cases}"), "twice"),
-        (("--cases", "{cases}", "--method", "lm-lokal"), "lm-local, lm-patch-ncc"),
-        (("--cases", "{cases}", "--method", ","), "lm-local, lm-patch-ncc"),
+        (("--cases", "{cases}", "--method", "lm-lokal"), "lm-local, lm-ncc, lm-patch-ncc"),
+        (("--cases", "{cases}", "--method", ","), "lm-local, lm-ncc, lm-patch-ncc"),
         (("--cases", "{cases}", "--method", "diffpose"), "needs weights"),
         (("--cases", "{cases}", "--model", "absent.safetensors"), "absent.safetensors"),
         (("--cases", "{cases}", "--set", "gate.minimum_similarty=0.9"), "gate.minimum_similarity"),
@@ -171,11 +171,11 @@ def test_a_folder_that_cannot_be_written_is_an_error(cli, cases, tmp_path):
 
 
 def test_the_folder_of_a_different_evaluation_is_an_error(cli, cases, out):
-    for change, said in ((("--seed", 9), "seed"), (("--set", "roi=box"), "roi"), (("--intensity", "transmitted"), "intensity")):
+    for change, name in ((("--seed", 9), "seed"), (("--set", "roi=box"), "roi"), (("--intensity", "transmitted"), "intensity")):
         run = cli("evaluate", "--cases", cases, *METHODS, *change, "--out", out)
-        assert run.status == 2 and f"was begun with {said}" in run.err, run
+        assert run.status == 2 and f"was computed with {name}" in run.err, run
     run = cli("evaluate", "--cases", cases, "--out", out.parent)
-    assert run.status == 2 and "no evaluation's (out)" in run.err
+    assert run.status == 2 and "does not contain an evaluation but out" in run.err
 
 
 def test_the_error_says_how_to_install_ray(cli, cases, tmp_path, monkeypatch):
