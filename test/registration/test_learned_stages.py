@@ -1,4 +1,4 @@
-"""Methods that follow a learned similarity: from far off with one that knows the way, and without the weights they need."""
+"""Methods with a learned similarity: from far away with an ideal one, and without the weights that they need."""
 
 from dataclasses import dataclass, replace
 
@@ -34,8 +34,8 @@ class Places:
 
 
 @dataclass(frozen=True)
-class KnowsTheWay:
-    """The squared distance to the truth, in units of a training's spread: as a value and as least squares."""
+class IdealProblem:
+    """The squared distance to the true pose, in units of the spread in training: as a value and as least squares."""
 
     truth: RigidTransform
     pivot: Tensor
@@ -65,9 +65,9 @@ class KnowsTheWay:
 
 
 class Oracle:
-    """Whatever the X-ray is, it knows where the CT lies."""
+    """Knows the true pose, whatever the X-ray is."""
 
-    def __init__(self, problem: KnowsTheWay) -> None:
+    def __init__(self, problem: IdealProblem) -> None:
         self.known = problem
 
     def problem(self, image):
@@ -75,13 +75,13 @@ class Oracle:
 
 
 def nothing(poses: RigidTransform) -> tuple[Tensor, Tensor]:
-    """A projection of no CT."""
+    """An empty projection."""
     count = len(poses.translation)
     return torch.zeros(count, 1, 1, 1), torch.zeros(count, 1, 1, 1, 6)
 
 
 def off_axis(xray: XrayImage) -> XrayImage:
-    """The same pixels, 400 of them beside where they were."""
+    """The same pixels, moved by 400 columns."""
     return replace(xray, intrinsics=xray.intrinsics.cropped(-400, 0, 128, 128))
 
 
@@ -102,11 +102,11 @@ def similarity_weights(world, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["prost", "prost-cmaes", "spherical-lm", "spherical-gd"])
-def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity_weights, method):
+def test_an_ideal_similarity_finds_the_pose_from_far_away(world, similarity_weights, method):
     (kind,) = load_method(method).learned
     pivot = world.volume.centre_patient
     projector = CountingProjector(nothing)
-    oracle = Oracle(KnowsTheWay(world.truth, pivot, projector))
+    oracle = Oracle(IdealProblem(world.truth, pivot, projector))
     registrar = Registrar(world.volume, RegistrationOptions(method=method), similarities={kind: oracle})
     result = registrar.register(world.xray(), retract(world.truth, FAR, pivot))
     points = world.landmarks_patient
@@ -117,8 +117,8 @@ def test_a_similarity_that_knows_the_way_leads_there_from_afar(world, similarity
 
 
 @pytest.mark.parametrize("kind", ["prost", "spherical"])
-def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, similarity_weights, kind):
-    """By weights that are loaded: values differ from pose to pose; an equal image is next to no distance away."""
+def test_an_image_is_compared_by_its_resampled_attenuation(world, similarity_weights, kind):
+    """With loaded weights: values differ between poses, and the distance to an equal image is small."""
     similar = SimilarityInference.load(getattr(similarity_weights, kind), kind, world.volume)
     prepared = preprocess(world.xray(), PreprocessOptions())
     problem = similar.problem(prepared.image)
@@ -130,21 +130,21 @@ def test_the_similarity_of_an_image_is_that_of_its_resampled_attenuation(world, 
         assert near < 0.3 * far
 
 
-def test_an_image_that_shows_nothing_that_the_similarity_knows_is_rejected(world, similarity_weights):
+def test_an_image_outside_the_similaritys_view_is_rejected(world, similarity_weights):
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm", learned=similarity_weights))
     result = registrar.register(off_axis(world.xray()), world.truth)
     assert (result.outcome, result.accepted) == (Outcome.REJECTED_IMAGE, False)
     assert "too little of what the similarity was trained to see" in result.reason
 
 
-def test_tracking_does_not_ask_a_similarity_that_its_stages_do_not_follow(world, similarity_weights):
+def test_tracking_ignores_a_similarity_that_its_stages_do_not_use(world, similarity_weights):
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={})
     assert registrar.register(world.xray(), world.truth, tracking=True).accepted
 
 
-def test_two_views_take_a_learned_method_and_say_whose_image_shows_nothing(world, similarity_weights):
+def test_two_views_with_a_learned_method_name_the_view_that_shows_nothing(world, similarity_weights):
     pivot = world.volume.centre_patient
-    oracle = Oracle(KnowsTheWay(world.truth, pivot, CountingProjector(nothing)))
+    oracle = Oracle(IdealProblem(world.truth, pivot, CountingProjector(nothing)))
     registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={"spherical": oracle})
     view = CalibratedXray(world.xray(), RigidTransform.identity())
     assert registrar.register_views([view, view], retract(world.truth, 0.3 * FAR, pivot)).accepted

@@ -1,4 +1,4 @@
-"""Methods are files that users may add: one that is no method is refused with a sentence."""
+"""Methods are files that users may add: a file that is not a method is refused with a reason."""
 
 import pytest
 
@@ -38,7 +38,7 @@ from fluoro_reg.similarity import GMNCC, NCC
         ("stages: [{restraint: {weight: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
     ],
 )
-def test_a_file_that_is_no_method_is_refused_with_a_sentence(tmp_path, monkeypatch, content, sentence):
+def test_a_file_that_is_not_a_method_is_refused_with_a_reason(tmp_path, monkeypatch, content, sentence):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "mine.yaml").write_text(content)
     monkeypatch.setattr(methods, "config_folder", lambda: tmp_path)
@@ -61,7 +61,7 @@ def test_settings_reach_the_similarity_and_the_optimiser(tmp_path, monkeypatch):
     assert (second.similarity, second.optimiser) == (NCC(), LevenbergMarquardt())
 
 
-def test_a_method_that_follows_a_learned_similarity_needs_one(tmp_path, monkeypatch):
+def test_a_method_with_a_learned_similarity_needs_its_weights(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     stages = "[{similarity: spherical}, {similarity: prost, optimiser: adam}, {similarity: spherical, optimiser: adam}, {}]"
     (tmp_path / "methods" / "mine.yaml").write_text(f"stages: {stages}")

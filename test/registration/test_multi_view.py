@@ -1,4 +1,4 @@
-"""Several X-rays, one pose: what one view cannot see the other one sees, and none is overruled."""
+"""Several X-rays, one pose: the views complement each other, and each can reject the pose."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def registrar(world: World) -> Registrar:
 
 @pytest.fixture(scope="module")
 def side(world: World) -> RigidTransform:
-    """The C-arm turned by 60 degrees: its `camera_from_patient`."""
+    """`camera_from_patient` of the C-arm rotated by 60 degrees."""
     return view_pose(world.volume.centre_patient, 60.0, 0.0, 0.0, 700.0)
 
 
@@ -52,7 +52,9 @@ def errors(result: RegistrationResult, world: World) -> TargetErrors:
     return target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
 
 
-def test_a_second_view_from_the_side_tells_the_depth(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
+def test_a_second_view_from_the_side_determines_the_depth(
+    world: World, registrar: Registrar, views: list[CalibratedXray]
+) -> None:
     depth_alone, depth_together = 0.0, 0.0
     for seed in range(3):
         alone = registrar.register(views[0].image, start(world, seed))
@@ -103,24 +105,22 @@ def test_an_unusable_view_is_named(world: World, registrar: Registrar, views: li
     assert result.reason.startswith("view 2: ")
 
 
-def test_a_start_beyond_reason_is_refused_for_the_view_that_it_is_beyond_in(
-    world: World, registrar: Registrar, views: list[CalibratedXray]
-) -> None:
+def test_an_impossible_initial_pose_names_its_view(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     far = RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([0.0, 0.0, 5000.0], dtype=torch.float64))
     result = registrar.register_views(views, far)
     assert result.outcome is Outcome.REJECTED_POSE
     assert "view 1: the initial pose puts the CT" in result.reason
 
 
-def test_no_view_is_no_registration(world: World, registrar: Registrar) -> None:
+def test_no_view_is_an_error(world: World, registrar: Registrar) -> None:
     with pytest.raises(InputError, match="needs at least one"):
         registrar.register_views([], start(world, 0))
 
 
-def test_another_pose_is_a_rival_unless_one_view_tells_it_apart(
+def test_another_pose_is_an_alternative_unless_one_view_tells_it_apart(
     world: World, registrar: Registrar, views: list[CalibratedXray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scores of the first pose and of one rival, in both views: a lead in one view is enough, and none is ambiguous."""
+    """A lead over the alternative in one view is enough; without a lead in any view the pose is ambiguous."""
     scores_of_rival: list[float] = []
 
     def scored(refined: Refined) -> torch.Tensor:

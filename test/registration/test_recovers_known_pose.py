@@ -1,4 +1,4 @@
-"""The whole chain: an X-ray of a known pose, a wrong start, and back; and all the ways in which it must say no."""
+"""The whole chain recovers a known pose from a wrong initial pose, and rejects everything that it must reject."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def _start(world, mtre_mm, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_starts_20_mm_away_come_home(world, registrar, seed):
+def test_initial_poses_20_mm_away_reach_the_truth(world, registrar, seed):
     result = registrar.register(world.xray(), _start(world, 20.0, seed))
     assert result.accepted, result.reason
     errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
@@ -42,7 +42,7 @@ WITHOUT_WEIGHTS = [name for name, method in load_methods().items() if method.nee
 
 
 @pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in WITHOUT_WEIGHTS])
-def test_every_named_method_refines_a_near_start(world, method):
+def test_every_named_method_refines_a_near_initial_pose(world, method):
     registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"method": method}))
     result = registrar.register(world.xray(), _start(world, 5.0))
     errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
@@ -50,13 +50,13 @@ def test_every_named_method_refines_a_near_start(world, method):
     assert result.method == method
 
 
-def test_the_same_start_gives_the_same_pose(world, registrar):
+def test_the_same_initial_pose_gives_the_same_result(world, registrar):
     first, second = (registrar.register(world.xray(), _start(world, 12.0)) for _ in range(2))
     assert torch.equal(first.camera_from_patient.matrix(), second.camera_from_patient.matrix())
 
 
 def test_an_object_that_is_round_about_an_axis_is_not_accepted(world):
-    """Its turn about that axis is nowhere in the image, however well everything else fits."""
+    """The image does not show its rotation about that axis, however well everything else fits."""
     k, j, i = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (70, 50, 50)), indexing="ij")
     cone = (i.square() + j.square()).sqrt() < 12 - k / 5
     attenuation = torch.nn.functional.pad(0.05 * cone.float(), (10,) * 6)
@@ -70,7 +70,7 @@ def test_an_object_that_is_round_about_an_axis_is_not_accepted(world):
     assert result.similarity > 0.8
 
 
-def test_without_a_start_there_is_no_pose(world, registrar):
+def test_without_an_initial_pose_there_is_no_result(world, registrar):
     result = registrar.register(world.xray(), None)
     assert (result.outcome, result.camera_from_patient, result.accepted) == (Outcome.NO_START, None, False)
 
@@ -102,7 +102,7 @@ def test_another_patient_is_rejected(world, method):
     assert not registrar.register(world.xray(other), world.truth).accepted
 
 
-def test_a_walk_whose_steps_ran_out_is_not_accepted(world):
+def test_a_run_that_used_up_its_steps_is_not_accepted(world):
     registrar = Registrar(world.volume, RegistrationOptions(method="adam-diffpose"))
     stage = registrar.method.stages[0]
     hasty = replace(stage.optimiser, schedule=replace(stage.optimiser.schedule, steps=3))
@@ -113,8 +113,8 @@ def test_a_walk_whose_steps_ran_out_is_not_accepted(world):
     assert "ran out of steps" in result.reason
 
 
-def test_an_optimiser_that_comes_to_rest_beside_the_optimum_is_not_believed(world):
-    """A restraint that outweighs the image pulls the pose back to its start, and the optimiser is content."""
+def test_a_pose_away_from_the_optimum_is_not_accepted(world):
+    """A restraint that outweighs the image pulls the pose back to where it started, and the optimiser converges there."""
     registrar = Registrar(world.volume, RegistrationOptions(method="adam-xvr"))
     start = _start(world, 6.0)
     stage = replace(registrar.method.stages[0], restraint=Restraint(weight=0.9, sigma=(3.0, 3.0, 9.0, 0.02, 0.02, 0.02)))
@@ -126,8 +126,8 @@ def test_an_optimiser_that_comes_to_rest_beside_the_optimum_is_not_believed(worl
 
 
 @pytest.mark.parametrize("depth_mm", [20.0, 60.0])
-def test_an_optimiser_that_rests_far_off_in_depth_is_not_believed(world, depth_mm):
-    """So far off, a single Gauss-Newton step stays within the covariance, and the similarity is high."""
+def test_a_pose_of_wrong_depth_is_not_accepted(world, depth_mm):
+    """That far away, a single Gauss-Newton step stays within the covariance, and the similarity is high."""
     no_outline = GateOptions(maximum_outline_mm=200.0)  # whose gate sees it, too
     registrar = Registrar(world.volume, RegistrationOptions(method="adam-diffpose", gate=no_outline))
     stage = registrar.method.stages[0]
@@ -153,14 +153,14 @@ def test_the_seed_reaches_cma_es(world):
     assert not torch.equal(registered(1), registered(2))
 
 
-def test_a_start_behind_the_source_is_rejected(world, registrar):
+def test_an_initial_pose_behind_the_source_is_rejected(world, registrar):
     behind = replace(world.truth, translation=world.truth.translation * torch.tensor([1.0, 1.0, -1.0]))
     result = registrar.register(world.xray(), behind)
     assert result.outcome is Outcome.REJECTED_POSE
     assert "in front of the source" in result.reason
 
 
-def test_a_start_beside_the_image_is_rejected_not_perfect(world, registrar):
+def test_an_initial_pose_outside_the_image_is_rejected(world, registrar):
     aside = replace(world.truth, translation=world.truth.translation + torch.tensor([900.0, 0.0, 0.0]))
     assert not registrar.register(world.xray(), aside).accepted
 
@@ -196,12 +196,12 @@ def test_an_unknown_method_is_refused_with_the_list(world):
 
 
 @pytest.mark.parametrize("saturation", ["-1", "much", "nan", "0"])
-def test_a_saturation_that_is_no_positive_number_is_refused(saturation):
+def test_a_saturation_that_is_not_positive_is_refused(saturation):
     with pytest.raises(InputError, match="saturation"):
         RegistrationOptions(saturation=saturation)
 
 
-def test_the_result_as_json_has_the_promised_keys(world, registrar):
+def test_the_json_result_has_the_documented_keys(world, registrar):
     content = registrar.register(world.xray(), _start(world, 6.0)).to_json()
     promised = {"accepted", "outcome", "reason", "method", "camera_from_patient", "initial_camera_from_patient", "unit"}
     promised |= {"similarity", "alternatives", "covariance", "n_renders", "elapsed_s", "device"}

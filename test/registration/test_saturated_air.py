@@ -1,4 +1,4 @@
-"""A detector that saturates beside the body moves its outline inwards: the pose must not follow, or must not be believed."""
+"""A detector that saturates beside the body moves its outline inwards: the pose must not follow, or must be rejected."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def start(world):
 
 
 def _overexposed(world, grain=0.0):
-    """The world's X-ray, saturated; `grain` is noise from behind the detector (of the level), which hides that it is."""
+    """The world's X-ray, saturated; `grain` is electronic noise (a fraction of the level) that hides the saturation."""
     image = world.xray()
     level = LEVEL * float(image.pixels.max())
     noise = torch.randn(image.pixels.shape, generator=torch.Generator().manual_seed(3))
@@ -41,7 +41,7 @@ def test_saturated_air_does_not_move_the_body(world, registrar, start):
     assert _depth_error(result, world) < 1.5
 
 
-def test_an_outline_that_contradicts_the_inside_is_not_believed(world, registrar, start):
+def test_an_outline_that_contradicts_the_inside_rejects_the_pose(world, registrar, start):
     result = registrar.register(_overexposed(world, grain=0.01), start)
     assert _depth_error(result, world) > 4.0
     assert result.outcome is Outcome.REJECTED_POSE
@@ -49,7 +49,7 @@ def test_an_outline_that_contradicts_the_inside_is_not_believed(world, registrar
     assert result.scores["depth_sd_mm"] >= result.scores["outline_mm"]
 
 
-def test_a_true_outline_is_not_doubted(world, registrar, start):
+def test_a_true_outline_adds_no_uncertainty(world, registrar, start):
     result = registrar.register(world.xray(), start)
     assert result.accepted, result.reason
     assert result.scores["outline_mm"] < 2.0

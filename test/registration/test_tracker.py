@@ -52,7 +52,7 @@ def test_a_jump_beyond_the_limit_is_not_published(world, tracker):
     assert "jumped" in jumped.reason
 
 
-def test_after_many_rejections_the_given_start_counts_again(world, tracker):
+def test_after_many_rejections_the_initial_pose_is_used_again(world, tracker):
     image = world.xray()
     tracker.update(image)
     noise = replace(image, pixels=torch.rand(image.pixels.shape, generator=torch.Generator().manual_seed(0)) * 1000)
@@ -63,7 +63,7 @@ def test_after_many_rejections_the_given_start_counts_again(world, tracker):
     torch.testing.assert_close(found.initial_camera_from_patient.matrix(), tracker.initial_pose.matrix())
 
 
-def test_without_a_start_nothing_is_ever_accepted(world):
+def test_without_an_initial_pose_nothing_is_accepted(world):
     tracker = Tracker(Registrar(world.volume, RegistrationOptions()), None)
     assert tracker.update(world.xray()).outcome is Outcome.NO_START
     tracker.set_initial_pose(world.truth)

@@ -1,4 +1,4 @@
-"""Covariances in ROS's order and axes, against sampling."""
+"""Covariances in ROS's order and axes, compared with sampled poses."""
 
 import torch
 
@@ -48,7 +48,7 @@ def test_noise_and_pixels_scale_the_covariance():
     assert torch.isclose(covariance[2, 2], torch.tensor(DEPTH_INFLATION**2 * 0.2 / 100 / 0.1, dtype=torch.float64))
 
 
-def test_a_direction_that_the_image_leaves_free_has_no_covariance():
+def test_an_undetermined_direction_has_no_covariance():
     hessian = torch.eye(6, dtype=torch.float64)
     hessian[2, 2] = 0.0
     assert twist_covariance(hessian, 0.1, 100.0, torch.eye(3, dtype=torch.float64)) is None

@@ -1,4 +1,4 @@
-"""Each gate alone stops a pose; none is opened by another."""
+"""Each gate alone rejects a pose; no other gate can overrule it."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ GOOD = Evidence(
 )
 
 
-def test_an_outline_of_which_nothing_can_be_told_is_no_doubt():
+def test_an_unknown_effect_of_the_outline_is_not_a_reason_to_reject():
     assert check_gates(replace(GOOD, outline_mm=None), GateOptions())[0] is Outcome.CONVERGED
 
 
@@ -64,7 +64,7 @@ def test_each_gate_stops_a_pose_alone(change, outcome, sentence):
     assert sentence in reason
 
 
-def test_an_object_is_held_to_its_edges_and_the_body_to_its_inside():
+def test_objects_and_bodies_have_thresholds_of_their_own():
     edges_only = replace(GOOD, similarity=0.65, patch_similarity=0.5, rival_similarity=None)
     spoilt_by_instruments = replace(GOOD, similarity=0.45, patch_similarity=0.8, rival_similarity=None)
     for evidence, near_object, outcome in (

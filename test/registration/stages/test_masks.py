@@ -42,7 +42,7 @@ def test_an_object_in_air_has_no_cut():
 
 
 def test_incomplete_rays_are_those_that_a_longer_ct_changes():
-    """The outside oracle: render the body continued beyond both ends; complete rays are exactly as they were."""
+    """Oracle: render the body extended beyond both ends; complete rays do not change."""
     short, longer = _column(60), _column(180)
     pose = ap_pose(short.centre_patient, 400.0)
     moved = longer.patient_from_voxel.clone()
@@ -58,8 +58,8 @@ def test_incomplete_rays_are_those_that_a_longer_ct_changes():
 
 
 @pytest.mark.parametrize("height", [60, 61, 62, 63])
-def test_a_cut_is_a_cut_at_every_coarseness(height):
-    """A last block that is mostly air beyond the CT neither hides the cut nor passes for a complete voxel."""
+def test_a_cut_stays_a_cut_at_every_resolution(height):
+    """A last block that is mostly air neither hides the cut nor counts as a complete voxel."""
     extent = Extent.of(_column(height)).coarsened((4, 4, 4))
     assert extent.cut_high.tolist() == [False, False, True]
     assert (extent.low.tolist(), extent.high.tolist()) == ([2.0, 2.0, 0.0], [12.0, 12.0, 14.0])
@@ -81,11 +81,11 @@ def test_the_box_fills_what_the_support_leaves_open():
     assert near_object(integrals, "moving-support", 1.0)[0, 7, 5] == 0
 
 
-def test_an_object_out_of_sight_supports_nothing():
+def test_an_object_outside_the_image_has_no_support():
     assert near_object(torch.zeros(2, 8, 8), "moving-support", 3.0).sum() == 0
 
 
-def test_erosion_takes_the_rim_and_the_neighbours_of_holes():
+def test_erosion_removes_the_border_and_the_neighbours_of_holes():
     usable = torch.ones(9, 9, dtype=torch.bool)
     usable[4, 4] = False
     kept = eroded(usable)[0]

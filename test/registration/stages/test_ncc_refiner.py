@@ -1,4 +1,4 @@
-"""Refinement from sums of products alone: the poses of the optimiser that stops when it may, from one graph of tensors."""
+"""`NCCRefiner`: refinement from sums alone ends where the optimiser that stops early ends, in one graph."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_a_fixed_number_of_rounds_gives_what_stopping_early_gives(truth: RigidTr
         assert bool(both[2][n]) == bool(stopped[0])
 
 
-def test_pixels_without_weight_have_no_say(truth: RigidTransform, starts: RigidTransform) -> None:
+def test_pixels_without_weight_have_no_influence(truth: RigidTransform, starts: RigidTransform) -> None:
     image, weight = xray(truth), torch.ones(CAMERA.height, CAMERA.width)
     image[10:20, 5:15], weight[10:20, 5:15] = 1e4, 0.0
     refiner = NCCRefiner(NumbaRenderer(VOLUME), CAMERA, PIVOT, optimiser=LevenbergMarquardt(iterations=14))
@@ -67,10 +67,8 @@ def triton() -> AbstractRenderer:
     return TritonRenderer(VOLUME)
 
 
-def test_all_rounds_are_one_graph_of_tensors_that_never_waits_for_a_number(
-    truth: RigidTransform, starts: RigidTransform
-) -> None:
-    """What a CUDA graph asks: no decision on a tensor's content. Traced with tensors that have none."""
+def test_all_rounds_are_one_graph_without_a_host_read(truth: RigidTransform, starts: RigidTransform) -> None:
+    """A CUDA graph allows no decision on the content of a tensor: traced with tensors that have none."""
     refiner = NCCRefiner(triton(), CAMERA, PIVOT, batch=2, optimiser=LevenbergMarquardt(iterations=3))
     objective = refiner._objective
 
@@ -88,7 +86,7 @@ def test_all_rounds_are_one_graph_of_tensors_that_never_waits_for_a_number(
     ]  # a constant of Python's, copied each time
 
 
-def test_nothing_to_compare_is_no_success(truth: RigidTransform, starts: RigidTransform) -> None:
+def test_nothing_to_compare_is_not_a_success(truth: RigidTransform, starts: RigidTransform) -> None:
     refiner = NCCRefiner(NumbaRenderer(VOLUME), CAMERA, PIVOT)
     whole = torch.ones(CAMERA.height, CAMERA.width)
     beside = RigidTransform(starts.rotation[:1], starts.translation[:1] + torch.tensor([900.0, 0.0, 0.0], dtype=torch.float64))
@@ -98,7 +96,7 @@ def test_nothing_to_compare_is_no_success(truth: RigidTransform, starts: RigidTr
         assert not converged.any()
 
 
-def test_an_offset_far_above_the_contrast_costs_no_digits(truth: RigidTransform, starts: RigidTransform) -> None:
+def test_a_large_offset_does_not_cost_precision(truth: RigidTransform, starts: RigidTransform) -> None:
     refiner = NCCRefiner(NumbaRenderer(VOLUME), CAMERA, PIVOT, optimiser=LevenbergMarquardt(iterations=14))
     weight = torch.ones(CAMERA.height, CAMERA.width)
     poses, cost, _ = refiner.refine(starts[:1], 1000 * xray(truth) + 30000.0, weight)
@@ -107,7 +105,7 @@ def test_an_offset_far_above_the_contrast_costs_no_digits(truth: RigidTransform,
 
 
 @pytest.mark.gpu
-def test_the_captured_graph_gives_what_its_operations_give(truth: RigidTransform, starts: RigidTransform) -> None:
+def test_the_captured_graph_gives_the_result_of_its_operations(truth: RigidTransform, starts: RigidTransform) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device: the captured graph was not run")
     optimiser, weight = LevenbergMarquardt(iterations=8), torch.ones(CAMERA.height, CAMERA.width)

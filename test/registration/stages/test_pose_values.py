@@ -1,4 +1,4 @@
-"""Poses as plain values: the chart, the gradient, sparse patches, and what keeps a pose from winning by showing nothing."""
+"""`PoseValues`: the twist, the gradient, sparse patches, and poses that leave nothing to compare."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_a_twist_moves_the_ct_along_and_about_the_axes_of_the_camera_through_the
 
 @pytest.mark.parametrize("saturation", [0.0, 0.4])
 @pytest.mark.parametrize("sparse", [SparsePatches(), SparsePatches(count=12, side=9)])
-def test_the_gradient_is_that_of_finite_differences(sparse, saturation):
+def test_the_gradient_equals_finite_differences(sparse, saturation):
     prior = PosePrior(START, torch.diag(torch.tensor([0.5, 0.4, 0.1, 900.0, 800.0, 700.0], dtype=torch.float64)))
     problem = _problem(GMNCC(), saturation=saturation, prior=prior, restraint=Restraint(weight=0.2))
     problem.prepare(_starts(1), sparse, seed=0)
@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_finite_differences(sparse, saturation):
 
 
 @pytest.mark.parametrize("sparse", [SparsePatches(), SparsePatches(count=5, side=9)])
-def test_a_batch_has_the_values_of_its_poses_one_by_one_however_it_is_split(sparse, monkeypatch):
+def test_a_batch_has_the_values_of_its_single_poses(sparse, monkeypatch):
     problem = _problem(GMNCC(), roi="moving-support")
     problem.prepare(_starts(1), sparse, seed=0)
     together = problem.values(_starts(3), TWISTS)
@@ -82,8 +82,8 @@ def test_a_batch_has_the_values_of_its_poses_one_by_one_however_it_is_split(spar
     assert problem.n_renders == 1 + 3 * 3
 
 
-def test_sparse_patches_are_compared_each_on_its_own():
-    """Against correlation coefficients of what is cut from whole images by hand."""
+def test_sparse_patches_are_compared_one_by_one():
+    """Compared with correlation coefficients of patches that the test cuts from whole images."""
     problem = _problem(MultiscaleNCC(patches=(0,)))
     problem.prepare(_starts(1), SparsePatches(count=6, side=11), seed=3)
     images = project(RENDERER, moved(_starts(3), TWISTS, PIVOT), CAMERA)
@@ -93,7 +93,7 @@ def test_sparse_patches_are_compared_each_on_its_own():
         assert float(value) == pytest.approx(1 - np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs]), abs=1e-5)
 
 
-def test_patches_are_drawn_where_there_are_edges_and_by_the_seed():
+def test_patches_are_sampled_at_edges_and_depend_on_the_seed():
     image, weight = torch.zeros(1, 40, 60), torch.ones(1, 40, 60)
     image[:, 10:20, 45:50] = 1.0
     weight[:, :, 50:] = 0.0
@@ -105,7 +105,7 @@ def test_patches_are_drawn_where_there_are_edges_and_by_the_seed():
     assert 10 - 9 <= int(first[:, 1].min()) <= int(first[:, 1].max()) <= 20
 
 
-def test_a_pose_that_leaves_little_to_compare_has_no_value():
+def test_a_pose_that_leaves_little_to_compare_has_an_infinite_value():
     problem = _problem(GradientNCC(), roi="moving-support")
     problem.prepare(_starts(1), SparsePatches(), seed=0)
     away = torch.tensor([[0.0, 0, 0, 0, 0, 0], [170.0, 0, 0, 0, 0, 0], [0.0, 0, 900, 0, 0, 0]], dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_a_pose_that_leaves_little_to_compare_has_no_value():
     assert torch.isfinite(problem.values(_starts(3), away)).all()
 
 
-def test_the_restraint_is_a_gaussian_about_the_start():
+def test_the_restraint_is_a_gaussian_around_the_starting_pose():
     sigma = (10.0, 20.0, 40.0, 0.1, 0.2, 0.4)
     free, held = _problem(GMNCC()), _problem(GMNCC(), restraint=Restraint(weight=0.25, sigma=sigma))
     squares = [sum((x / s) ** 2 for x, s in zip(twist, sigma, strict=True)) for twist in TWISTS.tolist()]
@@ -122,7 +122,7 @@ def test_the_restraint_is_a_gaussian_about_the_start():
     torch.testing.assert_close(held.values(_starts(3), TWISTS), expected)
 
 
-def test_the_prior_counts_against_the_independent_pixels():
+def test_the_prior_is_weighted_against_the_independent_pixels():
     deviations = torch.tensor([2.0, 3.0, 9.0, 0.02, 0.03, 0.05], dtype=torch.float64)
     belief = retract(START, torch.tensor([1.0, 0, 0, 0, 0, 0], dtype=torch.float64), PIVOT)
     problem = _problem(GMNCC(), prior=PosePrior(belief, torch.diag(deviations**-2)))

@@ -14,7 +14,7 @@ from fluoro_reg.xray.image import Intensity, XrayImage
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-5, 4)])
-def test_a_shift_is_found_and_told_in_the_moving_images_sense(shift):
+def test_a_shift_of_the_moving_image_is_found_with_its_sign(shift):
     generator = torch.Generator().manual_seed(0)
     reach = 6
     wide = torch.nn.functional.avg_pool2d(torch.randn(1, 1, 48, 56, generator=generator), 3, stride=1, padding=1)[:, 0]
@@ -37,7 +37,7 @@ def test_masked_clutter_does_not_mislead():
     assert best_shifts(fixed, usable, wide, torch.ones_like(wide), 4)[1][0].tolist() == [0, 0]
 
 
-def test_a_shift_in_pixels_that_are_not_square_is_told_in_millimetres(world):
+def test_shifts_of_non_square_pixels_are_converted_to_millimetres(world):
     camera = world.camera.resized(128, 64)
     pixels = project(make_renderer(world.volume, "cpu"), world.truth, camera)
     image = XrayImage(pixels, camera, Intensity.ATTENUATION, torch.ones(pixels.shape, dtype=torch.bool))

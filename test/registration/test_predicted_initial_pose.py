@@ -14,7 +14,7 @@ OFF = torch.tensor([12.0, 45.0, -10.0, 0.06, -0.05, 0.10], dtype=torch.float64) 
 
 
 class Oracle(PosePredictor):
-    """Says what it is told to say; counts how often it is asked."""
+    """Returns a given prediction, and counts the calls."""
 
     def __init__(self, prediction: PosePrediction | None) -> None:
         self.prediction, self.asked = prediction, 0
@@ -28,7 +28,7 @@ class Oracle(PosePredictor):
 
 @pytest.fixture(scope="session")
 def weights(world, tmp_path_factory):
-    """Untrained, so that the file can be read: the oracle takes its place."""
+    """Untrained weights, which the oracle replaces."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     network = PoseRegressor(
         RegressorOptions(image_px=32), ReferenceView(world.truth, world.volume.centre_patient, world.camera)
@@ -52,7 +52,7 @@ def mtre_mm(world, pose: RigidTransform) -> float:
 
 
 @pytest.mark.parametrize("method", ["regressor-lm", "lm-gradient-ncc"])
-def test_the_pose_is_found_without_a_start(world, weights, method):
+def test_the_pose_is_found_without_an_initial_pose(world, weights, method):
     oracle = predicting(world, retract(world.truth, OFF, world.volume.centre_patient))
     result = registrar_of(world, weights, method, oracle).register(world.xray(), None)
     assert result.accepted, result.reason
@@ -68,14 +68,14 @@ def test_an_opposite_view_is_found_from_the_mirror_image(world, weights):
     assert mtre_mm(world, result.camera_from_patient) < 2
 
 
-def test_diffpose_refines_what_its_network_says(world, weights):
+def test_diffpose_refines_the_prediction(world, weights):
     oracle = predicting(world, retract(world.truth, 0.1 * OFF, world.volume.centre_patient))
     result = registrar_of(world, weights, "diffpose", oracle).register(world.xray(), None)
     assert oracle.asked == 1
     assert mtre_mm(world, result.camera_from_patient) < 0.5 * mtre_mm(world, result.initial_camera_from_patient)
 
 
-def test_a_given_start_is_tried_beside_a_wrong_prediction(world, weights):
+def test_a_given_initial_pose_is_tried_beside_a_wrong_prediction(world, weights):
     lost = retract(world.truth, torch.tensor([0, 0, 0, 1.2, 0.9, 1.5], dtype=torch.float64), world.volume.centre_patient)
     registrar = registrar_of(world, weights, "regressor-lm", predicting(world, lost))
     result = registrar.register(world.xray(), retract(world.truth, 0.2 * OFF, world.volume.centre_patient))
@@ -83,13 +83,13 @@ def test_a_given_start_is_tried_beside_a_wrong_prediction(world, weights):
     assert mtre_mm(world, result.camera_from_patient) < 2
 
 
-def test_an_image_that_says_nothing_to_the_network_has_no_start(world, weights):
+def test_an_image_without_a_prediction_has_no_initial_pose(world, weights):
     result = registrar_of(world, weights, "regressor-lm", Oracle(None)).register(world.xray(), None)
     assert (result.outcome, result.accepted, result.camera_from_patient) == (Outcome.NO_START, False, None)
     assert "nothing that the network knows" in result.reason
 
 
-def test_tracking_asks_no_network(world, weights):
+def test_tracking_does_not_run_the_network(world, weights):
     oracle = predicting(world, world.truth)
     result = registrar_of(world, weights, "regressor-lm", oracle).register(world.xray(), world.truth, tracking=True)
     assert result.accepted and not oracle.asked
