@@ -132,7 +132,7 @@ def command_line_page() -> str:
     for name, command in listed:
         own = [parameter for parameter in _parameters(command) if not _is_common(parameter)]
         common = [parameter for parameter in _parameters(command) if _is_common(parameter)]
-        parts.append(f"## {name}\n\n{_unescaped(command.help)}\n\n```text\n{_usage(name, own, bool(common))}\n```\n")
+        parts.append(f"## {name}\n\n{_prose(command.help)}\n\n```text\n{_usage(name, own, bool(common))}\n```\n")
         if own:
             parts.append(_options_table(own))
         if common:
@@ -172,7 +172,7 @@ def _spelling(parameter: inspect.Parameter) -> str:
 def _options_table(parameters: Iterable[inspect.Parameter]) -> str:
     rows = []
     for parameter in parameters:
-        text = _unescaped(_info(parameter).help or "")
+        text = _prose(_info(parameter).help or "")
         required = parameter.default is inspect.Parameter.empty
         rows.append((f"`{_spelling(parameter)}`", f"{text} **Required.**" if required else text))
     return _table(("option", "meaning"), rows)
@@ -197,7 +197,7 @@ def _epilog(text: str) -> str:
             first, *rest = (line.strip().removeprefix("$ ") for line in lines)
             commands.append("\n".join([f"# {purpose.rstrip(':')}", first, *(f"  {line}" for line in rest)]))
         elif purpose != "Examples:":
-            prose.append(f"{purpose}\n")
+            prose.append(f"{_prose(purpose)}\n")
     block = ["```bash\n" + "\n\n".join(commands) + "\n```\n"] if commands else []
     return "\n".join([*block, *prose])
 
@@ -273,7 +273,7 @@ def _meaning(info: OptionInfo) -> str:
     if info.choices:
         allowed.append(" or ".join(f"`{choice}`" for choice in info.choices))
     if info.minimum is not None or info.maximum is not None:
-        low, high = ("" if bound is None else f"{bound:g}" for bound in (info.minimum, info.maximum))
+        low, high = ("" if bound is None else f"{bound:.10g}" for bound in (info.minimum, info.maximum))
         allowed.append(f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}")
     return f"{info.doc} [{'; '.join(allowed)}]" if allowed else info.doc
 
@@ -299,9 +299,9 @@ def packages() -> list[str]:
 def public_names_page() -> str:
     """What `import fluoro_reg` offers, each entry documented where it is defined."""
     parts = [
-        "# Python API\n\nThe names below are the public interface: `import fluoro_reg as fr`, then `fr.read_ct` and so on. They "
-        "are loaded when they are first used, so that the import takes no time. Everything else is documented for readers of "
-        "the code, package by package, and may change between versions.\n"
+        "# Python API\n\nThe names below are the public interface: `import fluoro_reg as fr`, then `fr.read_ct` and so on. "
+        "They are loaded when they are first used, so that the import takes no time. Everything else is documented for readers "
+        "of the code, package by package, and may change between versions.\n"
     ]
     for name in sorted(set(fluoro_reg.__all__) - {"__version__"}, key=str.casefold):
         defined = getattr(fluoro_reg, name)
@@ -336,7 +336,13 @@ def _first_line(cls: type) -> str:
 
 
 def _unescaped(text: str) -> str:
+    """Text that was escaped for rich, as it is."""
     return text.replace("\\[", "[")
+
+
+def _prose(text: str) -> str:
+    """A help text as Markdown, with options as code."""
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", _unescaped(text))
 
 
 def _anchor(text: str) -> str:
