@@ -127,9 +127,9 @@ def test_methods_and_cases_can_be_added_without_computing_anything_twice(cases: 
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        (WorkerSettings(RegistrationOptions(seed=4)), "seed 3, and now it is 4"),
-        (WorkerSettings(RegistrationOptions(seed=3, roi="box")), "roi auto, and now it is box"),
-        (replace(SETTINGS, intensity=Intensity.AUTO), "intensity None, and now it is auto"),
+        (WorkerSettings(RegistrationOptions(seed=4)), "seed 3, now it is 4"),
+        (WorkerSettings(RegistrationOptions(seed=3, roi="box")), "roi auto, now it is box"),
+        (replace(SETTINGS, intensity=Intensity.AUTO), "intensity None, now it is auto"),
     ],
 )
 def test_other_settings_are_rejected(cases: Path, tmp_path: Path, settings: WorkerSettings, what: str) -> None:

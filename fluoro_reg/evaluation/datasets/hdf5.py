@@ -25,7 +25,7 @@ def open_hdf5(path: Path | str) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise InputError('reading this data set needs h5py: pip install "fluoro_reg[datasets]"') from error
+        raise InputError('reading this data set needs h5py; run pip install "fluoro_reg[datasets]"') from error
     if not path.is_file():
         raise InputError(f"there is no file '{path.name}'; check the path")
     try:

@@ -100,5 +100,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError('the engine ray needs Ray: pip install "fluoro_reg[ray]"') from error
+        raise InputError('the engine ray needs Ray; run pip install "fluoro_reg[ray]"') from error
     return ray

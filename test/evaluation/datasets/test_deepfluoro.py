@@ -220,18 +220,18 @@ def test_a_file_with_another_layout_is_rejected(file: Path, tmp_path: Path, name
 def test_missing_files_and_other_formats_are_rejected(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file 'nothing\.h5'"):
         cases_from_deepfluoro(tmp_path / "nothing.h5", tmp_path / "out", OPTIONS)
-    cut_off = tmp_path / "cut.h5"
-    cut_off.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"'cut\.h5' is no HDF5 file, or only a part"):
-        cases_from_deepfluoro(cut_off, tmp_path / "out", OPTIONS)
+    truncated = tmp_path / "cut.h5"
+    truncated.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"'cut\.h5' is not an HDF5 file or is incomplete"):
+        cases_from_deepfluoro(truncated, tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_in_use_and_borders_that_leave_nothing_are_refused(file: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+def test_unusable_folders_and_options_are_rejected(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(InputError, match="is not empty"):
         cases_from_deepfluoro(file, tmp_path, OPTIONS)
-    with pytest.raises(InputError, match="a border of 52 px leaves nothing"):
+    with pytest.raises(InputError, match="a border of 52 px leaves no pixels of a 112 x 104 image"):
         cases_from_deepfluoro(file, tmp_path / "out", DeepFluoroOptions(("17-1882",), border_px=52))
     reversed_band = DeepFluoroOptions(("17-1882",), border_px=0, start=InitialPoseOptions(start_mm=(9.0, 3.0)))
     with pytest.raises(InputError, match="low <= high"):
@@ -241,7 +241,7 @@ def test_folders_in_use_and_borders_that_leave_nothing_are_refused(file: Path, t
 def test_missing_optional_dependencies_are_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nibabel", "h5py"):
         monkeypatch.setitem(__import__("sys").modules, module, None)
-        with pytest.raises(InputError, match=rf"needs {module}: pip install \"fluoro_reg\[datasets\]\""):
+        with pytest.raises(InputError, match=rf"needs {module}; run pip install \"fluoro_reg\[datasets\]\""):
             cases_from_deepfluoro(file, tmp_path / module, OPTIONS)
 
 
