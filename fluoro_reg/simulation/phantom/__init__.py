@@ -1,1 +1,1 @@
-"""A pelvis as a CT, made from solids: a patient who is nobody."""
+"""A procedural pelvis phantom as a CT, built from geometric solids."""

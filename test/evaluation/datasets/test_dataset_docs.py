@@ -1,4 +1,4 @@
-"""The page on data sets: its commands run, on small files of the same names; and what they write is compared like any cases."""
+"""The page on data sets: its commands run on small files of the same names, and the exported cases can be evaluated."""
 
 import json
 import re
@@ -24,7 +24,7 @@ FOLDERS = ("one_specimen", "ljubljana_cases", "bag_cases", "cine_cases")
 
 @pytest.fixture(scope="module")
 def files(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page calls by name: downloads, and a recording of three frames."""
+    """The files that the page names: downloads, and a recording of three frames."""
     folder = tmp_path_factory.mktemp("downloads") / "here"
     bag = simulate_bag(phantom_folder, folder, BagOptions(frames=3, blank=(1,), size_px=64, motion_mm=4)).bag.rename(
         folder / "bag_folder"
@@ -60,7 +60,7 @@ def test_commands_on_the_page_run(files: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_data_set_can_be_exported_and_evaluated(files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without the border, which is wider than these small images, all three views are found."""
+    """With a small border, since the default one is wider than these images, all three views are exported."""
     data = str(files / "ipcai_2020_full_res_data.h5")
     options = ["--specimen", "17-1882", "--set", "border_px=4", "--start-mm", "3", "5", "--json"]
     assert main(["export-dataset", "deepfluoro", data, "--out", str(tmp_path / "cases"), *options]) == 0
@@ -74,8 +74,8 @@ def test_a_data_set_can_be_exported_and_evaluated(files: Path, tmp_path: Path, c
     ]
     assert all(3 <= record["start_mtre_mm"] <= 5 for record in records)
     errors = sorted(record["errors"]["mtre_mm"] for record in records)
-    assert errors[1] < 2.5, "the median is nearer than the nearest start"
+    assert errors[1] < 2.5, "the median error is below the smallest initial error"
     assert figures["p50_mtre_mm"] == pytest.approx(errors[1]) and figures["failed"] == 0
-    width = records[0]["errors"]["diffpose_scaled_mrpe"] / records[0]["errors"]["mrpe_mm"]
-    assert width == pytest.approx(2.9, rel=0.05), "pixels of these files are 2.9 mm wide"
+    pixel_mm = records[0]["errors"]["diffpose_scaled_mrpe"] / records[0]["errors"]["mrpe_mm"]
+    assert pixel_mm == pytest.approx(2.9, rel=0.05), "pixels of these files are 2.9 mm wide"
     assert "1 method on 3 cases of 1 CT" in (out / "report.html").read_text()

@@ -95,7 +95,7 @@ def test_upside_down_images_are_rotated_head_up(cases: dict[str, RegistrationCas
 def test_published_numbers_of_the_original_file() -> None:
     """Left femoral head and left femur pose of 17-1882, view 000, with proj-params as printed in public issues.
 
-    The landmark lies 753.9 mm from the source and projects to (1405.3, 1118.7), in the mirrored image to 1535 - 1405.3.
+    The landmark lies 753.9 mm in front of the source and projects to (1405.3, 1118.7), in the mirrored image to 1535 - 1405.3.
     """
     k = np.array([[-5257.732, 0, 767.5], [0, -5257.732, 767.5], [0, 0, 1]])
     cam_to_volume = np.array(
