@@ -31,8 +31,9 @@ class RegistrationArguments:
     method: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Registration method; 'fluoro-reg methods' lists them. Default: lm-gradient-ncc.",
+            metavar="NAME|FILE.yaml",
+            help="Registration method: a name that 'fluoro-reg methods' lists, or the path of a YAML file. Default: "
+            "lm-gradient-ncc.",
             rich_help_panel=REGISTRATION_PANEL,
         ),
     ] = None

@@ -79,7 +79,7 @@ def test_a_recording_can_be_exported_and_evaluated(cli, view, recording):
     ("changed", "message"),
     [
         ({"--truth": "absent.json"}, "absent.json"),
-        ({"--truth": "other.json"}, "other.json has no pose of any of the 3 frames of cine.dcm"),
+        ({"--truth": "other.json"}, "other.json has no pose for any of the 3 frames of cine.dcm"),
         ({"--landmarks": "absent.json"}, "absent.json"),
         ({"--ct": "absent"}, "absent"),
         ({"--image-topic": "/carm/image_raw"}, "cine.dcm is not a bag"),
