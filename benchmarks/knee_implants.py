@@ -1,6 +1,6 @@
 """Registration of real single-plane knee fluoroscopy, with each implant's STL voxelised as a CT, from seeded initial poses.
 
-    python benchmarks/knee_implants.py ../shared/data/xray/knee_implants --starts 10 --overlays OUT
+    python benchmarks/knee_implants.py FOLDER --starts 10 --overlays OUT
 
 The reference poses are fits by people and programs, not ground truth, so the errors are differences from a reference. Prints
 one row per registration and a Markdown summary, or with `--json` one object.

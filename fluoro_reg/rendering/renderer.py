@@ -59,7 +59,7 @@ class Rays:
 
 @dataclass(frozen=True, slots=True)
 class RayTangents:
-    """The derivatives of the source and the direction matrix of `Rays` to parameters, such as those of a pose or a camera."""
+    """The derivatives of source and direction matrix of `Rays` with respect to parameters, such as those of a pose."""
 
     source: Float[Tensor, "batch parameters 3"]
     direction_from_pixel: Float[Tensor, "batch parameters 3 3"]
@@ -101,7 +101,7 @@ class AbstractRenderer(ABC):
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
         """Return the line integrals, differentiable with respect to the rays.
 
-        They are differentiable with respect to the volume, too, if the capabilities include that.
+        They are also differentiable with respect to the volume if the capabilities include that.
         """
 
     @abstractmethod

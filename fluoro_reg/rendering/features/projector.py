@@ -1,9 +1,10 @@
 """`project_features` together with its six derivatives with respect to the pose, for the training of learned similarities.
 
 On a CPU, compiled kernels compute image and derivatives at once as linear functions of the volume. The loss on the direction of
-a gradient needs the derivative of the projection to the pose and the dependence of that derivative on the volume, but never the
-second derivative with respect to the pose. On a GPU, and as the oracle in tests, `project_features` is differentiated along
-each direction in forward mode by autograd, which takes several times the processor time (`benchmarks/feature_projector.py`).
+a gradient needs the derivative of the projection with respect to the pose and the dependence of that derivative on the volume,
+but never the second derivative with respect to the pose. On a GPU, and as the oracle in tests, `project_features` is
+differentiated along each direction in forward mode by autograd, which takes several times the processor time
+(`benchmarks/feature_projector.py`).
 """
 
 from typing import Any
