@@ -142,6 +142,8 @@ def test_code_blocks_run(name: str, inputs: Path, tmp_path: Path, monkeypatch: p
         elif block.language == "bash":
             for command in commands_of(block.code):
                 run(command)
+    if "result" in namespace:  # the last Python block of the page
+        assert namespace["result"].accepted, namespace["result"].reason
 
 
 def run(words: list[str]) -> None:
