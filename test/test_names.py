@@ -1,7 +1,7 @@
 """Every name that the code uses is defined.
 
-Ruff's rule F821 says so, but takes the shape strings of jaxtyping for names and is therefore off. Here it is on, and what lies in
-a string is left out.
+Ruff's rule F821 checks this, but it takes the shape strings of jaxtyping for names and is therefore off. Here it is on, and
+names within strings are ignored.
 """
 
 import io
@@ -21,7 +21,8 @@ def in_a_string(file: Path, row: int, column: int) -> bool:
 
 
 def test_no_name_is_undefined() -> None:
-    command = ["ruff", "check", "--isolated", "--select", "F821", "--output-format", "json", "fluoro_reg", "benchmarks", "examples"]
+    options = ["--isolated", "--select", "F821", "--output-format", "json"]
+    command = ["ruff", "check", *options, "fluoro_reg", "benchmarks", "examples"]
     found = json.loads(subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False).stdout)
     assert len(found) > 100, "the shape strings are no longer reported: this test looks in the wrong place"
     places = [(Path(one["filename"]), one["location"]["row"], one["location"]["column"], one["message"]) for one in found]
