@@ -75,7 +75,8 @@ def main() -> int:
             _replace(work / "docs", arguments.out)
             return 0
         shutil.copy(PROJECT / "zensical.toml", work)
-        (work / "fluoro_reg").symlink_to(PROJECT / "fluoro_reg")  # the Python API is read from the sources
+        for name in ("fluoro_reg", "scripts"):  # the Python API is read from the sources, by an extension in scripts/
+            (work / name).symlink_to(PROJECT / name)
         status = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=work).returncode
         if status == 0:
             _replace(work / "site", arguments.out)
