@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.rendering import project_features, project_features_with_jacobian

@@ -1,9 +1,4 @@
-"""Poses for simulations and tests: C-arm views, initial poses with an exact error, and the motion of a cine. All are seeded.
-
-The view at zero angles is the AP view as a radiologist displays it: the focal spot in front of the patient (at -y of LPS), the
-head at the top of the image, the patient's left on the right of the image. Its axes are camera x = +x (left), camera y = -z
-(towards the feet), camera z = +y (from front to back).
-"""
+"""Random poses for simulations and tests: initial poses with an exact error, and the motion of a cine. All are seeded."""
 
 import math
 
@@ -12,44 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import se3, so3
+from fluoro_reg.geometry import se3
 from fluoro_reg.geometry.rigid_transform import RigidTransform
 
-_AP_ROTATION = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 _DEGREES_PER_MM = 0.4  # a rough C-arm set-up: a shift of 15 mm comes with about 6 degrees
-
-
-def ap_pose(centre_patient: Float[Tensor, "3"], source_to_object_mm: float) -> RigidTransform:
-    """Return `camera_from_patient` of the AP view of `centre_patient` from the given distance."""
-    return view_pose(centre_patient, 0.0, 0.0, 0.0, source_to_object_mm)
-
-
-def view_pose(
-    centre_patient: Float[Tensor, "3"], primary_deg: float, secondary_deg: float, roll_deg: float, source_to_object_mm: float
-) -> RigidTransform:
-    """Return `camera_from_patient` of a C-arm that orbits `centre_patient`, which stays on the optical axis.
-
-    The angles describe the focal spot. They are not DICOM's positioner angles, whose zero has the detector in front of the
-    patient.
-
-    Args:
-        centre_patient: Isocentre in patient mm.
-        primary_deg: Rotation about the patient's long axis, positive towards the patient's left; 90 is a lateral view.
-        secondary_deg: Tilt after that, positive towards the head.
-        roll_deg: Rotation of the image content about the optical axis, positive clockwise.
-        source_to_object_mm: Distance from the focal spot to the isocentre.
-
-    Raises:
-        InputError: The distance is not positive.
-    """
-    if not (math.isfinite(source_to_object_mm) and source_to_object_mm > 0):
-        raise InputError(f"the distance from the source to the object must be positive, got {source_to_object_mm} mm")
-    about_long_axis = _rotation((0.0, 0.0, 1.0), primary_deg)
-    about_left_axis = _rotation((1.0, 0.0, 0.0), -secondary_deg)
-    patient_from_orbit = about_long_axis @ about_left_axis
-    rotation = _rotation((0.0, 0.0, 1.0), roll_deg) @ torch.tensor(_AP_ROTATION, dtype=torch.float64) @ patient_from_orbit.mT
-    on_axis = torch.tensor([0.0, 0.0, source_to_object_mm], dtype=torch.float64)
-    return RigidTransform(rotation, on_axis - rotation @ centre_patient.double())
 
 
 def perturb_to_mtre(
@@ -119,7 +80,3 @@ def smooth_motion(
         maximum = torch.linalg.vector_norm(twist[:, part], dim=-1).max().clamp_min(1e-12)
         twist[:, part] *= limit / maximum
     return se3.retract(camera_from_patient, twist, pivot.double())
-
-
-def _rotation(axis: tuple[float, float, float], degrees: float) -> Float[Tensor, "3 3"]:
-    return so3.exp(math.radians(degrees) * torch.tensor(axis, dtype=torch.float64))

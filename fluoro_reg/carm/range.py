@@ -3,7 +3,7 @@
 A regressor is trained for such a range, and cases are simulated within it. A network's output for a view outside its range is
 wrong without any sign of it.
 
-The angles are those of `fluoro_reg.carm.pose_sampling.view_pose`; the shifts move the point at which the C-arm is aimed. A pair
+The angles are those of `fluoro_reg.carm.view_pose.view_pose`; the shifts move the point at which the C-arm is aimed. A pair
 of numbers is (mean, standard deviation) of a normal distribution, as in DiffPose, or (low, high) of a uniform one, as in xvr.
 Published values:
 
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_DETECTOR_MM
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.config import option
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3

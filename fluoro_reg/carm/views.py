@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_DETECTOR_MM, SOURCE_TO_OBJECT_MM
-from fluoro_reg.carm.pose_sampling import view_pose
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 

@@ -105,7 +105,7 @@ class ExecutionArguments:
     def make_engine(self) -> "AbstractEngine":
         """Return the engine; a single worker is this process."""
         from fluoro_reg.evaluation.engines.local import ProcessEngine, SerialEngine
-        from fluoro_reg.evaluation.engines.ray import RayEngine
+        from fluoro_reg.evaluation.engines.ray_cluster import RayEngine
 
         if self.engine is Engine.RAY:
             return RayEngine(self.workers)

@@ -29,7 +29,7 @@ _WEAK, _STRONG = 0.1, 0.26  # of the gradient's 99th percentile
 
 
 def bone_volume(volume: CTVolume) -> CTVolume:
-    """Return what lies above +200 HU, to render bone alone.
+    """Return what lies above `BONE_OUTLINE_MINIMUM_HU`, to render bone alone.
 
     A CT without any such voxel, such as a plastic model, is returned unchanged.
     """

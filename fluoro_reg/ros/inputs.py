@@ -17,11 +17,12 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fluoro_reg.ros import conversions
+from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.pairing import StampPairing
 from fluoro_reg.ros.processor import Frame
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
-from fluoro_reg.ros.statistics import InputMonitor, Statistics
+from fluoro_reg.ros.statistics import Statistics
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError

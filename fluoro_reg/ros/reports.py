@@ -6,8 +6,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from fluoro_reg.ros.conversions import header_message
+from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.processor import ProcessedFrame
-from fluoro_reg.ros.statistics import InputMonitor, Statistics
+from fluoro_reg.ros.statistics import Statistics
 
 HARDWARE_ID = "fluoro_reg"
 

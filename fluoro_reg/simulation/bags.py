@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fluoro_reg.carm.aim import aim_point, bone_points
 from fluoro_reg.carm.dimensions import SOURCE_TO_OBJECT_MM
-from fluoro_reg.carm.pose_sampling import ap_pose, perturb_to_mtre, smooth_motion
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre, smooth_motion
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.carm.views import BONE_SAMPLES, TARGETS, carm_camera, targets_in_view
 from fluoro_reg.config import option
 from fluoro_reg.ct.reader import read_ct

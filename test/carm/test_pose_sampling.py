@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import ap_pose, perturb_to_mtre, smooth_motion, view_pose
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre, smooth_motion
+from fluoro_reg.carm.view_pose import ap_pose, view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, se3
 

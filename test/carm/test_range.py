@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import view_pose
 from fluoro_reg.carm.range import CarmRange
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.config import from_mapping
 from fluoro_reg.errors import InputError
 

@@ -13,7 +13,7 @@ from helpers.evaluation_cases import METHODS, without_times
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.engines import local as engines
 from fluoro_reg.evaluation.engines.local import AbstractEngine, ProcessEngine, SerialEngine
-from fluoro_reg.evaluation.engines.ray import RayEngine
+from fluoro_reg.evaluation.engines.ray_cluster import RayEngine
 from fluoro_reg.evaluation.plan import Job, plan_cases
 from fluoro_reg.evaluation.runner import evaluate
 from fluoro_reg.evaluation.worker import WorkerSettings

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
-from fluoro_reg.carm.pose_sampling import view_pose
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import double_geodesic_mm, projection_errors, target_registration_errors
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3, so3

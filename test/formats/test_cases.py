@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fluoro_reg.carm.pose_sampling import ap_pose, view_pose
+from fluoro_reg.carm.view_pose import ap_pose, view_pose
 from fluoro_reg.carm.views import carm_camera
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cases import RegistrationCase, default_ct_name, find_cases, read_case, write_case

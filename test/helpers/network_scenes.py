@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import view_pose
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
 from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view, opposite_view_covariance, opposite_view_where
 from fluoro_reg.rendering import make_renderer, project

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.registration_world import World, bony_volume
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.geometry import CameraIntrinsics
 
 

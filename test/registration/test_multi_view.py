@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers.registration_world import World
 
-from fluoro_reg.carm.pose_sampling import perturb_to_mtre, view_pose
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
 from fluoro_reg.geometry import RigidTransform, se3

@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers.registration_world import World
 
-from fluoro_reg.carm.pose_sampling import perturb_to_mtre, view_pose
+from fluoro_reg.carm.pose_sampling import perturb_to_mtre
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.config import from_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError

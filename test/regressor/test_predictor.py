@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import view_pose
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, se3
 from fluoro_reg.networks.opposite_view import opposite_view

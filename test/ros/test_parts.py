@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.pairing import StampPairing
 from fluoro_reg.ros.stamps import FRAMES_TO_RESTART, StampChecker, StampStatus
-from fluoro_reg.ros.statistics import InputMonitor
 from fluoro_reg.ros.worker import LatestWorker
 
 SECOND = 1_000_000_000

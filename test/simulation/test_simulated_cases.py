@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.config import from_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError

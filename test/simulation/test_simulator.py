@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from fluoro_reg.carm.pose_sampling import ap_pose, view_pose
+from fluoro_reg.carm.view_pose import ap_pose, view_pose
 from fluoro_reg.carm.views import carm_camera
 from fluoro_reg.ct.attenuation import BONE_PER_MM, WATER_PER_MM, attenuation_from_hu
 from fluoro_reg.ct.hounsfield import volume_from_hu

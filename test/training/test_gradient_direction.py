@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.learned import LearnedProblem, ProST, ProSTOptions, Spherical, SphericalOptions

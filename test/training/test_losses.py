@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, so3
 from fluoro_reg.regressor.network import PoseEstimate
 from fluoro_reg.rendering import make_renderer, project

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fluoro_reg.carm.pose_sampling import ap_pose
+from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, eroded, near_object

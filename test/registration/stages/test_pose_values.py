@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.registration_world import bony_volume
 
-from fluoro_reg.carm.pose_sampling import view_pose
+from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.optimisers import AutogradProblem
 from fluoro_reg.registration.method import Restraint, SparsePatches
