@@ -111,6 +111,10 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 
     Raises:
         InputError: An assignment has no key or value, or its value is not valid YAML.
+
+    Example:
+        >>> parse_overrides(["gate.minimum_similarity=0.6", "roi=full"])
+        {'gate.minimum_similarity': 0.6, 'roi': 'full'}
     """
     overrides: dict[str, Any] = {}
     for assignment in assignments:

@@ -18,7 +18,13 @@ _AP_ROTATION = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 
 
 def ap_pose(centre_patient: Float[Tensor, "3"], source_to_object_mm: float) -> RigidTransform:
-    """Return `camera_from_patient` of the AP view of `centre_patient` from the given distance."""
+    """Return `camera_from_patient` of the AP view of `centre_patient` from the given distance.
+
+    Example:
+        >>> centre = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64)
+        >>> ap_pose(centre, 700.0).apply(centre[None]).tolist()
+        [[0.0, 0.0, 700.0]]
+    """
     return view_pose(centre_patient, 0.0, 0.0, 0.0, source_to_object_mm)
 
 

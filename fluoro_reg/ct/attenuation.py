@@ -62,5 +62,11 @@ _KNOTS_PER_MM = np.array(
 
 
 def attenuation_from_hu(hu: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-    """Return the linear attenuation at 60 keV, in 1/mm; it is 0 for air and for padding below it."""
+    """Return the linear attenuation at 60 keV, in 1/mm; it is 0 for air and for padding below it.
+
+    Example:
+        >>> air, water = attenuation_from_hu(np.array([-1000, 0], np.float32))
+        >>> float(air), round(float(water), 4)
+        (0.0, 0.0206)
+    """
     return np.interp(hu, _KNOTS_HU, _KNOTS_PER_MM).astype(np.float32)

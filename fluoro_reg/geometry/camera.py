@@ -17,6 +17,12 @@ class CameraIntrinsics:
     """Image size, focal lengths and principal point in pixels, and the source-to-detector distance in mm (None: unknown).
 
     `fx = source_to_detector_mm / column spacing`. Pixels need not be square, and the principal point need not be central.
+
+    Example:
+        >>> import torch
+        >>> camera = CameraIntrinsics(256, 256, fx=870.0, fy=870.0, cx=127.5, cy=127.5, source_to_detector_mm=1020.0)
+        >>> camera.project(torch.tensor([[0.0, 100.0, 870.0]])).tolist()
+        [[127.5, 227.5]]
     """
 
     width: int

@@ -13,7 +13,17 @@ from fluoro_reg.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class RigidTransform:
-    """Maps source coordinates to target coordinates: `x_target = rotation @ x_source + translation` (mm)."""
+    """Maps source coordinates to target coordinates: `x_target = rotation @ x_source + translation` (mm).
+
+    Example:
+        >>> import torch
+        >>> shift = torch.tensor([0.0, 0.0, 700.0], dtype=torch.float64)
+        >>> camera_from_patient = RigidTransform(torch.eye(3, dtype=torch.float64), shift)
+        >>> camera_from_patient.apply(torch.zeros(1, 3, dtype=torch.float64)).tolist()
+        [[0.0, 0.0, 700.0]]
+        >>> (camera_from_patient @ camera_from_patient.inverse()).translation.tolist()
+        [0.0, 0.0, 0.0]
+    """
 
     rotation: Float[Tensor, "*batch 3 3"]
     translation: Float[Tensor, "*batch 3"]

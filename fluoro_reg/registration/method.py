@@ -135,6 +135,10 @@ def load_method(method: Method | Path | str) -> Method:
 
     Raises:
         InputError: There is no such method (the sentence lists those that there are), or the file is not a method.
+
+    Example:
+        >>> [stage.object_px for stage in load_method("lm-gradient-ncc").stages]
+        [32, 64, 128]
     """
     if isinstance(method, Method):
         return method
