@@ -80,3 +80,14 @@ def test_the_overlay_has_coloured_edges(cli, view, tmp_path):
     with Image.open(tmp_path / "overlay.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() > 50, "the projected edges are coloured"
+
+
+def test_a_method_may_be_a_file(cli, view, initial, tmp_path):
+    method = tmp_path / "mine.yaml"
+    method.write_text("description: coarse\nsearch: {keep: 0}\nstages: [{object_px: 64}]\n")
+    answer = cli("register", *view.arguments(initial=initial), "--json", "--method", method).json()
+    assert (answer["method"], answer["outcome"]) == ("mine", "converged")
+    method.write_text("stages: []\n")
+    refused = cli("register", *view.arguments(initial=initial), "--method", method)
+    assert (refused.status, refused.out) == (2, "")
+    assert "mine.yaml needs 'stages'" in refused.err

@@ -80,6 +80,14 @@ def test_methods_are_selected_by_name_list_and_all() -> None:
         select_methods([","], NO_WEIGHTS)
 
 
+def test_a_method_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("description: coarse\nstages: [{object_px: 64}]\n")
+    assert select_methods([f"lm-local,{file}"], NO_WEIGHTS) == ["lm-local", str(file)]
+    with pytest.raises(InputError, match=r"cannot read absent\.yaml"):
+        select_methods(["absent.yaml"], NO_WEIGHTS)
+
+
 def test_jobs_are_ordered_by_ct_and_method(cases: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "one_ct", tmp_path / "another_ct")
     case = cases / "case_001" / "case.json"

@@ -66,6 +66,13 @@ def test_a_malformed_pose_is_an_error(ct, tmp_path):
         load(initial=file)
 
 
+def test_a_method_may_be_a_file(ct, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("description: coarse\nstages: [{object_px: 64}]\n")
+    loaded, _ = load(method=str(file))
+    assert loaded.tracker.registrar.method.name == "mine"
+
+
 def test_an_unknown_method_is_an_error(ct):
     with pytest.raises(InputError, match="there is no method 'magic'; choose one of"):
         load(method="magic")
