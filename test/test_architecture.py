@@ -1,4 +1,4 @@
-"""The floors of the house: a package imports only from floors below it, and only `ros` knows ROS."""
+"""The layers of the package: a package imports only from lower layers, and only `ros` imports ROS."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ from fluoro_reg.resources import config_folder
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "fluoro_reg"
-FLOORS = [
+LAYERS = [
     {"errors", "progress", "waiting"},
     {"config", "resources"},
     {"geometry", "optimisers"},
@@ -28,13 +28,13 @@ FLOORS = [
     {"demo"},
     {"ros", "cli"},
 ]
-FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 ROS = ("rclpy", "tf2_ros", "cv_bridge", "launch", "launch_ros", "builtin_interfaces", "ament_index_python")
 HEAVY = ("rclpy", "SimpleITK", "nibabel", "cv2", "matplotlib", "rosbags")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     """The package or module below fluoro_reg that a file belongs to."""
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
@@ -61,25 +61,25 @@ def knows_ros(name: str) -> bool:
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_its_own_room_and_the_floors_below(file):
-    own = room_of(file)
+def test_a_module_imports_only_from_its_own_package_and_lower_layers(file):
+    own = package_of(file)
     if own == "__init__":
         return  # it offers the public names of all packages, lazily: test_public_api.py
-    assert own in FLOOR_OF, f"'{own}' has no floor: give it one here and in docs/development/architecture.md"
+    assert own in LAYER_OF, f"'{own}' has no layer: give it one here and in docs/development/architecture.md"
     for name in imported(file):
         parts = name.split(".")
         if parts[0] != "fluoro_reg" or len(parts) < 2 or parts[1].startswith("__"):
             continue
-        assert parts[1] == own or FLOOR_OF[parts[1]] < FLOOR_OF[own], f"{own} must not import {name}"
+        assert parts[1] == own or LAYER_OF[parts[1]] < LAYER_OF[own], f"{own} must not import {name}"
 
 
-@pytest.mark.parametrize("file", [f for f in MODULES if room_of(f) != "ros"], ids=lambda file: str(file.relative_to(PACKAGE)))
+@pytest.mark.parametrize("file", [f for f in MODULES if package_of(f) != "ros"], ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_only_the_ros_package_imports_ros(file):
     assert not [name for name in imported(file) if knows_ros(name)]
 
 
 def test_nothing_at_run_time_imports_training():
-    users = [file for file in MODULES if room_of(file) not in ("training", "cli")]
+    users = [file for file in MODULES if package_of(file) not in ("training", "cli")]
     assert not [file for file in users if any(name.startswith("fluoro_reg.training") for name in imported(file))]
 
 
@@ -89,13 +89,13 @@ def test_a_command_that_does_not_evaluate_imports_no_evaluation(command):
 
 
 def test_the_core_comes_up_without_ros_extras_and_cuda():
-    rooms = ("geometry", "optimisers", "ct.reader", "xray.reader", "rendering", "similarity", "registration")
+    packages = ("geometry", "optimisers", "ct.reader", "xray.reader", "rendering", "similarity", "registration")
     code = f"""
 import importlib, sys
 for name in {HEAVY}:
     sys.modules[name] = None  # importing it raises ImportError
-for room in {rooms}:
-    importlib.import_module(f"fluoro_reg.{{room}}")
+for name in {packages}:
+    importlib.import_module(f"fluoro_reg.{{name}}")
 import torch
 assert not torch.cuda.is_initialized()
 """
