@@ -1,4 +1,4 @@
-"""Register with a method of your own: a YAML file, or a named method with other stages.
+"""Register with a method of your own, here an installed method with a different last stage; a YAML file works too.
 
 python examples/own_method.py ct_folder xray.png camera.json initial.json
 """

@@ -1,4 +1,4 @@
-"""Register two X-rays of known relative geometry together, which determines the depth that one view leaves open.
+"""Register two X-rays with known relative geometry jointly, which determines depth much better than one view.
 
 python examples/register_two_views.py ct_folder ap.png camera.json lateral_view.json initial.json
 """

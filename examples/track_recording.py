@@ -1,4 +1,4 @@
-"""Track a CT through a rosbag2 or a DICOM cine, without ROS.
+"""Track the CT's pose through a rosbag2 or a DICOM cine, without ROS.
 
 python examples/track_recording.py ct_folder recording/bag initial.json
 """
