@@ -1,4 +1,4 @@
-"""The worker of an evaluation, which turns a job into a record even if the registration fails.
+"""The worker of an evaluation, which computes the record of a job even if the registration fails.
 
 A worker keeps the last CT and the last registrar, which take seconds to prepare; the order of the jobs makes use of this. An
 exception becomes the record of its case, so that an evaluation of thousands of cases does not end at the first broken one.

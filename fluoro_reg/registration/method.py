@@ -1,7 +1,7 @@
-"""Methods are data: a YAML file lists the stages, each with its similarity and optimiser. `config/methods/` has the named ones.
+"""Registration methods, read from YAML files that list the stages, each with its similarity and optimiser.
 
-Similarities and optimisers are looked up in their tables, and their settings are the fields of those classes; this module knows
-none of their defaults or bounds.
+The files of the named methods are in `config/methods/`. Similarities and optimisers are looked up in their tables, and their
+settings are the fields of those classes, so this module contains none of their defaults or bounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ class StageOptions:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The coarse search before the first stage: rotated initial poses, each shifted in the plane to where it fits best."""
+    """The coarse search before the first stage: rotated initial poses, each shifted in the plane to its best fit."""
 
     object_px: int = option(32, "pixels across the CT's projection during the search", minimum=8, maximum=512)
     out_of_plane_deg: tuple[float, ...] = option(
@@ -80,7 +80,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
-    """What is tried besides the pose that a regressor predicts, if there is one."""
+    """The poses to try besides the one that a regressor predicts, if there is a regressor."""
 
     spread: float = option(
         0.0, "also poses this many predicted standard deviations to either side; 0: none", minimum=0.0, maximum=5.0
@@ -90,15 +90,15 @@ class PredictionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way from an image and an initial pose to a pose.
+    """How a pose is found from an image and an initial pose.
 
     Attributes:
         name: The name, or the stem of the file.
         description: One line.
         needs: What the user must give: `start` (an initial pose), `weights` (of a regressor), `similarity` (weights of one).
-        devices: Where it runs.
+        devices: The devices that it runs on.
         search: The coarse search before the first stage.
-        prediction: What is made of a regressor's prediction.
+        prediction: How a regressor's prediction is used.
         stages: One or more stages, from coarse to fine.
     """
 
@@ -121,7 +121,7 @@ class Method:
 
 
 def learned_similarities(stages: Sequence[StageOptions]) -> tuple[str, ...]:
-    """The learned similarities that stages use, each once."""
+    """The learned similarities that the stages use, without duplicates."""
     return tuple(dict.fromkeys(stage.similarity.kind for stage in stages if isinstance(stage.similarity, Learned)))
 
 
@@ -131,10 +131,10 @@ def load_methods() -> dict[str, Method]:
 
 
 def load_method(method: Method | Path | str) -> Method:
-    """The method of a name, or of the path of a YAML file; a `Method` is returned as it is.
+    """The method with a name, or from the path of a YAML file; a `Method` is returned unchanged.
 
     Raises:
-        InputError: There is no such method (the sentence lists those that there are), or the file is not a method.
+        InputError: There is no such method (the message lists the known ones), or the file is not a method.
 
     Example:
         >>> [stage.object_px for stage in load_method("lm-gradient-ncc").stages]
@@ -175,7 +175,7 @@ def _read(path: Path) -> Method:
     rows, searched, predicted = content.pop("stages", None), content.pop("search", {}), content.pop("prediction", {})
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in (*rows, searched, predicted)):
         raise InputError(
-            f"{path.name} needs 'stages', a list of one or more sections of settings; 'search' and 'prediction' are one each"
+            f"{path.name} needs 'stages', a list of one or more sections; 'search' and 'prediction' are single sections"
         )
     stages = tuple(_stage(row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
@@ -184,7 +184,7 @@ def _read(path: Path) -> Method:
     needs += ("similarity",) if learned_similarities(stages) and "similarity" not in needs else ()
     if content:
         known = "description, needs, search, prediction, stages"
-        raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known here: {known}")
+        raise InputError(f"{path.name}: unknown key '{next(iter(content))}'; known keys: {known}")
     return Method(path.stem, description, needs, search=search, prediction=prediction, stages=stages)
 
 
@@ -198,7 +198,7 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
         known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_SIMILARITIES))
         raise InputError(f"{where}: lm needs a similarity with residuals, one of {known}")
     if (by_residuals or learned) and (stage.sparse.count or stage.restraint.weight):
-        raise InputError(f"{where}: 'sparse' and 'restraint' are not for lm or learned similarities; leave them out")
+        raise InputError(f"{where}: 'sparse' and 'restraint' cannot be used with lm or learned similarities; leave them out")
     return stage
 
 

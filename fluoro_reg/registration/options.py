@@ -31,7 +31,7 @@ class GateOptions:
     )
     maximum_sd_mm: float = option(15.0, "predicted standard deviation of a point's depth", unit="mm", minimum=0.1, maximum=200)
     maximum_outline_mm: float = option(
-        4.0, "change of depth if the body's outline against air did not count", unit="mm", minimum=0.1, maximum=200
+        4.0, "change of depth if the body's outline against air were ignored", unit="mm", minimum=0.1, maximum=200
     )
     maximum_turn_sd_deg: float = option(
         1.5, "predicted standard deviation of the least certain rotation", unit="deg", minimum=0.05, maximum=90
@@ -70,7 +70,7 @@ class RegistrationOptions:
     saturation: str = option(
         "auto", "S of the intensity model 1 - exp(-S L) (1/line integral), off, or auto: on for metal objects"
     )
-    seed: int = option(0, "seed of everything random", minimum=0, maximum=2**31 - 1)
+    seed: int = option(0, "random seed", minimum=0, maximum=2**31 - 1)
     preprocess: PreprocessOptions = section(PreprocessOptions)
     gate: GateOptions = section(GateOptions)
 

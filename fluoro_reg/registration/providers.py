@@ -1,4 +1,4 @@
-"""What a `Registrar` accepts in place of weights files: anything that predicts poses, anything that compares by learning."""
+"""Interfaces of the pose predictors and learned similarities that a `Registrar` accepts in place of weights files."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register` tells the whole story."""
+"""`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register` shows all steps in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ class Registrar:
         options: All settings; without them, the defaults.
         method: A method's name (`fluoro-reg methods` lists them), the path of a YAML file, or a `Method`. It takes precedence
             over `options.method`.
-        seed: The seed of everything random. It takes precedence over `options.seed`.
+        seed: The random seed. It takes precedence over `options.seed`.
         predictor: Finds initial poses in an image. By default, the regressor whose weights `options.model` names, if any.
         similarities: Learned similarities by name. By default, those whose weights `options.learned` names.
 
@@ -63,7 +63,7 @@ class Registrar:
         similarities: Mapping[str, SimilarityProvider] | None = None,
     ) -> None:
         if not (ct.attenuation > 0).any():
-            raise InputError("the CT holds nothing but air; are its values Hounsfield units?")
+            raise InputError("the CT contains only air; check that its values are Hounsfield units")
         options = options or RegistrationOptions()
         self.ct = ct
         self.options = options if seed is None else replace(options, seed=seed)
@@ -93,9 +93,9 @@ class Registrar:
 
         Args:
             xray: The X-ray with its intrinsics, as `fluoro_reg.read_xray` returns it.
-            initial_pose: `camera_from_patient` to search around. It may be None if a regressor predicts poses: these are then
-                searched and refined; with an initial pose, beside it.
-            prior: A Gaussian belief about the pose from before the image was seen.
+            initial_pose: `camera_from_patient` to search around. It may be None if a regressor predicts poses. Predicted poses
+                are searched and refined, in addition to an initial pose if there is one.
+            prior: A Gaussian belief about the pose before the image is seen.
             tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
 
         Returns:
@@ -245,9 +245,9 @@ def _named(reason: str, number: int, views: Sequence[CalibratedXray]) -> str:
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Run torch on one thread meanwhile.
+    """Run torch on one thread within the context.
 
-    torch's threads wait for each other at every small operation: on a machine that does anything else, images of 128 pixels
+    torch's threads wait for each other at every small operation: on a machine with any other load, images of 128 pixels
     take ten times as long on two threads as on one. The renderer has threads of its own, which never wait.
     """
     threads = torch.get_num_threads()

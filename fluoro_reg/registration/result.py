@@ -36,7 +36,7 @@ class RegistrationResult:
 
     Attributes:
         outcome: How the registration ended.
-        reason: One sentence that says why.
+        reason: One sentence that explains the outcome.
         method: The method's name.
         camera_from_patient: The pose, float64, mm; None if there is none. Only an accepted pose may be used.
         initial_camera_from_patient: The pose that the search began from.
@@ -44,12 +44,12 @@ class RegistrationResult:
         alternatives: Other, distinct poses with their similarities.
         covariance: Covariance of the pose in ROS's convention (x, y, z of the patient's origin in mm, then rotations about the
             fixed camera axes in rad), 6 x 6; None if a direction is undetermined.
-        intensity: What the pixels were taken for: transmitted or attenuation.
+        intensity: The assumed meaning of the pixel values: transmitted or attenuation.
         intensity_confidence: The probability of that, if it was inferred from the image (0.5 is a guess); None if it was given.
         n_renders: Rendered views.
-        elapsed_s: Seconds in all.
+        elapsed_s: Total time in seconds.
         device: Where the images were rendered.
-        scores: The numbers that the gates look at, by name.
+        scores: The values that the gates check, by name.
         seconds: Seconds by stage.
     """
 

@@ -1,4 +1,4 @@
-"""What a registration carries along: the request, the run of each view, the assessment and the times."""
+"""The state of a running registration: the request, the run of each view, the assessment and the times."""
 
 import time
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is known before the images are looked at. `initial_pose` is `reference_from_patient`."""
+    """The input other than the images. `initial_pose` is `reference_from_patient`."""
 
     initial_pose: RigidTransform | None
     prior: PosePrior | None = None
@@ -35,7 +35,7 @@ class ViewRun:
     reason: str = ""
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
-        """The same, ended for a reason."""
+        """The same run, ended with a reason."""
         return replace(self, outcome=outcome, reason=reason)
 
 
@@ -50,7 +50,7 @@ class Assessed:
 
 
 class Clock:
-    """Seconds by stage; a stage that comes again adds to its time."""
+    """Seconds by stage; the times of repeated stages are added."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}

@@ -83,7 +83,7 @@ class NodeOptions:
     )
     restart_after: float = option(
         1.0,
-        "tracking restarts when stamps stay further in the past than this, as in a looping bag",
+        "tracking restarts when stamps stay this far in the past, as in a looping bag",
         unit="s",
         minimum=0.1,
         maximum=3600.0,

@@ -32,10 +32,10 @@ from fluoro_reg.similarity import GMNCC, NCC
         ("stages: [{similarity: mutual-information}]", "stage 0: lm needs a similarity with residuals, one of .*, spherical"),
         (
             "stages: [{similarity: prost, optimiser: adam, sparse: {count: 9}}]",
-            "stage 0: 'sparse' and 'restraint' are not for lm or learned",
+            "stage 0: 'sparse' and 'restraint' cannot be used with lm or learned",
         ),
-        ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
-        ("stages: [{restraint: {weight: 0.1}}]", "stage 0: 'sparse' and 'restraint' are not for lm or learned"),
+        ("stages: [{sparse: {count: 9}}]", "stage 0: 'sparse' and 'restraint' cannot be used with lm or learned"),
+        ("stages: [{restraint: {weight: 0.1}}]", "stage 0: 'sparse' and 'restraint' cannot be used with lm or learned"),
     ],
 )
 def test_a_file_that_is_not_a_method_is_refused_with_a_reason(tmp_path, monkeypatch, content, sentence):

@@ -187,7 +187,7 @@ def test_the_covariance_is_symmetric_and_positive(world, registrar):
 
 
 def test_a_ct_of_air_is_refused(world):
-    with pytest.raises(InputError, match="nothing but air"):
+    with pytest.raises(InputError, match="contains only air"):
         Registrar(replace(world.volume, attenuation=torch.zeros_like(world.volume.attenuation)), RegistrationOptions())
 
 

@@ -1,1 +1,1 @@
-"""What is made of a pose once it is found: evidence, gates and covariance."""
+"""Assessment of a registered pose: evidence, gates and covariance."""

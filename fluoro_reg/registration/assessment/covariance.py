@@ -60,7 +60,7 @@ def position_covariance(
 ) -> Float[Tensor, "3 3"]:
     """Covariance (mm^2, camera axes) of a point of the patient, from a covariance in the convention of `ros_covariance`.
 
-    The patient's origin may be half a metre from the anatomy; what matters is the uncertainty where the anatomy is.
+    The patient's origin may be half a metre from the anatomy; the uncertainty that matters is that at the anatomy.
     """
     lever = camera_from_patient.rotation @ point_patient
     jacobian = torch.cat([torch.eye(3, dtype=torch.float64), -hat(lever)], dim=-1)

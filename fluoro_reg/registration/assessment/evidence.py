@@ -107,10 +107,10 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
 
 
 def _shift_without_outline(refined: Refined, maximum_sd_mm: float) -> Float[Tensor, "6"] | None:
-    """The twist by which the first pose would move if the body's outline did not count.
+    """The twist by which the first pose would move if the body's outline were ignored.
 
     None for an object compared near its projection, which is all outline, and where the inside alone determines depth less
-    certainly than `maximum_sd_mm`: then it contradicts nothing.
+    certainly than `maximum_sd_mm`: it then contradicts nothing.
     """
     objective, first = refined.objective, take(refined.at, torch.tensor([0]))
     if objective.model.roi != "full":

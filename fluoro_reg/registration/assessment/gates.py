@@ -1,12 +1,12 @@
-"""The gates: whether a pose is accepted, and the sentence that says why not.
+"""The gates, which decide whether a pose is accepted and give the reason if it is not.
 
-No single number separates right from wrong poses: an absolute similarity is not comparable between anatomies and doses. So
-every one of several independent conditions must hold. A rejected pose is still reported, but never published.
+No single number separates correct from wrong poses, because an absolute similarity is not comparable between anatomies and
+doses. Therefore several independent conditions must all hold. A rejected pose is still reported, but never published.
 
-Where the defaults of the similarity gates come from: on simulated X-rays of two real CTs, right poses scored 0.80 to 0.97
-(gradient NCC) and 0.81 to 0.97 (patch NCC inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89. Wrong CTs
-and mirrored images stayed below 0.56 and 0.72. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. `benchmarks/cases.py`,
-`benchmarks/wrong.py` and `benchmarks/knee_implants.py` print these numbers.
+The defaults of the similarity gates are based on measurements. On simulated X-rays of two real CTs, correct poses scored 0.80
+to 0.97 (gradient NCC) and 0.81 to 0.97 (patch NCC inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89.
+Wrong CTs and mirrored images stayed below 0.56 and 0.72. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59.
+`benchmarks/cases.py`, `benchmarks/wrong.py` and `benchmarks/knee_implants.py` print these numbers.
 """
 
 import math
@@ -18,7 +18,7 @@ from fluoro_reg.registration.result import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the gates look at.
+    """The values that the gates check.
 
     Attributes:
         similarity: Gradient NCC of the best pose.
@@ -28,7 +28,7 @@ class Evidence:
         overlap: Compared fraction of the projected CT.
         depth_mm: Distance of the pivot from the source along the optical axis.
         depth_sd_mm: Predicted standard deviation along the optical axis; None if it is undetermined.
-        outline_mm: By how much depth would change if the body's outline did not count; None if that is unknown.
+        outline_mm: Change of depth if the body's outline were ignored, mm; None if unknown.
         turn_sd_deg: Predicted standard deviation of the least certain rotation; None if it is undetermined.
         converged: Whether the optimiser met its tolerance.
         near_object: Whether only pixels near the projected CT are compared.
@@ -86,12 +86,12 @@ def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
     if e.rival_similarity is not None and not e.similarity - e.rival_similarity >= gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
-        return Outcome.NOT_CONVERGED, "the image leaves a direction of the pose undetermined"
+        return Outcome.NOT_CONVERGED, "the image leaves one direction of the pose undetermined"
     if e.outline_mm is not None and not e.outline_mm <= gate.maximum_outline_mm:
         reason = f"without the body's outline the depth would change by {e.outline_mm:.1f} mm; the outline may be saturated"
         return Outcome.REJECTED_POSE, reason
     if e.turn_sd_deg is None or not e.turn_sd_deg <= gate.maximum_turn_sd_deg:
-        return Outcome.NOT_CONVERGED, "the image leaves a rotation undetermined, as for an object that is round about an axis"
+        return Outcome.NOT_CONVERGED, "the image leaves a rotation undetermined, as for an object with rotational symmetry"
     if not e.converged:
         return Outcome.NOT_CONVERGED, "the optimiser ran out of steps before it converged, or stopped away from the optimum"
     return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"

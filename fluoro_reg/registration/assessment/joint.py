@@ -1,6 +1,6 @@
 """Assessment of a pose in several X-rays: every view must pass the gates at the common pose.
 
-Another pose is an alternative unless at least one view tells the two apart.
+Another pose is an alternative unless at least one view distinguishes the two.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ def assess_jointly(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -
     """Assess the first pose in every view.
 
     Every view assesses the first pose alone. Every other pose is distinct in at least one view, and counts as an alternative
-    unless one view tells it apart.
+    unless one view distinguishes it.
 
     Returns:
         The assessment, with covariance and alternatives of `reference_from_patient`, and the index of its view: the first view

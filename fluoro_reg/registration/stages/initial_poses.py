@@ -1,4 +1,4 @@
-"""The poses that a registration begins from: a given one, and what a regressor predicts from the image."""
+"""The poses that a registration begins from: given, or predicted from the image by a regressor."""
 
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ class InitialPoses:
     reason: str = "no initial pose is known: give one"
 
     def with_predictions(self, predictor: Predictor, image: XrayImage, options: PredictionOptions) -> "InitialPoses":
-        """These poses, and after them what `predictor` makes of a preprocessed X-ray."""
+        """These poses, followed by those that `predictor` predicts for a preprocessed X-ray."""
         try:
             predictions = predictor.predict(image, options.opposite_view)
         except InputError as error:

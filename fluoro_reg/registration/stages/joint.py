@@ -1,6 +1,6 @@
 """One pose for several X-rays of known relative geometry: of a biplane system, or of a tracked C-arm.
 
-Depth, which one view determines worst, is what another view from the side determines best. A twist of the patient is the same
+A single view determines depth worst, and another view from the side determines it best. A twist of the patient is the same
 for every camera, so the normal equations of the views add up, each weighted by the pixels that it compares.
 """
 

@@ -1,8 +1,9 @@
 """Masks: the pixels at which X-ray and rendered CT can be compared, for each pose.
 
-Two things make a pixel useless. The X-ray may show anatomy beyond the end of the CT, so that the line integral is incomplete.
-Or the CT is a single object (an implant, one bone) and the pixel shows something else. On real fluoroscopy of implants the
-second mask makes the difference between 0 and 90 % success; with a CT that is cut at the pelvis, the first one does.
+There are two reasons why a pixel cannot be compared. The X-ray may show anatomy beyond the end of the CT, so that the line
+integral is incomplete. Or the CT is a single object (an implant, one bone) and the pixel shows something else. On real
+fluoroscopy of implants the second mask makes the difference between 0 and 90 % success; with a CT that is cut at the pelvis,
+the first one does.
 """
 
 import math
@@ -24,8 +25,8 @@ CUT_FRACTION = 0.4  # an outermost slice is a cut if it holds at least this frac
 class Extent:
     """The CT's non-air box in voxels, and the faces at which the body continues beyond the CT.
 
-    A face that only cuts off skin (a field of view narrower than the patient) does not count as a cut: what is missing there is
-    thin and smooth, and a view along that axis would have no complete ray.
+    A face that only cuts off skin (a field of view narrower than the patient) does not count as a cut: the missing part is thin
+    and smooth, and a view along that axis would have no complete ray.
     """
 
     low: Float[Tensor, "3"]
@@ -112,7 +113,7 @@ def near_object(
 
 
 def _filled(flags: Tensor, dim: int) -> Tensor:
-    """Ones between the first and the last one."""
+    """Return the values with everything between the first and the last 1 set to 1."""
     return flags.cummax(dim).values * flags.flip(dim).cummax(dim).values.flip(dim)
 
 

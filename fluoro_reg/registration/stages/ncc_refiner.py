@@ -143,7 +143,7 @@ class NCCRefiner:
 
 @dataclass(slots=True)
 class NCCRefiners:
-    """The refiners of one CT by what is fixed at their construction, so that a graph serves all images of a stream."""
+    """The refiners of one CT by the properties fixed at their construction, so that one graph serves all images of a stream."""
 
     pivot: Float[Tensor, "3"]
     _made: dict[Any, NCCRefiner] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class NCCRefiners:
         optimiser: LevenbergMarquardt,
         similarity: NCC,
     ) -> NCCRefiner:
-        """The refiner of a renderer, an image size and so on, made when it is first asked for."""
+        """The refiner for a renderer, an image size and so on; it is made at the first request."""
         key = id(renderer), intrinsics, batch, optimiser, similarity  # renderers live as long as the CT's registrar
         if key not in self._made:
             self._made[key] = NCCRefiner(renderer, intrinsics, self.pivot, batch, optimiser, similarity)

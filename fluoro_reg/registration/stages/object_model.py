@@ -1,4 +1,4 @@
-"""What is known of the CT as an object: its pivot, where it is compared with the X-ray, and how it saturates."""
+"""Properties of the CT as an object: its pivot, the image region that is compared with the X-ray, and its saturation."""
 
 from dataclasses import dataclass
 

@@ -34,13 +34,13 @@ class Scale:
     margin_px: float
 
     def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
-        """The pixels that count at each pose, among those that are `near` the object."""
+        """The pixels that count at each pose, limited to those that are `near` the object."""
         return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
 
 
 @dataclass(frozen=True, slots=True)
 class PosePrior:
-    """A Gaussian belief about the pose, from before the image was seen.
+    """A Gaussian belief about the pose before the image is seen.
 
     Attributes:
         camera_from_patient: The mean.

@@ -1,4 +1,4 @@
-"""The coarse search around an initial pose: it is rotated in steps, and each rotation is shifted to where it fits best.
+"""The coarse search around an initial pose, which is rotated in steps and shifted to the best fit at each rotation.
 
 For every rotation the CT is rendered once, on a detector larger than the X-ray. The masked gradient correlation over all
 in-plane shifts then takes a few FFTs. Source of the masked correlation: Padfield, "Masked object registration in the Fourier

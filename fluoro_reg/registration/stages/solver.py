@@ -147,7 +147,7 @@ class Solver:
         return Found(found[rows], minima.converged[rows])
 
     def _minimise_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
-        """A prior is ignored here: its weight is counted in pixels, and there are none."""
+        """Minimise a learned similarity. A prior is ignored, because its weight is relative to a number of pixels."""
         before, problem = similar.projector.n_renders, similar.problem
         with torch.no_grad():
             if isinstance(stage.optimiser, LevenbergMarquardt):
@@ -186,8 +186,8 @@ class Solver:
 def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
     """Whether Levenberg-Marquardt, started at each pose, ends within the covariance that would be reported for the pose.
 
-    The optimum of another similarity, of a restraint or of a loose tolerance may be further away: then the covariance would be
-    false. A single Gauss-Newton step does not show this, because far from an optimum it is too short.
+    The optimum of another similarity, of a restraint or of a loose tolerance may be further away: the covariance would then be
+    wrong. A single Gauss-Newton step does not show this, because far from an optimum it is too short.
     """
     ended, _, _ = LevenbergMarquardt().minimise(objective, at)
     displacement = se3.local(at.poses, ended.poses, objective.model.pivot)

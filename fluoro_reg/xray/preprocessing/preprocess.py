@@ -44,7 +44,7 @@ class PreprocessOptions:
         0.02, "reject a frame whose greys differ by less, after averaging", unit="of the maximum", minimum=0.0, maximum=1.0
     )
     minimum_structure: float = option(
-        0.3, "reject a frame whose neighbouring regions correlate less: noise", minimum=0.0, maximum=1.0
+        0.3, "reject a frame as noise if its neighbouring regions correlate less", minimum=0.0, maximum=1.0
     )
     maximum_clipped: float = option(
         0.9, "reject a frame with more of its field clipped at one end", unit="fraction", minimum=0.0, maximum=1.0
