@@ -108,7 +108,7 @@ def check_similarity(path: Path | str, kind: str) -> None:
     """Check that a weights file holds the entry `kind` of `LEARNED_SIMILARITIES`.
 
     Raises:
-        InputError: the file holds another similarity, or as `similarity_kind`.
+        InputError: the file holds another similarity, or `similarity_kind` raises an error.
     """
     if (other := similarity_kind(path)) != kind:
         raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give the right weights")

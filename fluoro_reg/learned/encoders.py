@@ -1,10 +1,10 @@
 """The convolutional encoder of ProST, and the layers that all encoders of learned similarities share.
 
 An encoder maps an image to an embedding, and a learned similarity compares two embeddings. Training differentiates the gradient
-of the similarity with respect to the pose once more, so every layer needs useful second derivatives: SiLU instead of ReLU,
-means instead of maxima. Group normalisation replaces batch normalisation, because two images of one patient are not a
+of the similarity with respect to the pose once more, so every layer needs useful second derivatives: SiLU instead of ReLU, mean
+pooling instead of max pooling. Group normalisation replaces batch normalisation, because two images of one patient are not a
 representative sample. The embedding describes the whole image, like that of the pose regressor and unlike ProST's grid of 16 x
-16 places (C. Gao et al., IEEE TMI 43(1), 2024): how far apart two views are shows in parts of the image that are far apart.
+16 places (C. Gao et al., IEEE TMI 43(1), 2024): the distance between two views shows in parts of the image that are far apart.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class ImageEncoder(nn.Module):
 
 
 class EmbeddingHead(nn.Module):
-    """From a grid of features to an embedding: average pooling to `GRID` x `GRID` cells and an MLP with one hidden layer."""
+    """Maps a grid of features to an embedding: average pooling to `GRID` x `GRID` cells, and an MLP with one hidden layer."""
 
     def __init__(self, channels: int, embedding_size: int, hidden: int) -> None:
         super().__init__()

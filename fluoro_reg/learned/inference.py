@@ -1,7 +1,8 @@
 """`SimilarityInference`: a trained similarity and an X-ray of any camera as a problem that optimisers can solve.
 
-What does not depend on the X-ray is computed once. The network was trained with one camera, and an image of another is
-resampled to it exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`). What the image does not cover is masked.
+Everything that does not depend on the X-ray is computed once. The network was trained with one camera, and an image of another
+is resampled to it exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`). What the image does not cover is
+masked.
 """
 
 from dataclasses import dataclass, field

@@ -1,11 +1,11 @@
 """Metrics of embeddings: how the embeddings of two images are compared.
 
-Euclidean distances between features deform the path to the true pose; angles need not. The residual of the spherical metrics is
-the sphere's logarithm at the fixed image's point, in a frame that does not change with the pose, and its squared length is the
-squared distance. That is what Gauss-Newton and gradients need.
+Euclidean distances between features distort the path to the true pose, which angles can avoid. The residual of the spherical
+metrics is the sphere's logarithm at the fixed image's point, in a frame that does not change with the pose. Its squared length
+is the squared distance, as Gauss-Newton and gradients require.
 
-- `angle` takes an embedding as one point of a sphere.
-- `so4` takes every eight numbers of an embedding as a pair of unit quaternions, under the bi-invariant metric of SO(4): the
+- `angle` treats an embedding as one point of a sphere.
+- `so4` treats every eight numbers of an embedding as a pair of unit quaternions, under the bi-invariant metric of SO(4): the
   squared distance of a pair is `2 (a^2 + b^2)` of its two angles, and the mean over the pairs counts. A sign common to a pair
   is not divided out: features, unlike rotations, may use it.
 - `euclidean` is the mean squared difference, the baseline of the other two and the metric of ProST.

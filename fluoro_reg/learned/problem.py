@@ -4,10 +4,10 @@ Descents use its value, Levenberg-Marquardt its residuals, whose squared length 
 derivatives with respect to a twist in one pass. Carried through encoder and metric in forward mode, they give the Jacobian of
 all residuals; backward mode would take one pass for each residual.
 
-The projection need not be twice differentiable. What the weights are trained with (a gradient, or the pose after a few steps)
-is linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are unrolled and
-differentiated, our projectors treat each image's derivatives as constant, which is an approximation for all but the first step.
-Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
+The projection need not be twice differentiable. The quantities that the loss of a training depends on (a gradient, or the pose
+after a few steps) are linear in the image's derivatives, and those do not depend on the encoders' weights. Where steps are
+unrolled and differentiated, our projectors treat each image's derivatives as constant, which is an approximation for all but
+the first step. Source: M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from fluoro_reg.optimisers.problem import ValueProblem
 
 @runtime_checkable
 class PoseProblem(LeastSquaresProblem[Any, Any], ValueProblem, Protocol):
-    """What a registration needs of a learned similarity: a least-squares problem and a value problem of poses."""
+    """The interface of a learned similarity to a registration: a least-squares problem and a value problem of poses."""
 
     def evaluate(self, poses: RigidTransform) -> Any:
         """Return the evaluation at these poses, from which Levenberg-Marquardt starts."""

@@ -59,7 +59,7 @@ class Spherical(AbstractLearnedSimilarity):
         low, self._median, high = torch.quantile(image.double(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
         self._spread = (high - low) / QUANTILE_RANGE_IN_SD
         if not self._spread > _MINIMUM_SPREAD * float(image.max()):
-            raise InputError("the CT hardly shows in the reference view; give a CT of the region of interest, or another range")
+            raise InputError("the CT is hardly visible in the reference view; give another range, or a CT of that region")
 
     @property
     def metric(self) -> AbstractMetric:

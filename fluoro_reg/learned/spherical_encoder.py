@@ -1,8 +1,9 @@
 """The encoder of the spherical similarity: convolutions, self-attention among the cells of the feature grid, an embedding head.
 
-A convolution sees how a contour lies within its cell; whether the whole body has rotated or come nearer shows in cells that are
-far apart. Every layer can be differentiated twice, in forward and in backward mode. Attention and layer normalisation are
-written out because torch's fused kernels cannot be, or give wrong derivatives.
+A convolution captures the position of a contour within its cell. A rotation of the whole body or a change of its depth shows
+only in cells that are far apart, which attention compares. Every layer can be differentiated twice, in forward and in backward
+mode. Attention and layer normalisation are written out, because torch's fused kernels cannot be differentiated twice or give
+wrong derivatives.
 
 CNN and transformer as in M. Chen and Y. Kong, WACV 2026, arXiv 2509.06890, which gives no sizes; A. Vaswani et al., NeurIPS
 2017, with pre-normalisation (R. Xiong et al., ICML 2020).
@@ -21,7 +22,7 @@ POSITION_BASE = 100.0  # the wavelengths of the positional encoding run from 2 p
 
 
 class SphericalEncoder(nn.Module):
-    """From an image to an embedding of any length; the metric normalises it."""
+    """Maps an image to an embedding of any length; the metric normalises it."""
 
     def __init__(self, embedding_size: int = 32, width: int = 64, heads: int = 4, layers: int = 2) -> None:
         super().__init__()

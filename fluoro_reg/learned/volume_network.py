@@ -1,7 +1,7 @@
-"""The 3-D network of ProST: from a CT's bone to a volume of several channels, each the bone plus a learned residual.
+"""The 3-D network of ProST, which maps a CT's bone to a volume of several channels.
 
-It runs once for each CT. It has neither biases nor normalisation, so the channels are zero where no bone is near: if air had a
-value, the edges of the CT's box would show in every projection.
+Each channel is the bone plus a learned residual. The network runs once for each CT. It has neither biases nor normalisation, so
+the channels are zero where no bone is near: if air had a value, the edges of the CT's box would show in every projection.
 """
 
 import torch

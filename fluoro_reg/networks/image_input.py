@@ -35,8 +35,8 @@ def input_from_xray(
     Args:
         image: attenuation.
         camera: the camera that the network was trained with.
-        network_name: what error messages call the network.
-        remedy: what error messages advise.
+        network_name: name of the network in error messages.
+        remedy: advice in error messages.
         minimum_visible_fraction: the fraction of the network's image that the X-ray must cover.
 
     Returns:

@@ -2,7 +2,8 @@
 
 Line integrals do not depend on the direction of a ray, so the opposite view is the mirror image, except for perspective. A
 network that has learned the views from one side can therefore be used for those from the other: it is given the mirror image.
-It need not tell front from back, which is the hardest thing to see in an X-ray; both candidates are registered instead.
+It does not have to distinguish front from back, which is the hardest thing to see in an X-ray. Instead, both candidates are
+registered.
 """
 
 import torch

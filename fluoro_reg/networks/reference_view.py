@@ -22,7 +22,7 @@ class ReferenceView:
         return float(self.camera_from_patient.apply(self.pivot[None])[0, 2])
 
     def with_pivot(self, pivot: Float[Tensor, "3"]) -> "ReferenceView":
-        """Return the same view of another patient, with `pivot` (mm, patient frame) in the place of this one's."""
+        """Return the same view of another patient, with `pivot` (mm, patient frame) instead of this one's."""
         rotation = self.camera_from_patient.rotation
         pivot_in_camera = self.camera_from_patient.apply(self.pivot[None])[0]
         return ReferenceView(RigidTransform(rotation, pivot_in_camera - rotation @ pivot), pivot, self.intrinsics)

@@ -20,7 +20,7 @@ _HEADER_KEY = "fluoro_reg"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write a file, first under a temporary name: concurrent readers and a full disk leave the old file whole."""
+    """Write a file under a temporary name and rename it, so that the old file survives concurrent reads and a full disk."""
     temporary = path.with_name(f".{path.name}.part")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     temporary.write_bytes(save(contiguous, metadata={_HEADER_KEY: json.dumps(header, allow_nan=False)}))
@@ -44,7 +44,7 @@ def read_tensors(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[s
         with safe_open(path, framework="pt") as file:
             header = _parse_header(file.metadata())
             if header.get("kind") != kind:
-                raise InputError(f"{path.name} was not written by this program as {kind}; make it by 'fluoro-reg train'")
+                raise InputError(f"{path.name} was not written by this program as {kind}; create it with 'fluoro-reg train'")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a mapping
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}; check the path") from error

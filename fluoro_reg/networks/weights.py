@@ -1,7 +1,7 @@
 """Weights files of all networks: tensors, and a header with a version, the CT's fingerprint and the reference view.
 
-A network knows one patient, and its output looks just as plausible for another. The fingerprint of the CT in the header
-prevents that weights are used with the wrong CT.
+A network is trained for one patient, and its output looks just as plausible for another. The fingerprint of the CT in the
+header prevents weights from being used with the wrong CT.
 """
 
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, T
     tensors, header = read_tensors(path, kind)
     if header.get("version") != version:
         raise InputError(
-            f"{Path(path).name} has format version {header.get('version')}, this program reads {version}; train again, or use "
-            "the matching version of fluoro_reg"
+            f"{Path(path).name} has format version {header.get('version')}, but this program reads {version}; train again, or "
+            "use the matching version of fluoro_reg"
         )
     return tensors, header
 
@@ -51,11 +51,11 @@ def check_same_ct(header: Mapping[str, Any], volume: CTVolume, name: str, comman
     if header.get("ct_fingerprint") == SEVERAL_CTS:
         raise InputError(
             f"{name} was trained on several CTs and is only a starting point; "
-            f"train on this one by 'fluoro-reg train {command} --pretrained'"
+            f"train on this one with 'fluoro-reg train {command} --pretrained'"
         )
     if header.get("ct_fingerprint") != volume.fingerprint:
         raise InputError(
-            f"{name} was trained on another CT; give that CT, or train on this one by 'fluoro-reg train {command}'"
+            f"{name} was trained on another CT; give that CT, or train on this one with 'fluoro-reg train {command}'"
         )
 
 
@@ -92,7 +92,7 @@ def load_pretrained_weights(
     pretrained_options = from_mapping(type(options), header.get("network", {}), name)
     if pretrained_options != options:
         settings = ", ".join(f"{section}.{key}={value}" for key, value in to_mapping(pretrained_options).items())
-        raise InputError(f"{name} holds a network of other settings; give the same by --set: {settings}")
+        raise InputError(f"{name} holds a network with other settings; give the same with --set: {settings}")
     load_weights_into(network, tensors, name)
 
 

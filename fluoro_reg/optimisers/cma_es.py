@@ -1,9 +1,8 @@
 """CMA-ES: a Gaussian search distribution that adapts its shape to the best of its points.
 
 It needs no gradient and is not misled by small local minima, but needs many evaluations. A generation is therefore evaluated in
-one call, together with the generations of all other starts. All computation is in units of `sigma`, so that millimetres and
-radians are comparable. Source: Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772; the library is Hansen's
-pycma.
+one call, together with those of all other starts. All computation is in units of `sigma`, so that millimetres and radians are
+comparable. Source: Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772; the library is Hansen's pycma.
 """
 
 import math

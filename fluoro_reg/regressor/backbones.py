@@ -1,8 +1,8 @@
 """Backbones: networks that turn an image into a feature vector, behind one interface.
 
 `small` is made for CPUs. It has a million parameters, does little work in the first layers, and pools to a 4 x 4 grid instead
-of one mean, because the pose shows in where things are. The other backbones are MONAI's, which must be installed to train or to
-use them (`pip install fluoro_reg[training]`).
+of one mean, because the pose is visible in the positions of structures. The other backbones are MONAI's, which must be
+installed to train or to use them (`pip install fluoro_reg[training]`).
 
 All use group normalisation, as DiffPose does. A batch holds views of one patient and is not a representative sample, so the
 statistics of batch normalisation would differ between training and inference.
@@ -94,7 +94,7 @@ def _monai_networks() -> Any:
     try:
         from monai.networks import nets
     except ImportError as error:
-        raise InputError("the network's backbone needs MONAI; install it by: pip install 'fluoro_reg[training]'") from error
+        raise InputError("the network's backbone needs MONAI; install it with: pip install 'fluoro_reg[training]'") from error
     return nets
 
 

@@ -1,7 +1,7 @@
 """Heads: three ways to turn the outputs of a network into a pose. Outputs of zero give the reference view.
 
-With three outputs a network cannot cover SO(3) by a continuous map; with six or ten it can. `se3-log` is DiffPose's choice and
-is suitable for rotations of less than half a turn from the reference; the others cover all rotations, from AP to PA.
+A network with three outputs cannot cover SO(3) with a continuous map; one with six or ten can. `se3-log` is DiffPose's choice
+and is suitable for rotations of less than 180 degrees from the reference; the others cover all rotations, from AP to PA.
 
 Where the outputs include the position of the pivot, they are what an image shows: the direction to the pivot, as a fraction of
 half the field of view, and the logarithm of its depth.

@@ -6,7 +6,7 @@ the crop, the pixels' shape or the principal point. What the image does not cove
 training.
 
 The AP and the PA image of a body are nearly mirror images of each other (`fluoro_reg.networks.opposite_view`), and confusing
-the two is the silent failure of single-view methods. The predictor can therefore also pass the mirror image to the network; the
+the two is a silent failure of single-view methods. The predictor can therefore also pass the mirror image to the network; the
 result is the pose if the X-ray is an opposite view.
 """
 

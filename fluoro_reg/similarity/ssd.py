@@ -2,8 +2,8 @@
 
 Grey values of a CT and of an X-ray differ in gain and offset, so they must be matched first. A least-squares fit of one image
 to the other would treat a negative as a perfect match, which standardising does not. The plain sum is exactly 2 (1 - NCC). The
-difference from NCC is the robust weight of each pixel: a tool costs no more than its area. Source of the weights: Geman and
-McClure, "Statistical methods for tomographic image reconstruction", Bulletin of the International Statistical Institute 52,
+difference from NCC is the robust weight of each pixel: the cost of a tool is limited by its area. Source of the weights: Geman
+and McClure, "Statistical methods for tomographic image reconstruction", Bulletin of the International Statistical Institute 52,
 1987.
 """
 

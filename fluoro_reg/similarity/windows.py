@@ -1,7 +1,7 @@
 """Correlation in every window of an image, computed from sums over windows of the images and their products.
 
 DiffPose, xvr and xReg average over dense windows (stride one). Unlike tiles, they do not depend on the position of the
-detector's grid. Sums of squares minus squared means lose digits, so images must be standardised before.
+detector's grid. Sums of squares minus squared means lose precision, so images must be standardised first.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def box_means(images: Images, size: int) -> Float[Tensor, "batch rows columns"]:
 def sliding_sums(images: Tensor, dim: int, size: int) -> Tensor:
     """Return the sums of `size` neighbours along `dim`, computed from sums of 1, 2, 4 ... neighbours.
 
-    This takes a tenth of the time of average pooling, and loses no digits as differences of running sums do.
+    This takes a tenth of the time of average pooling, and does not lose precision as differences of running sums do.
     """
     count = images.shape[dim] - size + 1
     pieces, sums, width, begin = [], images, 1, 0

@@ -48,7 +48,7 @@ class ProcessGroup:
             gradient.copy_(piece.view_as(gradient))
 
     def close(self) -> None:
-        """Leave the group once all processes have come here; leaving earlier would break the others' connections."""
+        """Leave the group once all processes have reached this call; leaving earlier would break the others' connections."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()

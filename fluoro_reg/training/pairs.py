@@ -2,10 +2,10 @@
 
 As published, true and starting poses are sampled independently around one view, with standard deviations of 9.45 degrees for
 the Euler angles x, y, z and 22.4 mm for the translations along each axis (0.0525 pi, and 0.15 of half a cube of 298.5 mm). The
-difference of a start from the truth then has the square root of two of that, and every start of a batch is paired with every
-X-ray of it. Around the middle of a wide range of views, this leaves out most views; with `around: range` each batch is around a
-view of its own, sampled from the range. Rotations are about the pivot, around the camera's axes. Source: the released code of
-C. Gao et al., MICCAI 2020.
+difference between a starting pose and the true pose then has standard deviations that are larger by the square root of two.
+Every starting pose of a batch is paired with every X-ray of the batch. Sampling around the middle of a wide range of views
+leaves out most views; with `around: range`, each batch is sampled around its own view, which is drawn from the range. Rotations
+are about the pivot, around the camera's axes. Source: the released code of C. Gao et al., MICCAI 2020.
 """
 
 import math

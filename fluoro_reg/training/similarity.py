@@ -156,7 +156,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         return decrease
 
     def _make_validation_pairs(self, maker: PairMaker, subject: int, n_subjects: int) -> list[Pairs]:
-        """Return one CT's part of the validation pairs; with `around: range` every pair is around a view of its own."""
+        """Return one CT's part of the validation pairs; with `around: range`, every pair is sampled around its own view."""
         count, seed = max(1, self.options.validation_images // n_subjects), _VALIDATION_SEED + self.options.seed
         chunk = _CHUNK if self.options.pairs.around == "middle" else 1
         sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]

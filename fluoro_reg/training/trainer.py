@@ -1,6 +1,6 @@
 """`RegressorTraining`: training of a pose regressor on a CT and a range of views.
 
-Every step uses new X-rays, so the network can overfit to the CT only, and the error on validation views is that on training
+Every step uses new X-rays, so the network can overfit only to the CT, and its error on validation views equals that on training
 views.
 """
 

@@ -41,7 +41,7 @@ def test_another_ct_is_refused(volume, weights):
 @pytest.mark.parametrize(
     ("header", "tensors", "sentence"),
     [
-        ({"version": 2}, {}, "format version 2, this program reads 3; train again"),
+        ({"version": 2}, {}, "format version 2, but this program reads 3; train again"),
         ({"similarity": "best"}, {}, "a similarity that this program does not know"),
         ({"network": {"image": 3}}, {}, "unknown key 'image'"),
         ({"reference": {}}, {}, "lacks the reference view"),

@@ -37,7 +37,7 @@ def test_another_ct_is_refused(volume, weights):
 
 
 def test_a_later_version_is_refused(volume, weights):
-    with pytest.raises(InputError, match="format version 2, this program reads 1"):
+    with pytest.raises(InputError, match="format version 2, but this program reads 1"):
         load_regressor(with_changes(weights, {"version": 2}), volume)
 
 

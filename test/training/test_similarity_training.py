@@ -110,7 +110,7 @@ def test_weights_trained_on_several_cts_serve_any_ct(volume, carm, tmp_path, kin
     assert torch.allclose(pivot, first.reference.camera_from_patient.apply(first.reference.pivot[None]))
     again = SimilarityTraining(third, carm, options, pretrained=out)
     assert all(torch.equal(one, two) for one, two in zip(found.parameters(), again.state.network.parameters(), strict=True))
-    with pytest.raises(InputError, match="holds a network of other settings"):
+    with pytest.raises(InputError, match="holds a network with other settings"):
         narrower = dataclasses.replace(SMALL, embedding_size=6), SphericalOptions(image_px=16, width=8)
         SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)
 

@@ -143,7 +143,8 @@ def test_batches_come_from_each_ct_in_turn_and_use_its_reference_view(volume, ot
 
 def test_weights_of_several_cts_are_only_a_starting_point(volume, other, carm, pretrained, tmp_path):
     training, _, several = pretrained
-    with pytest.raises(InputError, match=r"on several CTs and is only a starting point; train on this one by .* --pretrained"):
+    sentence = "on several CTs and is only a starting point; train on this one with .* --pretrained"
+    with pytest.raises(InputError, match=sentence):
         load_regressor(several, volume)
     further_trained = RegressorTraining(other, carm, SHORT, pretrained=several)
     for ours, theirs in zip(further_trained.state.network.parameters(), training.state.average.parameters(), strict=True):
@@ -154,5 +155,5 @@ def test_weights_of_several_cts_are_only_a_starting_point(volume, other, carm, p
 
 def test_pretrained_weights_of_another_network_are_refused(volume, carm, pretrained):
     larger = dataclasses.replace(SHORT, network=RegressorOptions(image_px=64))
-    with pytest.raises(InputError, match=r"other settings; give the same by --set: .*network.image_px=32"):
+    with pytest.raises(InputError, match=r"other settings; give the same with --set: .*network.image_px=32"):
         RegressorTraining(volume, carm, larger, pretrained=pretrained[2])

@@ -3,8 +3,8 @@
 A ray takes `samples` trilinear samples at fixed depths between its entry into the box and its exit. Its derivative with respect
 to a twist is that of the sample positions at those depths. With `S0` the sum of the gradient g and `S1` the sum of depth times
 g, it is `S0 . ds + S1 . dd` when the source moves by ds and the direction by dd. The ends contribute nothing, since the
-interpolated volume is zero there. Image and derivatives are linear in the volume, so the transpose of this map is all that
-training needs besides.
+interpolated volume is zero there. Image and derivatives are linear in the volume, so training needs nothing more than the
+transpose of this map.
 
 Voxels are stored as [k, j, i, channel] with one voxel of zeros on every side. `fluoro_reg.rendering.threads` distributes the
 rows of pixels.

@@ -33,7 +33,7 @@ def project_features_with_jacobian(
     samples: int,
     pivot: Float[Tensor, "3"],
 ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width 6"]]:
-    """Return what `project_features` does, and its derivatives with respect to a twist [mm, rad] about `pivot` (patient mm).
+    """Return the result of `project_features` and its derivatives with respect to a twist [mm, rad] about `pivot` (patient mm).
 
     Both are differentiable with respect to the features, once and twice. The poses are treated as constants.
     """

@@ -10,7 +10,7 @@ All arrays are in the order (m, a, c), with m contiguous in memory. The volume i
 by two after it, so that a sample at the far face (rounding included) needs no bounds check. Positions are fixed-point, with 32
 bits for the voxel and 32 for the fraction within it. Float32 would put one sample in a hundred thousand on the wrong side of a
 voxel face, where the derivative is different; a fixed-point step is one addition as well. Only values and sums are float32.
-Moments count planes from the ray's first one, because a source that is a metre away would otherwise cost digits.
+Moments count planes from the ray's first one, because a source that is a metre away would otherwise cost precision.
 
 Planes where a ray passes only through blocks of air are skipped in runs. A block is marked as occupied if a ray that passes
 through it at its midpoint can reach anything that is not air.
@@ -248,7 +248,7 @@ def _sum_samples(grid: VolumeGrid, first: int, count: int, ray: tuple[int, int, 
 @jit_cached
 @no_type_check
 def _sum_samples_and_gradients(grid: VolumeGrid, first: int, count: int, ray: tuple[int, int, int, int]) -> tuple[float, ...]:
-    """As `_sum_samples`, with the sums of the samples' gradients along a and c, and of these times the number of steps."""
+    """Like `_sum_samples`, with the sums of the samples' gradients along a and c, and of these times the number of steps."""
     volume, stride_a, stride_c = grid.voxels, uint32(grid.shape[0]), uint32(grid.shape[0] * grid.shape[1])
     total, ga, gc, ja, jc = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     end = first + count
