@@ -90,7 +90,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        InputError: The file cannot be read, is not YAML, or contains something else than a mapping.
+        InputError: The file cannot be read, is not YAML, or does not contain a mapping.
     """
     path = Path(path)
     try:
@@ -173,7 +173,7 @@ def _build(cls: type[C], mapping: Mapping[str, Any], where: str, prefix: str) ->
         name = f"{prefix}{key}"
         if key not in fields:
             close = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known here: {', '.join(fields)}"
+            hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known keys: {', '.join(fields)}"
             raise InputError(f"{where}: unknown key '{name}'; {hint}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """The range of C-arm views in an operation, read from a `carm.yaml`, and random poses within it.
 
-A regressor is trained for such a range, and cases are simulated within it. A network's output for a view outside its range is
-wrong without any sign of it.
+A regressor is trained for such a range, and cases are simulated within it. For a view outside its range, a network's output is
+wrong, and nothing in it shows that.
 
 The angles are those of `fluoro_reg.carm.view_pose.view_pose`; the shifts move the point at which the C-arm is aimed. A pair
 of numbers is (mean, standard deviation) of a normal distribution, as in DiffPose, or (low, high) of a uniform one, as in xvr.

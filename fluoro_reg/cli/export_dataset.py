@@ -112,7 +112,7 @@ def command(
     """Write a public data set or your own recording as case folders.
 
     Each case holds the CT, an X-ray, its camera, the true pose, landmarks (mm) and an initial pose, which depends only on the
-    seed and the case's name. Of a recording (rosbag2 or DICOM cine), every frame with a true pose becomes a case.
+    seed and the case's name. Every frame of a recording (rosbag2 or DICOM cine) that has a true pose becomes a case.
 
     DeepFluoro and Ljubljana need h5py and nibabel: pip install "fluoro_reg[datasets]". Settings for --set: doubtful, femurs and
     border_px (DeepFluoro); vessels_above (Ljubljana).

@@ -161,9 +161,8 @@ def similarity(
 ) -> int:
     """Train a learned similarity: a score of a pose and an X-ray whose gradient points to the true pose from further away.
 
-    The network learns from pairs of a pose and an X-ray that is simulated from the CT. It is taught the direction of the
-    gradient, and the distance that the score stands for. Weights of one CT work only with that CT; weights of several CTs work
-    with any.
+    The network learns from pairs of a pose and an X-ray that is simulated from the CT. It learns the direction of the gradient
+    and the distance that the score represents. Weights of one CT work only with that CT; weights of several CTs work with any.
 
     The reported cosines are those of the angle between the gradient and the direction to the true pose, for rotation and for
     translation, averaged over pairs that were not used for training. 1 is perfect. A gradient that always points to the middle

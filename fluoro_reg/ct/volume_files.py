@@ -67,7 +67,7 @@ def _read_nifti(path: Path) -> CTVolume:
 
 
 def _nifti_orientation_warnings(header: Any, where: str) -> list[str]:
-    """Compare the two geometries of a NIfTI. A file without any is rejected, because left and right would be a guess."""
+    """Compare the two geometries of a NIfTI. A file without any is rejected, because its left and right are unknown."""
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[0] is None and qform[0] is None:
         raise InputError(f"{where} has no orientation (sform and qform codes are 0); write it again with its affine")

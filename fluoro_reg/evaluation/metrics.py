@@ -3,7 +3,7 @@
 A single view constrains depth poorly, so the in-plane error, which is small, and the depth error, which is not, are also
 reported separately. `TargetErrors` are 3-D distances at points of the anatomy and are the primary metric. `ProjectionErrors`
 are computed from projections. Publications call several of these metrics "mTRE". `diffpose_scaled_mrpe` is about a fifth of a
-distance in mm, and its name is to prevent confusion with one.
+distance in mm, and is named so as not to be mistaken for one.
 
 Sources: E. B. van de Kraats, G. P. Penney, D. Tomazevic, T. van Walsum, W. J. Niessen, "Standardized evaluation methodology for
 2-D-3-D registration", IEEE TMI 24(9), 2005 (mTRE, mPD, mRPD); V. Gopalakrishnan et al., DiffPose (arXiv 2312.06358) and xvr

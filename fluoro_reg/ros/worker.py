@@ -1,6 +1,6 @@
 """A worker thread with a mailbox for one item.
 
-Registration is slower than a camera, so only the newest image is registered: a queue would publish ever older poses. The
+Registration is slower than a camera, so only the newest image is registered: a queue would publish increasingly old poses. The
 thread keeps the executor free for services and transitions.
 """
 

@@ -1,4 +1,4 @@
-"""Thickness of water and bone along the rays of a view, by a different quadrature than that of the registration's renderer.
+"""Thickness of water and bone along the rays of a view, with a quadrature other than that of the registration's renderer.
 
 The renderer samples bilinearly on the planes of one axis (Joseph). Here every ray is sampled trilinearly at a fixed step of
 half the smallest voxel, at distances from the source that do not depend on the volume, and each sample is split into water and

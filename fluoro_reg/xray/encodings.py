@@ -61,7 +61,7 @@ def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
     """Return the grey pixels of a sensor_msgs/CompressedImage (JPEG, PNG or TIFF); 16-bit pixels are kept.
 
     Raises:
-        InputError: The data are not an image, or its pixels are not greys (a palette, CMYK).
+        InputError: The data are not an image, or it is neither grey nor RGB (a palette, CMYK).
     """
     data = _buffer(message.data)
     # the format follows from the content, because publishers fill the field `format` inconsistently
@@ -71,7 +71,7 @@ def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("the compressed image is neither JPEG, PNG nor TIFF, or it is damaged; check the publisher") from error
     if mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1"):
-        raise InputError(f"the compressed image has mode {mode}, whose pixels are not greys; publish grey or RGB")
+        raise InputError(f"the compressed image has mode {mode}, which is neither grey nor RGB; publish one of these")
     if pixels.ndim == 3:
         return _luminance(pixels[..., :3]) if pixels.shape[2] >= 3 else pixels[..., 0]
     return pixels

@@ -32,7 +32,7 @@ def read_xray(
     Args:
         path: A PNG, TIFF, npy or DICOM file.
         intrinsics: The camera; None takes the geometry of the DICOM file.
-        intensity: What the pixel values mean. Other values than AUTO take precedence over the file.
+        intensity: What the pixel values mean. Values other than AUTO take precedence over the file.
         frame: Index of the frame of a cine or the page of a TIFF.
 
     Raises:

@@ -70,7 +70,7 @@ def _only_series(groups: list[list[CTSlice]]) -> list[CTSlice]:
         raise InputError(f"no series has {MIN_SLICES} slices or more, so none is a volume: {_list_series(groups)}")
     mixed = len({group[0].series for group in groups}) == 1
     problem = "one series mixes orientations or sizes" if mixed else f"there are {len(groups)} CT series"
-    raise InputError(f"{problem}; choose one by --series and its number: {_list_series(groups)}")
+    raise InputError(f"{problem}; choose one with --series and its number: {_list_series(groups)}")
 
 
 def _select_series(groups: list[list[CTSlice]], series: str) -> list[CTSlice]:

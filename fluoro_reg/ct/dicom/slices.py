@@ -102,7 +102,7 @@ def _functional_groups(dataset: Dataset, label: str) -> list[tuple[int | None, l
     frames = dataset.PerFrameFunctionalGroupsSequence
     stated = int(dataset.get("NumberOfFrames", 0))
     if stated != len(frames) or not 0 < stated <= MAX_FRAMES:
-        raise InputError(f"{label} states {stated} frames and describes {len(frames)}; export the CT again")
+        raise InputError(f"{label} declares {stated} frames but describes {len(frames)}; export the CT again")
     shared = list(dataset.get("SharedFunctionalGroupsSequence", []))
     return [(index, [frame, *shared]) for index, frame in enumerate(frames)]
 
@@ -175,7 +175,7 @@ def _directions(orientation: Float64[np.ndarray, "6"], label: str) -> tuple[Floa
 def _check_hounsfield(sources: list[Dataset], label: str) -> None:
     rescale_type = str(_find(sources, "PixelValueTransformationSequence", "RescaleType") or "").upper()
     if rescale_type not in _HU_TYPES:
-        raise InputError(f"{label} contains another quantity than Hounsfield units (RescaleType); give the original CT series")
+        raise InputError(f"{label} contains a quantity other than Hounsfield units (RescaleType); give the original CT series")
 
 
 def _padding(dataset: Dataset) -> tuple[float, float] | None:

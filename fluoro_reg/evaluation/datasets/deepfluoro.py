@@ -9,7 +9,7 @@ calls camera is a world frame, which E, `extrinsic`, maps to the X-ray source. T
 the CT must project to the file's `gt-landmarks`. Images are transmitted intensities. They are rotated by 180 degrees if
 `rot-180-for-up` is set, cropped by the collimator's border, and mirrored (`projective`).
 
-The true poses are those of the pelvis. The femurs in the same CT have moved since; `femurs = False` replaces them by muscle.
+The true poses are those of the pelvis. The femurs in the same CT have moved since; `femurs = False` replaces them with muscle.
 """
 
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ class _Process:
         try:
             self.pipe.recv()
         except (EOFError, ConnectionError):
-            raise RuntimeError(f"a worker process died during its start ({self.exit_description()})") from None
+            raise RuntimeError(f"a worker process died during startup ({self.exit_description()})") from None
 
     def send(self, job: Job) -> None:
         """Send a job; if the process has died, `receive` finds out."""

@@ -55,7 +55,7 @@ def render_worst_cases(
 ) -> dict[str, list[WorstCase]]:
     """Return the worst cases of each method with images.
 
-    Cases are rendered CT by CT, because reading a CT takes long.
+    Cases are rendered CT by CT, because reading a CT takes a long time.
 
     Args:
         methods: The records of each method.

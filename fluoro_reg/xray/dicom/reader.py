@@ -68,7 +68,7 @@ def read_times_ns(path: Path) -> list[int]:
 
 
 def _dataset(path: Path) -> Dataset:
-    """Read the header. Of the pixels, only the requested frame is read, later."""
+    """Read the header. The pixels are read later, and only those of the requested frame."""
     try:
         with _no_warnings():
             dataset = pydicom.dcmread(path, stop_before_pixels=True)
@@ -130,7 +130,7 @@ def _padding(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Bool[np.
 def _interpret(
     dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int
 ) -> tuple[Num[np.ndarray, "height width"], Intensity]:
-    """Return pixel values and their intensity: from the tags unless the caller contradicts, else as a viewer displays them."""
+    """Return pixel values and their intensity: from the tags unless the caller overrides them, else as displayed."""
     with _no_warnings():
         values = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float32)
         ends = np.asarray(apply_modality_lut(_value_range(dataset, raw), dataset), dtype=np.float32)

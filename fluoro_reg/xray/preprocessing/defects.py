@@ -71,7 +71,7 @@ def burnt_in_text(
 ) -> Bool[np.ndarray, "rows columns"]:
     """Return the blocks of small islands of pure white or pure black with sharp edges near the border of the image.
 
-    Text has a grey of its own: more pixels must have the extreme grey than the greys next to it, which is never so for noise.
+    Text has its own grey value: more pixels must have the extreme value than the values next to it, which noise never does.
 
     Args:
         coarse: The downsampled image.

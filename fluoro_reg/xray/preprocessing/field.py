@@ -78,9 +78,10 @@ def find_field_for_intensity(coarse: CoarseImage, intensity: Intensity) -> Field
 
 
 def painted_field(field: Field | None, coarse: CoarseImage) -> Field | None:
-    """A field of attenuation in a black surround, if that can only be painted: else it is a body in air.
+    """Return the field of an attenuation image if its black surround must be painted; otherwise it is a body in air.
 
-    Painted black is one grey to the corners; its edge is sharp; and what it cuts through is anatomy of changing density.
+    A painted surround has a single grey value up to the corners and a sharp edge, and it cuts through anatomy of varying
+    density.
     """
     if field is None or not _painted_corners(coarse) or field.gradient > _PAINTED_GRADIENT:
         return None

@@ -75,7 +75,7 @@ def _inside(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> Bo
 
 
 def _collimation(field: Field | None) -> float:
-    """Return 0 to 1. Lead has a strong edge, inside which brightness stays constant; at the edge of a body it keeps rising."""
+    """Return 0 to 1. Brightness is constant inside the strong edge of lead, but keeps rising inside the edge of a body."""
     if field is None:
         return 0.0
     return field.quality * min(1.0, 2 * field.contrast) * float(np.clip(1.5 - 2 * field.gradient, 0, 1))
@@ -107,7 +107,7 @@ def _open_air(values: Float[np.ndarray, "rows columns"], inside: Bool[np.ndarray
 
 
 def _surround(values: Float[np.ndarray, "rows columns"], inside: Bool[np.ndarray, "rows columns"]) -> float:
-    """Return 0 to 1 as the lowest 8 % of the greys cover 70 to 100 % of the border of the image: an object in air."""
+    """Return 0 to 1 where the lowest 8 % of the greys cover 70 to 100 % of the image's border, as for an object in air."""
     border = np.zeros(values.shape, dtype=bool)
     border[:3] = border[-3:] = border[:, :3] = border[:, -3:] = True
     border &= inside

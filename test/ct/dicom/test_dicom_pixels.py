@@ -84,7 +84,7 @@ def test_a_range_of_padding_values_is_air(writer, body):
 
 def test_other_quantities_than_hu_are_rejected(writer, body):
     writer.write(body, POSITIONS, slice_fields=lambda k: {"RescaleType": "MGML"})
-    with pytest.raises(InputError, match="another quantity than Hounsfield units"):
+    with pytest.raises(InputError, match="a quantity other than Hounsfield units"):
         read_ct(writer.folder)
 
 
