@@ -42,8 +42,8 @@ class CarmRange:
     left_mm: tuple[float, float] = option(
         (-20.0, 20.0), "aim, from the centre of the skeleton to the patient's left", unit="mm", minimum=-1000, maximum=1000
     )
-    back_mm: tuple[float, float] = option((-20.0, 20.0), "the same to the back", unit="mm", minimum=-1000, maximum=1000)
-    up_mm: tuple[float, float] = option((-20.0, 20.0), "the same to the head", unit="mm", minimum=-1000, maximum=1000)
+    back_mm: tuple[float, float] = option((-20.0, 20.0), "the same, towards the back", unit="mm", minimum=-1000, maximum=1000)
+    up_mm: tuple[float, float] = option((-20.0, 20.0), "the same, towards the head", unit="mm", minimum=-1000, maximum=1000)
     source_to_object_mm: tuple[float, float] = option(
         (650.0, 750.0), "distance of the aim from the source", unit="mm", minimum=1, maximum=3000
     )

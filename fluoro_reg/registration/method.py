@@ -42,7 +42,7 @@ class SparsePatches:
 class Restraint:
     """A Gaussian around the starting pose of a stage, whose negative logarithm is added to the cost of the image."""
 
-    weight: float = option(0.0, "weight of the Gaussian; the image has the rest", minimum=0.0, maximum=0.99)
+    weight: float = option(0.0, "weight of the Gaussian; the rest is the weight of the image", minimum=0.0, maximum=0.99)
     sigma: TwistComponents = option(
         (30.0, 30.0, 150.0, 0.26, 0.26, 0.17), "standard deviations: three in mm, three in rad", minimum=1e-9
     )
@@ -161,12 +161,12 @@ def missing_weights(method: Method, model: str, learned: Mapping[str, str]) -> s
     """
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
-        return f"the method {method.name} needs weights; give them by --model W.safetensors (setting model); {made}"
+        return f"the method {method.name} needs weights; give them with --model W.safetensors (setting model); {made}"
     for kind in method.learned:
         if not learned.get(kind):
             made = f"'fluoro-reg train similarity --kind {kind}' makes them"
             needed = f"the method {method.name} needs weights of the similarity {kind}"
-            return f"{needed}; give them by --similarity W.safetensors (setting learned.{kind}); {made}"
+            return f"{needed}; give them with --similarity W.safetensors (setting learned.{kind}); {made}"
     return None
 
 

@@ -21,7 +21,7 @@ class GateOptions:
     minimum_patch_similarity_of_object: float = option(
         0.45, "the same patch NCC when residuals are taken near an object only", minimum=0.2, maximum=1.0
     )
-    minimum_pixels: int = option(400, "compared pixels at the finest level", unit="px", minimum=100, maximum=10_000_000)
+    minimum_pixels: int = option(400, "compared pixels at the finest scale", unit="px", minimum=100, maximum=10_000_000)
     minimum_overlap: float = option(0.3, "fraction of the projected CT that is compared", minimum=0.05, maximum=1.0)
     minimum_margin: float = option(
         0.02, "similarity by which the best pose must beat every other, distinct pose", minimum=0.0, maximum=0.5

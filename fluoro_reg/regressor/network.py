@@ -31,7 +31,7 @@ class RegressorOptions:
         "small", "network that computes the features; monai-... need the extra 'training'", choices=tuple(BACKBONES)
     )
     head: str = option(
-        "rotation-6d", "how features become a pose; se3-log is for less than half a turn", choices=tuple(sorted(HEADS))
+        "rotation-6d", "how features become a pose; se3-log is for rotations below 180 degrees", choices=tuple(sorted(HEADS))
     )
     image_px: int = option(64, "width and height of the input image", unit="px", minimum=32, maximum=512)
 

@@ -28,11 +28,11 @@ _MINIMUM_DEPTH_MM = 10.0  # a point is projected as if it were at least this far
 class LossOptions:
     """Weights of the losses; the geodesic and the landmark losses are in mm."""
 
-    geodesic: float = option(0.01, "weight of the distance on SE(3), rotation and translation apart", unit="1/mm", minimum=0)
+    geodesic: float = option(0.01, "weight of the distance on SE(3), rotation and translation separate", unit="1/mm", minimum=0)
     log_geodesic: float = option(0.0, "weight of the length of the twist between the poses", unit="1/mm", minimum=0)
     landmarks: float = option(0.01, "weight of the distance of projected bone, at its depth", unit="1/mm", minimum=0)
     image: float = option(
-        0.0, "weight of 1 - multiscale NCC of the images at both poses; DiffPose has 1, and 0.01 for the others", minimum=0
+        0.0, "weight of 1 - multiscale NCC of the images at both poses; DiffPose uses 1, and 0.01 for the others", minimum=0
     )
     uncertainty: float = option(
         0.1, "weight of the covariance's negative log likelihood, which does not affect the pose", minimum=0

@@ -67,7 +67,7 @@ def test_weights_of_the_wrong_similarity_are_an_error_before_the_ct_is_read(cli,
         assert answer.status == 2 and answer.out == "" and answer.err.count("\n") == 1
         return answer.err
 
-    assert "give them by --similarity W.safetensors (setting learned.spherical)" in refused("--similarity", prost)
+    assert "give them with --similarity W.safetensors (setting learned.spherical)" in refused("--similarity", prost)
     assert "are both weights of prost" in refused("--similarity", prost, "--similarity", prost)
     assert "holds weights of the similarity prost, not of spherical" in refused("--set", f"learned.spherical={prost}")
     assert "nowhere" in refused("--similarity", spherical, "--similarity", prost)

@@ -70,7 +70,7 @@ def test_methods_are_selected_by_name_list_and_all() -> None:
     prost_alone = RegistrationOptions(learned=LearnedOptions(prost="w"))
     added = set(select_methods(["all"], prost_alone)) - set(select_methods(["all"], NO_WEIGHTS))
     assert added == {"prost", "prost-cmaes"}
-    with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them by --similarity"):
+    with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them with --similarity"):
         select_methods(["spherical-lm"], prost_alone)
     with pytest.raises(InputError, match="diffpose needs weights"):
         select_methods(["lm-local,diffpose"], NO_WEIGHTS)

@@ -154,7 +154,7 @@ def test_two_views_with_a_learned_method_name_the_view_that_shows_nothing(world,
 
 
 def test_a_method_without_its_similarity_says_what_to_do(world, similarity_weights):
-    with pytest.raises(InputError, match="prost needs weights of the similarity prost; give them by --similarity"):
+    with pytest.raises(InputError, match="prost needs weights of the similarity prost; give them with --similarity"):
         Registrar(world.volume, RegistrationOptions(method="prost"))
     swapped = LearnedOptions(prost=similarity_weights.spherical)
     with pytest.raises(InputError, match="weights of the similarity spherical, not of prost"):

@@ -96,7 +96,7 @@ def test_tracking_does_not_run_the_network(world, weights):
 
 
 def test_a_method_that_needs_weights_says_so(world):
-    with pytest.raises(InputError, match="regressor-lm needs weights; give them by --model"):
+    with pytest.raises(InputError, match="regressor-lm needs weights; give them with --model"):
         Registrar(world.volume, RegistrationOptions(method="regressor-lm"))
 
 

@@ -110,7 +110,7 @@ class NCCRefiner:
         rays = ViewGeometry.from_volume(self.renderer.volume, self.intrinsics).rays(poses.to("cpu", torch.float64))
         self._objective.axes.copy_(torch.tensor(march_axes(rays, self.renderer.volume.shape_ijk)))
         centre = (weight * fixed).sum() / weight.sum().clamp_min(1e-12)
-        self._objective.fixed.copy_(fixed - centre)  # without effect on NCC; float32 sums keep their digits
+        self._objective.fixed.copy_(fixed - centre)  # without effect on NCC; float32 sums keep their precision
         self._objective.weight.copy_(weight)
         self._start.rotation.copy_(poses.rotation)
         self._start.translation.copy_(poses.translation)
