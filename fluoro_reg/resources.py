@@ -14,7 +14,7 @@ def config_folder() -> Path:
 
 def models_folder() -> Path:
     """Return the `models/` folder, with the weights that are distributed with the package."""
-    return _find_shared("models")
+    return _find_shared("models/phantom_regressor.safetensors").parent
 
 
 def dds_profile() -> Path:

@@ -128,7 +128,6 @@ make_environment() {
     "${FLUORO_REG_TORCH:-torch==2.13.0}"
   pip_install "fluoro_reg" "${limits[@]}" -e "$project[$extras]"
   [ "${#system[@]}" -gt 0 ] || install_ros_wheels
-  link_shares
   say "ready in $((SECONDS - begin)) s"
 }
 
@@ -141,6 +140,7 @@ if [ "$(cat "$venv/fluoro_reg.state" 2>/dev/null)" != "$state" ] || ! "$venv/bin
   make_environment
   printf '%s' "$state" >"$venv/fluoro_reg.state"
 fi
+link_shares  # every time: files may have been added or removed
 
 # shellcheck disable=SC1091
 . "$venv/bin/activate"

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/bootstrap.sh
 
 # Without a GPU, the GPU kernels are tested in Triton's interpreter. CUDA builds of torch include Triton.
-python -c 'import triton' 2>/dev/null || pip_install "Triton, for its interpreter" "$project[interpreter]"
+python -c 'import triton' 2>/dev/null || pip_install "Triton, for its interpreter" -e "$project[interpreter]"
 
 ruff check .
 ruff format --check .

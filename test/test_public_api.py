@@ -44,6 +44,34 @@ def test_a_method_is_an_object_a_name_or_a_file(tmp_path, phantom) -> None:
     assert methods[2].stages[0].object_px == 64
 
 
+def test_a_file_with_the_name_of_an_installed_method_is_refused(tmp_path) -> None:
+    file = tmp_path / "lm-local.yaml"
+    file.write_text("stages: [{object_px: 64}]\n")
+    with pytest.raises(fr.InputError, match=r"lm-local\.yaml has the name of an installed method"):
+        fr.load_method(file)
+
+
+def test_a_method_made_in_python_is_checked() -> None:
+    named = fr.load_method("lm-local")
+    with pytest.raises(fr.InputError, match="has no stages"):
+        replace(named, stages=())
+    descent = fr.load_method("adam-xvr").stages[0]
+    with pytest.raises(fr.InputError, match="the method lm-local, stage 0: lm needs a similarity with residuals"):
+        replace(named, stages=(replace(named.stages[0], similarity=descent.similarity),))
+
+
+def test_weights_that_are_missing_are_named_whatever_else_is_given(phantom) -> None:
+    with pytest.raises(fr.InputError, match="needs weights of the similarity spherical"):
+        fr.Registrar(phantom, method="spherical-lm", similarities={})
+    with pytest.raises(fr.InputError, match="the method regressor-lm needs weights"):
+        fr.Registrar(phantom, method="regressor-lm", similarities={})
+
+
+def test_a_seed_out_of_range_is_refused(phantom) -> None:
+    with pytest.raises(fr.InputError, match="'seed' must"):
+        fr.Registrar(phantom, method="lm-local", seed=-1)
+
+
 def test_arguments_take_precedence_over_options(phantom) -> None:
     options = fr.RegistrationOptions(method="cma-es", seed=3)
     registrar = fr.Registrar(phantom, options, method="lm-local", seed=4)

@@ -185,7 +185,8 @@ def _evaluate(
     learned = weights_by_similarity([path.resolve() for path in evaluation.similarity or []])
     given = {"device": common.device, "seed": common.seed, "model": model, "learned": learned}
     options = common.settings(RegistrationOptions, given)
-    methods = select_methods(evaluation.method or [options.method], options)
+    methods = evaluation.method or [options.method]
+    select_methods(methods, options)  # before the cases are read
     intensity = None if evaluation.intensity is None else Intensity(evaluation.intensity.value)
     with output.progress("registrations") as progress:
         cases = plan_cases(evaluation.cases, evaluation.limit)

@@ -38,6 +38,9 @@ def with_weights(folder: Path, ct: Path, options: DemoOptions) -> DemoOptions:
     Weights that the options name keep their place; their path becomes absolute. Otherwise the weights of the package are copied
     into the demo's folder if they were trained on this CT and `given_start` is not set.
     """
+    if Path(options.registration.method).suffix:  # a file, which the node reads from the demo's folder
+        method = str(Path(options.registration.method).resolve())
+        options = replace(options, registration=replace(options.registration, method=method))
     shipped = models_folder() / PHANTOM_WEIGHTS
     model = options.registration.model
     if model:  # the node runs in the demo's folder, where a relative path would be wrong

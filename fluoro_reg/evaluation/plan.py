@@ -15,7 +15,7 @@ from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cases import default_ct_name, find_cases, read_case
 from fluoro_reg.registration import RegistrationOptions
-from fluoro_reg.registration.method import load_method, load_methods, missing_weights
+from fluoro_reg.registration.method import Method, load_method, load_methods, missing_weights
 
 ALL_METHODS = "all"
 _CASE_FILES = ("case.json", "camera.json", "initial.json", "truth.json", "landmarks.json")
@@ -68,26 +68,30 @@ def plan_cases(roots: Sequence[Path], limit: int | None = None) -> list[PlannedC
     return _with_distinct_cts(found)
 
 
-def select_methods(names: Sequence[str], options: RegistrationOptions) -> list[str]:
+def select_methods(names: Sequence[str], options: RegistrationOptions) -> list[Method]:
     """Return the selected methods without duplicates.
 
     Args:
-        names: Names of methods as typed. `a,b` is a list, and `all` stands for all methods that have the weights they need.
+        names: Names or YAML files of methods as typed. `a,b` is a list, and `all` stands for all methods that have the
+            weights they need.
         options: Options that name the weights.
 
     Raises:
-        InputError: A method is unknown (the message lists the known ones) or lacks weights.
+        InputError: A method is unknown (the message lists the known ones) or lacks weights, or two files have one name.
     """
     methods, learned = load_methods(), to_mapping(options.learned)
     possible = [name for name, method in methods.items() if missing_weights(method, options.model, learned) is None]
     words = [word for name in names for word in name.replace(",", " ").split()]
-    chosen = [method for word in words for method in (possible if word == ALL_METHODS else [word])]
+    chosen: dict[str, Method] = {}
+    for name in (name for word in words for name in (possible if word == ALL_METHODS else [word])):
+        method = load_method(name)
+        if chosen.setdefault(method.name, method) != method:
+            raise InputError(f"two files of methods are called {method.name}; rename one of them")
+        if (sentence := missing_weights(method, options.model, learned)) is not None:
+            raise InputError(sentence)
     if not chosen:
         raise InputError(f"give at least one method of: {', '.join(methods)}")
-    for name in chosen:
-        if (sentence := missing_weights(load_method(name), options.model, learned)) is not None:
-            raise InputError(sentence)
-    return list(dict.fromkeys(chosen))
+    return list(chosen.values())
 
 
 def plan_jobs(cases: Sequence[PlannedCase], methods: Sequence[str], seed: int) -> list[Job]:

@@ -26,7 +26,7 @@ from fluoro_reg.evaluation.plan import PlannedCase, case_digest
 from fluoro_reg.evaluation.worker import WorkerSettings
 from fluoro_reg.formats.json_file import read_json
 from fluoro_reg.learned import check_similarity
-from fluoro_reg.registration.method import load_method
+from fluoro_reg.registration.method import Method
 from fluoro_reg.regressor.checkpoint import check_regressor
 
 PROGRAM = "fluoro-reg evaluate"
@@ -126,7 +126,7 @@ def _lock(descriptor: int, name: str) -> None:
         raise InputError(f"another evaluation is running in {name}; wait until it ends or give another --out") from error
 
 
-def requested_run(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[str], worker: WorkerSettings) -> Run:
+def requested_run(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[Method], worker: WorkerSettings) -> Run:
     """Return the run that the given cases, methods and settings describe.
 
     Raises:
@@ -144,7 +144,7 @@ def requested_run(folder: Path, cases: Sequence[PlannedCase], methods: Sequence[
     folders = {case.name: Path(os.path.relpath(case.folder, folder.resolve())).as_posix() for case in cases}
     return Run(
         settings=_as_json(settings),
-        methods={name: _as_json(_described(load_method(name))) for name in methods},
+        methods={method.name: _as_json(_described(method)) for method in methods},
         cases={case.name: (folders[case.name], case_digest(case)) for case in cases},
         machines=(),
     )

@@ -6,7 +6,7 @@ therefore continues a killed run, and the records are the same as without the in
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fluoro_reg.errors import InputError
@@ -40,7 +40,7 @@ def evaluate(
     Args:
         folder: Folder of the evaluation, which is created or continued.
         cases: The cases to register.
-        methods: Names of the methods.
+        methods: Names or YAML files of the methods.
         settings: Options of all registrations, including the seed of the run.
         engine: Runs the registrations.
         progress: Called after each registration; existing records count as done.
@@ -49,13 +49,14 @@ def evaluate(
         InputError: A method or the device is unusable, or the folder contains something else or another run or cannot
             be written.
     """
-    select_methods(methods, settings.registration)
+    chosen = select_methods(methods, settings.registration)
+    settings = replace(settings, methods={method.name: method for method in chosen})
     engine.check(settings)
-    requested = requested_run(folder, cases, methods, settings)
+    requested = requested_run(folder, cases, chosen, settings)
     with folder_lock(folder):
         run = resume_run(Run.read(folder), requested, folder)
         existing = {record.key: record for record in read_records(folder / RECORDS)}
-        planned = plan_jobs(cases, methods, settings.registration.seed)
+        planned = plan_jobs(cases, [method.name for method in chosen], settings.registration.seed)
         missing = [job for job in planned if job.key not in existing]
         if missing:
             run = run.with_machine(engine.describe())

@@ -5,6 +5,7 @@ exception becomes the record of its case, so that an evaluation of thousands of 
 """
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import FAILED, EvaluationRecord
 from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration import Method, Registrar, RegistrationOptions
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
@@ -29,11 +30,16 @@ class WorkerSettings:
     """The settings that all jobs of a run share.
 
     `registration` are the options except for method and seed, which are those of the job. `intensity`, unless None, overrides
-    that of the cases.
+    that of the cases. `methods` are those of the run by name; a method that is not there is an installed one.
     """
 
     registration: RegistrationOptions
     intensity: Intensity | None = None
+    methods: Mapping[str, Method] = field(default_factory=dict)
+
+    def method(self, name: str) -> Method:
+        """The method of a job."""
+        return self.methods.get(name) or load_method(name)
 
 
 @dataclass(slots=True)
@@ -58,7 +64,7 @@ class Worker:
         registrar = self._registrar_for(case.ct.resolve(), job)
         image = read_xray(case.image, case.intrinsics, self.settings.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
-        result = registrar.register(image, None if _predicts_initial_pose(job.method) else case.initial)
+        result = registrar.register(image, None if _predicts_initial_pose(registrar.method) else case.initial)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(
@@ -80,25 +86,26 @@ class Worker:
         )
 
     def _registrar_for(self, ct: Path, job: Job) -> Registrar:
-        model = self.settings.registration.model if _predicts_initial_pose(job.method) else ""
+        method = self.settings.method(job.method)
+        model = self.settings.registration.model if _predicts_initial_pose(method) else ""
         options = replace(self.settings.registration, method=job.method, seed=job.seed, model=model)
         if self._registrar is None or self._registrar[0] != ct or self._registrar[1].options.method != job.method:
             if self._ct is None or self._ct[0] != ct:
                 self._registrar = self._ct = None  # so that only one CT is in memory
                 self._ct = ct, read_ct(ct)
-            self._registrar, self._warm = (ct, Registrar(self._ct[1], options)), False
+            self._registrar, self._warm = (ct, Registrar(self._ct[1], options, method=method)), False
         registrar = self._registrar[1]
         registrar.options = options
         return registrar
 
 
-def _predicts_initial_pose(method: str) -> bool:
+def _predicts_initial_pose(method: Method) -> bool:
     """Whether a method predicts its initial pose.
 
     Such a method gets weights and no initial pose; other methods get the initial pose and no weights. Otherwise all methods
     would begin from the same pose.
     """
-    return "weights" in load_method(method).needs
+    return "weights" in method.needs
 
 
 def pose_errors(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> dict[str, float]:

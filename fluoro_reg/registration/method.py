@@ -64,6 +64,15 @@ class StageOptions:
     restraint: Restraint = section(Restraint)
     keep: int = option(1, "hypotheses that remain for the next stage", minimum=1, maximum=64)
 
+    def problem(self) -> str | None:
+        """What is wrong with the combination, or None."""
+        by_residuals, learned = isinstance(self.optimiser, LevenbergMarquardt), isinstance(self.similarity, Learned)
+        if by_residuals and not isinstance(self.similarity, (Learned, *RESIDUAL_SIMILARITIES.values())):
+            return f"lm needs a similarity with residuals, one of {', '.join((*RESIDUAL_SIMILARITIES, *LEARNED_SIMILARITIES))}"
+        if (by_residuals or learned) and (self.sparse.count or self.restraint.weight):
+            return "'sparse' and 'restraint' cannot be used with lm or learned similarities; leave them out"
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
@@ -92,6 +101,9 @@ class PredictionOptions:
 class Method:
     """How a pose is found from an image and an initial pose.
 
+    Raises:
+        InputError: There are no stages, or a stage combines incompatible settings.
+
     Attributes:
         name: The name, or the stem of the file.
         description: One line.
@@ -109,6 +121,13 @@ class Method:
     search: SearchOptions = section(SearchOptions)
     prediction: PredictionOptions = section(PredictionOptions)
     stages: tuple[StageOptions, ...] = field(default=(StageOptions(),))
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError(f"the method {self.name} has no stages; give it one or more")
+        for number, stage in enumerate(self.stages):
+            if (problem := stage.problem()) is not None:
+                raise InputError(f"the method {self.name}, stage {number}: {problem}")
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -137,27 +156,29 @@ def load_method(method: Method | Path | str) -> Method:
         InputError: There is no such method (the message lists the known ones), or the file is not a method.
 
     Example:
-        >>> [stage.object_px for stage in load_method("lm-gradient-ncc").stages]
-        [32, 64, 128]
+        >>> tuple(stage.object_px for stage in load_method("lm-gradient-ncc").stages)
+        (32, 64, 128)
     """
     if isinstance(method, Method):
         return method
-    if Path(method).suffix in _SUFFIXES:
-        return _read(Path(method))
     methods = load_methods()
-    if method not in methods:
+    if Path(method).suffix in _SUFFIXES:
+        if Path(method).stem in methods:
+            raise InputError(f"{Path(method).name} has the name of an installed method; give the file another name")
+        return _read(Path(method))
+    if str(method) not in methods:
         known = ", ".join(methods)
         raise InputError(f"there is no method '{method}'; choose one of {known}, or give the path of a YAML file")
     return methods[str(method)]
 
 
-def missing_weights(method: Method, model: str, learned: Mapping[str, str]) -> str | None:
+def missing_weights(method: Method, model: object, learned: Mapping[str, object]) -> str | None:
     """The sentence that says which weights a method lacks and how to get them, or None.
 
     Args:
         method: The method.
-        model: Weights file of a regressor, or empty.
-        learned: Weights files of learned similarities by their names in `LEARNED_SIMILARITIES`, or empty.
+        model: A regressor or its weights file; empty or None if there is none.
+        learned: Learned similarities or their weights files, by the names in `LEARNED_SIMILARITIES`.
     """
     if "weights" in method.needs and not model:
         made = "'fluoro-reg train regressor' makes them"
@@ -193,12 +214,8 @@ def _stage(row: Mapping[str, Any], where: str) -> StageOptions:
     similarity = _similarity(row.get("similarity", "gradient-ncc"), f"{where}: 'similarity'")
     optimiser = _entry(STAGE_OPTIMISERS, row.get("optimiser", "lm"), f"{where}: 'optimiser'")
     stage = replace(from_mapping(StageOptions, plain, where), similarity=similarity, optimiser=optimiser)
-    by_residuals, learned = isinstance(optimiser, LevenbergMarquardt), isinstance(similarity, Learned)
-    if by_residuals and not isinstance(similarity, (Learned, *RESIDUAL_SIMILARITIES.values())):
-        known = ", ".join((*RESIDUAL_SIMILARITIES, *LEARNED_SIMILARITIES))
-        raise InputError(f"{where}: lm needs a similarity with residuals, one of {known}")
-    if (by_residuals or learned) and (stage.sparse.count or stage.restraint.weight):
-        raise InputError(f"{where}: 'sparse' and 'restraint' cannot be used with lm or learned similarities; leave them out")
+    if (problem := stage.problem()) is not None:
+        raise InputError(f"{where}: {problem}")
     return stage
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fluoro_reg.config import to_mapping
+from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
@@ -26,7 +26,7 @@ from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
 from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.stages.solver import Solver
-from fluoro_reg.registration.view_run import Assessed, Clock, Request, ViewRun
+from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
@@ -43,7 +43,7 @@ class Registrar:
         ct: The CT, as `fluoro_reg.read_ct` returns it.
         options: All settings; without them, the defaults.
         method: A method's name (`fluoro-reg methods` lists them), the path of a YAML file, or a `Method`. It takes precedence
-            over `options.method`.
+            over `options.method`, which is not changed.
         seed: The random seed. It takes precedence over `options.seed`.
         predictor: Finds initial poses in an image. By default, the regressor whose weights `options.model` names, if any.
         similarities: Learned similarities by name. By default, those whose weights `options.learned` names.
@@ -66,15 +66,15 @@ class Registrar:
             raise InputError("the CT contains only air; check that its values are Hounsfield units")
         options = options or RegistrationOptions()
         self.ct = ct
-        self.options = options if seed is None else replace(options, seed=seed)
+        self.options = options if seed is None else from_mapping(RegistrationOptions, {**to_mapping(options), "seed": seed})
         self.method = load_method(options.method if method is None else method)
         self._device = resolve_device(options.device)
-        if predictor is None and similarities is None:
-            missing = missing_weights(self.method, options.model, to_mapping(options.learned))
-            if missing is not None:
-                raise InputError(missing)
+        given = dict(similarities or {})
+        needed = {kind: given.get(kind) or weights for kind, weights in to_mapping(options.learned).items()}
+        if (sentence := missing_weights(self.method, predictor or options.model, needed)) is not None:
+            raise InputError(sentence)
         self._predictor = self._load_predictor() if predictor is None else predictor
-        self._similarities = self._load_similarities() if similarities is None else similarities
+        self._similarities = {kind: given.get(kind) or self._load_similarity(kind) for kind in self.method.learned}
         self._renderers = CoarseRenderers(ct, self._device)
         self._renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self._corners_patient = box_corners(ct, self._renderers.extent)
@@ -123,7 +123,7 @@ class Registrar:
         """
         if not views:
             raise InputError("a registration of several views needs at least one X-ray")
-        return self._register(views, Request(initial_pose))
+        return self._register(views, Request(initial_pose, joint=True))
 
     def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
         """Mean displacement of the CT's points between two poses, mm, with depth counted at a fifth."""
@@ -133,14 +133,15 @@ class Registrar:
         clock, runs = Clock(), list[ViewRun]()
         with _one_torch_thread():
             for view in views:
-                runs.append(run := self._run(view, request, predict=len(views) == 1, clock=clock))
+                runs.append(run := self._run(view, request, clock))
                 if run.refined is None:
-                    return self._result(run.outcome, _named(run.reason, len(runs), views), run, clock)
-            assessed = self._assess(runs, [view.camera_from_reference for view in views], clock)
+                    return self._result(run.outcome, _named(run.reason, len(runs), request), run, clock)
+            cameras = [view.camera_from_reference for view in views] if request.joint else None
+            assessed = self._assess(runs, cameras, clock)
             clock.lap("assess")
         assessment, number = assessed.assessment, assessed.view
         return replace(
-            self._result(assessment.outcome, _named(assessment.reason, number + 1, views), runs[number], clock),
+            self._result(assessment.outcome, _named(assessment.reason, number + 1, request), runs[number], clock),
             camera_from_patient=assessed.pose,
             similarity=assessment.evidence.similarity,
             alternatives=assessment.alternatives,
@@ -149,7 +150,7 @@ class Registrar:
             scores=assessment.evidence.scores(),
         )
 
-    def _run(self, view: CalibratedXray, request: Request, predict: bool, clock: Clock) -> ViewRun:
+    def _run(self, view: CalibratedXray, request: Request, clock: Clock) -> ViewRun:
         """One view on its own: preprocess, find initial poses, search, refine."""
         prepared = preprocess(view.image, self.options.preprocess)
         clock.lap("preprocess")
@@ -157,7 +158,7 @@ class Registrar:
         if prepared.rejection is not None:
             return run.rejected(Outcome.REJECTED_IMAGE, prepared.rejection)
         initial = InitialPoses([] if request.initial_pose is None else [view.camera_from_reference @ request.initial_pose])
-        if self._predictor is not None and predict and not request.tracking:
+        if self._predictor is not None and not (request.joint or request.tracking):
             initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
             clock.lap("predict")
         if not initial.searched:
@@ -190,19 +191,21 @@ class Registrar:
         clock.lap("refine")
         return replace(run, solver=solver, refined=refined)
 
-    def _assess(self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform], clock: Clock) -> Assessed:
-        """The best hypothesis, assessed; the hypotheses of several views are refined jointly first."""
+    def _assess(
+        self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform] | None, clock: Clock
+    ) -> AssessedPose:
+        """The best hypothesis, assessed. With cameras, the hypotheses of all views are refined jointly first."""
         gate, metric = self.options.gate, self._metric
         solvers, refined = [run.solver for run in runs if run.solver], [run.refined for run in runs if run.refined]
         n_renders = sum(solver.n_renders for solver in solvers)
-        if len(runs) == 1:
-            return Assessed(assess(refined[0], metric, gate), 0, refined[0].poses[0], n_renders)
+        if cameras_from_reference is None:
+            return AssessedPose(assess(refined[0], metric, gate), 0, refined[0].poses[0], n_renders)
         found = [camera.inverse() @ one.poses for camera, one in zip(cameras_from_reference, refined, strict=True)]
         solver = JointSolver(tuple(solvers), tuple(cameras_from_reference))
         joint = solver.run(RigidTransform.cat(found), metric, gate.distinct_mm)
         clock.lap("refine jointly")
         assessment, number = assess_jointly(joint, metric, gate)
-        return Assessed(assessment, number, joint.poses[0], n_renders + solver.n_renders)
+        return AssessedPose(assessment, number, joint.poses[0], n_renders + solver.n_renders)
 
     def _scales(self, prepared: Preprocessed, initial_pose: RigidTransform) -> ImageScales:
         """An implant is compared near its own edges, which saturation does not move: all outlines count."""
@@ -233,14 +236,13 @@ class Registrar:
         model = self.options.model
         return PosePredictor.load(model, self.ct, self._device) if model else None
 
-    def _load_similarities(self) -> Mapping[str, SimilarityProvider]:
-        weights = to_mapping(self.options.learned)
-        return {kind: SimilarityInference.load(weights[kind], kind, self.ct, self._device) for kind in self.method.learned}
+    def _load_similarity(self, kind: str) -> SimilarityProvider:
+        return SimilarityInference.load(to_mapping(self.options.learned)[kind], kind, self.ct, self._device)
 
 
-def _named(reason: str, number: int, views: Sequence[CalibratedXray]) -> str:
-    """The reason, with the number of its view where there are several."""
-    return reason if len(views) == 1 else f"view {number}: {reason}"
+def _named(reason: str, number: int, request: Request) -> str:
+    """The reason, with the number of its view in a joint registration."""
+    return f"view {number}: {reason}" if request.joint else reason
 
 
 @contextmanager

@@ -13,11 +13,15 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The input other than the images. `initial_pose` is `reference_from_patient`."""
+    """The input other than the images.
+
+    `initial_pose` is `reference_from_patient`. `joint` asks for a joint refinement in the reference frame, even of one view.
+    """
 
     initial_pose: RigidTransform | None
     prior: PosePrior | None = None
     tracking: bool = False
+    joint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class ViewRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Assessed:
+class AssessedPose:
     """The assessment of the best pose (`reference_from_patient`), and the index of the view that it is about."""
 
     assessment: Assessment

@@ -42,14 +42,14 @@ class Pipeline:
         self._log = node.get_logger()
         self._options = options
         self._configuration = {
-            "method": registration.method,
+            "method": session.method,
             "device": registration.device,
             "ct fingerprint": session.volume.fingerprint,
             "image_time_offset": options.image_time_offset,
         }
         self._statistics = Statistics()
         self._stamps = StampChecker(options.restart_after)
-        self._processor = FrameProcessor(session.tracker, registration.method, Intensity(options.intensity), self._log.error)
+        self._processor = FrameProcessor(session.tracker, session.method, Intensity(options.intensity), self._log.error)
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
         self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration")
         self._result_lock = threading.Lock()

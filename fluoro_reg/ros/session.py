@@ -15,10 +15,11 @@ from fluoro_reg.ros.processor import FrameTracker
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A CT and the tracker that registers images to it."""
+    """A CT, the tracker that registers images to it, and the name of its method."""
 
     volume: CTVolume
     tracker: FrameTracker
+    method: str
 
 
 def load_session(options: NodeOptions, registration: RegistrationOptions, log: Callable[[str], object]) -> Session:
@@ -42,4 +43,4 @@ def load_session(options: NodeOptions, registration: RegistrationOptions, log: C
     log(f"CT of {size} voxels, {spacing} mm, ready in {time.monotonic() - begin:.1f} s (fingerprint {volume.fingerprint[:12]})")
     for warning in volume.warnings:
         log(f"CT: {warning}")
-    return Session(volume, Tracker(registrar, initial_pose))
+    return Session(volume, Tracker(registrar, initial_pose), registrar.method.name)

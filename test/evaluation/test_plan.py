@@ -60,15 +60,17 @@ def test_a_malformed_case_is_included(cases: Path) -> None:
     assert planned[1].ct_name == ""
 
 
+def names_of(words: list[str], options: RegistrationOptions) -> list[str]:
+    return [method.name for method in select_methods(words, options)]
+
+
 def test_methods_are_selected_by_name_list_and_all() -> None:
-    assert select_methods(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
-    assert select_methods(["all"], NO_WEIGHTS) == [
-        method.name for method in load_methods().values() if method.needs == ("start",)
-    ]
+    assert names_of(["lm-local,lm-patch-ncc", "lm-local"], NO_WEIGHTS) == ["lm-local", "lm-patch-ncc"]
+    assert names_of(["all"], NO_WEIGHTS) == [method.name for method in load_methods().values() if method.needs == ("start",)]
     no_similarity = [method.name for method in load_methods().values() if not method.learned]
-    assert select_methods(["all"], RegistrationOptions(model="w")) == no_similarity
+    assert names_of(["all"], RegistrationOptions(model="w")) == no_similarity
     prost_alone = RegistrationOptions(learned=LearnedOptions(prost="w"))
-    added = set(select_methods(["all"], prost_alone)) - set(select_methods(["all"], NO_WEIGHTS))
+    added = set(names_of(["all"], prost_alone)) - set(names_of(["all"], NO_WEIGHTS))
     assert added == {"prost", "prost-cmaes"}
     with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them with --similarity"):
         select_methods(["spherical-lm"], prost_alone)
@@ -83,7 +85,12 @@ def test_methods_are_selected_by_name_list_and_all() -> None:
 def test_a_method_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("description: coarse\nstages: [{object_px: 64}]\n")
-    assert select_methods([f"lm-local,{file}"], NO_WEIGHTS) == ["lm-local", str(file)]
+    assert names_of([f"lm-local,{file}", str(file)], NO_WEIGHTS) == ["lm-local", "mine"]
+    other = tmp_path / "elsewhere" / "mine.yaml"
+    other.parent.mkdir()
+    other.write_text("stages: [{object_px: 32}]\n")
+    with pytest.raises(InputError, match="two files of methods are called mine"):
+        select_methods([str(file), str(other)], NO_WEIGHTS)
     with pytest.raises(InputError, match=r"cannot read absent\.yaml"):
         select_methods(["absent.yaml"], NO_WEIGHTS)
 

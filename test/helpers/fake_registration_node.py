@@ -10,4 +10,4 @@ from fluoro_reg.ros.session import Session  # noqa: E402
 from helpers.ros_bench import FakeTracker, empty_ct  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(load=lambda *_: Session(empty_ct(), FakeTracker())))
+    sys.exit(main(load=lambda *_: Session(empty_ct(), FakeTracker(), "fake")))

@@ -60,10 +60,10 @@ class FakeTracker:
     resets: int = 0
     before_result: Callable[[], None] = lambda: None
 
-    def update(self, image: XrayImage) -> RegistrationResult:
-        self.images.append(image)
+    def update(self, xray: XrayImage) -> RegistrationResult:
+        self.images.append(xray)
         self.before_result()
-        if float(image.pixels.max()) == float(image.pixels.min()):
+        if float(xray.pixels.max()) == float(xray.pixels.min()):
             return RegistrationResult(Outcome.REJECTED_IMAGE, "the image is blank", "fake")
         covariance = torch.diag(torch.tensor([1.0, 4.0, 9.0, 1e-4, 1e-4, 1e-4], dtype=torch.float64))
         return RegistrationResult(
@@ -89,7 +89,9 @@ class Bench:
 
     def __init__(self, tracker: FrameTracker, ct: CTVolume, arguments: list[str], load: SessionLoader | None = None) -> None:
         self.tracker = tracker
-        self.node = RegistrationNode(load=load or (lambda *_: Session(ct, tracker)), cli_args=["--ros-args", *arguments])
+        self.node = RegistrationNode(
+            load=load or (lambda *_: Session(ct, tracker, "fake")), cli_args=["--ros-args", *arguments]
+        )
         self.probe = rclpy.create_node("probe")
         self.executor = SingleThreadedExecutor()
         for node in (self.node, self.probe):

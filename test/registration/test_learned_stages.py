@@ -138,7 +138,11 @@ def test_an_image_outside_the_similaritys_view_is_rejected(world, similarity_wei
 
 
 def test_tracking_ignores_a_similarity_that_its_stages_do_not_use(world, similarity_weights):
-    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={})
+    class Unused:
+        def problem(self, image):
+            pytest.fail("the similarity was used")
+
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={"spherical": Unused()})
     assert registrar.register(world.xray(), world.truth, tracking=True).accepted
 
 

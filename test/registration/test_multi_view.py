@@ -71,6 +71,15 @@ def test_a_second_view_from_the_side_determines_the_depth(
     assert depth_together < depth_alone / 2
 
 
+def test_the_pose_of_one_view_is_in_the_reference_frame(world: World, registrar: Registrar, side: RigidTransform) -> None:
+    """The camera is rotated by 60 degrees from the reference, in which pose, covariance and alternatives are given."""
+    view = CalibratedXray(world.xray(pose=side), side @ world.truth.inverse())
+    result = registrar.register_views([view], start(world, 0))
+    assert result.reason.startswith("view 1: ")
+    error = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
+    assert error.mtre_mm < 2.0
+
+
 def test_one_view_alone_is_a_registration_of_that_view(world: World, registrar: Registrar, views: list[CalibratedXray]) -> None:
     alone = registrar.register(views[0].image, start(world, 0))
     result = registrar.register_views(views[:1], start(world, 0))

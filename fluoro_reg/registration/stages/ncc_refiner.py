@@ -8,6 +8,7 @@ captured: the march axis of each view is chosen at the starting pose and kept.
 It suits images whose grey values the CT explains, such as simulations. Other X-rays need gradient NCC.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import NCC
 
+_MAXIMUM_REFINERS = 8  # of one CT; the least recently used one is dropped, with its graph and its memory
 _WARM_UP_RUNS = 3  # kernels allocate and compile in their first runs, which must not happen during capture
 
 
@@ -146,7 +148,7 @@ class NCCRefiners:
     """The refiners of one CT by the properties fixed at their construction, so that one graph serves all images of a stream."""
 
     pivot: Float[Tensor, "3"]
-    _made: dict[Any, NCCRefiner] = field(default_factory=dict)
+    _made: OrderedDict[Any, NCCRefiner] = field(default_factory=OrderedDict)
 
     def refiner(
         self,
@@ -160,4 +162,7 @@ class NCCRefiners:
         key = id(renderer), intrinsics, batch, optimiser, similarity  # renderers live as long as the CT's registrar
         if key not in self._made:
             self._made[key] = NCCRefiner(renderer, intrinsics, self.pivot, batch, optimiser, similarity)
+        self._made.move_to_end(key)
+        if len(self._made) > _MAXIMUM_REFINERS:
+            self._made.popitem(last=False)
         return self._made[key]

@@ -106,7 +106,7 @@ class Solver:
             return self._minimise_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
             if isinstance(stage.similarity, NCC) and self.model.is_plain and self.prior is None:
-                return self._refine_ncc(poses, stage, stage.optimiser, stage.similarity)
+                return self._refine_ncc(poses, stage, stage.optimiser, stage.similarity, coarse)
             return self._refine_residuals(poses, stage, stage.optimiser, coarse)
         return self._minimise_values(poses, stage, stage.optimiser, coarse)
 
@@ -121,9 +121,11 @@ class Solver:
         rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
-    def _refine_ncc(self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, similarity: NCC) -> Found:
+    def _refine_ncc(
+        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, similarity: NCC, coarse: bool
+    ) -> Found:
         """Global NCC of whole images, whose normal equations the renderer accumulates. Masks are those of the first poses."""
-        scale = self.scales.scale(stage.object_px, None)
+        scale = self.scales.scale(stage.object_px, None, coarse)
         refiner = self.refiners.refiner(scale.renderer, scale.intrinsics, len(poses.translation), optimiser, similarity)
         weight = scale.weight(poses, torch.ones_like(scale.usable))
         device = scale.renderer.device
