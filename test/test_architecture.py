@@ -40,6 +40,9 @@ def package_of(file: Path) -> str:
     return first.removesuffix(".py")
 
 
+WITHOUT_ROS = [file for file in MODULES if package_of(file) != "ros"]
+
+
 def imported(file: Path) -> set[str]:
     """Full names of what a file imports, inside functions too, and by importlib with a plain name."""
     names = set()
@@ -73,10 +76,7 @@ def test_a_module_imports_only_from_its_own_package_and_lower_layers(file):
         assert parts[1] == own or LAYER_OF[parts[1]] < LAYER_OF[own], f"{own} must not import {name}"
 
 
-@pytest.mark.parametrize(
-    NOT_ROS=[file for file in MODULES if package_of(file) != "ros"]
-    @ pytest.mark.parametrize("file", NOT_ROS, ids=lambda file: str(file.relative_to(PACKAGE)))
-)
+@pytest.mark.parametrize("file", WITHOUT_ROS, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_only_the_ros_package_imports_ros(file):
     assert not [name for name in imported(file) if knows_ros(name)]
 
