@@ -31,7 +31,8 @@ def test_numbers_agree_with_the_program():
     assert f"{CAPTURE_OPTIONS.bin_mm:g} mm wide" in PAGE and f"under {CAPTURE_OPTIONS.fewest_starts} in a bin" in PAGE
     assert CaptureOptions().share == 0.95 and CAPTURE_OPTIONS.success_mm == 2.0 and "in which 95 % end within 2 mm" in PAGE
     assert f"{BootstrapOptions().resamples} resamples" in PAGE
-    assert "-".join(f"{edge:g}" for edge in DEFAULT_BANDS_MM[:-1]) in PAGE
+    *limits, last = (f"{edge:g}" for edge in DEFAULT_BANDS_MM[:-1])
+    assert f"limits at {', '.join(limits)} and {last} mm" in PAGE
     definitions = read_template("fluoro_reg.evaluation.report", "comparison.html")
     assert f"in bins of {CAPTURE_OPTIONS.bin_mm:g} mm with {CAPTURE_OPTIONS.fewest_starts} initial poses or more" in definitions
 
