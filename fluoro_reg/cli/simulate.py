@@ -53,6 +53,14 @@ class SimulationArguments:
             "--set start_mm=[[LOW,HIGH],...]. Default: 10 25.",
         ),
     ] = None
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART",
+            help="Cases: the part of the CT to register, written next to the cases: none, spine-field, narrow-field or bone. "
+            "The X-rays show the whole CT. Default: none.",
+        ),
+    ] = None
     landmarks: Annotated[
         Path | None,
         typer.Option(
@@ -84,10 +92,11 @@ class SimulationArguments:
             if self.frames is not None:
                 raise InputError("--frames applies to a bag only; add --bag, or use --cases N")
             bands = None if self.start_mm is None else [self.start_mm]
-            return common.settings(CaseOptions, {**given, "count": self.cases, "start_mm": bands})
-        if any(value is not None for value in (self.cases, self.start_mm, self.range)):
+            return common.settings(CaseOptions, {**given, "count": self.cases, "start_mm": bands, "crop": self.crop})
+        if any(value is not None for value in (self.cases, self.start_mm, self.range, self.crop)):
             raise InputError(
-                "--cases, --start-mm and --range apply to case folders only; for a bag use --frames N and --set start_mm=MM"
+                "--cases, --start-mm, --range and --crop apply to case folders only; for a bag use --frames N and "
+                "--set start_mm=MM"
             )
         return common.settings(BagOptions, {**given, "frames": self.frames})
 

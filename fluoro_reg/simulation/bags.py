@@ -24,8 +24,9 @@ from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
 from fluoro_reg.simulation.metal import Cylinder
+from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.simulator import XraySimulator, blank_xray
-from fluoro_reg.simulation.variants import VARIANTS, tools_for_variant
+from fluoro_reg.simulation.variants import VARIANTS, aim_for_variant, options_for_variant, tools_for_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def simulate_bag(
     folder, volume = create_empty_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
     bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px)
-    aim = aim_point(volume, bone)
+    aim = aim_for_variant(options.variant, volume, aim_point(volume, bone), intrinsics, generator)
     first = ap_pose(aim, SOURCE_TO_OBJECT_MM)
     amplitude = (options.motion_mm, radians(options.motion_deg))
     poses = smooth_motion(first, options.frames, aim, amplitude, generator)
@@ -91,7 +92,8 @@ def simulate_bag(
     initial = perturb_to_mtre(first, landmarks_patient, options.start_mm, volume.centre_patient, generator)
     tools = tools_for_variant(options.variant, landmarks_patient, generator)
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
-    cine = _Cine(XraySimulator(volume, VARIANTS[options.variant]), poses, intrinsics, tools)
+    machine = options_for_variant(options.variant, generator)
+    cine = _Cine(XraySimulator(volume, machine), machine, poses, intrinsics, tools)
     write_bag(files.bag, _frames(cine, options, generator, progress), options.storage)
     true_poses = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
     write_bag_truth(files.truth, true_poses)
@@ -106,6 +108,7 @@ class _Cine:
     """The parameters that all frames of a bag share, and the true pose of each frame."""
 
     simulator: XraySimulator
+    machine: SimulationOptions
     poses: RigidTransform
     intrinsics: CameraIntrinsics
     tools: tuple[Cylinder, ...]
@@ -115,7 +118,7 @@ def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progre
     for n in range(options.frames):
         if n in options.blank:
             beam_on = options.blank.index(n) % 2 == 1
-            pixels = blank_xray(cine.intrinsics, VARIANTS[options.variant], generator, beam_on)
+            pixels = blank_xray(cine.intrinsics, cine.machine, generator, beam_on)
         else:
             pixels = cine.simulator.image(cine.poses[n], cine.intrinsics, generator, cine.tools)
         yield BagFrame(_stamp_ns(n, options), pixels, cine.intrinsics)

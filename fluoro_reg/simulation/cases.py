@@ -2,7 +2,8 @@
 
 The mTRE of an initial pose is uniform over a band, so that success rates are comparable between CTs. Cases differ in their view
 and in their variant. A variant is a setting of the simulated machine with its own imaging problem, or a truncated CT. Bands and
-variants are crossed: the band changes with every case, and the variant each time all bands have been used.
+variants are crossed: the band changes with every case, and the variant each time all bands have been used. With a crop, the CT
+of all cases is smaller than the patient.
 """
 
 from dataclasses import dataclass, replace
@@ -24,10 +25,12 @@ from fluoro_reg.formats.cases import RegistrationCase, default_ct_name, write_ca
 from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
+from fluoro_reg.simulation.crop import CROPS, contains, crop_ct
+from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.second_view import second_view_pose, write_second_view
-from fluoro_reg.simulation.simulator import SimulationOptions, XraySimulator
+from fluoro_reg.simulation.simulator import XraySimulator
 from fluoro_reg.simulation.truncation import truncate_ct, write_volume
-from fluoro_reg.simulation.variants import CASE_VARIANTS, TRUNCATED, VARIANTS, tools_for_variant
+from fluoro_reg.simulation.variants import CASE_VARIANTS, TRUNCATED, aim_for_variant, options_for_variant, tools_for_variant
 from fluoro_reg.xray.image import Intensity
 
 
@@ -44,6 +47,11 @@ class CaseOptions:
         ("standard", "noisy", "mismatch", "collimated"),
         "variants, used in turn, each with all bands",
         choices=CASE_VARIANTS,
+    )
+    crop: str = option(
+        "none",
+        "part of the CT that is registered; the X-rays show the whole CT, and a part is written as ct_<crop>.nii.gz",
+        choices=CROPS,
     )
     oblique_fraction: float = option(0.3, "fraction of oblique views", minimum=0, maximum=1)
     second_view_deg: float = option(
@@ -66,7 +74,8 @@ def simulate_cases(
 ) -> list[Path]:
     """Write the case folders `case_000`, `case_001`, ... into a new folder.
 
-    A second X-ray is written as `image2.png`, described by `view.json`.
+    A second X-ray is written as `image2.png`, described by `view.json`. Landmarks lie in the CT that is registered, and
+    initial poses are rotated about its centre.
 
     Args:
         ct: The CT to X-ray.
@@ -81,7 +90,7 @@ def simulate_cases(
         The case folders.
 
     Raises:
-        InputError: The CT or an option is unusable, or the folder is not empty.
+        InputError: The CT or an option is unusable, a given landmark lies outside the cropped CT, or the folder is not empty.
     """
     _check_options(options)
     folder, volume = create_empty_folder(out_folder), read_ct(ct)
@@ -89,24 +98,29 @@ def simulate_cases(
     bone = bone_points(volume, BONE_SAMPLES, generator)
     aim = aim_point(volume, bone)
     camera = carm_camera(options.size_px) if carm is None else carm.camera(options.size_px)
-    full_scene = _Scene(volume, bone, camera, Path(ct), default_ct_name(ct))
-    scenes = dict.fromkeys(options.variants, full_scene)
+    scene = _Scene(volume, bone, camera, Path(ct), default_ct_name(ct))
+    if options.crop != "none":
+        scene = _cropped_scene(scene, options.crop, folder, landmarks_patient, generator)
+    scenes = dict.fromkeys(options.variants, scene)
     if TRUNCATED in scenes:
-        scenes[TRUNCATED] = _truncated_scene(full_scene, aim, folder / "ct_truncated.nii.gz", generator)
-    simulators = {variant: XraySimulator(volume, VARIANTS.get(variant, SimulationOptions())) for variant in scenes}
+        scenes[TRUNCATED] = _truncated_scene(scene, aim, folder / "ct_truncated.nii.gz", generator)
+    whole_ct = XraySimulator(volume, SimulationOptions())
     written = []
     for n in range(options.count):
         band = options.start_mm[n % len(options.start_mm)]
         variant = options.variants[n // len(options.start_mm) % len(options.variants)]
-        truth = random_view(aim, options.oblique_fraction, generator) if carm is None else carm.sample(aim, 1, generator)[0]
-        spec = _CaseSpec(folder / f"case_{n:03d}", variant, band)
+        machine = options_for_variant(variant, generator)
+        view_aim = aim_for_variant(variant, volume, aim, camera, generator)
+        truth = carm.sample(view_aim, 1, generator)[0] if carm else random_view(view_aim, options.oblique_fraction, generator)
+        spec = _CaseSpec(folder / f"case_{n:03d}", variant, band, Intensity(machine.polarity))
         case = _make_case(scenes[variant], spec, truth, landmarks_patient, generator)
         tools = tools_for_variant(variant, case.landmarks_patient, generator)
-        write_case(case, simulators[variant].image(truth, full_scene.intrinsics, generator, tools))
+        simulator = whole_ct.with_options(machine)
+        write_case(case, simulator.image(truth, camera, generator, tools))
         if options.second_view_deg:
             pose = second_view_pose(case, options.second_view_deg)
             noise = torch.Generator().manual_seed(options.seed + n)  # separate, so that second views do not change the cases
-            write_second_view(case, pose, simulators[variant].image(pose, full_scene.intrinsics, noise, tools))
+            write_second_view(case, pose, simulator.image(pose, camera, noise, tools))
         written.append(case.folder)
         if progress is not None:
             progress(n + 1, options.count)
@@ -126,11 +140,12 @@ class _Scene:
 
 @dataclass(frozen=True, slots=True)
 class _CaseSpec:
-    """Folder, variant and initial error of a case to be made."""
+    """Folder, variant, initial error and polarity of a case to be made."""
 
     folder: Path
     variant: str
     start_band_mm: tuple[float, float]
+    intensity: Intensity
 
 
 def _check_options(options: CaseOptions) -> None:
@@ -142,6 +157,18 @@ def _check_options(options: CaseOptions) -> None:
     if not options.variants or not set(options.variants) <= set(CASE_VARIANTS):
         got = ", ".join(options.variants) or "none"
         raise InputError(f"give at least one variant of: {', '.join(CASE_VARIANTS)}; got: {got}")
+
+
+def _cropped_scene(
+    scene: _Scene, crop: str, folder: Path, landmarks_patient: Float[Tensor, "n 3"] | None, generator: torch.Generator
+) -> _Scene:
+    """Crop the CT, write it to a file and take the target points from its bone only."""
+    part = crop_ct(scene.volume, crop, aim_point(scene.volume, scene.bone_patient))
+    outside = 0 if landmarks_patient is None else int((~contains(part, landmarks_patient)).sum())
+    if outside:
+        raise InputError(f"{outside} of the given landmarks lie outside the cropped CT; give landmarks inside it, or no crop")
+    bone, path = bone_points(part, BONE_SAMPLES, generator), folder / f"ct_{crop}.nii.gz"
+    return replace(scene, volume=part, bone_patient=bone, ct=write_volume(path, part), ct_name=f"{scene.ct_name} {crop}")
 
 
 def _truncated_scene(full_scene: _Scene, aim_patient: Float[Tensor, "3"], path: Path, generator: torch.Generator) -> _Scene:
@@ -166,7 +193,7 @@ def _make_case(
         folder=spec.folder,
         ct=scene.ct,
         image=spec.folder / "image.png",
-        intensity=Intensity.TRANSMITTED,
+        intensity=spec.intensity,
         intrinsics=scene.intrinsics,
         initial=perturb_to_mtre(truth, landmarks_patient, start_mm, scene.volume.centre_patient, generator),
         truth=truth,

@@ -1,63 +1,57 @@
 """Simulated fluoroscopy: images of a CT with the physical effects that the registration's renderer omits.
 
-    thickness of water, bone, metal -> five energies -> scatter -> blur -> automatic exposure -> collimator, shading
-    -> photon noise -> electronics -> gamma -> 16 bit
+    thickness of water, bone, metal, couch -> five energies -> scatter -> blur -> automatic exposure -> collimator, shading
+    -> photon noise -> electronics, clipping -> logarithm -> gamma -> 16 bit
 
 The simulator shares no code with `rendering`: it has its own quadrature (`ray_sampling`), physics (`spectrum`) and a detector.
-Pixel values are transmitted intensities: bone is dark, and air is saturated, as with the automatic exposure of a C-arm.
+Pixel values are transmitted intensities: bone is dark, and air is saturated, as with the automatic exposure of a C-arm. They
+can also be stored as attenuation, the negative logarithm of the intensities over two decades.
 
 The scatter model is that of B. Ohnesorge, T. Flohr, K. Klingenbeck-Regn, Eur. Radiol. 9 (1999) 563. Its source term is -P ln P,
 so that the open beam beside the patient causes no scatter.
 """
 
-from dataclasses import dataclass
+import copy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt16
+from jaxtyping import Float32, UInt16
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
-from fluoro_reg.config import option
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.simulation.beam_profile import beam_profile
+from fluoro_reg.simulation.body import body_box
+from fluoro_reg.simulation.couch import couch_boxes, couch_water_mm
 from fluoro_reg.simulation.metal import Cylinder, metal_thickness_mm
+from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.ray_sampling import SampledVolume, crop_to_body, water_and_bone_thickness_mm
 from fluoro_reg.simulation.spectrum import transmitted_fraction, tube_spectrum
+from fluoro_reg.xray.image import Intensity
 
 _FULL_SCALE = 65535
 _MINIMUM_BODY_MM = 20.0  # thinner tissue counts as outside the patient
-_COLLIMATOR_LEAK = 0.004
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationOptions:
-    """Settings of tube, scatter, detector and electronics. Lengths are measured on the detector."""
-
-    peak_kv: float = option(80.0, "tube voltage", unit="kV", minimum=40, maximum=140)
-    scatter_fraction: float = option(0.3, "fraction of scatter in the signal within the patient", minimum=0, maximum=0.9)
-    scatter_width_mm: float = option(60.0, "standard deviation of the scatter kernel", unit="mm", minimum=1, maximum=500)
-    blur_mm: float = option(0.5, "standard deviation of focal spot and scintillator blur", unit="mm", minimum=0, maximum=10)
-    photons: float = option(2500.0, "detected photons per pixel at the median of the patient", minimum=1)
-    electronic_noise: float = option(0.002, "standard deviation of read noise, fraction of full scale", minimum=0, maximum=0.2)
-    exposure: float = option(
-        0.4, "signal that automatic exposure gives the median of the patient, fraction of full scale", minimum=0.01, maximum=1
-    )
-    offset: float = option(0.01, "dark signal, fraction of full scale", minimum=0, maximum=0.5)
-    gamma: float = option(1.0, "exponent of the display curve; below 1 brightens dark regions", minimum=0.2, maximum=5)
-    heel: float = option(0.1, "loss of signal from the top of the image to the bottom, a fraction", minimum=0, maximum=0.8)
-    vignetting: float = option(0.1, "loss of signal from the centre to the corners, a fraction", minimum=0, maximum=0.8)
-    collimator: str = option("none", "shape of the collimated field", choices=("none", "rectangle", "circle"))
-    collimator_opening: float = option(0.9, "size of the collimated field relative to the image", minimum=0.2, maximum=1.5)
+_DECADES = 2.0  # range of the logarithm that is stored as attenuation
 
 
 class XraySimulator:
     """Simulates X-rays of one CT. The cropped CT and the spectrum are computed once for all images."""
 
     def __init__(self, volume: CTVolume, options: SimulationOptions) -> None:
+        self._ct = volume
         self._volume: SampledVolume = crop_to_body(volume)
+        self._set_options(options)
+
+    def with_options(self, options: SimulationOptions) -> "XraySimulator":
+        """Return a simulator of the same CT with other options, without computing the cropped CT again."""
+        other = copy.copy(self)
+        other._set_options(options)
+        return other
+
+    def _set_options(self, options: SimulationOptions) -> None:
         self._options = options
         self._spectrum = tube_spectrum(options.peak_kv)
+        self._couch = couch_boxes(body_box(self._ct), options) if options.couch_width_mm > 0 else ()
 
     def image(
         self,
@@ -68,9 +62,12 @@ class XraySimulator:
     ) -> UInt16[np.ndarray, "height width"]:
         """Return one X-ray, with `tools` added to the anatomy; `generator` gives its noise."""
         water, bone = water_and_bone_thickness_mm(self._volume, camera_from_patient, intrinsics)
+        body = water + bone > _MINIMUM_BODY_MM
+        if self._couch:
+            water = water + couch_water_mm(self._couch, camera_from_patient, intrinsics).astype(np.float32)
         metal = metal_thickness_mm(tools, camera_from_patient, intrinsics)
         primary = transmitted_fraction(self._spectrum, {"water": water, "bone": bone, **metal}).astype(np.float32)
-        return detector_image(primary, water + bone > _MINIMUM_BODY_MM, intrinsics, self._options, generator)
+        return detector_image(primary, body, intrinsics, self._options, generator)
 
 
 def simulate_xray(
@@ -115,10 +112,14 @@ def detector_image(
     if options.blur_mm > 0:
         signal = gaussian_filter(signal, options.blur_mm / pixel_mm, mode="nearest")
     reference = float(np.median(signal[body])) if body.any() else 1.0
-    relative = torch.from_numpy(signal / max(reference, 1e-9)) * _beam_profile(intrinsics, options)
+    relative = torch.from_numpy(signal / max(reference, 1e-9)) * beam_profile(intrinsics, options)
     counted = torch.poisson(relative * options.photons, generator=generator) / options.photons
     noise = options.electronic_noise * torch.randn(relative.shape, generator=generator)
-    level = (options.exposure * counted + noise).clamp(0, 1) ** options.gamma
+    exposure = max(options.exposure, options.air_signal * reference)
+    signal_level = (exposure * counted + noise).clamp(0, 1)
+    if options.polarity == Intensity.ATTENUATION.value:
+        signal_level = -signal_level.clamp_min(10**-_DECADES).log10() / _DECADES
+    level = signal_level**options.gamma
     grey = options.offset + (1 - options.offset) * level
     return (grey * _FULL_SCALE).round().numpy().astype(np.uint16)
 
@@ -130,13 +131,3 @@ def _scatter(primary: np.ndarray, body: np.ndarray, options: SimulationOptions, 
         return np.zeros_like(primary)
     ratio = options.scatter_fraction / (1 - options.scatter_fraction)
     return spread * np.float32(ratio * np.median(primary[body]) / np.median(spread[body]))
-
-
-def _beam_profile(intrinsics: CameraIntrinsics, options: SimulationOptions) -> Float[Tensor, "height width"]:
-    """Return the relative intensity over the image, from heel effect, vignetting and collimator."""
-    y = torch.linspace(-1, 1, intrinsics.height)[:, None]
-    x = torch.linspace(-1, 1, intrinsics.width)[None, :]
-    shading = (1 - options.heel * (y + 1) / 2) * (1 - options.vignetting * (x * x + y * y) / 2)
-    radius = {"none": torch.zeros_like(shading), "rectangle": torch.maximum(x.abs(), y.abs()), "circle": (x * x + y * y).sqrt()}
-    is_open = radius[options.collimator] <= options.collimator_opening
-    return shading * torch.where(is_open, 1.0, _COLLIMATOR_LEAK)
