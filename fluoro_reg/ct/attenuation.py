@@ -70,3 +70,8 @@ def attenuation_from_hu(hu: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray
         (0.0, 0.0206)
     """
     return np.interp(hu, _KNOTS_HU, _KNOTS_PER_MM).astype(np.float32)
+
+
+def attenuation_of_tissue(hu: float) -> float:
+    """Return `attenuation_from_hu` of a single value, in 1/mm."""
+    return float(np.interp(hu, _KNOTS_HU, _KNOTS_PER_MM))

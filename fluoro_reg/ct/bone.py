@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fluoro_reg.ct.attenuation import attenuation_from_hu
-from fluoro_reg.ct.hu_thresholds import BONE_SPLIT_HU
+from fluoro_reg.ct.attenuation import attenuation_from_hu, attenuation_of_tissue
+from fluoro_reg.ct.hu_thresholds import BONE_ABOVE_SOFT_TISSUE_HU, BONE_SPLIT_HU, SOFT_TISSUE_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
@@ -19,6 +19,17 @@ def split_soft_tissue_and_bone(volume: CTVolume) -> tuple[CTVolume, CTVolume]:
     limit = float(attenuation_from_hu(np.array([BONE_SPLIT_HU], np.float32))[0])
     soft = volume.attenuation.clamp_max(limit)
     return replace(volume, attenuation=soft), replace(volume, attenuation=volume.attenuation - soft)
+
+
+def bone_above_soft_tissue(volume: CTVolume) -> CTVolume:
+    """Return the bone alone, as the attenuation by which it exceeds soft tissue.
+
+    What a CT that is cut lacks is mostly soft tissue, which is smooth in an X-ray. The edges of bone in the image are those of
+    this volume, whether or not the CT holds all that a ray passes.
+    """
+    soft = attenuation_of_tissue(SOFT_TISSUE_HU)
+    is_bone = volume.attenuation >= attenuation_of_tissue(BONE_ABOVE_SOFT_TISSUE_HU)
+    return replace(volume, attenuation=torch.where(is_bone, volume.attenuation - soft, 0.0))
 
 
 def coarse_bone(volume: CTVolume, voxel_mm: float) -> CTVolume:

@@ -13,8 +13,14 @@ CURVE_END_HU = 1e6  # the last knot, far beyond any scanner's range: extends the
 # Bone as the package separates it from soft tissue.
 BONE_OUTLINE_MINIMUM_HU = 200.0  # bone edges that are drawn on an X-ray: low, so that thin and osteoporotic bone is outlined
 BONE_SPLIT_HU = 250.0  # soft tissue and what bone adds to it: in the middle, because a wrong voxel only changes its contrast
+BONE_ABOVE_SOFT_TISSUE_HU = 130.0  # bone alone as the moving image: above organs, low because spongy vertebrae are part of it
+SOFT_TISSUE_HU = 40.0  # muscle, blood and organs: what bone displaces
 BONE_SAMPLE_MINIMUM_HU = 300.0  # landmarks and the aim of a view: high, because a landmark in an enhanced vessel is wrong
 NO_BONE_MAXIMUM_HU = 200.0  # a CT whose maximum is lower is reported to have no bone: low, so that the warning is certain
+
+# Objects in air, by the share of their voxels.
+DENSE_OBJECT_HU = 150.0  # above every soft tissue: most voxels of a bone or an implant that was cut out, a fifth of a head's
+METAL_HU = 2500.0  # above most of the cortical bone that a scanner clips at 3071
 
 # Plausibility of the HU that a reader delivers.
 PADDING_MAXIMUM_HU = -1024.0  # nothing real is lower; scanners fill with -2000, -3024, -32768 ...

@@ -14,23 +14,23 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessment.evidence import assess
 from fluoro_reg.registration.assessment.joint import assess_jointly
-from fluoro_reg.registration.method import Method, learned_similarities, load_method, missing_weights
+from fluoro_reg.registration.candidates import Candidate, likeliest
+from fluoro_reg.registration.method import Method, StageOptions, learned_similarities, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.providers import Predictor, SimilarityProvider
 from fluoro_reg.registration.result import Outcome, RegistrationResult
+from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.joint import JointSolver
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
-from fluoro_reg.registration.stages.object_model import object_model_of
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
-from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings
 from fluoro_reg.xray.view import CalibratedXray
 
 _WARM_UP_PIXEL_MM = 2.0
@@ -75,12 +75,11 @@ class Registrar:
             raise InputError(sentence)
         self._predictor = self._load_predictor() if predictor is None else predictor
         self._similarities = {kind: given.get(kind) or self._load_similarity(kind) for kind in self.method.learned}
-        self._renderers = CoarseRenderers(ct, self._device)
-        self._renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
-        self._corners_patient = box_corners(ct, self._renderers.extent)
-        self._metric = PoseMetric(reference_points(self._corners_patient))
-        self._model = object_model_of(ct, options.roi, options.saturation, self._corners_patient.mean(0))
-        self._refiners = NCCRefiners(self._model.pivot)
+        self._readings = CTReadings.of(ct, options.roi, options.saturation, self._device)
+        whole = self._readings.whole
+        whole.renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
+        self._metric = PoseMetric(reference_points(whole.corners_patient))
+        self._refiners = NCCRefiners(whole.model.pivot)
 
     def register(
         self,
@@ -88,6 +87,7 @@ class Registrar:
         initial_pose: RigidTransform | None = None,
         prior: PosePrior | None = None,
         tracking: bool = False,
+        reading: str = "",
     ) -> RegistrationResult:
         """Find the pose of the CT in one X-ray and assess it.
 
@@ -97,12 +97,13 @@ class Registrar:
                 are searched and refined, in addition to an initial pose if there is one.
             prior: A Gaussian belief about the pose before the image is seen.
             tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
+            reading: The `reading` of the result of the previous frame. Where it is plausible, no other is tried.
 
         Returns:
             The result. An unusable image or initial pose gives a rejected result, not an exception.
         """
         view = CalibratedXray(xray, RigidTransform.identity())
-        return self._register([view], Request(initial_pose, prior, tracking))
+        return self._register([view], Request(initial_pose, prior, tracking, reading=reading))
 
     def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
@@ -151,45 +152,81 @@ class Registrar:
         )
 
     def _run(self, view: CalibratedXray, request: Request, clock: Clock) -> ViewRun:
-        """One view on its own: preprocess, find initial poses, search, refine."""
-        prepared = preprocess(view.image, self.options.preprocess)
+        """One view on its own: preprocess, find initial poses, search and refine every reading coarsely, finish the best."""
+        prepared = preprocess_readings(view.image, self.options.preprocess)
         clock.lap("preprocess")
-        run = ViewRun(prepared, request.initial_pose)
-        if prepared.rejection is not None:
-            return run.rejected(Outcome.REJECTED_IMAGE, prepared.rejection)
-        initial = InitialPoses([] if request.initial_pose is None else [view.camera_from_reference @ request.initial_pose])
-        if self._predictor is not None and not (request.joint or request.tracking):
-            initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
-            clock.lap("predict")
-        if not initial.searched:
-            return run.rejected(Outcome.NO_START, initial.reason)
+        run = ViewRun(prepared[0], request.initial_pose)
+        if prepared[0].rejection is not None:
+            return run.rejected(Outcome.REJECTED_IMAGE, prepared[0].rejection)
+        given = [] if request.initial_pose is None else [view.camera_from_reference @ request.initial_pose]
+        initial = [self._initial_poses(one, given, request, clock) for one in prepared]
+        if not any(poses.searched for poses in initial):
+            return run.rejected(Outcome.NO_START, initial[0].reason)
+        first = next(poses.searched[0] for poses in initial if poses.searched)
         if request.initial_pose is None:
-            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ initial.searched[0])
-        scales = self._scales(prepared, initial.searched[0])
-        if (reason := self._out_of_range(scales.depth_mm)) is not None:
+            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ first)
+        depth_mm = float(first.apply(self._readings.whole.model.pivot[None])[0, 2])
+        if (reason := self._out_of_range(depth_mm)) is not None:
             return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
         try:
-            learned = {kind: self._similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
+            candidates = [
+                candidate
+                for one, poses in zip(prepared, initial, strict=True)
+                if poses.searched
+                for candidate in self._candidates(one, poses, request, stages)
+            ]
         except InputError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
-        options = self.options
-        solver = Solver(
-            scales,
-            self._model,
-            self._metric,
-            self._refiners,
-            request.prior,
-            options.gate.distinct_mm,
-            options.seed,
-            learned,
-        )
+        if known := [candidate for candidate in candidates if candidate.reading == request.reading]:
+            candidates = known
         search = None if request.tracking else self.method.search
-        poses = RigidTransform.cat([*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined])
-        clock.lap("search")
-        refined = solver.run(poses, stages)
+        best = likeliest(candidates, search, stages, clock)
+        refined = best.solver.run_last(best.poses, stages)
         clock.lap("refine")
-        return replace(run, solver=solver, refined=refined)
+        n_renders = sum(candidate.solver.n_renders for candidate in candidates)
+        return replace(
+            run, prepared=best.prepared, reading=best.reading, solver=best.solver, refined=refined, n_renders=n_renders
+        )
+
+    def _initial_poses(
+        self, prepared: Preprocessed, given: list[RigidTransform], request: Request, clock: Clock
+    ) -> InitialPoses:
+        initial = InitialPoses(given)
+        if self._predictor is not None and not (request.joint or request.tracking):
+            initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
+            clock.lap("predict")
+        return initial
+
+    def _candidates(
+        self, prepared: Preprocessed, initial: InitialPoses, request: Request, stages: tuple[StageOptions, ...]
+    ) -> list[Candidate]:
+        """One candidate for every plausible reading of the CT; learned similarities know the whole CT only.
+
+        Raises:
+            InputError: The X-ray shows too little of what a learned similarity was trained to see.
+        """
+        learned = {kind: self._similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
+        first = initial.searched[0]
+        readings = [self._readings.whole] if learned else self._readings.plausible(prepared, first)
+        return [
+            Candidate(
+                prepared,
+                initial,
+                Solver(
+                    reading.scales(prepared, first),
+                    reading.model,
+                    self._metric,
+                    self._refiners,
+                    request.prior,
+                    self.options.gate.distinct_mm,
+                    self.options.seed,
+                    learned,
+                ),
+                f"{prepared.reading}; {reading.name}",
+            )
+            for reading in readings
+        ]
 
     def _assess(
         self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform] | None, clock: Clock
@@ -197,20 +234,16 @@ class Registrar:
         """The best hypothesis, assessed. With cameras, the hypotheses of all views are refined jointly first."""
         gate, metric = self.options.gate, self._metric
         solvers, refined = [run.solver for run in runs if run.solver], [run.refined for run in runs if run.refined]
-        n_renders = sum(solver.n_renders for solver in solvers)
+        n_renders = sum(run.n_renders for run in runs)
         if cameras_from_reference is None:
             return AssessedPose(assess(refined[0], metric, gate), 0, refined[0].poses[0], n_renders)
         found = [camera.inverse() @ one.poses for camera, one in zip(cameras_from_reference, refined, strict=True)]
+        found += [RigidTransform.stack([run.initial_pose]) for run in runs[:1] if run.initial_pose is not None]
         solver = JointSolver(tuple(solvers), tuple(cameras_from_reference))
         joint = solver.run(RigidTransform.cat(found), metric, gate.distinct_mm)
         clock.lap("refine jointly")
         assessment, number = assess_jointly(joint, metric, gate)
         return AssessedPose(assessment, number, joint.poses[0], n_renders + solver.n_renders)
-
-    def _scales(self, prepared: Preprocessed, initial_pose: RigidTransform) -> ImageScales:
-        """An implant is compared near its own edges, which saturation does not move: all outlines count."""
-        outline = prepared.outline if self._model.roi == "full" else None
-        return ImageScales(prepared.image, initial_pose, self._renderers, self._corners_patient, self._model.pivot, outline)
 
     def _out_of_range(self, depth_mm: float) -> str | None:
         near, far = self.options.gate.depth_range_mm
@@ -227,6 +260,7 @@ class Registrar:
             initial_camera_from_patient=run.initial_pose,
             intensity=prepared.intensity.value,
             intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
+            reading=run.reading,
             elapsed_s=clock.total(),
             device=self._device,
             seconds=clock.laps,

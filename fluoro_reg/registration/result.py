@@ -46,6 +46,7 @@ class RegistrationResult:
             fixed camera axes in rad), 6 x 6; None if a direction is undetermined.
         intensity: The assumed meaning of the pixel values: transmitted or attenuation.
         intensity_confidence: The probability of that, if it was inferred from the image (0.5 is a guess); None if it was given.
+        reading: How image and CT were read, in words: the meaning of the pixels, the field, and what of the CT was compared.
         n_renders: Rendered views.
         elapsed_s: Total time in seconds.
         device: Where the images were rendered.
@@ -63,6 +64,7 @@ class RegistrationResult:
     covariance: Float[Tensor, "6 6"] | None = None
     intensity: str = Intensity.AUTO.value
     intensity_confidence: float | None = None
+    reading: str = ""
     n_renders: int = 0
     elapsed_s: float = 0.0
     device: str = "cpu"
@@ -95,6 +97,7 @@ class RegistrationResult:
             "covariance": None if self.covariance is None else self.covariance.flatten().tolist(),
             "intensity": self.intensity,
             "intensity_confidence": self.intensity_confidence,
+            "reading": self.reading,
             "n_renders": self.n_renders,
             "elapsed_s": self.elapsed_s,
             "device": self.device,

@@ -27,13 +27,14 @@ class Tracker:
     registrar: Registrar
     initial_pose: RigidTransform | None = None
     _last: RigidTransform | None = field(default=None, init=False)
+    _reading: str = field(default="", init=False)
     _rejected_in_a_row: int = field(default=0, init=False)
 
     def update(self, xray: XrayImage) -> RegistrationResult:
         """Register the next image. Its pose may be published only if the result is `accepted`."""
         result = self._first(xray) if self._last is None else self._tracked(xray, self._last)
         if result.accepted:
-            self._last, self._rejected_in_a_row = result.camera_from_patient, 0
+            self._last, self._reading, self._rejected_in_a_row = result.camera_from_patient, result.reading, 0
             return result
         self._rejected_in_a_row += 1
         if self._rejected_in_a_row >= LOST_AFTER:
@@ -53,7 +54,7 @@ class Tracker:
         return self.registrar.register(xray, self.initial_pose)
 
     def _tracked(self, xray: XrayImage, last: RigidTransform) -> RegistrationResult:
-        result = self._jump_checked(self.registrar.register(xray, last, tracking=True), last)
+        result = self._jump_checked(self.registrar.register(xray, last, tracking=True, reading=self._reading), last)
         if result.accepted or result.outcome is Outcome.REJECTED_IMAGE:
             return result
         return self._jump_checked(self.registrar.register(xray, last), last)

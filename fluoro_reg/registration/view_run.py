@@ -16,17 +16,19 @@ class Request:
     """The input other than the images.
 
     `initial_pose` is `reference_from_patient`. `joint` asks for a joint refinement in the reference frame, even of one view.
+    `reading` is the only reading to try, where it is plausible.
     """
 
     initial_pose: RigidTransform | None
     prior: PosePrior | None = None
     tracking: bool = False
     joint: bool = False
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRun:
-    """One X-ray: preprocessed, with its initial pose and what was found.
+    """One X-ray: preprocessed, with its initial pose, its reading, and what was found.
 
     Where `refined` is None, `outcome` and `reason` say why.
     """
@@ -37,6 +39,8 @@ class ViewRun:
     refined: Refined | None = None
     outcome: Outcome = Outcome.NOT_CONVERGED
     reason: str = ""
+    reading: str = ""
+    n_renders: int = 0
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""

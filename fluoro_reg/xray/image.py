@@ -17,6 +17,12 @@ class Intensity(str, enum.Enum):
     ATTENUATION = "attenuation"  # line integrals up to scale and offset: bone is bright
     AUTO = "auto"  # unknown: to be inferred from the image
 
+    @property
+    def opposite(self) -> "Intensity":
+        """The other polarity; AUTO has none and stays."""
+        pairs = {Intensity.TRANSMITTED: Intensity.ATTENUATION, Intensity.ATTENUATION: Intensity.TRANSMITTED}
+        return pairs.get(self, self)
+
 
 @dataclass(frozen=True, slots=True)
 class XrayImage:

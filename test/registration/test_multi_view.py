@@ -159,7 +159,7 @@ def refined_at(views: list[CalibratedXray], poses: RigidTransform, world: World)
     for view in views:
         image = preprocess(view.image, PreprocessOptions()).image
         seen = view.camera_from_reference @ poses
-        scales = ImageScales(image, seen[0], renderers, corners, model.pivot)
+        scales = ImageScales(image, seen[0], renderers, corners, model)
         objective = PoseObjective(scales.scale(ASSESSED_PX, seen), model, GradientNCC())
         at = objective.evaluate(seen)
         refined.append(Refined(objective, at, objective.linearise(at), torch.ones(len(poses.rotation), dtype=torch.bool)))

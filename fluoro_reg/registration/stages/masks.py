@@ -49,6 +49,16 @@ class Extent:
             cut_low[axis], cut_high[axis] = (end > CUT_FRACTION * body.max() for end in (body[0], body[-1]))
         return Extent(low, high, cut_low, cut_high)
 
+    def uncut(self) -> "Extent":
+        """The same box, as if the body ended at its faces."""
+        nowhere = torch.zeros_like(self.cut_low)
+        return Extent(self.low, self.high, nowhere, nowhere)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the body continues beyond any face."""
+        return bool((self.cut_low | self.cut_high).any())
+
     def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":
         """The same box in the voxels of `CTVolume.downsampled`.
 

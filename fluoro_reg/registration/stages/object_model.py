@@ -1,27 +1,41 @@
-"""Properties of the CT as an object: its pivot, the image region that is compared with the X-ray, and its saturation."""
+"""Readings of the CT: which of its contents are rendered, and how they are compared with the X-ray.
+
+The whole CT explains an X-ray best where it holds all that the rays pass. Where it is cut, its bone alone may explain more. Both are
+readings, and the registration decides between them.
+"""
 
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.ct.attenuation import attenuation_of_tissue
+from fluoro_reg.ct.hu_thresholds import DENSE_OBJECT_HU, METAL_HU
 from fluoro_reg.ct.volume import CTVolume
 
-METAL_ATTENUATION = 0.065  # 1/mm: denser than any bone
 SATURATION_DEPTH_MM = 7.0  # metal of this thickness leaves 1/e of the contrast; 3 to 10 on real knee implants
 MOSTLY_AIR = 0.15  # a CT of which less than this fraction is not air is a single object and not a body
+MOSTLY_DENSE = 0.5  # a CT of which more than this fraction is denser than soft tissue was cut out of a body
+MARGIN_MM = 9.0  # residuals are taken up to this far beyond the projected object, measured at the object
+MARGIN_OF_BONE_MM = 4.0  # the neighbours of a bone are nearer than those of an implant
+BONE_FINEST_PX = 224  # edges of bone are thinner than those of a body
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectModel:
     """Pivot (patient mm), region of the image that is compared (`roi`), and S of the intensity model `1 - exp(-S L)`.
 
-    S is in 1 / line integral; 0 means that nothing saturates.
+    S is in 1 / line integral; 0 means that nothing saturates. `margin_mm` is the width of the region around an object. The last
+    stage has at least `finest_px` pixels across the CT's projection. `veto_cut_rays` leaves out rays that leave the CT within
+    the body.
     """
 
     pivot: Float[Tensor, "3"]
     roi: str
     saturation: float
+    margin_mm: float = MARGIN_MM
+    finest_px: int = 0
+    veto_cut_rays: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -30,16 +44,27 @@ class ObjectModel:
 
 
 def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Tensor, "3"]) -> ObjectModel:
-    """The model of a CT, with the settings `roi` and `saturation` of `RegistrationOptions`.
+    """The model of a whole CT, with the settings `roi` and `saturation` of `RegistrationOptions`.
 
     `auto` compares an object in air near its projection only, and takes an object of metal to saturate.
     """
     filled = volume.attenuation > 0
-    if roi == "auto":
-        roi = "moving-support" if float(filled.float().mean()) < MOSTLY_AIR else "full"
-    if saturation not in ("auto", "off"):
-        return ObjectModel(pivot, roi, float(saturation))
     values = volume.attenuation[filled]
-    dense = float(values[:: max(1, values.numel() // 100_000)].quantile(0.9))
-    metal = saturation == "auto" and dense > METAL_ATTENUATION
-    return ObjectModel(pivot, roi, 1 / (dense * SATURATION_DEPTH_MM) if metal else 0.0)
+    values = values[:: max(1, values.numel() // 100_000)]
+    dense_share = float((values > attenuation_of_tissue(DENSE_OBJECT_HU)).float().mean())
+    if roi == "auto":
+        is_object = float(filled.float().mean()) < MOSTLY_AIR or dense_share > MOSTLY_DENSE
+        roi = "moving-support" if is_object else "full"
+    middle = float(values.median())
+    is_metal = middle > attenuation_of_tissue(METAL_HU)
+    margin_mm = MARGIN_OF_BONE_MM if dense_share > MOSTLY_DENSE and not is_metal else MARGIN_MM
+    if saturation == "auto":
+        strength = 1 / (float(values.quantile(0.9)) * SATURATION_DEPTH_MM) if is_metal else 0.0
+    else:
+        strength = 0.0 if saturation == "off" else float(saturation)
+    return ObjectModel(pivot, roi, strength, margin_mm)
+
+
+def bone_model_of(whole: ObjectModel) -> ObjectModel:
+    """The model of the bone of a CT that is cut. The rest of the body is not in it, so it is compared near the bone only."""
+    return ObjectModel(whole.pivot, "moving-support", 0.0, MARGIN_MM, BONE_FINEST_PX, veto_cut_rays=False)

@@ -14,12 +14,12 @@ from torch import Tensor
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.stages.masks import Extent, eroded
+from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.xray.image import XrayImage
 
-MARGIN_MM = 9.0  # residuals are taken up to this far beyond the projected object, measured at the object
 WINDOW_MM = 15.0  # the object may move this far within a stage before it leaves the window
 
 
@@ -52,14 +52,14 @@ class ImageScales:
     initial_pose: RigidTransform
     renderers: CoarseRenderers
     corners_patient: Float[Tensor, "8 3"]
-    pivot: Float[Tensor, "3"]
+    model: ObjectModel
     outline: Bool[Tensor, "height width"] | None = None  # pixels at which saturation has moved the edge of the body
     _binned: dict[tuple[int, bool], XrayImage] = field(default_factory=dict)
 
     @property
     def depth_mm(self) -> float:
         """Distance of the pivot from the source along the optical axis."""
-        return float(self.initial_pose.apply(self.pivot[None])[0, 2])
+        return float(self.initial_pose.apply(self.model.pivot[None])[0, 2])
 
     def factor(self, object_px: int) -> int:
         """The binning factor at which the projected CT (or the image, if smaller) spans `object_px`."""
@@ -82,9 +82,12 @@ class ImageScales:
         pixel_mm = self.pixel_mm(whole.intrinsics)
         image = whole
         if poses is not None:
-            image = whole.cropped(*self._window(whole.intrinsics, poses, (MARGIN_MM + WINDOW_MM) / pixel_mm))
+            image = whole.cropped(*self._window(whole.intrinsics, poses, (self.model.margin_mm + WINDOW_MM) / pixel_mm))
         renderer, extent = self.renderers.for_pixel(pixel_mm)
-        return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, MARGIN_MM / pixel_mm)
+        if not self.model.veto_cut_rays:
+            extent = extent.uncut()
+        margin_px = self.model.margin_mm / pixel_mm
+        return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, margin_px)
 
     def _coarsened(self, factor: int, coarse: bool) -> XrayImage:
         if (factor, coarse) not in self._binned:

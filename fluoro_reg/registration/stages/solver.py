@@ -37,6 +37,7 @@ from fluoro_reg.registration.stages.search import search
 from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
+COMPARED_PX = 64  # across the CT's projection: readings are compared
 MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
 
@@ -94,12 +95,30 @@ class Solver:
         """Gradient NCC at a scale, around given poses. At `ASSESSED_PX` it assesses the poses of any method."""
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
-    def run(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
-        """Run every stage in turn. The hypotheses of the last one can be assessed."""
+    def run_coarse(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> RigidTransform:
+        """Run every stage but the last in turn. Returns the remaining hypotheses, best first."""
         for stage in stages[:-1]:
             poses = self._run_stage(poses, stage, coarse=True).poses
-        refined = self._run_stage(poses, stages[-1], coarse=False)
-        return refined if isinstance(refined, Refined) else self._assessed(refined)
+        return poses
+
+    def run_last(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
+        """Run the last stage. Its hypotheses can be assessed."""
+        stage = stages[-1]
+        refined = self._run_stage(poses, stage, coarse=False)
+        if not isinstance(refined, Refined):
+            return self._assessed(refined)
+        if self.model.finest_px > stage.object_px:
+            refined = self._refine_residuals(
+                refined.poses, replace(stage, object_px=self.model.finest_px), cast(LevenbergMarquardt, stage.optimiser), False
+            )
+        return refined
+
+    def evidence(self, poses: RigidTransform) -> float:
+        """The evidence of the best of some poses, at the scale at which readings of an X-ray and a CT are compared."""
+        objective = PoseObjective(self.scales.scale(COMPARED_PX, None, coarse=True), self.model, GradientNCC())
+        at = objective.evaluate(poses)
+        self.n_renders += objective.n_renders
+        return float(image_evidence(at.moving, objective.scale.fixed, objective.weight(at)).max())
 
     def _run_stage(self, poses: RigidTransform, stage: StageOptions, coarse: bool) -> Refined | Found:
         if isinstance(stage.similarity, Learned):
@@ -118,7 +137,8 @@ class Solver:
         objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
-        rows = self._best(at.poses, linearised.cost, self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
+        rows = self._best(at.poses, -evidence, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _refine_ncc(
@@ -183,6 +203,20 @@ class Solver:
         """Rows of the best distinct poses."""
         apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
+
+
+def image_evidence(
+    moving: Float[Tensor, "batch height width"],
+    fixed: Float[Tensor, "1 height width"],
+    weight: Float[Tensor, "batch height width"],
+) -> Float[Tensor, "batch"]:
+    """How much more likely the X-ray is with the CT at each pose than without it: the gain in log-likelihood, 0 for none.
+
+    For a correlation r of n independent pixels of unknown gain and noise it is `-n / 2 log(1 - r^2)`. It grows with the
+    similarity and with the number of pixels that bear it, so a flat place or a place with few pixels cannot win.
+    """
+    similarity = GradientNCC().score(moving, fixed, weight).double().clamp(0.0, 1 - 1e-9)
+    return -0.5 * effective_pixels(weight) * torch.log1p(-similarity.square())
 
 
 def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormalEquations) -> Bool[Tensor, "batch"]:

@@ -15,19 +15,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage
 from fluoro_reg.xray.preprocessing.outline import Outline, outline_of
 
 _LINEAR_RANGE = 0.01  # of the range: the scale is linear below and logarithmic above
 _LEVELS = (0.16, 0.02)  # above the grey of the border, on that scale of 0 to 1
 _EDGES = (0.03, 0.06, 0.015, 0.12)  # of the range per coarse pixel: gradients that bound the region at the border
-_MINIMUM_FIELD = 0.15
-_MINIMUM_OUTSIDE = 0.01
-_MINIMUM_QUALITY = 0.7
+MINIMUM_FIELD = 0.15
+MINIMUM_OUTSIDE = 0.01
+MINIMUM_QUALITY = 0.7
 _MINIMUM_CONTRAST = 0.15
 _MAXIMUM_GRADIENT = 0.6
 _MAXIMUM_OUTSIDE_SD = 0.2  # of the range
+_CERTAIN_QUALITY, _CERTAIN_CONTRAST, _CERTAIN_UNEVENNESS = 0.85, 0.3, 0.3
 _PAINTED_QUALITY, _PAINTED_CONTRAST, _PAINTED_GRADIENT, _PAINTED_VARIATION = 0.85, 0.3, 0.2, 0.05
 
 
@@ -41,6 +41,7 @@ class Field:
         contrast: Brightness of the inside relative to the outside, 0 to 1.
         gradient: Continued rise of the brightness inside the edge: large at the edge of a body, small at the edge of lead.
         variation: Relative variation of the brightness along the inside of the edge.
+        unevenness: Interdecile range of the outside relative to `contrast`.
     """
 
     planes: Float[np.ndarray, "n 3"]
@@ -48,6 +49,17 @@ class Field:
     contrast: float
     gradient: float
     variation: float
+    unevenness: float = 0.0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it must be a field: the outside is as even as lead, and far darker than the inside.
+
+        The shadow of a body beside an open beam is not even, and a leaking collimator is not either.
+        """
+        return (
+            self.quality >= _CERTAIN_QUALITY and self.contrast >= _CERTAIN_CONTRAST and self.unevenness <= _CERTAIN_UNEVENNESS
+        )
 
     def mask(self, height: int, width: int, factor: int, margin: float) -> Bool[np.ndarray, "height width"]:
         """Return the field in full pixels, without a margin of `margin` coarse pixels along its edge."""
@@ -62,19 +74,6 @@ class Field:
         left[(horizontal & (distance < 0)).any(1)] = np.inf
         column = np.arange(width)
         return (column >= left[:, None]) & (column <= right[:, None])
-
-
-def find_field_for_intensity(coarse: CoarseImage, intensity: Intensity) -> Field | None:
-    """Find the field in an image of known intensity.
-
-    The outside is dark in images of photons. In images of attenuation it is bright, or painted black by a display shutter.
-    """
-    if intensity is Intensity.TRANSMITTED:
-        return find_field(coarse.mean, coarse.usable)
-    field = find_field(coarse.mean, coarse.usable, inverted=True)
-    if field is not None or not _painted_corners(coarse):
-        return field
-    return painted_field(find_field(coarse.mean, coarse.usable), coarse)
 
 
 def painted_field(field: Field | None, coarse: CoarseImage) -> Field | None:
@@ -142,7 +141,7 @@ def _outside_candidates(linear: np.ndarray, usable: np.ndarray) -> "list[Bool[np
     connected = [border_components(region | ~usable) for region in regions]
     distinct: list[np.ndarray] = []
     for outside in connected:
-        if outside.mean() >= _MINIMUM_OUTSIDE and all((outside != other).mean() > 0.002 for other in distinct):
+        if outside.mean() >= MINIMUM_OUTSIDE and all((outside != other).mean() > 0.002 for other in distinct):
             distinct.append(outside)
     return distinct
 
@@ -152,22 +151,23 @@ def _evaluate_candidate(outside: Bool[np.ndarray, "rows columns"], linear: np.nd
     inside = _largest_component(
         ndimage.binary_opening(np.pad(~outside, 2, mode="edge"), np.ones((5, 5), dtype=bool))[2:-2, 2:-2]
     )
-    outline = outline_of(inside) if inside.mean() >= _MINIMUM_FIELD else None
+    outline = outline_of(inside) if inside.mean() >= MINIMUM_FIELD else None
     if outline is None:
         return None
     covered, rim, beyond = ~outline.inside, outline.between(-0.5, 0.5), outline.between(-3.5, -1.5)
-    if rim.sum() < 10 or not beyond.any() or covered.mean() < _MINIMUM_OUTSIDE or linear[covered].std() > _MAXIMUM_OUTSIDE_SD:
+    if rim.sum() < 10 or not beyond.any() or covered.mean() < MINIMUM_OUTSIDE or linear[covered].std() > _MAXIMUM_OUTSIDE_SD:
         return None
     quality = float(ndimage.binary_dilation(inside, np.ones((3, 3), dtype=bool))[rim].mean() * outside[covered].mean())
-    if quality < _MINIMUM_QUALITY:
+    if quality < MINIMUM_QUALITY:
         return None
     steps = expanded[outline.inward(beyond, 3)] - expanded[beyond]
     contrast, gradient = float(np.median(steps)), _gradient_inside(expanded, outline)
     quality *= float((steps > 0.02).mean()) * outline.regularity()
-    if quality < _MINIMUM_QUALITY or contrast < _MINIMUM_CONTRAST or gradient > _MAXIMUM_GRADIENT:
+    if quality < MINIMUM_QUALITY or contrast < _MINIMUM_CONTRAST or gradient > _MAXIMUM_GRADIENT:
         return None
     gradient, variation = max(gradient, _gradient_inside(linear, outline)), _variation(linear[outline.inward(beyond, 4)])
-    return Field(outline.refine_planes(expanded), quality, contrast, gradient, variation)
+    unevenness = float(np.diff(np.quantile(expanded[covered], (0.1, 0.9)))[0]) / contrast
+    return Field(outline.refine_planes(expanded), quality, contrast, gradient, variation, unevenness)
 
 
 def _variation(values: Float[np.ndarray, "n"]) -> float:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage
-from fluoro_reg.xray.preprocessing.field import Field, border_components, find_field, painted_field
+from fluoro_reg.xray.preprocessing.field import Field, border_components
 
 _WEIGHTS = {"collimator": 3.0, "fine": 2.0, "middle": 1.0, "coarse": 1.0, "air": 2.0, "surround": 4.0}
 _PENUMBRA = 5  # coarse pixels inside the edge of the field
@@ -27,33 +27,28 @@ _PENUMBRA = 5  # coarse pixels inside the edge of the field
 
 @dataclass(frozen=True, slots=True)
 class Polarity:
-    """The estimated meaning of pixel values, its confidence (0.5 is a guess, 1 is certain), and the field that was found."""
+    """The estimated meaning of pixel values, and its confidence (0.5 is a guess, 1 is certain)."""
 
     intensity: Intensity
     confidence: float
-    field: Field | None
 
 
-def estimate_polarity(coarse: CoarseImage) -> Polarity:
-    """Estimate from the image alone whether it is TRANSMITTED or ATTENUATION."""
-    evidence, dark_outside, bright_outside = polarity_evidence(coarse)
+def estimate_polarity(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> Polarity:
+    """Estimate whether an image is TRANSMITTED or ATTENUATION, with the fields found with a dark and a bright surround."""
+    evidence = polarity_evidence(coarse, dark, bright)
     score = sum(_WEIGHTS[name] * value for name, value in evidence.items())
     transmitted = score >= 0
     intensity = Intensity.TRANSMITTED if transmitted else Intensity.ATTENUATION
-    confidence = float(1 / (1 + np.exp(-abs(score))))
-    field = dark_outside if transmitted else bright_outside or painted_field(dark_outside, coarse)
-    return Polarity(intensity, confidence, field)
+    return Polarity(intensity, float(1 / (1 + np.exp(-abs(score)))))
 
 
-def polarity_evidence(coarse: CoarseImage) -> tuple[dict[str, float], Field | None, Field | None]:
-    """Return the evidence by name, positive for photons, and the fields found with a dark and with a bright surround."""
-    dark = find_field(coarse.mean, coarse.usable)
-    bright = find_field(coarse.mean, coarse.usable, inverted=True)
+def polarity_evidence(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> dict[str, float]:
+    """Return the evidence by name, positive for photons."""
     inside = _inside(coarse, dark, bright)
     low, high = np.quantile(coarse.mean[inside], (0.02, 0.98))
     values = np.clip((coarse.mean - low) / max(float(high - low), 1e-12), 0, 1)
     fine, middle, coarse_band = (_band_skewness(values, inside, level) for level in (0, 2, 3))
-    evidence = {
+    return {
         "collimator": _collimation(dark) - _collimation(bright),
         "fine": fine,
         "middle": middle,
@@ -61,7 +56,6 @@ def polarity_evidence(coarse: CoarseImage) -> tuple[dict[str, float], Field | No
         "air": _open_air(1 - values, inside) - _open_air(values, inside),
         "surround": _surround(1 - values, inside) - _surround(values, inside),
     }
-    return evidence, dark, bright
 
 
 def _inside(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> Bool[np.ndarray, "rows columns"]:

@@ -1,8 +1,8 @@
-"""Preprocessing of an X-ray: attenuation with bright bones, and a mask of the usable pixels.
+"""Preprocessing of an X-ray: attenuation with bright bones, and a mask of the usable pixels, in every plausible reading.
 
-Each step is a pure function in a module of its own. The polarity is inferred unless it is given. The region outside the
-collimator, clipped regions and burnt-in text are masked. Photons are converted to line integrals. Properties of the image are
-estimated on a coarse copy. A frame that cannot show anatomy is rejected with a reason before anything is rendered.
+The image goes one way: a coarse copy (`coarse`), its fields (`field`, `leak`), its polarity (`polarity`), its readings
+(`readings`), and then, in each reading, the defects (`defects`), the check for anatomy (`quality`) and the conversion of photons to
+line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before anything is rendered.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocessing.attenuation import attenuation_from_transmitted, sample_usable_pixels, scale_attenuation
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarge_blocks
 from fluoro_reg.xray.preprocessing.defects import burnt_in_text, clipped_regions, clipped_surroundings
-from fluoro_reg.xray.preprocessing.field import Field, find_field_for_intensity
-from fluoro_reg.xray.preprocessing.polarity import estimate_polarity
+from fluoro_reg.xray.preprocessing.field import Field
 from fluoro_reg.xray.preprocessing.quality import rejection_reason
+from fluoro_reg.xray.preprocessing.readings import Reading, readings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Preprocessed:
         i0: The pixel value that became attenuation 0.
         usable_fraction: Fraction of the pixels in the mask.
         outline: Usable pixels at the outline of saturated air, where the edge of the body is inaccurate.
+        reading: The reading of the X-ray in words: the meaning of its pixels, and its field.
         rejection: Why no registration should be attempted; None if it should.
     """
 
@@ -73,25 +74,38 @@ class Preprocessed:
     i0: float
     usable_fraction: float
     outline: Bool[Tensor, "height width"]
+    reading: str = ""
     rejection: str | None = None
 
 
 def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
-    """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
+    """Preprocess an X-ray in its likeliest reading that shows anatomy."""
+    return preprocess_readings(image, options)[0]
+
+
+def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[Preprocessed, ...]:
+    """Preprocess an X-ray in every plausible reading that shows anatomy, or, if none does, in the likeliest; likeliest first."""
     inferred = image.intensity is Intensity.AUTO
     coarse = coarse_image(image.pixels, image.mask)
     if not coarse.usable.any():
-        return _rejected(image, inferred, "no pixel of the image is usable")
+        return (_rejected(image, inferred, "no pixel of the image is usable"),)
     if float(np.ptp(coarse.mean[coarse.usable])) == 0:
-        return _rejected(image, inferred, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}")
-    intensity, confidence, field = _intensity_and_field(image.intensity, coarse, options)
+        return (_rejected(image, inferred, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}"),)
+    readings = readings_of(coarse, image.intensity, options.find_collimator)
+    prepared = tuple(_preprocess_reading(image, coarse, reading, options) for reading in readings)
+    return tuple(one for one in prepared if one.rejection is None) or prepared[:1]
+
+
+def _preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, options: PreprocessOptions) -> Preprocessed:
+    """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
+    inferred, intensity = image.intensity is Intensity.AUTO, reading.intensity
     margin = options.field_margin * max(coarse.mean.shape)
-    in_field = _blocks_in_field(coarse, field, margin)
+    in_field = _blocks_in_field(coarse, reading.field, margin)
     if not in_field.any():
         return _rejected(image, inferred, "no pixel of the image is usable")
     defective = _defective_blocks(image, coarse, in_field, intensity, options)
     reason = rejection_reason(coarse, in_field, options.minimum_contrast, options.minimum_structure, options.maximum_clipped)
-    mask = _full_mask(image, coarse, field, defective, margin)
+    mask = _full_mask(image, coarse, reading.field, defective, margin)
     usable_fraction = _usable_fraction(mask)
     if reason is None and usable_fraction < max(options.minimum_usable, 1e-9):
         reason = f"only {usable_fraction:.1%} of the image is usable, less than {options.minimum_usable:.1%}"
@@ -105,19 +119,9 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
     if options.mask_clipped in ("air", "both"):
         surroundings = clipped_surroundings(coarse, in_field, at_top=intensity is Intensity.TRANSMITTED)
         outline = mask & torch.from_numpy(enlarge_blocks(surroundings, coarse.factor, *mask.shape))
-    return Preprocessed(result, intensity, inferred, confidence, i0, usable_fraction, outline, reason)
-
-
-def _intensity_and_field(
-    intensity: Intensity, coarse: CoarseImage, options: PreprocessOptions
-) -> tuple[Intensity, float, Field | None]:
-    """Return the intensity, its confidence, and the field. Estimating the polarity also finds the field."""
-    if intensity is Intensity.AUTO:
-        polarity = estimate_polarity(coarse)
-        return polarity.intensity, polarity.confidence, polarity.field if options.find_collimator else None
-    if not options.find_collimator:
-        return intensity, 1.0, None
-    return intensity, 1.0, find_field_for_intensity(coarse, intensity)
+    return Preprocessed(
+        result, intensity, inferred, reading.confidence, i0, usable_fraction, outline, reading.name, rejection=reason
+    )
 
 
 def _blocks_in_field(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.ndarray, "rows columns"]:
@@ -162,7 +166,7 @@ def _full_mask(
 def _rejected(image: XrayImage, inferred: bool, reason: str) -> Preprocessed:
     blank = XrayImage(torch.zeros_like(image.pixels), image.intrinsics, Intensity.ATTENUATION, image.mask)
     no_outline, confidence = torch.zeros_like(image.mask), 0.5 if inferred else 1.0
-    return Preprocessed(blank, image.intensity, inferred, confidence, 0.0, _usable_fraction(image.mask), no_outline, reason)
+    return Preprocessed(blank, image.intensity, inferred, confidence, 0.0, _usable_fraction(image.mask), no_outline, "", reason)
 
 
 def _usable_fraction(mask: Bool[Tensor, "height width"]) -> float:

@@ -43,7 +43,7 @@ def test_shifts_of_non_square_pixels_are_converted_to_millimetres(world):
     image = XrayImage(pixels, camera, Intensity.ATTENUATION, torch.ones(pixels.shape, dtype=torch.bool))
     start = RigidTransform(world.truth.rotation, world.truth.translation - torch.tensor([19.0, 25.5, 0.0], dtype=torch.float64))
     renderers, pivot = CoarseRenderers(world.volume, "cpu"), world.volume.centre_patient
-    scales = ImageScales(image, start, renderers, box_corners(world.volume, renderers.extent), pivot)
-    objective = PoseObjective(scales.scale(64, None), ObjectModel(pivot, "full", 0.0), GradientNCC())
+    scales = ImageScales(image, start, renderers, box_corners(world.volume, renderers.extent), ObjectModel(pivot, "full", 0.0))
+    objective = PoseObjective(scales.scale(64, None), scales.model, GradientNCC())
     found = search(objective, start, SearchOptions(out_of_plane_deg=(0.0,), in_plane_deg=(0.0,)))
     torch.testing.assert_close(found.poses.translation[0], world.truth.translation, atol=4.0, rtol=0)

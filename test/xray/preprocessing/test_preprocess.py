@@ -14,6 +14,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 from fluoro_reg.xray import Intensity, PreprocessOptions, preprocess, xray_from_pixels
 from fluoro_reg.xray.preprocessing.coarse import coarse_image
+from fluoro_reg.xray.preprocessing.field import find_field
 from fluoro_reg.xray.preprocessing.polarity import estimate_polarity, polarity_evidence
 
 SIZE = 256
@@ -113,11 +114,13 @@ def test_evidence_is_odd_under_inversion():
     counts = photons(line_integrals(SIZE, 2)) * rectangle(SIZE, 0.1, 0.08, 0.9, 0.95)
     mask = torch.ones(SIZE, SIZE, dtype=torch.bool)
     images = [coarse_image(torch.from_numpy(values.astype(np.float32)), mask) for values in (counts, 3000 - counts)]
-    evidence, opposite = (polarity_evidence(image)[0] for image in images)
+    fields = [(find_field(i.mean, i.usable), find_field(i.mean, i.usable, inverted=True)) for i in images]
+    evidence, opposite = (polarity_evidence(image, *found) for image, found in zip(images, fields, strict=True))
     assert evidence.keys() == opposite.keys() and any(abs(value) > 0.5 for value in evidence.values())
     for name, value in evidence.items():
         assert opposite[name] == pytest.approx(-value, abs=0.05), name
-    assert estimate_polarity(images[0]).intensity is not estimate_polarity(images[1]).intensity
+    first, second = (estimate_polarity(image, *found).intensity for image, found in zip(images, fields, strict=True))
+    assert first is not second
 
 
 def test_bone_is_bright_for_any_input():
