@@ -13,7 +13,7 @@ class GateOptions:
 
     minimum_similarity: float = option(0.40, "gradient NCC at the finest scale", minimum=0.2, maximum=1.0)
     minimum_patch_similarity: float = option(
-        0.73, "mean patch NCC inside the body at the finest scale", minimum=0.4, maximum=1.0
+        0.76, "mean patch NCC inside the body at the finest scale", minimum=0.4, maximum=1.0
     )
     minimum_similarity_of_object: float = option(
         0.58, "the same gradient NCC when residuals are taken near an object only", minimum=0.3, maximum=1.0
@@ -21,8 +21,17 @@ class GateOptions:
     minimum_patch_similarity_of_object: float = option(
         0.45, "the same patch NCC when residuals are taken near an object only", minimum=0.2, maximum=1.0
     )
+    minimum_similarity_of_bone: float = option(
+        0.44, "the same gradient NCC when the bone of a cut CT is compared alone", minimum=0.2, maximum=1.0
+    )
+    minimum_patch_similarity_of_bone: float = option(
+        0.30, "the same patch NCC when the bone of a cut CT is compared alone", minimum=0.1, maximum=1.0
+    )
     minimum_pixels: int = option(400, "compared pixels at the finest scale", unit="px", minimum=100, maximum=10_000_000)
     minimum_overlap: float = option(0.3, "fraction of the projected CT that is compared", minimum=0.05, maximum=1.0)
+    minimum_overlap_of_object: float = option(
+        0.2, "fraction of the pixels near an object, on and off the detector, that is compared", minimum=0.05, maximum=1.0
+    )
     minimum_margin: float = option(
         0.02, "similarity by which the best pose must beat every other, distinct pose", minimum=0.0, maximum=0.5
     )

@@ -85,7 +85,7 @@ def assess(refined: Refined, metric: PoseMetric, gate: GateOptions, uncertainty:
         outline_mm=None if shift is None else abs(float(at.poses[0].rotation[2] @ shift[:3])),
         turn_sd_deg=uncertainty.turn_sd_deg,
         converged=bool(refined.converged[0]),
-        near_object=objective.model.roi != "full",
+        compared=objective.model.compared,
     )
     outcome, reason = check_gates(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)

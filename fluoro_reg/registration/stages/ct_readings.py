@@ -9,7 +9,8 @@ from torch import Tensor
 from fluoro_reg.ct.bone import bone_above_soft_tissue
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.stages.object_model import ObjectModel, bone_model_of, object_model_of
+from fluoro_reg.registration.stages.masks import CUT_FRACTION, CUT_FRACTION_OF_OBJECT
+from fluoro_reg.registration.stages.object_model import ObjectModel, bone_model_of, is_dense_object, object_model_of
 from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
 from fluoro_reg.similarity import GradientNCC
@@ -46,7 +47,8 @@ class CTReadings:
     @classmethod
     def of(cls, ct: CTVolume, roi: str, saturation: str, device: str) -> "CTReadings":
         """The readings of a CT, with the settings `roi` and `saturation` of `RegistrationOptions`."""
-        renderers = CoarseRenderers(ct, device)
+        cut_fraction = CUT_FRACTION_OF_OBJECT if is_dense_object(ct) else CUT_FRACTION
+        renderers = CoarseRenderers(ct, device, cut_fraction)
         corners = box_corners(ct, renderers.extent)
         model = object_model_of(ct, roi, saturation, corners.mean(0))
         return cls(ct, CTReading("whole CT", renderers, model, corners), device)

@@ -14,9 +14,11 @@ from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, WeightedNormalEquations, effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined, Solver
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, HOPELESS, Refined, Solver, image_evidence
 
-FINE_PX = 256  # across the projected CT; the error in depth that remains is the in-plane error of the views
+COARSE_PX = (32, 64)  # across the projected CT: what a view found alone may be centimetres off in depth
+FINE_PX = 256  # the error in depth that remains is the in-plane error of the views
+KEPT = 3  # hypotheses that remain after each scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,14 @@ class JointSolver:
     n_renders: int = 0
 
     def run(self, hypotheses: RigidTransform, metric: PoseMetric, distinct_mm: float) -> JointRefined:
-        """Refine `reference_from_patient` at the scale of the assessment, then at a finer one; evaluate at the former."""
-        for object_px in (ASSESSED_PX, FINE_PX):
+        """Refine `reference_from_patient` from coarse to fine; evaluate at the scale of the assessment."""
+        for object_px in (*COARSE_PX, ASSESSED_PX, FINE_PX):
             objective = self._objective(object_px, hypotheses)
             at, equations, converged = LevenbergMarquardt().minimise(objective, objective.evaluate(hypotheses))
             self._count(objective)
-            rows = torch.tensor(_distinct(at, equations.cost.argsort(), metric, distinct_mm))
+            evidence = _evidence(objective, at, equations)
+            rows = torch.tensor(_distinct(at, evidence.argsort(descending=True), metric, distinct_mm)[:KEPT])
+            rows = rows[evidence[rows] >= HOPELESS * evidence[rows[0]]]
             hypotheses, converged = at.poses[rows], converged[rows]
         objective = self._objective(ASSESSED_PX, hypotheses)
         at = objective.evaluate(hypotheses)
@@ -105,6 +109,13 @@ class JointSolver:
 
     def _count(self, objective: JointObjective) -> None:
         self.n_renders += sum(view.n_renders for view in objective.views)
+
+
+def _evidence(objective: JointObjective, at: JointEvaluation, here: JointNormalEquations) -> Float[Tensor, "batch"]:
+    """The evidence of all views together."""
+    views = zip(objective.views, at.views, here.views, strict=True)
+    parts = [image_evidence(seen.moving, view.scale.fixed, equations.weight) for view, seen, equations in views]
+    return torch.stack(parts).sum(0)
 
 
 def _distinct(at: JointEvaluation, order: Int[Tensor, "batch"], metric: PoseMetric, apart_mm: float) -> list[int]:

@@ -19,6 +19,7 @@ from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
 CUT_FRACTION = 0.4  # an outermost slice is a cut if it holds at least this fraction of the body in the fullest slice
+CUT_FRACTION_OF_OBJECT = 0.1  # the same of an object in air: a shaft is thinner than its ends, and air is not skin
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Extent:
     cut_high: Bool[Tensor, "3"]
 
     @staticmethod
-    def of(volume: CTVolume) -> "Extent":
+    def of(volume: CTVolume, cut_fraction: float = CUT_FRACTION) -> "Extent":
         """The extent of a volume; the box of an empty one is the whole grid."""
         filled = volume.attenuation > 0
         low, high = torch.zeros(3, dtype=torch.float64), torch.tensor(volume.shape_ijk, dtype=torch.float64) - 1
@@ -46,7 +47,7 @@ class Extent:
             if occupied.numel():
                 low[axis], high[axis] = float(occupied[0]), float(occupied[-1])
             body = (volume.attenuation > BODY_ATTENUATION).float().mean(dim=tuple(d for d in range(3) if d != dim))
-            cut_low[axis], cut_high[axis] = (end > CUT_FRACTION * body.max() for end in (body[0], body[-1]))
+            cut_low[axis], cut_high[axis] = (end > cut_fraction * body.max() for end in (body[0], body[-1]))
         return Extent(low, high, cut_low, cut_high)
 
     def uncut(self) -> "Extent":

@@ -1,7 +1,7 @@
 """Readings of the CT: which of its contents are rendered, and how they are compared with the X-ray.
 
-The whole CT explains an X-ray best where it holds all that the rays pass. Where it is cut, its bone alone may explain more. Both are
-readings, and the registration decides between them.
+The whole CT explains an X-ray best where it holds all that the rays pass. Where it is cut, its bone alone may explain more.
+Both are readings, and the registration decides between them.
 """
 
 from dataclasses import dataclass
@@ -38,6 +38,13 @@ class ObjectModel:
     veto_cut_rays: bool = True
 
     @property
+    def compared(self) -> str:
+        """What the gates take the comparison to be: of a `body`, of an `object` in air, or of the `bone` of a cut CT."""
+        if self.roi == "full":
+            return "body"
+        return "object" if self.veto_cut_rays else "bone"
+
+    @property
     def is_plain(self) -> bool:
         """Whether the whole image is compared with line integrals as they are."""
         return self.roi == "full" and self.saturation == 0
@@ -48,21 +55,29 @@ def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Te
 
     `auto` compares an object in air near its projection only, and takes an object of metal to saturate.
     """
-    filled = volume.attenuation > 0
-    values = volume.attenuation[filled]
-    values = values[:: max(1, values.numel() // 100_000)]
-    dense_share = float((values > attenuation_of_tissue(DENSE_OBJECT_HU)).float().mean())
+    is_dense, values = is_dense_object(volume), sample_filled_voxels(volume)
     if roi == "auto":
-        is_object = float(filled.float().mean()) < MOSTLY_AIR or dense_share > MOSTLY_DENSE
+        is_object = is_dense or float((volume.attenuation > 0).float().mean()) < MOSTLY_AIR
         roi = "moving-support" if is_object else "full"
     middle = float(values.median())
     is_metal = middle > attenuation_of_tissue(METAL_HU)
-    margin_mm = MARGIN_OF_BONE_MM if dense_share > MOSTLY_DENSE and not is_metal else MARGIN_MM
+    margin_mm = MARGIN_OF_BONE_MM if is_dense and not is_metal else MARGIN_MM
     if saturation == "auto":
         strength = 1 / (float(values.quantile(0.9)) * SATURATION_DEPTH_MM) if is_metal else 0.0
     else:
         strength = 0.0 if saturation == "off" else float(saturation)
     return ObjectModel(pivot, roi, strength, margin_mm)
+
+
+def is_dense_object(volume: CTVolume) -> bool:
+    """Whether a CT is a bone or an implant in air: most of it is denser than soft tissue."""
+    return float((sample_filled_voxels(volume) > attenuation_of_tissue(DENSE_OBJECT_HU)).float().mean()) > MOSTLY_DENSE
+
+
+def sample_filled_voxels(volume: CTVolume) -> Float[Tensor, "n"]:
+    """About 100 000 voxels that are not air, from all over the CT."""
+    values = volume.attenuation[volume.attenuation > 0]
+    return values[:: max(1, values.numel() // 100_000)]
 
 
 def bone_model_of(whole: ObjectModel) -> ObjectModel:

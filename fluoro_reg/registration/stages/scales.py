@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.registration.stages.masks import Extent, eroded
+from fluoro_reg.registration.stages.masks import CUT_FRACTION, Extent, eroded
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.rendering import make_renderer
@@ -29,11 +29,12 @@ class CoarseRenderers:
 
     volume: CTVolume
     device: str
+    cut_fraction: float = CUT_FRACTION
     extent: Extent = field(init=False)
     _made: dict[tuple[int, int, int], tuple[AbstractRenderer, Extent]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.extent = Extent.of(self.volume)
+        self.extent = Extent.of(self.volume, self.cut_fraction)
 
     def for_pixel(self, pixel_mm: float) -> tuple[AbstractRenderer, Extent]:
         """The renderer with the largest voxels that are not larger than a pixel at the object."""

@@ -37,6 +37,7 @@ from fluoro_reg.registration.stages.search import search
 from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
+HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
 COMPARED_PX = 64  # across the CT's projection: readings are compared
 MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
@@ -139,6 +140,7 @@ class Solver:
         self.n_renders += objective.n_renders
         evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
         rows = self._best(at.poses, -evidence, self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        rows = rows[evidence[rows] >= HOPELESS * evidence[rows[0]]]
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _refine_ncc(

@@ -1,8 +1,8 @@
 """Preprocessing of an X-ray: attenuation with bright bones, and a mask of the usable pixels, in every plausible reading.
 
 The image goes one way: a coarse copy (`coarse`), its fields (`field`, `leak`), its polarity (`polarity`), its readings
-(`readings`), and then, in each reading, the defects (`defects`), the check for anatomy (`quality`) and the conversion of photons to
-line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before anything is rendered.
+(`readings`), and then, in each reading, the defects (`defects`), the check for anatomy (`quality`) and the conversion of
+photons to line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before it is rendered.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ def preprocess(image: XrayImage, options: PreprocessOptions) -> Preprocessed:
 
 
 def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[Preprocessed, ...]:
-    """Preprocess an X-ray in every plausible reading that shows anatomy, or, if none does, in the likeliest; likeliest first."""
+    """Preprocess an X-ray in all plausible readings that show anatomy (if none does, in the likeliest), the likeliest first."""
     inferred = image.intensity is Intensity.AUTO
     coarse = coarse_image(image.pixels, image.mask)
     if not coarse.usable.any():
