@@ -22,15 +22,21 @@ from fluoro_reg.xray.preprocessing.coarse import CoarseImage
 from fluoro_reg.xray.preprocessing.field import Field, border_components
 
 _WEIGHTS = {"collimator": 3.0, "fine": 2.0, "middle": 1.0, "coarse": 1.0, "air": 2.0, "surround": 4.0}
+_CERTAIN = 0.95  # confidence above which the opposite polarity is not tried
 _PENUMBRA = 5  # coarse pixels inside the edge of the field
 
 
 @dataclass(frozen=True, slots=True)
 class Polarity:
-    """The estimated meaning of pixel values, and its confidence (0.5 is a guess, 1 is certain)."""
+    """The estimated meaning of pixel values, and its confidence (0.5 is a guess, 1 is certain).
+
+    `is_certain` says whether the opposite can be ruled out: the confidence is high, and what the rest of the image shows agrees
+    with the evidence of a collimator. An open, clipped beam beside a body looks like lead in the negative of the image.
+    """
 
     intensity: Intensity
     confidence: float
+    is_certain: bool
 
 
 def estimate_polarity(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> Polarity:
@@ -39,7 +45,13 @@ def estimate_polarity(coarse: CoarseImage, dark: Field | None, bright: Field | N
     score = sum(_WEIGHTS[name] * value for name, value in evidence.items())
     transmitted = score >= 0
     intensity = Intensity.TRANSMITTED if transmitted else Intensity.ATTENUATION
-    return Polarity(intensity, float(1 / (1 + np.exp(-abs(score)))))
+    without_collimator = score - _WEIGHTS["collimator"] * evidence["collimator"]
+    agreed = min(score, without_collimator) if transmitted else -max(score, without_collimator)
+    return Polarity(intensity, _logistic(abs(score)), _logistic(agreed) >= _CERTAIN)
+
+
+def _logistic(score: float) -> float:
+    return float(1 / (1 + np.exp(-score)))
 
 
 def polarity_evidence(coarse: CoarseImage, dark: Field | None, bright: Field | None) -> dict[str, float]:

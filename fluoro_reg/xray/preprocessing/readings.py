@@ -13,8 +13,6 @@ from fluoro_reg.xray.preprocessing.field import Field, find_field, painted_field
 from fluoro_reg.xray.preprocessing.leak import find_leaking_field
 from fluoro_reg.xray.preprocessing.polarity import estimate_polarity
 
-CERTAIN_POLARITY = 0.95  # the opposite polarity is a reading, too, below this confidence
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -40,7 +38,7 @@ def readings_of(coarse: CoarseImage, intensity: Intensity, find_collimator: bool
     if intensity is Intensity.AUTO:
         polarity = estimate_polarity(coarse, dark, bright)
         polarities = [(polarity.intensity, polarity.confidence)]
-        if polarity.confidence < CERTAIN_POLARITY:
+        if not polarity.is_certain:
             polarities.append((polarity.intensity.opposite, 1 - polarity.confidence))
     else:
         polarities = [(intensity, 1.0)]

@@ -19,7 +19,7 @@ GOOD = Evidence(
     outline_mm=0.5,
     turn_sd_deg=0.3,
     converged=True,
-    near_object=False,
+    compared="body",
 )
 
 
@@ -67,10 +67,25 @@ def test_each_gate_stops_a_pose_alone(change, outcome, sentence):
 def test_objects_and_bodies_have_thresholds_of_their_own():
     edges_only = replace(GOOD, similarity=0.65, patch_similarity=0.5, rival_similarity=None)
     spoilt_by_instruments = replace(GOOD, similarity=0.45, patch_similarity=0.8, rival_similarity=None)
-    for evidence, near_object, outcome in (
-        (edges_only, True, Outcome.CONVERGED),
-        (edges_only, False, Outcome.REJECTED_POSE),
-        (spoilt_by_instruments, True, Outcome.REJECTED_POSE),
-        (spoilt_by_instruments, False, Outcome.CONVERGED),
+    for evidence, compared, outcome in (
+        (edges_only, "object", Outcome.CONVERGED),
+        (edges_only, "body", Outcome.REJECTED_POSE),
+        (spoilt_by_instruments, "object", Outcome.REJECTED_POSE),
+        (spoilt_by_instruments, "body", Outcome.CONVERGED),
     ):
-        assert check_gates(replace(evidence, near_object=near_object), GateOptions())[0] is outcome
+        assert check_gates(replace(evidence, compared=compared), GateOptions())[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({}, Outcome.CONVERGED),
+        ({"similarity": 0.43}, Outcome.REJECTED_POSE),
+        ({"patch_similarity": 0.29}, Outcome.REJECTED_POSE),
+        ({"overlap": 0.19}, Outcome.REJECTED_POSE),
+        ({"rival_similarity": 0.44}, Outcome.AMBIGUOUS),
+    ],
+)
+def test_bone_of_a_cut_ct_has_thresholds_of_its_own(change, outcome):
+    bone = replace(GOOD, compared="bone", similarity=0.45, patch_similarity=0.31, overlap=0.25, rival_similarity=None)
+    assert check_gates(replace(bone, **change), GateOptions())[0] is outcome
