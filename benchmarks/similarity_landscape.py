@@ -22,7 +22,7 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference, similarity_kind
-from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.similarity import SIMILARITIES
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
@@ -38,10 +38,10 @@ PX = 64
 
 def classical_values(case: RegistrationCase, name: str) -> Values:
     """Return a function from poses to the values of a classical similarity."""
-    registrar = Registrar(read_ct(case.ct), RegistrationOptions(method="lm-local"))
-    prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), registrar.options.preprocess)
-    scale = registrar._scales(prepared, case.truth).scale(PX, None, coarse=True)
-    values = PoseValues(scale, registrar._model, SIMILARITIES[name]())
+    prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions())
+    whole = CTReadings.of(read_ct(case.ct), "auto", "auto", "cpu").whole
+    scale = whole.scales(prepared, case.truth).scale(PX, None, coarse=True)
+    values = PoseValues(scale, whole.model, SIMILARITIES[name]())
     return lambda poses: values.values(poses, torch.zeros(len(poses.translation), 6, dtype=torch.float64))
 
 
