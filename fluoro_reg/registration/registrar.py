@@ -169,15 +169,14 @@ class Registrar:
         if (reason := self._out_of_range(depth_mm)) is not None:
             return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
-        try:
-            candidates = [
-                candidate
-                for one, poses in zip(prepared, initial, strict=True)
-                if poses.searched
-                for candidate in self._candidates(one, poses, request, stages)
-            ]
-        except InputError as error:
-            return run.rejected(Outcome.REJECTED_IMAGE, str(error))
+        candidates, problems = list[Candidate](), list[str]()
+        for one, poses in zip(prepared, initial, strict=True):
+            try:
+                candidates += self._candidates(one, poses, request, stages) if poses.searched else []
+            except InputError as error:
+                problems.append(str(error))
+        if not candidates:
+            return run.rejected(Outcome.REJECTED_IMAGE, problems[0])
         if known := [candidate for candidate in candidates if candidate.reading == request.reading]:
             candidates = known
         search = None if request.tracking else self.method.search
