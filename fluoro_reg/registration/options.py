@@ -29,8 +29,8 @@ class GateOptions:
     )
     minimum_pixels: int = option(400, "compared pixels at the finest scale", unit="px", minimum=100, maximum=10_000_000)
     minimum_overlap: float = option(0.3, "fraction of the projected CT that is compared", minimum=0.05, maximum=1.0)
-    minimum_overlap_of_object: float = option(
-        0.2, "fraction of the pixels near an object, on and off the detector, that is compared", minimum=0.05, maximum=1.0
+    minimum_overlap_of_bone: float = option(
+        0.2, "the same fraction of the pixels near the bone of a cut CT, on and off the detector", minimum=0.05, maximum=1.0
     )
     minimum_margin: float = option(
         0.02, "similarity by which the best pose must beat every other, distinct pose", minimum=0.0, maximum=0.5

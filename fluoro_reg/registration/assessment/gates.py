@@ -104,7 +104,7 @@ def _minima(compared: str, gate: GateOptions) -> tuple[float, float, float]:
         "object": (
             gate.minimum_similarity_of_object,
             gate.minimum_patch_similarity_of_object,
-            gate.minimum_overlap_of_object,
+            gate.minimum_overlap,
         ),
-        "bone": (gate.minimum_similarity_of_bone, gate.minimum_patch_similarity_of_bone, gate.minimum_overlap_of_object),
+        "bone": (gate.minimum_similarity_of_bone, gate.minimum_patch_similarity_of_bone, gate.minimum_overlap_of_bone),
     }[compared]

@@ -64,6 +64,12 @@ def test_each_gate_stops_a_pose_alone(change, outcome, sentence):
     assert sentence in reason
 
 
+def test_an_object_needs_as_much_overlap_as_a_body():
+    for compared in ("body", "object"):
+        outcome, reason = check_gates(replace(GOOD, compared=compared, overlap=0.29), GateOptions())
+        assert outcome is Outcome.REJECTED_POSE and "only 29%" in reason
+
+
 def test_objects_and_bodies_have_thresholds_of_their_own():
     edges_only = replace(GOOD, similarity=0.65, patch_similarity=0.5, rival_similarity=None)
     spoilt_by_instruments = replace(GOOD, similarity=0.45, patch_similarity=0.8, rival_similarity=None)
