@@ -40,7 +40,7 @@ def read_xray(
             `intrinsics`.
     """
     path = Path(path)
-    stored = _read_stored(path, intensity, frame)
+    stored = read_stored(path, intensity, frame)
     camera = intrinsics or stored.intrinsics
     if camera is None:
         raise InputError(f"{path.name} has no geometry ({stored.why_no_intrinsics}); give a camera.json")
@@ -109,7 +109,12 @@ def _check_nan_fraction(fraction: float, name: str) -> None:
         raise InputError(f"{name} contains NaN or infinity in {fraction:.0%} of its pixels, more than 5 %; export it again")
 
 
-def _read_stored(path: Path, intensity: Intensity, frame: int) -> StoredImage:
+def read_stored(path: Path, intensity: Intensity = Intensity.AUTO, frame: int = 0) -> StoredImage:
+    """Return the content of an X-ray file, with the camera of the file or the reason why it has none.
+
+    Raises:
+        InputError: The file is not an X-ray, or it is damaged.
+    """
     kind = _format(path)
     if kind == "dicom":
         return dicom_reader.read_dicom(path, intensity, frame)

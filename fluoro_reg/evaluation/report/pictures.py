@@ -27,7 +27,7 @@ def xray_webp(pixels: Float[Tensor, "height width"], camera: CameraIntrinsics) -
     image = torch.nn.functional.interpolate(
         pixels[None, None], size=(large.height, large.width), mode="bicubic", align_corners=False, antialias=True
     )
-    return _webp(Image.fromarray(grey_levels(image[0, 0].numpy()).round().astype(np.uint8)), quality=QUALITY)
+    return webp(Image.fromarray(grey_levels(image[0, 0].numpy()).round().astype(np.uint8)), quality=QUALITY)
 
 
 def edges_webp(
@@ -37,7 +37,7 @@ def edges_webp(
     coverage = (255 * pose_lines(renderer, pose, _enlarge(camera))).round().astype(np.uint8)
     layer = np.empty((*coverage.shape, 4), np.uint8)
     layer[..., :3], layer[..., 3] = colour, coverage
-    return _webp(Image.fromarray(layer), lossless=True)
+    return webp(Image.fromarray(layer), lossless=True)
 
 
 def _enlarge(camera: CameraIntrinsics) -> CameraIntrinsics:
@@ -46,7 +46,8 @@ def _enlarge(camera: CameraIntrinsics) -> CameraIntrinsics:
     return camera.resized(round(camera.width * scale), round(camera.height * scale))
 
 
-def _webp(image: Image.Image, **options: Any) -> bytes:
+def webp(image: Image.Image, **options: Any) -> bytes:
+    """Return an image as WebP; `options` are those of Pillow."""
     file = io.BytesIO()
     image.save(file, format="WEBP", method=2, **options)
     return file.getvalue()
