@@ -8,6 +8,7 @@ again.
 from dataclasses import dataclass, field, replace
 
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.xray.image import XrayImage
@@ -44,6 +45,10 @@ class Tracker:
     def reset(self) -> None:
         """Forget the last pose; the next image is searched around the initial pose."""
         self._last, self._rejected_in_a_row = None, 0
+
+    def change_options(self, options: RegistrationOptions) -> None:
+        """Use other gates and another preprocessing from the next image on; all other options stay as they are."""
+        self.registrar.options = replace(self.registrar.options, gate=options.gate, preprocess=options.preprocess)
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
         """Replace the initial pose, and search around it in the next image."""
