@@ -15,11 +15,17 @@ class InputMonitor:
         self._topics = (image_topic, info_topic)
         self._begin_s = time.monotonic()
         self._images = self._infos = self._pairs = 0
+        self._last_image_s = time.monotonic()
         self.warning = ""
+
+    def seconds_without_image(self) -> float:
+        """Return the time in s since the last image, or since the beginning if there was none."""
+        return time.monotonic() - self._last_image_s
 
     def count_image(self) -> None:
         """Count an image."""
         self._images += 1
+        self._last_image_s = time.monotonic()
 
     def count_info(self) -> None:
         """Count a CameraInfo."""

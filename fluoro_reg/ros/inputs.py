@@ -17,6 +17,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fluoro_reg.ros import conversions
+from fluoro_reg.ros.frames import without_slash
 from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.pairing import StampPairing
@@ -30,7 +31,12 @@ except ImportError:  # Humble's name of the module
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 CAMERA_INFO_DEPTH = 10  # deeper than for images, of which only the newest counts: a lost CameraInfo would lose its image too
-COUNTER_OF = {StampStatus.DUPLICATE: "duplicate stamps", StampStatus.LATE: "late stamps", StampStatus.RESTARTED: "restarts"}
+COUNTER_OF = {
+    StampStatus.DUPLICATE: "duplicate stamps",
+    StampStatus.LATE: "late stamps",
+    StampStatus.FUTURE: "future stamps",
+    StampStatus.RESTARTED: "restarts",
+}
 
 
 class ImageInput:
@@ -59,6 +65,10 @@ class ImageInput:
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
         self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)
 
+    def image_publishers(self) -> int:
+        """Return how many publishers the image topic has."""
+        return self._node.count_publishers(self.topics[0])
+
     def close(self) -> None:
         """Unsubscribe."""
         for subscription in self._subscriptions:
@@ -73,8 +83,9 @@ class ImageInput:
                 message_type, topic, callback, profile, event_callbacks=events, qos_overriding_options=overrides
             )
 
+        name = self._node.resolve_topic_name(topic)
         try:
-            return subscribe(SubscriptionEventCallbacks(incompatible_qos=lambda _: self._on_incompatible(topic)))
+            return subscribe(SubscriptionEventCallbacks(incompatible_qos=lambda _: self._on_incompatible(name)))
         except UnsupportedEventTypeError:  # a middleware without this event
             return subscribe(None)
 
@@ -98,11 +109,18 @@ class ImageInput:
         stamp = conversions.stamp_ns(image.header.stamp)
         if stamp > 0:
             stamp = max(stamp + round(self._options.image_time_offset * conversions.NS_PER_S), 0)
-        status = self._stamps.check(stamp)
+        status = self._stamps.check(stamp, self._node.get_clock().now().nanoseconds)
         if status in COUNTER_OF:
             self._statistics.count(COUNTER_OF[status])
-        frame_id = self._options.frames.camera or image.header.frame_id
+        frame_id = self._options.frames.camera or self._frame_id(image)
         self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic()), status)
+
+    def _frame_id(self, image: Image | CompressedImage) -> str:
+        given = image.header.frame_id
+        if given.startswith("/"):
+            message = f"the frame_id of images, '{given}', begins with a slash, which tf2 does not allow; it is used without"
+            self._node.get_logger().warning(message, once=True)
+        return without_slash(given)
 
     def _on_incompatible(self, topic: str) -> None:
         self._statistics.count("incompatible publishers")

@@ -4,21 +4,28 @@
 worker, `deactivate` stops both and keeps the CT, `cleanup` releases the CT. `Pipeline` does the processing in between.
 """
 
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool, Trigger
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.registration import RegistrationOptions
-from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.registration.method import load_method
+from fluoro_reg.ros.frames import check_frame_options
+from fluoro_reg.ros.options import CHANGEABLE, NodeOptions
+from fluoro_reg.ros.parameter_sources import unmatched_parameters
 from fluoro_reg.ros.parameters import ParameterSet
 from fluoro_reg.ros.pipeline import Pipeline
 from fluoro_reg.ros.session import Session, load_session
@@ -28,6 +35,7 @@ SessionLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], obje
 NODE_NAME = "registration_node"
 NOT_ACTIVE = "the node is not active"
 SPIN_PERIOD_S = 0.2  # maximum delay until a signal is handled
+HUNG_STATUS = 3
 
 
 class RegistrationNode(LifecycleNode):
@@ -35,13 +43,17 @@ class RegistrationNode(LifecycleNode):
 
     Args:
         load: called by `configure` to load the CT and make the tracker.
+        on_hang: called when a registration hangs, to end the process; None in a process that must survive that.
         arguments: passed on to `LifecycleNode`.
     """
 
-    def __init__(self, load: SessionLoader = load_session, **arguments: Any) -> None:
+    def __init__(self, load: SessionLoader = load_session, on_hang: Callable[[], None] | None = None, **arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **arguments)
         self._load = load
-        self._parameter_set = ParameterSet(self, NodeOptions, RegistrationOptions)
+        self._on_hang = on_hang
+        self._parameter_set = ParameterSet(
+            self, NodeOptions, RegistrationOptions, changeable=CHANGEABLE, checks={"method": load_method}
+        )
         self._pipeline: Pipeline | None = None
         self._is_active = False
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -51,10 +63,33 @@ class RegistrationNode(LifecycleNode):
 
     def autostart(self) -> bool:
         """Configure and activate the node if the parameter `autostart` is set; return False if that fails."""
+        if problem := self._parameter_set.problem_of("autostart"):
+            self.get_logger().error(f"cannot start: {problem}; write true or false, without quotes")
+            return False
         if not self.get_parameter("autostart").value:
+            name = self.get_fully_qualified_name()
+            self.get_logger().info(
+                f"unconfigured, because autostart is false: waiting for a lifecycle manager or "
+                f"`ros2 lifecycle set {name} configure`; with `-p autostart:=true` the node starts by itself"
+            )
             return True
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def set_parameters(self, parameter_list: list[Parameter]) -> list[SetParametersResult]:
+        """Set parameters, one after the other."""
+        return [self.set_parameters_atomically([parameter]) for parameter in parameter_list]
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set all of the parameters or none; the services of ROS call this, too."""
+        result = self._parameter_set.set(parameter_list, super().set_parameters_atomically)
+        if result.successful and self._pipeline is not None:
+            self._pipeline.change(self._parameter_set.read(NodeOptions), self._parameter_set.read(RegistrationOptions))
+        return result
+
+    def describe_parameter(self, name: str) -> ParameterDescriptor:
+        """Return the descriptor of a parameter; most are read-only while the node is configured."""
+        return self._parameter_set.described(super().describe_parameter(name))
 
     def close(self) -> None:
         """Stop the pipeline and release the CT, in any state of the node."""
@@ -89,8 +124,9 @@ class RegistrationNode(LifecycleNode):
     def _configure(self) -> None:
         options = self._parameter_set.read(NodeOptions)
         registration = self._parameter_set.read(RegistrationOptions)
+        check_frame_options(options)
         session = self._load(options, registration, self.get_logger().info)
-        self._pipeline = Pipeline(self, options, registration, session)
+        self._pipeline = Pipeline(self, options, registration, session, self._on_hang)
         self._parameter_set.frozen = True
 
     def _activate(self) -> None:
@@ -163,38 +199,49 @@ class RegistrationNode(LifecycleNode):
 class StopSignals:
     """Handlers of SIGINT and SIGTERM that request a clean shutdown; a second signal terminates the process at once.
 
-    The handlers of rclpy would shut the context down while the worker is still using it, with `~/valid` still true.
+    The handlers of rclpy would shut the context down while the worker is still using it, with `~/valid` still true. While the
+    node starts, nothing is published yet, and a signal ends the program where it is.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.starting = True
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self.requested = True
         signal.signal(number, signal.SIG_DFL)
+        if self.starting:
+            sys.exit(0)
 
 
 def main(args: list[str] | None = None, load: SessionLoader = load_session) -> int:
-    """Run the node until a signal; return 0, or 2 if an autostart fails."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    """Run the node until a signal; return 0, 2 if an autostart fails, or end with status 3 if a registration hangs."""
     stop = StopSignals()
-    node = RegistrationNode(load)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    hung = threading.Event()
+    node = RegistrationNode(load, hung.set)
+    for line in unmatched_parameters(sys.argv if args is None else args, node.get_fully_qualified_name()):
+        node.get_logger().warning(line)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         if not node.autostart():
             return 2
-        while rclpy.ok() and not stop.requested:
+        stop.starting = False
+        while rclpy.ok() and not stop.requested and not hung.is_set():
             executor.spin_once(timeout_sec=SPIN_PERIOD_S)
         return 0
     finally:
-        node.close()
+        if not hung.is_set():
+            node.close()  # it would wait for a registration that hangs
         executor.shutdown()
         node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
+        if hung.is_set():
+            os._exit(HUNG_STATUS)  # the interpreter cannot finish while a thread hangs in native code
 
 
 if __name__ == "__main__":

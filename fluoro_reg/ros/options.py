@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from fluoro_reg.config import option, section
 
+CHANGEABLE = ("gate.", "preprocess.", "debug.", "valid_timeout", "image_timeout", "maximum_image_age")  # while configured
+
 
 @dataclass(frozen=True, slots=True)
 class CTOptions:
@@ -24,8 +26,9 @@ class InitialOptions:
 class FrameOptions:
     """Frame names on tf2."""
 
-    camera: str = option("", "parent frame of the transform; if empty, the frame_id of the image")
-    patient: str = option("patient", "child frame of the transform")
+    camera: str = option("", "the camera's frame; if empty, the frame_id of the image")
+    patient: str = option("patient", "the patient's frame")
+    anchor: str = option("", "with tf.mode anchored: the parent of the patient, such as robot_base or table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,17 @@ class TfOptions:
     """The transform on tf2."""
 
     enable: bool = option(True, "publish accepted poses on /tf")
+    mode: str = option(
+        "direct",
+        "the published edge: direct (camera -> patient), inverse (patient -> camera) or anchored (frames.anchor -> patient)",
+        choices=("direct", "inverse", "anchored"),
+    )
+    timeout: float = option(
+        0.5, "anchored: how long to wait for the camera's place at the image's stamp", unit="s", minimum=0.0, maximum=10.0
+    )
+    maximum_gap: float = option(
+        0.2, "anchored: largest gap between two transforms on /tf to interpolate in", unit="s", minimum=0.001, maximum=10.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +95,16 @@ class NodeOptions:
         minimum=0.0,
         maximum=3600.0,
     )
+    maximum_image_ahead: float = option(
+        0.2,
+        "images whose stamp lies further in the future are rejected, because the clocks disagree",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+    )
     restart_after: float = option(
         1.0,
-        "tracking restarts when stamps stay this far in the past, as in a looping bag",
+        "tracking restarts when stamps stay in the past by this much or for this long, as in a looping bag",
         unit="s",
         minimum=0.1,
         maximum=3600.0,
@@ -91,8 +112,18 @@ class NodeOptions:
     camera_info_timeout: float = option(
         5.0, "warn when images have had no CameraInfo with the same stamp for this long", unit="s", minimum=0.1, maximum=3600.0
     )
+    image_timeout: float = option(
+        2.0, "the diagnostics warn when no image has arrived for this long", unit="s", minimum=0.1, maximum=3600.0
+    )
     valid_timeout: float = option(
         1.0, "`~/valid` becomes false when no pose has been accepted for this long", unit="s", minimum=0.05, maximum=3600.0
+    )
+    computation_timeout: float = option(
+        120.0,
+        "a registration that takes longer is taken to hang, and the node ends itself with status 3",
+        unit="s",
+        minimum=1.0,
+        maximum=3600.0,
     )
     qos: QosOptions = section(QosOptions)
     tf: TfOptions = section(TfOptions)

@@ -1,21 +1,19 @@
-"""The publishers of the node. They are lifecycle publishers, which publish only while the node is active.
+"""The publishers of the node except that on /tf. They are lifecycle publishers, which publish only while the node is active.
 
-The broadcaster of tf2_ros is not a lifecycle publisher. It is safe here because only the worker calls `Outputs.publish`, and
-the worker runs only while the node is active and is joined before the node becomes inactive.
+`~/valid` is repeated all the time and offers a deadline and liveliness. A consumer that requests them is told within a second
+when the node has died or hangs, and no longer has to believe the last value.
 """
 
-import importlib
 import threading
 import time
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.qos import QoSDurabilityPolicy, QoSLivelinessPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
-from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from fluoro_reg.geometry import CameraIntrinsics
@@ -24,10 +22,17 @@ from fluoro_reg.ros.debug_images import DebugImageRenderer
 from fluoro_reg.ros.markers import scene_markers
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import ProcessedFrame
-from fluoro_reg.ros.reports import result_message
+from fluoro_reg.ros.reports import diagnostic_name, result_message
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-TF_PROFILE = QoSProfile(depth=100)
+VALID_PROFILE = QoSProfile(
+    depth=1,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+    deadline=Duration(seconds=0.5),
+    liveliness=QoSLivelinessPolicy.MANUAL_BY_TOPIC,
+    liveliness_lease_duration=Duration(seconds=1.0),
+)
+FLUSH_S = 1.0
 
 
 class Outputs:
@@ -35,17 +40,16 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, options: NodeOptions, renderer: DebugImageRenderer) -> None:
         self._node = node
-        self._options = options
+        self.options = options
         self._renderer = renderer
         create = node.create_lifecycle_publisher
         self._pose = create(PoseWithCovarianceStamped, "~/pose", 10)
         self._result = create(DiagnosticArray, "~/result", 10)
-        self._valid = create(Bool, "~/valid", LATCHED)
+        self._valid = create(Bool, "~/valid", VALID_PROFILE)
         self._overlay = create(Image, "~/overlay", 1)
         self._drr = create(Image, "~/drr", 1)
         self._markers = create(MarkerArray, "~/markers", LATCHED)
         self.diagnostics = create(DiagnosticArray, "/diagnostics", 10)
-        self._tf = self._create_tf_publisher() if options.tf.enable else None
         self._valid_state: bool | None = None
         self._valid_lock = threading.Lock()
         self._marked_camera: tuple[CameraIntrinsics, str] | None = None
@@ -54,26 +58,21 @@ class Outputs:
     def close(self) -> None:
         """Destroy the publishers."""
         publishers = [self._pose, self._result, self._valid, self._overlay, self._drr, self._markers, self.diagnostics]
-        if self._tf is not None:
-            publishers.append(self._tf.publisher)
         for publisher in publishers:
             self._node.destroy_publisher(publisher)
 
     def publish(self, processed: ProcessedFrame) -> None:
-        """Publish the result of a frame on all topics; a pose only if it is accepted."""
+        """Publish the result of a frame; a pose only if it is accepted."""
         frame, result = processed.frame, processed.result
         pose = result.camera_from_patient
         if result.accepted and pose is not None:
-            if self._tf is not None:
-                patient = self._options.frames.patient
-                self._tf.send(conversions.transform_message(pose, frame.stamp_ns, frame.frame_id, patient))
             self._pose.publish(conversions.pose_message(pose, result.covariance, frame.stamp_ns, frame.frame_id))
         self.set_valid(result.accepted)
-        self._result.publish(result_message(processed, self._node.get_name()))
+        self._result.publish(result_message(processed, diagnostic_name(self._node)))
 
     def publish_unregistered(self, processed: ProcessedFrame) -> None:
         """Publish the rejection of a frame that was not registered; `~/valid` does not change."""
-        self._result.publish(result_message(processed, self._node.get_name()))
+        self._result.publish(result_message(processed, diagnostic_name(self._node)))
 
     def publish_debug_images(self, processed: ProcessedFrame) -> None:
         """Publish markers, overlay and DRR of an accepted frame; images only if subscribed to and at most at `debug.rate`."""
@@ -82,9 +81,9 @@ class Outputs:
             return
         if self._marked_camera != (xray.intrinsics, frame.frame_id):
             self._marked_camera = (xray.intrinsics, frame.frame_id)
-            frames = (frame.frame_id, self._options.frames.patient)
+            frames = (frame.frame_id, self.options.frames.patient)
             self._markers.publish(scene_markers(self._renderer.volume, xray.intrinsics, *frames))
-        due = time.monotonic() - self._last_image_s >= 1 / self._options.debug.rate
+        due = time.monotonic() - self._last_image_s >= 1 / self.options.debug.rate
         subscribed = [publisher.get_subscription_count() > 0 for publisher in (self._overlay, self._drr)]
         if not due or not any(subscribed):
             return
@@ -96,36 +95,19 @@ class Outputs:
                 publisher.publish(conversions.image_message(render(xray, pose), frame.stamp_ns, frame.frame_id))
 
     def set_valid(self, state: bool) -> None:
-        """Publish on `~/valid` whether the last pose may be relied on; only changes are published."""
+        """Publish on `~/valid` whether the last pose may be relied on, if that has changed."""
         with self._valid_lock:
             if state != self._valid_state:
                 self._valid_state = state
                 self._valid.publish(Bool(data=state))
 
-    def _create_tf_publisher(self) -> "_TfPublisher | _TfBroadcaster":
-        try:
-            broadcaster = importlib.import_module("tf2_ros").TransformBroadcaster(self._node)
-        except ImportError:
-            return _TfPublisher(self._node.create_lifecycle_publisher(TFMessage, "/tf", TF_PROFILE))
-        return _TfBroadcaster(broadcaster)
+    def repeat_valid(self) -> None:
+        """Publish `~/valid` again, as a sign of life."""
+        with self._valid_lock:
+            if self._valid_state is not None:
+                self._valid.publish(Bool(data=self._valid_state))
 
-
-class _TfPublisher:
-    """Publishes on /tf without tf2_ros, which the ROS wheels do not include."""
-
-    def __init__(self, publisher: Any) -> None:
-        self.publisher = publisher
-
-    def send(self, transform: Any) -> None:
-        self.publisher.publish(TFMessage(transforms=[transform]))
-
-
-class _TfBroadcaster:
-    """Publishes on /tf with the broadcaster of tf2_ros."""
-
-    def __init__(self, broadcaster: Any) -> None:
-        self._broadcaster = broadcaster
-        self.publisher = broadcaster.pub_tf
-
-    def send(self, transform: Any) -> None:
-        self._broadcaster.sendTransform(transform)
+    def flush(self) -> None:
+        """Wait a moment until subscribers have the last results, because the process is about to end."""
+        for publisher in (self._result, self._valid, self.diagnostics):
+            publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))

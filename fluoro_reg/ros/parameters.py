@@ -1,15 +1,16 @@
 """ROS parameters derived from the configuration dataclasses, which define names, documentation, bounds and defaults.
 
 Two behaviours of ROS are unsafe for thresholds and are changed here. ROS silently ignores a misspelt name in a parameters
-file; here it makes the transition `configure` fail. In ROS, `0` for a float is a type error that ends the process; here it is
-read as a float. Parameters are read once, in `configure`, so that they are consistent with each other; while the node is
-configured, changes are rejected with a reason.
+file; here it makes the transition `configure` fail. In ROS, `0` for a float is a type error; here it is read as a float.
+Parameters are read in `configure`, so that they are consistent with each other. While the node is configured, the thresholds
+among them may change, all parameters of one request together or none; the others are read-only, and say so.
 """
 
+import copy
 import difflib
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -30,10 +31,24 @@ class ParameterSet:
 
     The node must be created with `automatically_declare_parameters_from_overrides=True`; otherwise it does not know about given
     names that no one declares.
+
+    Args:
+        node: the node.
+        classes: the configuration classes.
+        changeable: names, or prefixes that end in a dot, of the parameters that may change while the set is frozen.
+        checks: called with a new value of the parameter; raises an `InputError` if it is unusable.
     """
 
-    def __init__(self, node: Node, *classes: type) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *classes: type,
+        changeable: Sequence[str] = (),
+        checks: Mapping[str, Callable[[Any], object]] | None = None,
+    ) -> None:
         self._node = node
+        self._changeable = tuple(changeable)
+        self._checks = dict(checks or {})
         self._class_of = {info.name: cls for cls in classes for info in walk_options(cls)}
         self._options = {info.name: info for cls in classes for info in walk_options(cls)}
         self._unknown = [name for name in node.get_parameters_by_prefix("") if not self._is_known(name)]
@@ -50,12 +65,47 @@ class ParameterSet:
             InputError: an unknown parameter was given, or a value has the wrong type or is out of bounds.
         """
         for name in self._unknown:
-            close = difflib.get_close_matches(name, self._options, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` lists the parameters"
-            raise InputError(f"{SOURCE}: '{name}' is not a parameter of this node; {hint}")
+            raise self._unknown_name(name)
         if self._problems:
             raise InputError(next(iter(self._problems.values())))
         return self._build(cls, {})
+
+    def problem_of(self, name: str) -> str:
+        """Return what is wrong with the given value of a parameter, for which the default stands; empty if nothing is."""
+        return self._problems.get(name, "")
+
+    def set(
+        self, parameters: Iterable[Parameter], apply: Callable[[list[Parameter]], SetParametersResult]
+    ) -> SetParametersResult:
+        """Convert the values to the types of the options, as in a parameters file, and apply all of them or none."""
+        try:
+            return apply([self._converted(parameter) for parameter in parameters])
+        except InputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+
+    def described(self, descriptor: ParameterDescriptor) -> ParameterDescriptor:
+        """Return the descriptor with the flag `read_only` as it stands at present."""
+        result = copy.deepcopy(descriptor)
+        result.read_only = self.frozen and descriptor.name in self._options and not self._is_changeable(descriptor.name)
+        return result
+
+    def _converted(self, parameter: Parameter) -> Parameter:
+        name = parameter.name
+        if name not in self._options:
+            if name.startswith(ROS_PARAMETERS):
+                return parameter
+            raise self._unknown_name(name)
+        config: Any = from_mapping(self._class_of[name], {name: _to_builtin(parameter.value)}, SOURCE)
+        value = functools.reduce(getattr, name.split("."), config)
+        return Parameter(name, value=list(value) if isinstance(value, tuple) else value)
+
+    def _unknown_name(self, name: str) -> InputError:
+        close = difflib.get_close_matches(name, self._options, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "`ros2 param list` lists the parameters"
+        return InputError(f"{SOURCE}: '{name}' is not a parameter of this node; {hint}")
+
+    def _is_changeable(self, name: str) -> bool:
+        return any(name == given or (given.endswith(".") and name.startswith(given)) for given in self._changeable)
 
     def _is_known(self, name: str) -> bool:
         return name in self._options or name.startswith(ROS_PARAMETERS)
@@ -85,10 +135,12 @@ class ParameterSet:
 
     def _on_set(self, parameters: Iterable[Parameter]) -> SetParametersResult:
         changes = {p.name: _to_builtin(p.value) for p in parameters if p.name in self._options}
-        if changes and self.frozen:
-            reason = f"'{next(iter(changes))}' is read only in configure; clean up the node, set the parameter, configure again"
+        if self.frozen and (fixed := [name for name in changes if not self._is_changeable(name)]):
+            reason = f"'{fixed[0]}' is read only in configure; clean up the node, set the parameter, configure again"
             return SetParametersResult(successful=False, reason=reason)
         try:
+            for name in set(changes) & set(self._checks):
+                self._checks[name](changes[name])
             for cls in {self._class_of[name] for name in changes}:
                 self._build(cls, changes)
         except InputError as error:

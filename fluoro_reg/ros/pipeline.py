@@ -6,10 +6,12 @@ runs `_process` (register, publish). They share the mailbox, the counters and th
 
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
@@ -18,26 +20,44 @@ from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.debug_images import DebugImageRenderer
+from fluoro_reg.ros.frames import without_slash
 from fluoro_reg.ros.inputs import ImageInput
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, InitialPose, ProcessedFrame
-from fluoro_reg.ros.reports import diagnostics_message
+from fluoro_reg.ros.reports import NodeState, diagnostic_name, diagnostics_message
 from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
+from fluoro_reg.ros.tf_edge import TfEdge
+from fluoro_reg.ros.watchdog import Watchdog
 from fluoro_reg.ros.worker import LatestWorker
-from fluoro_reg.xray.image import Intensity
 
-WATCHDOG_PERIOD_S = 0.1
+CHECK_PERIOD_S = 0.1
 DIAGNOSTICS_PERIOD_S = 1.0
 STOP_TIMEOUT_S = 30.0
 
 
 class Pipeline:
-    """The pipeline of a configured node. `start` and `stop` may alternate; `close` is final."""
+    """The pipeline of a configured node. `start` and `stop` may alternate; `close` is final.
 
-    def __init__(self, node: LifecycleNode, options: NodeOptions, registration: RegistrationOptions, session: Session) -> None:
+    Args:
+        node: the node.
+        options: its options.
+        registration: options of the registration.
+        session: the CT and the tracker.
+        on_hang: called by the executor's thread when a registration hangs, to end the process; None if there is nobody to do
+            so, and then it is only reported.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        options: NodeOptions,
+        registration: RegistrationOptions,
+        session: Session,
+        on_hang: Callable[[], None] | None = None,
+    ) -> None:
         self._node = node
         self._log = node.get_logger()
         self._options = options
@@ -48,16 +68,22 @@ class Pipeline:
             "image_time_offset": options.image_time_offset,
         }
         self._statistics = Statistics()
-        self._stamps = StampChecker(options.restart_after)
-        self._processor = FrameProcessor(session.tracker, session.method, Intensity(options.intensity), self._log.error)
+        self._stamps = StampChecker(options.restart_after, options.maximum_image_ahead)
+        self._processor = FrameProcessor(session.tracker, session.method, options, self._log.error)
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
+        self._edge = TfEdge(node, options) if options.tf.enable else None
+        self._reported_problem = ""
+        self._watchdog, self._on_hang = Watchdog(options.computation_timeout, on_hang is not None), on_hang
         self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration")
         self._result_lock = threading.Lock()
         self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
         self._input: ImageInput | None = None
         self._timers: list[Timer] = []
         self._enabled, self._register_next = True, False
+        self._current_frame: Frame | None = None
         self._last_frame: ProcessedFrame | None = None
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jumps = node.get_clock().create_jump_callback(backward, post_callback=self._on_time_jump)
         self._initial_pose_subscription = node.create_subscription(
             PoseWithCovarianceStamped, "initialpose", self._on_initial_pose, 1
         )
@@ -68,7 +94,7 @@ class Pipeline:
         self._worker.start()
         self._input = ImageInput(self._node, self._options, self._stamps, self._statistics, self._on_frame)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stops while a simulation or a bag is paused
-        for period, callback in ((WATCHDOG_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
+        for period, callback in ((CHECK_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
             self._timers.append(self._node.create_timer(period, callback, clock=steady))
         return self._input.topics
 
@@ -91,8 +117,16 @@ class Pipeline:
 
     def close(self) -> None:
         """Destroy the subscription and the publishers."""
+        self._jumps.unregister()
         self._node.destroy_subscription(self._initial_pose_subscription)
         self._outputs.close()
+        if self._edge is not None:
+            self._edge.close()
+
+    def change(self, options: NodeOptions, registration: RegistrationOptions) -> None:
+        """Use other options from the next frame on; a frame never sees some of the old and some of the new ones."""
+        self._options = self._outputs.options = options
+        self._processor.request_options(registration)
 
     def reset(self) -> None:
         """Forget the last pose; a waiting frame is dropped and a frame being processed is rejected."""
@@ -129,7 +163,7 @@ class Pipeline:
         elif status in (StampStatus.NEW, StampStatus.RESTARTED):
             if status is StampStatus.RESTARTED:
                 self._log.warning(status.value)
-                self.reset()
+                self._restart()
             self._register_next = False
             self._worker.put((self._epoch, frame))
             self._statistics.counts["dropped"] = self._worker.dropped
@@ -138,42 +172,106 @@ class Pipeline:
 
     def _process(self, item: tuple[int, Frame]) -> None:
         epoch, frame = item
+        maximum_age_s = self._options.maximum_image_age  # as of now, like the options that the processor takes over
+        self._current_frame = frame
+        self._watchdog.begin()
         try:
-            processed = self._reject_if_too_old(self._processor.process(frame))
+            processed = self._placed_on_tf(self._reject_if_too_old(self._processor.process(frame), maximum_age_s))
             with self._result_lock:
                 if epoch != self._epoch and processed.result.accepted:
-                    rejection = self._processor.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
-                    processed = replace(processed, result=rejection)
-                self._statistics.record_result(processed.result, processed.latency_s)
-                self._last_frame = processed
-                self._outputs.publish(processed)
+                    processed = self._rejected(processed, RESET_DURING_REGISTRATION)
+                self._publish(processed)
             self._outputs.publish_debug_images(processed)
         except Exception as error:
             # The thread must survive to process the next frame, and nothing above would catch the exception.
             trace = "".join(traceback.format_tb(error.__traceback__))
             self._log.error(f"a result was not published: {type(error).__name__}\n{trace}", throttle_duration_sec=10.0)
+        finally:
+            self._watchdog.end()
 
-    def _reject_if_too_old(self, processed: ProcessedFrame) -> ProcessedFrame:
-        limit = self._options.maximum_image_age
+    def _publish(self, processed: ProcessedFrame) -> None:
+        self._statistics.record_result(processed.result, processed.latency_s)
+        self._last_frame = processed
+        if processed.transform is not None and self._edge is not None:
+            self._edge.send(processed.transform)
+        self._outputs.publish(processed)
+
+    def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
+        """Return an accepted frame with its transform, or a rejected one if tf2 has no place for it."""
+        pose, frame = processed.result.camera_from_patient, processed.frame
+        if self._edge is None or not processed.result.accepted or pose is None:
+            return processed
+        try:
+            return replace(processed, transform=self._edge.place(pose, frame.stamp_ns, frame.frame_id))
+        except InputError as error:
+            return self._rejected(processed, str(error))
+
+    def _rejected(self, processed: ProcessedFrame, reason: str, outcome: Outcome = Outcome.REJECTED_POSE) -> ProcessedFrame:
+        result = self._processor.rejection(reason, outcome)
+        return replace(processed, result=result, transform=None)
+
+    def _reject_if_too_old(self, processed: ProcessedFrame, limit: float) -> ProcessedFrame:
         age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S
         if limit == 0 or age <= limit or not processed.result.accepted:
             return processed
         reason = f"the image is {age:.2f} s old, more than maximum_image_age = {limit:g} s"
-        rejection = self._processor.rejection(reason)
-        return ProcessedFrame(processed.frame, rejection, processed.xray, processed.decode_s)
+        return self._rejected(processed, reason, Outcome.REJECTED_IMAGE)
 
     def _check_timeouts(self) -> None:
         if self._statistics.seconds_since_accepted() > self._options.valid_timeout:
             self._outputs.set_valid(False)
+        self._outputs.repeat_valid()
         if self._input is not None and self._input.monitor.check():
             self._log.warning(self._input.monitor.warning)
+        self._report_problem(self._edge.problem() if self._edge is not None else "")
+        if sentence := self._watchdog.overdue():
+            self._end(sentence)
+
+    def _report_problem(self, problem: str) -> None:
+        if problem and problem != self._reported_problem:
+            self._log.error(f"no pose is published: {problem}")
+        self._reported_problem = problem
+
+    def _end(self, sentence: str) -> None:
+        """Report a registration that hangs, and end the process."""
+        if self._reported_problem == sentence:
+            return
+        self._report_problem(sentence)
+        self._epoch += 1  # without the lock, which the hanging thread may hold
+        self._outputs.set_valid(False)
+        if self._current_frame is not None:
+            rejection = self._processor.rejection(sentence, Outcome.NOT_CONVERGED)
+            self._outputs.publish_unregistered(ProcessedFrame(self._current_frame, rejection))
+        self._publish_diagnostics()
+        self._outputs.flush()
+        if self._on_hang is not None:
+            self._on_hang()
+
+    def _on_time_jump(self, jump: TimeJump) -> None:
+        self._log.warning("the time on /clock went back; tracking restarts")
+        self._stamps.restart()
+        self._restart()
+
+    def _restart(self) -> None:
+        if self._edge is not None:
+            self._edge.forget()
+        self.reset()
 
     def _publish_diagnostics(self) -> None:
         if self._input is None:
             return
         now = self._node.get_clock().now().nanoseconds
-        name = self._node.get_name()
-        message = diagnostics_message(name, now, self._statistics, self._input.monitor, self._configuration)
+        state = NodeState(
+            problem=self._reported_problem,
+            enabled=self._enabled,
+            image_topic=self._input.topics[0],
+            image_publishers=self._input.image_publishers(),
+            image_timeout_s=self._options.image_timeout,
+            valid_timeout_s=self._options.valid_timeout,
+            configuration=self._configuration,
+        )
+        monitor = self._input.monitor
+        message = diagnostics_message(diagnostic_name(self._node), now, self._statistics, monitor, state)
         self._outputs.diagnostics.publish(message)
 
     def _on_initial_pose(self, message: PoseWithCovarianceStamped) -> None:
@@ -182,4 +280,4 @@ class Pipeline:
         except InputError as error:
             self._log.warning(f"initialpose is ignored: {error}")
             return
-        self._processor.request_initial_pose(InitialPose(pose, message.header.frame_id))
+        self._processor.request_initial_pose(InitialPose(pose, without_slash(message.header.frame_id)))

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
+from fluoro_reg.ros.frames import check_camera_frame
+from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 RESET_DURING_REGISTRATION = "tracking was reset while this frame was being registered"
@@ -33,6 +37,8 @@ class FrameTracker(Protocol):
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None: ...
 
+    def change_options(self, options: RegistrationOptions) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -47,12 +53,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedFrame:
-    """A frame with its result; `xray` is None if the messages could not be decoded."""
+    """A frame with its result.
+
+    `xray` is None if the messages could not be decoded. `transform` is what goes on /tf: None for a rejected frame, and without
+    a publisher there.
+    """
 
     frame: Frame
     result: RegistrationResult
     xray: XrayImage | None = None
     decode_s: float = 0.0
+    transform: TransformStamped | None = None
 
     @property
     def latency_s(self) -> float:
@@ -71,14 +82,16 @@ class InitialPose:
 class FrameProcessor:
     """Registers frames, one at a time."""
 
-    def __init__(self, tracker: FrameTracker, method: str, intensity: Intensity, log: Callable[[str], object]) -> None:
+    def __init__(self, tracker: FrameTracker, method: str, options: NodeOptions, log: Callable[[str], object]) -> None:
         self._tracker = tracker
         self._method = method
-        self._intensity = intensity
+        self._options = options
+        self._intensity = Intensity(options.intensity)
         self._log = log
         self._lock = threading.Lock()
         self._reset_requested = False
         self._requested_initial_pose: InitialPose | None = None
+        self._requested_options: RegistrationOptions | None = None
         self._logged_kinds: set[str] = set()
 
     def request_reset(self) -> None:
@@ -91,6 +104,11 @@ class FrameProcessor:
         with self._lock:
             self._requested_initial_pose, self._reset_requested = initial_pose, True
 
+    def request_options(self, options: RegistrationOptions) -> None:
+        """Use other thresholds from the next frame on."""
+        with self._lock:
+            self._requested_options = options
+
     def discard_initial_pose(self) -> None:
         """Drop a requested initial pose that no frame has used yet."""
         with self._lock:
@@ -101,8 +119,7 @@ class FrameProcessor:
         begin = time.monotonic()
         xray, decode_s = None, 0.0
         try:
-            if not frame.frame_id:
-                raise InputError("the image has no frame_id; set it in the driver, or set the parameter frames.camera")
+            check_camera_frame(frame.frame_id, self._options)
             self._apply_requests(frame)
             xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity)
             decode_s = time.monotonic() - begin
@@ -121,8 +138,10 @@ class FrameProcessor:
 
     def _apply_requests(self, frame: Frame) -> None:
         with self._lock:
-            reset, initial_pose = self._reset_requested, self._requested_initial_pose
-            self._reset_requested, self._requested_initial_pose = False, None
+            reset, initial_pose, options = self._reset_requested, self._requested_initial_pose, self._requested_options
+            self._reset_requested, self._requested_initial_pose, self._requested_options = False, None, None
+        if options is not None:
+            self._tracker.change_options(options)
         if reset:
             self._tracker.reset()
         if initial_pose is None:

@@ -1,9 +1,11 @@
 """The diagnostic messages of `~/result` and `/diagnostics` (REP-107: few, meaningful tasks)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from fluoro_reg.ros.conversions import header_message
 from fluoro_reg.ros.input_monitor import InputMonitor
@@ -11,6 +13,17 @@ from fluoro_reg.ros.processor import ProcessedFrame
 from fluoro_reg.ros.statistics import Statistics
 
 HARDWARE_ID = "fluoro_reg"
+COUNTERS = (
+    "images",
+    "infos",
+    "pairs",
+    "unpaired images",
+    "dropped",
+    "duplicate stamps",
+    "late stamps",
+    "future stamps",
+    "restarts",
+)
 
 
 def result_message(processed: ProcessedFrame, node_name: str) -> DiagnosticArray:
@@ -37,45 +50,82 @@ def result_message(processed: ProcessedFrame, node_name: str) -> DiagnosticArray
     return DiagnosticArray(header=header_message(frame.stamp_ns, frame.frame_id), status=[status])
 
 
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What the diagnostics tell about the node besides its counters.
+
+    Args:
+        problem: why no pose can be published at present, such as a second publisher of the frame; empty if there is none.
+        enabled: whether `~/enable` is on.
+        image_topic: the topic of the images.
+        image_publishers: the number of its publishers.
+        image_timeout_s: without an image for longer, the input is reported as missing.
+        valid_timeout_s: without an accepted pose for longer, the registration is reported as stale.
+        configuration: the settings to show.
+    """
+
+    problem: str
+    enabled: bool
+    image_topic: str
+    image_publishers: int
+    image_timeout_s: float
+    valid_timeout_s: float
+    configuration: Mapping[str, Any]
+
+
+def diagnostic_name(node: Node) -> str:
+    """Return the name of the node in diagnostics: with its namespace, because a biplane C-arm has two nodes."""
+    return node.get_fully_qualified_name().lstrip("/")
+
+
 def diagnostics_message(
-    node_name: str, now_ns: int, statistics: Statistics, monitor: InputMonitor, configuration: Mapping[str, Any]
+    node_name: str, now_ns: int, statistics: Statistics, monitor: InputMonitor, state: NodeState
 ) -> DiagnosticArray:
-    """Return the state of the node; `configuration` holds the settings to show."""
+    """Return the condition of the node."""
     tasks = [
-        _input_status(statistics, monitor),
-        _registration_status(statistics),
+        ("input", *_input_status(statistics, monitor, state)),
+        ("registration", *_registration_status(statistics, state)),
         (
             "latency",
             DiagnosticStatus.OK,
             "from the arrival of the pair to its result",
             _format_seconds(statistics.latency_percentiles_s()),
         ),
-        ("configuration", DiagnosticStatus.OK, "as configured", dict(configuration)),
+        ("configuration", DiagnosticStatus.OK, "as configured", dict(state.configuration)),
     ]
     status = [_status(f"{node_name}: {name}", level, message, values) for name, level, message, values in tasks]
     return DiagnosticArray(header=header_message(now_ns, ""), status=status)
 
 
-def _input_status(statistics: Statistics, monitor: InputMonitor) -> tuple[str, bytes, str, dict[str, Any]]:
-    counts = statistics.counts
-    names = ("images", "infos", "pairs", "unpaired images", "dropped", "duplicate stamps", "late stamps", "restarts")
-    values = {name: counts[name] for name in names}
-    if counts["incompatible publishers"]:
+def _input_status(statistics: Statistics, monitor: InputMonitor, state: NodeState) -> tuple[bytes, str, dict[str, Any]]:
+    silent_s = monitor.seconds_without_image()
+    values: dict[str, Any] = {name: statistics.counts[name] for name in COUNTERS}
+    values |= {"publishers": state.image_publishers, "seconds since image": f"{silent_s:.1f}" if values["images"] else "never"}
+    if statistics.counts["incompatible publishers"]:
         message = (
             "a publisher's QoS is incompatible with qos.image, so none of its messages arrive; see `ros2 topic info --verbose`"
         )
-        return "input", DiagnosticStatus.ERROR, message, values
+        return DiagnosticStatus.ERROR, message, values
     if monitor.warning:
-        return "input", DiagnosticStatus.WARN, monitor.warning, values
-    return "input", DiagnosticStatus.OK, "receiving images" if counts["pairs"] else "no image yet", values
+        return DiagnosticStatus.WARN, monitor.warning, values
+    if silent_s > state.image_timeout_s:
+        cause = "nothing publishes there" if state.image_publishers == 0 else "its publisher is silent"
+        return DiagnosticStatus.WARN, f"no image on {state.image_topic} for {silent_s:.1f} s: {cause}", values
+    return DiagnosticStatus.OK, "receiving images" if values["pairs"] else "no image yet", values
 
 
-def _registration_status(statistics: Statistics) -> tuple[str, bytes, str, dict[str, Any]]:
+def _registration_status(statistics: Statistics, state: NodeState) -> tuple[bytes, str, dict[str, Any]]:
     values: dict[str, Any] = dict(statistics.outcomes)
     age = statistics.seconds_since_accepted()
     values["seconds since accepted"] = "never" if age == float("inf") else f"{age:.1f}"
+    if state.problem:
+        return DiagnosticStatus.ERROR, state.problem, values
+    if not state.enabled:
+        return DiagnosticStatus.WARN, "disabled through ~/enable: images are ignored, and no pose is published", values
+    if statistics.last_accepted and age > state.valid_timeout_s:
+        return DiagnosticStatus.WARN, f"no pose for {age:.1f} s; the last image was accepted", values
     level = DiagnosticStatus.OK if statistics.last_accepted or not statistics.outcomes else DiagnosticStatus.WARN
-    return "registration", level, statistics.last_reason or "no frame yet", values
+    return level, statistics.last_reason or "no frame yet", values
 
 
 def _format_seconds(values: Mapping[str, float]) -> dict[str, str]:

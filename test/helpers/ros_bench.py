@@ -20,7 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, so3
-from fluoro_reg.registration import Outcome, RegistrationResult
+from fluoro_reg.registration import Outcome, RegistrationOptions, RegistrationResult
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.node import RegistrationNode, SessionLoader
 from fluoro_reg.ros.processor import FrameTracker
@@ -57,6 +57,7 @@ class FakeTracker:
 
     images: list[XrayImage] = field(default_factory=list)
     initial_poses: list[RigidTransform] = field(default_factory=list)
+    changed_options: list[RegistrationOptions] = field(default_factory=list)
     resets: int = 0
     before_result: Callable[[], None] = lambda: None
 
@@ -75,6 +76,9 @@ class FakeTracker:
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
         self.initial_poses.append(camera_from_patient)
+
+    def change_options(self, options: RegistrationOptions) -> None:
+        self.changed_options.append(options)
 
 
 class Bench:

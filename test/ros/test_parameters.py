@@ -1,9 +1,12 @@
 """Parameters of the node, which are derived from the options and checked more strictly than ROS does."""
 
+import threading
+
 import pytest
 import rclpy
-from helpers.ros_bench import PROJECT
+from helpers.ros_bench import FIRST_STAMP, FRAME_NS, PROJECT, FakeTracker
 from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -110,14 +113,73 @@ def test_a_misspelt_name_in_a_file_fails_configure(make_bench, tmp_path):
 
 def test_parameters_can_be_set_only_while_unconfigured(make_bench):
     bench = make_bench()
-    change = [Parameter("valid_timeout", value=3.0)]
+    change = [Parameter("ct.path", value="another")]
     assert bench.node.set_parameters(change)[0].successful
+    assert not bench.node.describe_parameter("ct.path").read_only
     bench.node.trigger_configure()
     rejected = bench.node.set_parameters(change)[0]
     assert not rejected.successful
     assert "read only in configure" in rejected.reason
+    assert bench.node.describe_parameter("ct.path").read_only
+    assert not bench.node.describe_parameter("gate.minimum_overlap").read_only
     bench.node.trigger_cleanup()
     assert bench.node.set_parameters(change)[0].successful
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("gate.minimum_similarty", 0.5, "'gate.minimum_similarty' is not a parameter of this node; did you mean"),
+        ("xyzzy", 1, "'xyzzy' is not a parameter of this node"),
+        ("gate.minimum_similarity", "high", "'gate.minimum_similarity' must be of type float, got 'high'"),
+        ("gate.minimum_similarity", 1.7, "'gate.minimum_similarity' must lie in 0.2 to 1.0, got 1.7"),
+        ("method", "lm-gradient-nc", "lm-gradient-ncc"),
+        ("device", "gpu", "'device' must be one of cpu, cuda, auto, got 'gpu'"),
+    ],
+)
+def test_the_parameter_service_answers_in_words(make_bench, name, value, sentence):
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    result = make_bench().call(SetParameters, "set_parameters", request).results[0]
+    assert not result.successful
+    assert sentence in result.reason
+
+
+def test_the_parameter_service_takes_an_integer_for_a_float(make_bench):
+    bench = make_bench()
+    request = SetParameters.Request(parameters=[Parameter("valid_timeout", value=2).to_parameter_msg()])
+    assert bench.call(SetParameters, "set_parameters", request).results[0].successful
+    assert bench.node.get_parameter("valid_timeout").value == 2.0
+
+
+def change_together(bench, **values):
+    parameters = [Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()]
+    request = SetParametersAtomically.Request(parameters=parameters)
+    return bench.call(SetParametersAtomically, "set_parameters_atomically", request).result
+
+
+def test_thresholds_change_together_between_two_frames(make_bench):
+    tracker, release = FakeTracker(), threading.Event()
+    tracker.before_result = lambda: release.wait(5)
+    bench = make_bench(tracker)
+    bench.activate()
+    bench.send(FIRST_STAMP)
+    bench.spin_until(lambda: len(tracker.images) == 1)
+    assert change_together(bench, gate__minimum_similarity=0.9, gate__minimum_overlap=0.8, maximum_image_age=0.5).successful
+    assert not tracker.changed_options  # not in the middle of a frame
+    release.set()
+    bench.spin_until(lambda: len(bench.results()) == 1)
+    assert bench.results()[0]["accepted"] == "true"
+    assert "more than maximum_image_age = 0.5 s" in bench.send_and_wait(FIRST_STAMP + FRAME_NS).message
+    gates = [options.gate for options in tracker.changed_options]
+    assert [(gate.minimum_similarity, gate.minimum_overlap) for gate in gates] == [(0.9, 0.8)]
+
+
+def test_of_changes_that_do_not_all_hold_none_is_made(bench):
+    for other in ({"gate__minimum_overlap": 7.0}, {"ct__path": "another"}, {"gate__overlap": 0.5}):
+        assert not change_together(bench, gate__minimum_similarity=0.9, **other).successful
+    assert bench.node.get_parameter("gate.minimum_similarity").value == RegistrationOptions().gate.minimum_similarity
+    bench.send_and_wait(FIRST_STAMP)
+    assert not bench.tracker.changed_options
 
 
 def test_the_shipped_file_is_generated_from_the_options():

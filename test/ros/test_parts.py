@@ -11,6 +11,7 @@ from fluoro_reg.ros.stamps import FRAMES_TO_RESTART, StampChecker, StampStatus
 from fluoro_reg.ros.worker import LatestWorker
 
 SECOND = 1_000_000_000
+NOW = 1000 * SECOND
 
 
 def test_messages_with_equal_stamps_pair_in_either_order():
@@ -34,26 +35,51 @@ def test_unpaired_messages_are_pushed_out_and_counted():
 
 
 def check_all(checker, *stamps):
-    return [checker.check(stamp).name for stamp in stamps]
+    return [checker.check(stamp, NOW).name for stamp in stamps]
 
 
 def test_only_newer_stamps_are_new():
-    checker = StampChecker(restart_after_s=1.0)
+    checker = StampChecker(1.0, 0.2)
     assert check_all(checker, 0, 5, 5, 4, 6, 5) == ["NO_STAMP", "NEW", "DUPLICATE", "LATE", "NEW", "LATE"]
 
 
 def test_stamps_that_stay_in_the_past_restart_but_single_late_ones_do_not():
-    checker = StampChecker(restart_after_s=1.0)
-    checker.check(100 * SECOND)
+    checker = StampChecker(1.0, 0.2)
+    checker.check(100 * SECOND, NOW)
     assert check_all(checker, 10 * SECOND, 100 * SECOND + 1, 11 * SECOND, 12 * SECOND) == ["LATE", "NEW", "LATE", "LATE"]
-    assert checker.check(13 * SECOND) is StampStatus.RESTARTED
+    assert checker.check(13 * SECOND, NOW) is StampStatus.RESTARTED
     assert check_all(checker, 14 * SECOND, 13 * SECOND + 1) == ["NEW", "LATE"]
 
 
 def test_a_repeated_old_stamp_never_restarts():
-    checker = StampChecker(restart_after_s=1.0)
-    checker.check(100 * SECOND)
+    checker = StampChecker(1.0, 0.2)
+    checker.check(100 * SECOND, NOW)
     assert check_all(checker, *[10 * SECOND] * (2 * FRAMES_TO_RESTART)) == ["LATE"] * (2 * FRAMES_TO_RESTART)
+
+
+def test_a_recording_shorter_than_the_limit_restarts_when_no_newer_frame_has_come_for_that_long():
+    now_s = 0.0
+    checker = StampChecker(1.0, 0.2, steady_s=lambda: now_s)
+    loop = [10 * SECOND + n * SECOND // 10 for n in range(5)]
+    assert check_all(checker, *loop, *loop) == ["NEW"] * 5 + ["LATE"] * 4 + ["DUPLICATE"]
+    now_s = 1.1
+    assert check_all(checker, *loop) == ["LATE", "LATE", "RESTARTED", "NEW", "NEW"]
+
+
+def test_a_stamp_in_the_future_is_refused_and_does_not_make_later_ones_late():
+    checker = StampChecker(1.0, 0.2)
+    assert check_all(checker, NOW + SECOND, NOW - SECOND, NOW + SECOND // 10) == ["FUTURE", "NEW", "NEW"]
+
+
+def test_without_a_time_on_clock_no_stamp_can_be_judged():
+    assert StampChecker(1.0, 0.2).check(SECOND, 0) is StampStatus.NO_CLOCK
+
+
+def test_after_the_clock_went_back_the_next_stamp_is_new():
+    checker = StampChecker(1.0, 0.2)
+    assert check_all(checker, 100 * SECOND, 99 * SECOND) == ["NEW", "LATE"]
+    checker.restart()
+    assert check_all(checker, 99 * SECOND) == ["NEW"]
 
 
 def test_the_worker_processes_the_newest_item_and_counts_dropped_ones():

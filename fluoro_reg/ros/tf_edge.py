@@ -1,0 +1,171 @@
+"""The node's edge on tf2: which two frames it connects, whether the tree has room for it, and its publisher.
+
+A frame has one parent on tf2. A second publisher of the same child makes the tree flicker between two poses, and nothing tells
+the consumers. `TfEdge` therefore listens to /tf and /tf_static, knows its own transforms again, and refuses to publish while
+there are others. The frame's pose is then rejected, so that lookups go stale and fail.
+
+The broadcaster of tf2_ros is not a lifecycle publisher. It is safe here because only the worker calls `send`, and the worker
+runs only while the node is active and is joined before the node becomes inactive.
+"""
+
+import importlib
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from geometry_msgs.msg import TransformStamped
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message
+from tf2_msgs.msg import TFMessage
+
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.ros import conversions
+from fluoro_reg.ros.frame_tree import FrameTree
+from fluoro_reg.ros.frames import without_slash
+from fluoro_reg.ros.options import NodeOptions
+
+TF_PROFILE = QoSProfile(depth=100)
+TF_STATIC_PROFILE = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+FOREIGN_S = 10.0  # tf2 keeps a foreign transform for as long
+REMEMBERED = 1000  # own transforms that may still come back on /tf
+
+
+@dataclass(frozen=True, slots=True)
+class _Foreign:
+    """A transform of another node to a child that may be the node's."""
+
+    parent: str
+    is_static: bool
+    arrival_s: float
+
+    @property
+    def is_current(self) -> bool:
+        return self.is_static or time.monotonic() - self.arrival_s < FOREIGN_S
+
+
+class TfEdge:
+    """Places accepted poses on tf2. `place` and `send` belong to the worker's thread, the subscriptions to the executor's."""
+
+    def __init__(self, node: LifecycleNode, options: NodeOptions) -> None:
+        self._node = node
+        self._options = options
+        self._tree = FrameTree(options.tf.maximum_gap)
+        self._lock = threading.Lock()
+        self._sent: OrderedDict[tuple[object, ...], int] = OrderedDict()  # how often each own transform has come back
+        self._foreign: dict[str, _Foreign] = {}
+        inverse = options.tf.mode == "inverse"
+        self._child = options.frames.camera if inverse else options.frames.patient  # empty until the first image names it
+        self._subscriptions = [
+            node.create_subscription(TFMessage, "/tf", self._on_tf, TF_PROFILE, raw=True),
+            node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC_PROFILE),
+        ]
+        self._publisher, self._broadcaster = self._create_publisher()
+
+    def close(self) -> None:
+        """Destroy the subscriptions and the publisher."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_publisher(self._publisher)
+
+    def place(self, camera_from_patient: RigidTransform, stamp: int, camera_frame: str) -> TransformStamped:
+        """Return the transform to publish for an accepted pose; stamp in ns.
+
+        Raises:
+            InputError: another node publishes the same child, or the camera's place in the anchor is unknown at the stamp.
+        """
+        frames, mode = self._options.frames, self._options.tf.mode
+        if mode == "inverse":
+            self._child = camera_frame
+        self._refuse_second_parent()
+        if mode == "inverse":
+            return conversions.transform_message(camera_from_patient.inverse(), stamp, frames.patient, camera_frame)
+        if mode == "direct":
+            return conversions.transform_message(camera_from_patient, stamp, camera_frame, frames.patient)
+        if frames.patient in self._tree.ancestors(camera_frame) + self._tree.ancestors(frames.anchor):
+            raise InputError(f"'{frames.patient}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
+        anchor_from_camera = self._tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
+        return conversions.transform_message(anchor_from_camera @ camera_from_patient, stamp, frames.anchor, frames.patient)
+
+    def send(self, transform: TransformStamped) -> None:
+        """Publish a transform from `place`."""
+        with self._lock:
+            self._sent[_key(transform)] = 0
+            if len(self._sent) > REMEMBERED:
+                self._sent.popitem(last=False)
+        self._broadcaster.sendTransform(transform)
+
+    def problem(self) -> str:
+        """Return why the edge cannot be published at present, in words; empty if it can."""
+        foreign = self._foreign.get(self._child)
+        if foreign is None or not foreign.is_current:
+            return ""
+        topic = "/tf_static" if foreign.is_static else "/tf"
+        return (
+            f"another node publishes '{self._child}' below '{foreign.parent}' on {topic}, and a frame has one parent on tf2; "
+            "stop that node, rename frames.patient, or choose another tf.mode"
+        )
+
+    def forget(self) -> None:
+        """Drop the dynamic transforms, because time went back."""
+        self._tree.forget()
+
+    def _refuse_second_parent(self) -> None:
+        if problem := self.problem():
+            raise InputError(problem)
+
+    def _on_tf(self, data: bytes) -> None:
+        # Other nodes publish much on /tf, and reading all of it takes time in Python.
+        needs_all = self._options.tf.mode == "anchored" or not self._child
+        if not needs_all and f"{self._child}\0".encode() not in data:
+            return
+        for transform in deserialize_message(data, TFMessage).transforms:
+            if not self._is_own(transform):
+                self._note(transform, is_static=False)
+
+    def _on_tf_static(self, message: TFMessage) -> None:
+        for transform in message.transforms:
+            self._note(transform, is_static=True)
+
+    def _note(self, transform: TransformStamped, is_static: bool) -> None:
+        child, parent = without_slash(transform.child_frame_id), without_slash(transform.header.frame_id)
+        if self._options.tf.mode == "anchored":
+            self._tree.add(transform, is_static)
+        if is_static or self._child in ("", child):
+            self._foreign[child] = _Foreign(parent, is_static, time.monotonic())
+
+    def _is_own(self, transform: TransformStamped) -> bool:
+        """Return whether this is the node's transform, coming back for the first time."""
+        key = _key(transform)
+        with self._lock:
+            if self._sent.get(key) != 0:
+                return False
+            self._sent[key] = 1
+            return True
+
+    def _create_publisher(self) -> tuple[Any, Any]:
+        try:
+            broadcaster = importlib.import_module("tf2_ros").TransformBroadcaster(self._node)
+        except ImportError:
+            publisher = self._node.create_lifecycle_publisher(TFMessage, "/tf", TF_PROFILE)
+            return publisher, _Broadcaster(publisher)
+        return broadcaster.pub_tf, broadcaster
+
+
+class _Broadcaster:
+    """Publishes on /tf without tf2_ros, which the ROS wheels do not include."""
+
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
+
+    def sendTransform(self, transform: TransformStamped) -> None:  # noqa: N802
+        self._publisher.publish(TFMessage(transforms=[transform]))
+
+
+def _key(transform: TransformStamped) -> tuple[object, ...]:
+    t, q, header = transform.transform.translation, transform.transform.rotation, transform.header
+    numbers = (t.x, t.y, t.z, q.x, q.y, q.z, q.w)
+    return header.stamp.sec, header.stamp.nanosec, header.frame_id, transform.child_frame_id, *numbers
