@@ -81,6 +81,16 @@ class Registrar:
         self._metric = PoseMetric(reference_points(whole.corners_patient))
         self._refiners = NCCRefiners(whole.model.pivot)
 
+    @property
+    def readings(self) -> CTReadings:
+        """What of the CT can be rendered, and how it is compared."""
+        return self._readings
+
+    @property
+    def metric(self) -> PoseMetric:
+        """Measures how far apart two poses are."""
+        return self._metric
+
     def register(
         self,
         xray: XrayImage,

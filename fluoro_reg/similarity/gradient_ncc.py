@@ -57,15 +57,20 @@ class GradientNCC(AbstractResidualSimilarity):
         z, _, zf, w = self._compare(moving, fixed, weight)
         return (w * z * zf).sum(-1)
 
+    def target(self, fixed: Image, weight: Images) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
+        """Return the clipped and standardised gradients of the fixed image, and their normalised weights."""
+        w = normalise_weights(weight.flatten(1).repeat(1, 2))
+        zf, _ = standardise(self._clip(sobel_gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
+        return zf, w
+
     def _compare(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self._standardise(sobel_gradients(moving[:, None])[:, 0].flatten(1), fixed, weight)
 
     def _standardise(
         self, gradients: Float[Tensor, "batch n"], fixed: Image, weight: Images
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        w = normalise_weights(weight.flatten(1).repeat(1, 2))
+        zf, w = self.target(fixed, weight)
         z, sd = standardise(gradients, w, self.floor)
-        zf, _ = standardise(self._clip(sobel_gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
         return z, sd, zf, w
 
     def _clip(self, gradients: Float[Tensor, "one n"], weight: Float[Tensor, "batch n"]) -> Float[Tensor, "one n"]:

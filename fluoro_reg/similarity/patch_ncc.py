@@ -6,6 +6,7 @@ patch of the whole image is global NCC.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,6 +53,21 @@ class PatchNCC(AbstractResidualSimilarity):
         z, _, zf, w, patch_weight = self._standardise(moving, fixed, weight)
         return (patch_weight * (w * z * zf).sum(-1)).sum(-1)
 
+    def target(
+        self, fixed: Image, weight: Float[Tensor, "1 height width"]
+    ) -> tuple[Float[Tensor, "rows_px columns_px"], Float[Tensor, "rows_px columns_px"], Float[Tensor, "rows columns"]]:
+        """Return the fixed image standardised in each patch, the weights normalised in each patch, and those of the patches.
+
+        The images are cut to whole patches.
+        """
+        (size_v, size_u), (rows, columns) = self._grid(*weight.shape[1:])
+        _, _, zf, w, patch_weight = self._standardise(torch.zeros_like(weight), fixed, weight)
+
+        def image(patches: Float[Tensor, "1 patches n"]) -> Float[Tensor, "rows_px columns_px"]:
+            return patches.reshape(rows, columns, size_v, size_u).transpose(1, 2).reshape(rows * size_v, columns * size_u)
+
+        return image(zf), image(w), patch_weight.reshape(rows, columns)
+
     def _standardise(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         weights = self._patches(weight[..., None]).squeeze(-1)
         batch, patches, n = weights.shape
@@ -67,9 +83,13 @@ class PatchNCC(AbstractResidualSimilarity):
 
     def _patches(self, images: Float[Tensor, "batch height width channels"]) -> Float[Tensor, "batch patches n channels"]:
         batch, height, width, channels = images.shape
-        size_v, size_u = (self.patch, self.patch) if self.patch else (height, width)
-        size_v, size_u = min(size_v, height), min(size_u, width)
-        rows, columns = height // size_v, width // size_u
+        (size_v, size_u), (rows, columns) = self._grid(height, width)
         whole = images[:, : rows * size_v, : columns * size_u]
         tiles = whole.reshape(batch, rows, size_v, columns, size_u, channels).transpose(2, 3)
         return tiles.reshape(batch, rows * columns, size_v * size_u, channels)
+
+    def _grid(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return height and width of a patch, and the number of rows and columns of patches."""
+        size_v, size_u = (self.patch, self.patch) if self.patch else (height, width)
+        size_v, size_u = min(size_v, height), min(size_u, width)
+        return (size_v, size_u), (height // size_v, width // size_u)

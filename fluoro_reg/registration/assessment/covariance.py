@@ -5,6 +5,8 @@ of the twist. Neighbouring pixels are not independent and the model is never exa
 Depth is inflated further: its bias depends on the intensity model, while the in-plane directions do not.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +31,14 @@ def twist_information(
 ) -> Float[Tensor, "6 6"]:
     """The inverse of `twist_covariance`, which always exists; that of several views of one patient is the sum."""
     return _deflated(n_effective / max(cost, MINIMUM_COST) * hessian, rotation)
+
+
+def prior_in_image_units(
+    information: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
+) -> Float[Tensor, "6 6"]:
+    """What a prior adds to the Hessian of a cost, so that it weighs against the image as `twist_information` does."""
+    inflate = _scaling(rotation, torch.reciprocal)
+    return max(cost, MINIMUM_COST) / n_effective * inflate @ information @ inflate.T
 
 
 def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:
@@ -69,7 +79,12 @@ def position_covariance(
 
 def _deflated(information: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
     """The information after the standard deviations are inflated along the camera's axes."""
+    deflate = _scaling(rotation)
+    return deflate @ information @ deflate.T
+
+
+def _scaling(rotation: Float[Tensor, "3 3"], inverse: Callable[[Tensor], Tensor] = torch.clone) -> Float[Tensor, "6 6"]:
+    """The map of twists that divides by the inflations along the camera's axes, or its inverse."""
     to_camera = torch.block_diag(rotation, rotation)
-    widen = torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
-    transform = to_camera.T @ torch.diag(1 / widen) @ to_camera
-    return transform @ information @ transform.T
+    narrow = torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
+    return to_camera.T @ torch.diag(inverse(1 / narrow)) @ to_camera

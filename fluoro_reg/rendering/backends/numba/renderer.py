@@ -5,6 +5,7 @@ There is one copy for each march axis in use, made on demand, because samples of
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -60,23 +61,36 @@ class NumbaRenderer(AbstractRenderer):
 
     def _march(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch channels height width"]:
         """Render all rows of all views on all threads, one march axis after the other."""
+        batch, parameters = tangents.source.shape[:2]
+        out = np.empty((batch, 1 + parameters, rays.height, rays.width), np.float32)
+        for grid, views in self._views(rays, tangents):
+            rows = len(views.view_index) * rays.height
+            parallel_for(lambda a, b, grid=grid, views=views: march_rows(grid, views, a, b, out), rows)
+        return torch.from_numpy(out)
+
+    def view(self, rays: Rays, tangents: RayTangents) -> tuple[VolumeGrid, RayViews]:
+        """Return the arguments of the kernels for the rays of one view."""
+        ((grid, view),) = self._views(rays, tangents)
+        return grid, view
+
+    def _views(self, rays: Rays, tangents: RayTangents) -> Iterator[tuple[VolumeGrid, RayViews]]:
+        """Return the views of each march axis, with the volume in its order."""
         reject_volume_gradient(self.volume, "numba")
         source, direction = _to_float64_array(rays.source), _to_float64_array(rays.direction_from_pixel)
         source_tangent, direction_tangent = _to_float64_array(tangents.source), _to_float64_array(tangents.direction_from_pixel)
-        out = np.empty((len(source), 1 + source_tangent.shape[1], rays.height, rays.width), np.float32)
         axes = np.array(march_axes(rays, self.volume.shape_ijk))
         for axis in set(axes.tolist()):
-            grid, order = self._grid(axis), _axis_order(axis)
-            index = np.flatnonzero(axes == axis)
-            views = RayViews(
-                index,
-                (source[index] - self._low + PAD_BEFORE).take(order, axis=-1),
-                direction[index].take(order, axis=-2),
-                source_tangent[index].take(order, axis=-1),
-                direction_tangent[index].take(order, axis=-2),
+            order, index = _axis_order(axis), np.flatnonzero(axes == axis)
+            yield (
+                self._grid(axis),
+                RayViews(
+                    index,
+                    (source[index] - self._low + PAD_BEFORE).take(order, axis=-1),
+                    direction[index].take(order, axis=-2),
+                    source_tangent[index].take(order, axis=-1),
+                    direction_tangent[index].take(order, axis=-2),
+                ),
             )
-            parallel_for(lambda a, b, grid=grid, views=views: march_rows(grid, views, a, b, out), len(index) * rays.height)
-        return torch.from_numpy(out)
 
     def _grid(self, axis: int) -> VolumeGrid:
         if axis not in self._grids:

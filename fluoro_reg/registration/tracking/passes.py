@@ -1,0 +1,184 @@
+"""Fused passes: a pose in, normal equations out; rendering, residuals and robust weights happen in one compiled pass.
+
+Two similarities have a pass. Patch NCC has its own gain and offset in each patch, which a strip of patches knows: the pass
+gives exactly the normal equations of `PatchNCC`. Gradient NCC has one gain and one offset for the whole image, which no strip
+knows: here they are two more unknowns of the same normal equations, and the residuals are `gain g + offset - target`. At the
+optimum they are those that fit best under the robust weights, while `GradientNCC` fits them to all pixels.
+
+The pixels that count are fixed for a pass, so that one objective is minimised from beginning to end.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.stages.object_model import ObjectModel
+from fluoro_reg.registration.stages.objective import Scale
+from fluoro_reg.registration.tracking.kernels import TWIST, sum_gradient_strip, sum_patch_strip
+from fluoro_reg.rendering import NumbaRenderer
+from fluoro_reg.rendering.rays import ViewGeometry
+from fluoro_reg.rendering.threads import THREADS, parallel_for
+from fluoro_reg.similarity import AbstractSimilarity, GradientNCC, PatchNCC
+
+_MINIMUM_STRIP = 8  # rows: every strip renders two rows more than it sums
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSystem:
+    """Cost, halved gradient and Gauss-Newton Hessian with respect to [twist (6), gain, offset] or the twist alone, float64."""
+
+    cost: float
+    gradient: Float[np.ndarray, "unknowns"]
+    hessian: Float[np.ndarray, "unknowns unknowns"]
+
+
+class AbstractFusedPass(ABC):
+    """The pass over one X-ray at one scale; `n_renders` counts views. The CT must have a `NumbaRenderer`."""
+
+    fit: Float[np.ndarray, "unknowns"]  # gain and offset to begin with; empty if they are not unknowns
+    n_renders: int
+
+    @abstractmethod
+    def system(self, pose: RigidTransform, fit: Float[np.ndarray, "unknowns"]) -> FusedSystem:
+        """Return the normal equations at a pose (`camera_from_patient`, float64), and at a gain and an offset."""
+
+
+def fused_pass_of(
+    scale: Scale, model: ObjectModel, similarity: object, weight: Float[Tensor, "height width"]
+) -> AbstractFusedPass | None:
+    """The pass for a similarity and a renderer; None if there is none. `weight` is of the pixels that count."""
+    if not isinstance(scale.renderer, NumbaRenderer) or float(weight.sum()) == 0:
+        return None
+    if isinstance(similarity, GradientNCC):
+        return GradientPass(_View.of(scale, scale.renderer, model), similarity, scale.fixed, weight)
+    if isinstance(similarity, PatchNCC):
+        return PatchPass(_View.of(scale, scale.renderer, model), similarity, scale.fixed, weight)
+    return None
+
+
+def has_fused_pass(similarity: AbstractSimilarity) -> bool:
+    """Whether a similarity has a pass, on the CPU."""
+    return isinstance(similarity, (GradientNCC, PatchNCC))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is needed to march the rays of a pose."""
+
+    renderer: NumbaRenderer
+    geometry: ViewGeometry
+    pivot: Float[Tensor, "3"]
+    saturation: float
+
+    @staticmethod
+    def of(scale: Scale, renderer: NumbaRenderer, model: ObjectModel) -> "_View":
+        return _View(renderer, ViewGeometry.from_volume(renderer.volume, scale.intrinsics), model.pivot, model.saturation)
+
+    def march(self, pose: RigidTransform) -> tuple[Any, Any]:
+        """The grid and the rays of a pose in the order of its march axis."""
+        one = RigidTransform.stack([pose])
+        return self.renderer.view(self.geometry.rays(one), self.geometry.twist_tangents(one, self.pivot))
+
+
+@final
+@dataclass(slots=True)
+class GradientPass(AbstractFusedPass):
+    """Gradient NCC with gain and offset as unknowns."""
+
+    view: _View
+    similarity: GradientNCC
+    fixed: Float[Tensor, "1 height width"]
+    pixels: Float[Tensor, "height width"]
+    fit: Float[np.ndarray, "2"] = field(init=False)
+    n_renders: int = field(default=0, init=False)
+    _target: Any = field(init=False)
+    _weight: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        target, weight = gradient_target(self.similarity, self.fixed, self.pixels)
+        self._target, self._weight = target.float().contiguous().numpy(), weight.float().contiguous().numpy()
+        self.fit = np.zeros(2)  # of a gain of 0: the first system finds both from the image
+
+    def system(self, pose: RigidTransform, fit: Float[np.ndarray, "2"]) -> FusedSystem:
+        grid, view = self.view.march(pose)
+        height, saturation, robust_scale = self._weight.shape[0], self.view.saturation, self.similarity.robust_scale
+        edges = np.linspace(1, height - 1, 1 + max(1, min(2 * THREADS, (height - 2) // _MINIMUM_STRIP))).astype(int)
+        parts = np.zeros((len(edges) - 1, 10, 9))
+
+        def work(first: int, last: int) -> None:
+            for n in range(first, last):
+                parts[n] = sum_gradient_strip(
+                    grid, view, saturation, self._target, self._weight, (fit[0], fit[1]), robust_scale,
+                    edges[n], edges[n + 1],
+                )  # fmt: skip
+
+        parallel_for(work, len(parts))
+        self.n_renders += 1
+        return system_of_gradients(parts.sum(0), float(fit[0]))
+
+
+@final
+@dataclass(slots=True)
+class PatchPass(AbstractFusedPass):
+    """Patch NCC."""
+
+    view: _View
+    similarity: PatchNCC
+    fixed: Float[Tensor, "1 height width"]
+    pixels: Float[Tensor, "height width"]
+    fit: Float[np.ndarray, "0"] = field(default_factory=lambda: np.zeros(0), init=False)
+    n_renders: int = field(default=0, init=False)
+    _target: Any = field(init=False)
+    _weight: Any = field(init=False)
+    _patch_weight: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        tensors = patch_target(self.similarity, self.fixed, self.pixels)
+        self._target, self._weight, self._patch_weight = (tensor.float().contiguous().numpy() for tensor in tensors)
+
+    def system(self, pose: RigidTransform, fit: Float[np.ndarray, "0"]) -> FusedSystem:
+        grid, view = self.view.march(pose)
+        rows, columns = self._patch_weight.shape
+        size = self._weight.shape[0] // rows, self._weight.shape[1] // columns
+        parts = np.zeros((rows, 8, 7))
+
+        def work(first: int, last: int) -> None:
+            for n in range(first, last):
+                parts[n] = sum_patch_strip(
+                    grid, view, self.view.saturation, self._target, self._weight, self._patch_weight,
+                    self.similarity.robust_scale, self.similarity.floor, n, size,
+                )  # fmt: skip
+
+        parallel_for(work, rows)
+        self.n_renders += 1
+        sums = parts.sum(0)
+        return FusedSystem(float(sums[7, 0]), sums[6, :TWIST].copy(), sums[:TWIST, :TWIST].copy())
+
+
+def gradient_target(
+    similarity: GradientNCC, fixed: Float[Tensor, "1 height width"], pixels: Float[Tensor, "height width"]
+) -> tuple[Float[Tensor, "2 height width"], Float[Tensor, "height width"]]:
+    """The clipped, standardised gradients of the X-ray, and the weights that sum to one over both directions."""
+    target, weight = similarity.target(fixed, pixels[None])
+    return target[0].unflatten(0, (2, *pixels.shape)), weight[0].unflatten(0, (2, *pixels.shape))[0]
+
+
+def patch_target(
+    similarity: PatchNCC, fixed: Float[Tensor, "1 height width"], pixels: Float[Tensor, "height width"]
+) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"], Float[Tensor, "rows columns"]]:
+    """The X-ray standardised in each patch, the weights normalised in each patch, and the weights of the patches.
+
+    What is left over beside the last whole patch is cut off.
+    """
+    return similarity.target(fixed, pixels[None])
+
+
+def system_of_gradients(sums: Float[np.ndarray, "10 9"], gain: float) -> FusedSystem:
+    """The normal equations of [twist, gain, offset] from the sums of `sum_gradient_strip`."""
+    factor = np.concatenate([np.full(TWIST, gain), np.ones(2)])  # d residual / d twist = gain dg / d twist
+    return FusedSystem(float(sums[9, 0]), factor * sums[8, :8], factor[:, None] * sums[:8, :8] * factor)
