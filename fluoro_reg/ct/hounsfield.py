@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float, Float32
 
 from fluoro_reg.ct.attenuation import AIR_HU, attenuation_from_hu
+from fluoro_reg.ct.calibration import calibrate
 from fluoro_reg.ct.hu_thresholds import (
     AIR_OR_LUNG_MAXIMUM_HU,
     BODY_MINIMUM_HU,
     CLIPPED_HU,
+    MAXIMUM_HU,
     NO_BONE_MAXIMUM_HU,
     PADDING_MAXIMUM_HU,
 )
@@ -27,6 +29,7 @@ MAX_VOXELS = 2**29  # 512 x 512 x 2048: 2 GiB as float32, and voxel indices stay
 MIN_VOXELS_PER_AXIS = 3
 _PLAUSIBLE_VOXEL_MM = (0.01, 50.0)
 _TRUNCATED_FRACTION = 0.02
+_DEFAULTS = ((1.0, 1.0, 1.0, 1.0), (-1.0, -1.0, 1.0, 1.0))
 
 
 def check_size(shape: Sequence[int], where: str) -> None:
@@ -72,6 +75,7 @@ def volume_from_hu(
     patient_from_voxel: Float[np.ndarray, "4 4"],
     where: str = "the CT",
     warnings: Sequence[str] = (),
+    is_calibrated: bool = True,
 ) -> CTVolume:
     """Convert HU to a `CTVolume`.
 
@@ -80,6 +84,7 @@ def volume_from_hu(
         patient_from_voxel: Maps (i, j, k, 1) to patient mm.
         where: Name of the CT in error messages.
         warnings: Warnings of the reader, to which those of this function are added.
+        is_calibrated: Whether the values claim to be HU. Others are mapped to HU by the levels of air and tissue.
 
     Raises:
         InputError: The size, the geometry or the values are not those of a CT in HU.
@@ -89,9 +94,22 @@ def volume_from_hu(
     if not np.isfinite(hu).all():
         fraction = 1 - np.isfinite(hu).mean()
         raise InputError(f"{fraction:.2%} of {where}'s voxels are NaN or infinite; replace them by air (-1000 HU)")
+    value_warnings = [] if is_calibrated else calibrate(hu)
     hu[hu < PADDING_MAXIMUM_HU] = AIR_HU
     hu_range = (float(hu.min()), float(hu.max()))
-    all_warnings = (*warnings, *_warnings(hu, hu_range))
+    if hu_range[1] > MAXIMUM_HU:
+        raise InputError(
+            f"{where} reaches {hu_range[1]:.0f} HU, which no material does: negative values were stored or declared as "
+            "unsigned (PixelRepresentation), or the rescaling is wrong; export it again"
+        )
+    value_warnings += _value_warnings(*hu_range)
+    all_warnings = (
+        *warnings,
+        *value_warnings,
+        *_geometry_warnings(patient_from_voxel),
+        *_density_warnings(hu, hu_range[1]),
+        *_truncation_warnings(hu),
+    )
     fingerprint = _fingerprint(hu, patient_from_voxel)
     for plane in hu:
         plane[...] = attenuation_from_hu(plane)
@@ -100,7 +118,7 @@ def volume_from_hu(
             f"{where} contains nothing denser than air (HU {hu_range[0]:.0f} to {hu_range[1]:.0f}); give a CT in HU"
         )
     matrix = torch.from_numpy(np.asarray(patient_from_voxel, dtype=np.float64).copy())
-    return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, all_warnings)
+    return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, all_warnings, not value_warnings)
 
 
 def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]) -> str:
@@ -112,21 +130,36 @@ def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_vo
     return digest.hexdigest()
 
 
-def _warnings(hu: Float32[np.ndarray, "slices rows columns"], hu_range: tuple[float, float]) -> list[str]:
-    low, high = hu_range
-    found = []
+def _value_warnings(low: float, high: float) -> list[str]:
+    """Return what speaks against the values being HU; they have to show air and bone."""
     if low >= 0 and high <= 1.5:
-        found.append(f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU; is the CT normalised, or a mask?")
-    elif low > AIR_OR_LUNG_MAXIMUM_HU:
-        found.append(f"the minimum is {low:.0f}, so there is no air (-1000 HU); is the CT in HU?")
-    elif high < NO_BONE_MAXIMUM_HU:
-        found.append(f"the maximum is {high:.0f} HU, so there is no bone; is the CT in HU?")
+        return [f"all values lie in {low:.3g} to {high:.3g}: these cannot be HU; is the CT normalised, or a mask?"]
+    if low > AIR_OR_LUNG_MAXIMUM_HU:
+        return [f"the minimum is {low:.0f}, so there is no air (-1000 HU); is the CT in HU?"]
+    if high < NO_BONE_MAXIMUM_HU:
+        return [f"the maximum is {high:.0f} HU, so there is no bone; is the CT in HU?"]
+    return []
+
+
+def _geometry_warnings(patient_from_voxel: Float[np.ndarray, "4 4"]) -> list[str]:
+    """Recognise what programs write for an array without a geometry: the identity in LPS or in RAS."""
+    if not any(np.allclose(patient_from_voxel, np.diag(signs), atol=1e-6) for signs in _DEFAULTS):
+        return []
+    return [
+        "voxels of exactly 1 mm along the patient's axes, with the first at the origin, are what programs write for an array "
+        "without geometry; check that this is the geometry of the CT"
+    ]
+
+
+def _density_warnings(hu: Float32[np.ndarray, "slices rows columns"], high: float) -> list[str]:
     if CLIPPED_HU[0] <= high <= CLIPPED_HU[1] and np.count_nonzero(hu == high) > 1:
-        found.append(f"dense objects are clipped at {high:.0f} HU")
-    elif high > CLIPPED_HU[1]:
-        found.append(f"metal or other very dense objects: up to {high:.0f} HU")
+        return [f"dense objects are clipped at {high:.0f} HU"]
+    return [f"metal or other very dense objects: up to {high:.0f} HU"] if high > CLIPPED_HU[1] else []
+
+
+def _truncation_warnings(hu: Float32[np.ndarray, "slices rows columns"]) -> list[str]:
     faces = {"first column": hu[:, :, 0], "last column": hu[:, :, -1], "first row": hu[:, 0], "last row": hu[:, -1]}
     cut = [name for name, face in faces.items() if np.mean(face > BODY_MINIMUM_HU) > _TRUNCATED_FRACTION]
-    if cut and low <= AIR_OR_LUNG_MAXIMUM_HU:
-        found.append(f"the body extends beyond the field of view at the {', '.join(cut)}: X-rays through it lack tissue")
-    return found
+    if not cut or hu.min() > AIR_OR_LUNG_MAXIMUM_HU:
+        return []
+    return [f"the body extends beyond the field of view at the {', '.join(cut)}: X-rays through it lack tissue"]

@@ -27,3 +27,4 @@ PADDING_MAXIMUM_HU = -1024.0  # nothing real is lower; scanners fill with -2000,
 AIR_OR_LUNG_MAXIMUM_HU = -500.0  # halfway between air and water: body is higher, air is lower, even when HU are shifted
 BODY_MINIMUM_HU = -300.0  # body at the rim of the field of view: below fat (about -100), well above air
 CLIPPED_HU = (3000.0, 3100.0)  # a maximum in this range is where a 12-bit scanner clips (3071); metal reads higher elsewhere
+MAXIMUM_HU = 50_000.0  # extended scales end near 31000; signed 16-bit values read as unsigned begin near 60000

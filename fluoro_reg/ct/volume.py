@@ -1,6 +1,6 @@
 """`CTVolume`: the attenuation and geometry of a CT. It contains nothing that identifies a patient."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ class CTVolume:
         fingerprint: SHA-256 over geometry and HU.
         hu_range: Minimum and maximum HU that were read.
         warnings: Sentences for the user.
+        is_hu: Whether the values are HU, by what the file states and by the air and bone that they show.
     """
 
     attenuation: Float[Tensor, "slices rows columns"]
@@ -24,6 +25,7 @@ class CTVolume:
     fingerprint: str = ""
     hu_range: tuple[float, float] = (0.0, 0.0)
     warnings: tuple[str, ...] = field(default=())
+    is_hu: bool = True
 
     @property
     def shape_ijk(self) -> tuple[int, int, int]:
@@ -59,4 +61,4 @@ class CTVolume:
         coarse = torch.eye(4, dtype=torch.float64)
         coarse[:3, :3] = torch.diag(scale)
         coarse[:3, 3] = (scale - 1) / 2
-        return CTVolume(pooled, self.patient_from_voxel @ coarse, self.fingerprint, self.hu_range, self.warnings)
+        return replace(self, attenuation=pooled, patient_from_voxel=self.patient_from_voxel @ coarse)

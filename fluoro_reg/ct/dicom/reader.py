@@ -18,13 +18,17 @@ def read_dicom(files: Sequence[Path], series: str | None = None) -> CTVolume:
         InputError: There is not exactly one usable series, or it cannot be read.
     """
     slices, skipped = _read_slices(files)
-    chosen = choose_series(slices, skipped, series)
+    chosen, identity_warnings = choose_series(slices, skipped, series)
     stack = stack_slices(chosen)
     check_size(stack.shape, "the CT series")
     check_affine(stack.patient_from_voxel, "the CT series")
-    planes, warnings = read_hounsfield(stack)
-    all_warnings = [*stack.warnings, *warnings, *_skipped_warnings(len(slices) - len(chosen))]
-    return volume_from_hu(stack.resample(planes), stack.patient_from_voxel, "the CT series", all_warnings)
+    planes, pixel_warnings = read_hounsfield(stack)
+    header_warnings = dict.fromkeys(warning for item in chosen for warning in item.warnings)
+    skipped_warnings = _skipped_warnings(len(slices) - len(chosen))
+    warnings = [*identity_warnings, *header_warnings, *stack.warnings, *pixel_warnings, *skipped_warnings]
+    return volume_from_hu(
+        stack.resample(planes), stack.patient_from_voxel, "the CT series", warnings, is_calibrated=chosen[0].is_calibrated
+    )
 
 
 def _read_slices(files: Sequence[Path]) -> tuple[list[CTSlice], list[SkippedFile]]:

@@ -9,46 +9,68 @@ which the column index grows.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    XRay3DAngiographicImageStorage,
+    XRay3DCraniofacialImageStorage,
+)
 
+from fluoro_reg.ct.dicom.attributes import find, required_numbers, strings
 from fluoro_reg.ct.dicom.files import convert_pydicom_errors, parse_dicom
+from fluoro_reg.ct.dicom.quantity import UNKNOWN_QUANTITY, is_other_quantity, is_unknown_quantity
+from fluoro_reg.ct.dicom.statements import Statements, doubled_statements, read_statements
 from fluoro_reg.errors import InputError
 
 MAX_FRAMES = 20_000
 MAX_SIDE = 16_384
-_IMPLAUSIBLE = 1e6  # mm or HU; the comparison also rejects NaN
 _CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+_CONE_BEAM_CLASSES = (XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage)
 _MODALITIES = ("CR", "DX", "MG", "MR", "NM", "OT", "PT", "RF", "SC", "SR", "US", "XA", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG")
 _NAMED_KERNELS = ("STANDARD", "STND", "SOFT", "DETAIL", "BONE", "BONEPLUS", "LUNG", "EDGE", "CHST")
-_HU_TYPES = ("", "HU", "HU_MOD", "US")  # US (unspecified) is what many exporters write for HU
+_ACQUISITION = ("SeriesNumber", "AcquisitionNumber", "KVP", "SliceThickness", "ConvolutionKernel")
 
 
 @dataclass(frozen=True, slots=True)
 class CTSlice:
-    """One slice: its file, its geometry in the patient (mm), and its conversion to HU."""
+    """One slice: its file, its geometry in the patient (mm), and its conversion to HU.
+
+    Attributes:
+        label: Name of the file in error messages.
+        acquisition: What identifies the acquisition and reconstruction apart from UIDs; never shown.
+        column_direction: Unit vector along which the column index i grows.
+        row_direction: Unit vector along which the row index j grows.
+        padding: Range of stored values that are padding.
+        is_calibrated: Whether the rescaled values are HU; those of a C-arm's cone-beam CT are not.
+        stated: Redundant statements of the header, which the geometry does not use.
+        warnings: Sentences for the user.
+    """
 
     path: Path
-    label: str  # name of the file in error messages
+    label: str
     frame: int | None
     series: str
     frame_of_reference: str
+    acquisition: tuple[str, ...]
     rows: int
     columns: int
     position: Float64[np.ndarray, "3"]
-    column_direction: Float64[np.ndarray, "3"]  # unit vector along which the column index i grows
-    row_direction: Float64[np.ndarray, "3"]  # unit vector along which the row index j grows
+    column_direction: Float64[np.ndarray, "3"]
+    row_direction: Float64[np.ndarray, "3"]
     column_spacing: float
     row_spacing: float
     slope: float
     intercept: float
-    padding: tuple[float, float] | None  # range of stored values that are padding
+    padding: tuple[float, float] | None
     kernel: str
-    stated_tilt: float  # degrees, from the header; the geometry does not use it
+    is_calibrated: bool
+    stated: Statements
+    warnings: tuple[str, ...]
 
     @property
     def normal(self) -> Float64[np.ndarray, "3"]:
@@ -81,6 +103,8 @@ def read_slices(path: Path, label: str) -> list[CTSlice] | SkippedFile:
             groups: list[tuple[int | None, list[Dataset]]] = [(None, [dataset])]
             if "PerFrameFunctionalGroupsSequence" in dataset:
                 groups = _functional_groups(dataset, label)
+            else:
+                _check_single_frame(dataset, label)
             return [_slice(dataset, sources, frame, path, label) for frame, sources in groups]
     except InputError as error:
         return SkippedFile(series, problem=str(error))
@@ -88,13 +112,26 @@ def read_slices(path: Path, label: str) -> list[CTSlice] | SkippedFile:
 
 def _other_kind(dataset: Dataset) -> str:
     modality, storage = str(dataset.get("Modality", "")), dataset.get("SOPClassUID")
+    if storage in _CONE_BEAM_CLASSES:
+        return ""
     if modality != "CT":
         return f"{modality} image" if modality in _MODALITIES else "object of another kind"
     if storage is not None and storage not in _CT_CLASSES:
         return "derived CT object"
-    if "LOCALIZER" in [str(value).upper() for value in _values(dataset, "ImageType")]:
+    if "LOCALIZER" in [value.upper() for value in strings(dataset.get("ImageType"))]:
         return "CT localizer"
     return ""
+
+
+def _check_single_frame(dataset: Dataset, label: str) -> None:
+    """Reject several frames in a classic file: its one position is that of the first frame."""
+    frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    if frames > 1:
+        raise InputError(
+            f"{label} holds {frames} frames but no position for each of them (PerFrameFunctionalGroupsSequence): where the "
+            "slices after the first lie, and on which side of it, is not stated; export it as enhanced multi-frame CT, or with "
+            "one file for each slice"
+        )
 
 
 def _functional_groups(dataset: Dataset, label: str) -> list[tuple[int | None, list[Dataset]]]:
@@ -109,7 +146,7 @@ def _functional_groups(dataset: Dataset, label: str) -> list[tuple[int | None, l
 
 def _slice(dataset: Dataset, sources: list[Dataset], frame: int | None, path: Path, label: str) -> CTSlice:
     def read(macro: str, keyword: str, count: int) -> list[float]:
-        return _numbers(sources, macro, keyword, count, label)
+        return required_numbers(sources, macro, keyword, count, label)
 
     orientation = read("PlaneOrientationSequence", "ImageOrientationPatient", 6)
     row_spacing, column_spacing = read("PixelMeasuresSequence", "PixelSpacing", 2)
@@ -117,13 +154,21 @@ def _slice(dataset: Dataset, sources: list[Dataset], frame: int | None, path: Pa
     rows, columns = int(dataset.get("Rows", 0)), int(dataset.get("Columns", 0))
     if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE) or int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise InputError(f"{label} is not a grey image of a usable size ({rows} x {columns}); remove it")
-    _check_hounsfield(sources, label)
+    is_calibrated = dataset.get("SOPClassUID") not in _CONE_BEAM_CLASSES
+    if not is_calibrated and find(sources, "PixelValueTransformationSequence", "RescaleSlope") is None:
+        slope, intercept = 1.0, 0.0  # values without a unit need no rescaling
+    else:
+        slope, intercept = (read("PixelValueTransformationSequence", f"Rescale{name}", 1)[0] for name in ("Slope", "Intercept"))
+    warnings = _quantity_warnings(sources, label)
+    if frame is not None:
+        warnings += doubled_statements(dataset, sources)
     return CTSlice(
         path=path,
         label=label,
         frame=frame,
         series=str(dataset.get("SeriesInstanceUID", "")),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+        acquisition=tuple(str(dataset.get(keyword, "")) for keyword in _ACQUISITION),
         rows=rows,
         columns=columns,
         position=np.array(read("PlanePositionSequence", "ImagePositionPatient", 3)),
@@ -131,35 +176,14 @@ def _slice(dataset: Dataset, sources: list[Dataset], frame: int | None, path: Pa
         row_direction=row_direction,
         column_spacing=column_spacing,
         row_spacing=row_spacing,
-        slope=read("PixelValueTransformationSequence", "RescaleSlope", 1)[0],
-        intercept=read("PixelValueTransformationSequence", "RescaleIntercept", 1)[0],
+        slope=slope,
+        intercept=intercept,
         padding=_padding(dataset),
         kernel=_kernel(sources),
-        stated_tilt=_stated_tilt(dataset),
+        is_calibrated=is_calibrated,
+        stated=read_statements(dataset, sources),
+        warnings=tuple(warnings),
     )
-
-
-def _find(sources: list[Dataset], macro: str, keyword: str) -> Any:
-    """Return the attribute from the top level of a classic file, or from its macro in a functional group."""
-    for source in sources:
-        if keyword in source:
-            return source[keyword].value
-        items = source.get(macro) or []
-        if len(items) and keyword in items[0]:
-            return items[0][keyword].value
-    return None
-
-
-def _numbers(sources: list[Dataset], macro: str, keyword: str, count: int, label: str) -> list[float]:
-    value = _find(sources, macro, keyword)
-    if value is None or value == "":
-        raise InputError(f"{label} has no {keyword}, without which a CT cannot be used; export the original series")
-    values = [value] if count == 1 else list(value)
-    numbers = [float(v) for v in values]
-    usable = len(numbers) == count and all(abs(number) < _IMPLAUSIBLE for number in numbers)
-    if not usable or (keyword == "PixelSpacing" and min(numbers) <= 0) or (keyword == "RescaleSlope" and numbers[0] == 0):
-        raise InputError(f"{label} has an unusable {keyword}; export the original series")
-    return numbers
 
 
 def _directions(orientation: Float64[np.ndarray, "6"], label: str) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
@@ -172,10 +196,11 @@ def _directions(orientation: Float64[np.ndarray, "6"], label: str) -> tuple[Floa
     return column_direction / lengths[0], row_direction / lengths[1]
 
 
-def _check_hounsfield(sources: list[Dataset], label: str) -> None:
-    rescale_type = str(_find(sources, "PixelValueTransformationSequence", "RescaleType") or "").upper()
-    if rescale_type not in _HU_TYPES:
+def _quantity_warnings(sources: list[Dataset], label: str) -> list[str]:
+    rescale_type = str(find(sources, "PixelValueTransformationSequence", "RescaleType") or "")
+    if is_other_quantity(rescale_type):
         raise InputError(f"{label} contains a quantity other than Hounsfield units (RescaleType); give the original CT series")
+    return [UNKNOWN_QUANTITY] if is_unknown_quantity(rescale_type) else []
 
 
 def _padding(dataset: Dataset) -> tuple[float, float] | None:
@@ -191,16 +216,6 @@ def _padding(dataset: Dataset) -> tuple[float, float] | None:
 
 def _kernel(sources: list[Dataset]) -> str:
     """Return the reconstruction kernel, which distinguishes two series of one scan, if it looks like a vendor's code."""
-    value = _find(sources, "CTReconstructionSequence", "ConvolutionKernel")
+    value = find(sources, "CTReconstructionSequence", "ConvolutionKernel")
     first = str(value if isinstance(value, str) or not value else value[0])
     return first if re.fullmatch(r"[A-Za-z]{1,3}[0-9]{1,3}[a-z]?", first) or first in _NAMED_KERNELS else ""
-
-
-def _stated_tilt(dataset: Dataset) -> float:
-    value = dataset.get("GantryDetectorTilt")
-    return 0.0 if value in (None, "") else float(value)
-
-
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    value = dataset.get(keyword)
-    return [] if value is None else [value] if isinstance(value, str) else list(value)

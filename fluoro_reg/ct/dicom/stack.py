@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32, Float64
 
 from fluoro_reg.ct.dicom.series import MIN_SLICES
 from fluoro_reg.ct.dicom.slices import CTSlice
+from fluoro_reg.ct.dicom.statements import pixel_spacing_warnings, step_warnings
 from fluoro_reg.errors import InputError
 
 STEP_TOLERANCE = 0.01  # of the step: how far a slice of a uniform series may be from its nominal position
@@ -77,7 +78,7 @@ def stack_slices(slices: Sequence[CTSlice]) -> Stack:
     _check_collinear(positions, slope)
     offsets = (heights - heights[0]) * float(np.linalg.norm(slope))
     direction = slope / np.linalg.norm(slope)
-    warnings = _tilt_warnings(first, direction)
+    warnings = [*_tilt_warnings(first, direction), *_statement_warnings(positions, heights)]
     uniform = np.linspace(0, offsets[-1], len(offsets))
     grid_offsets = offsets
     if np.abs(offsets - uniform).max() > STEP_TOLERANCE * uniform[1]:
@@ -132,9 +133,20 @@ def _tilt_warnings(first: CTSlice, direction: Float64[np.ndarray, "3"]) -> list[
     tilt = float(np.degrees(np.arccos(np.clip(direction @ first.normal, -1, 1))))
     if tilt > _MINIMUM_TILT_DEG:
         return [f"tilted gantry: the stack is tilted by {tilt:.1f} degrees and represented exactly by a sheared grid"]
-    if abs(first.stated_tilt) > 1.0 and np.abs(first.normal).max() > np.cos(np.radians(_MAXIMUM_UNTILTED_DEG)):
-        return [f"the header states a gantry tilt of {first.stated_tilt:.1f} degrees, which the slice positions do not show"]
+    if abs(first.stated.tilt) > 1.0 and np.abs(first.normal).max() > np.cos(np.radians(_MAXIMUM_UNTILTED_DEG)):
+        return [f"the header states a gantry tilt of {first.stated.tilt:.1f} degrees, which the slice positions do not show"]
     return []
+
+
+def _statement_warnings(positions: list[list[CTSlice]], heights: Float64[np.ndarray, "positions"]) -> list[str]:
+    """Compare the geometry with the redundant statements of the headers."""
+    firsts = [slices[0] for slices in positions]
+    spacing, size = (firsts[0].row_spacing, firsts[0].column_spacing), (firsts[0].rows, firsts[0].columns)
+    points = np.array([item.position for item in firsts])
+    return [
+        *pixel_spacing_warnings(firsts[0].stated, spacing, size),
+        *step_warnings([item.stated for item in firsts], heights, points),
+    ]
 
 
 def _check_gaps(offsets: Float64[np.ndarray, "positions"], positions: list[list[CTSlice]]) -> None:

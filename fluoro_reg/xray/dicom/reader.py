@@ -19,6 +19,7 @@ from jaxtyping import Bool, Num, Shaped
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
+from pydicom.uid import BreastTomosynthesisImageStorage, XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray.dicom.geometry import intrinsics_from_dicom, lookup, numbers
@@ -29,6 +30,7 @@ from fluoro_reg.xray.raster import check_frame, check_size, grey_and_mask
 from fluoro_reg.xray.stored import StoredImage
 
 MODALITIES = ("XA", "RF", "CR", "DX")
+_VOLUME_CLASSES = (XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage, BreastTomosynthesisImageStorage)
 _DECODERS = {
     "JPEG Lossless": "pylibjpeg-libjpeg",
     "JPEG Extended": "pylibjpeg-libjpeg",
@@ -77,6 +79,8 @@ def _dataset(path: Path) -> Dataset:
         raise InputError(f"{path.name} is neither PNG, TIFF, npy nor DICOM; give an X-ray in one of these formats") from error
     except (OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
         raise InputError(f"{path.name} is a damaged DICOM file; copy or export it again") from error
+    if dataset.get("SOPClassUID") in _VOLUME_CLASSES:
+        raise InputError(f"{path.name} is a reconstructed volume, not an X-ray; give it as --ct")
     if modality not in MODALITIES:
         raise InputError(f"{path.name} is DICOM of modality {modality or 'unknown'}, not an X-ray; give XA, RF, CR or DX")
     return dataset
