@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.ros_bench import FIRST_STAMP, SIZE, K, camera_info, image
+from helpers.ros_probe import FIRST_STAMP, SIZE, K, camera_info, image
 from rclpy.serialization import deserialize_message, serialize_message
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CompressedImage, Image

@@ -5,7 +5,8 @@ import re
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, camera_info, image, key_values
+from helpers.ros_bench import KNOWN_POSE
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, camera_info, image, key_values
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from helpers.ros_bench import FIRST_STAMP, KNOWN_POSE
+from helpers.ros_bench import KNOWN_POSE
+from helpers.ros_probe import FIRST_STAMP
 
 from fluoro_reg.ros import conversions
 

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, SIZE, FakeTracker, K, camera_info, image, key_values
+from helpers.ros_bench import FakeTracker
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, SIZE, K, camera_info, image, key_values
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.ros_bench import FIRST_STAMP, Bench, key_values
+from helpers.ros_bench import Bench
+from helpers.ros_probe import FIRST_STAMP, key_values
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 

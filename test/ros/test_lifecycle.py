@@ -2,7 +2,7 @@
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn

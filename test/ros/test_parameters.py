@@ -4,7 +4,8 @@ import threading
 
 import pytest
 import rclpy
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, PROJECT, FakeTracker
+from helpers.ros_bench import PROJECT, FakeTracker
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.lifecycle import TransitionCallbackReturn

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import rclpy
 import torch
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, camera_info, image
+from helpers.ros_bench import KNOWN_POSE
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, camera_info, image
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE, SIZE, FakeTracker, K, block_ct, camera_info, key_values
+from helpers.ros_bench import KNOWN_POSE, FakeTracker, block_ct
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, SIZE, K, camera_info, key_values
 from rclpy.lifecycle import TransitionCallbackReturn
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image as ImageMessage

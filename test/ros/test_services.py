@@ -4,7 +4,8 @@ import threading
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, FakeTracker
+from helpers.ros_bench import FakeTracker
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS
 from std_srvs.srv import SetBool, Trigger
 
 pytestmark = pytest.mark.ros

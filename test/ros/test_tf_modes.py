@@ -4,7 +4,8 @@ import pytest
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_bench import FIRST_STAMP, FRAME_NS, KNOWN_POSE
+from helpers.ros_bench import KNOWN_POSE
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
