@@ -5,6 +5,11 @@ expensive part) and what follows from them (`linearise`, `cost`); the optimiser 
 masks belong to the linearisation. The cost of a trial is computed with the weights of the point that it started from, so that a
 moving mask cannot be mistaken for progress.
 
+Gauss-Newton ignores the residuals that remain at the minimum, which are large for an X-ray that holds more than the CT. For
+standardised images of correlation r, `z . z = 1` gives `z . d2z = -dz . dz`, so the cost curves only r times as much as
+Gauss-Newton assumes, and robust weights lower that further. Plain steps are then too short, and tens of them are needed. Every
+trial shows the true curvature along its step, and the next step is stretched by its inverse.
+
 Source: Marquardt 1963 (damping by the Hessian's diagonal, which makes units irrelevant); Nocedal & Wright, "Numerical
 Optimization", section 10.3 and, for damping by the ratio of actual and predicted decrease, algorithm 4.1.
 """
@@ -60,6 +65,9 @@ class LevenbergMarquardt:
         minimum=0.0,
         maximum=1.0,
     )
+    maximum_stretch: float = option(
+        4.0, "longest step as a multiple of Gauss-Newton's, where the cost curves less than it assumes; 1 is never", minimum=1.0
+    )
     largest_step: tuple[float, float] = option((12.0, 0.14), "longest step: mm, rad", minimum=1e-9)
     tolerance: float = option(2e-5, "predicted decrease at which to stop, as a fraction of the cost", minimum=0.0)
 
@@ -70,6 +78,7 @@ class LevenbergMarquardt:
         at, equations = start, problem.linearise(start)
         batch = equations.cost.shape[0]
         damping = torch.full((batch,), self.damping, dtype=torch.float64)
+        stretch = torch.ones_like(damping)
         converged = torch.zeros(batch, dtype=torch.bool)
         for _ in range(self.iterations):
             rows = (~converged).nonzero().squeeze(-1)
@@ -77,7 +86,8 @@ class LevenbergMarquardt:
                 break
             current = take(equations, rows)
             step, solved = self._step(current, damping[rows])
-            trial = problem.retract(take(at, rows), step)
+            trial_step = self._limited(stretch[rows, None] * step)
+            trial = problem.retract(take(at, rows), trial_step)
             cost = problem.cost(trial, current)
             improved = cost < current.cost
             accepted = improved.nonzero().squeeze(-1)
@@ -85,7 +95,8 @@ class LevenbergMarquardt:
                 accepted_trial = take(trial, accepted)
                 at = put(at, rows[accepted], accepted_trial)
                 equations = put(equations, rows[accepted], problem.linearise(accepted_trial))
-            damping[rows] = self._update_damping(damping[rows], current, step, cost)
+            damping[rows] = self._update_damping(damping[rows], current, trial_step, cost)
+            stretch[rows] = self._update_stretch(stretch[rows], current, trial_step, cost)
             predicted_decrease = -(step * current.gradient.double()).sum(-1)
             converged[rows] = solved & torch.isfinite(current.cost) & (predicted_decrease <= self.tolerance * current.cost)
         return at, equations, converged
@@ -105,10 +116,12 @@ class LevenbergMarquardt:
         """
         at, equations = start, problem.linearise(start)
         damping = torch.full_like(equations.cost, self.damping, dtype=torch.float64) if damping is None else damping
+        stretch = torch.ones_like(damping)
         converged = torch.zeros_like(equations.cost, dtype=torch.bool)
         for _ in range(self.iterations):
             step, solved = self._step(equations, damping)
-            trial = problem.retract(at, step)
+            trial_step = self._limited(stretch[:, None] * step)
+            trial = problem.retract(at, trial_step)
             cost = problem.cost(trial, equations)
             improved = cost < equations.cost
             predicted_decrease = -(step * equations.gradient.double()).sum(-1)
@@ -116,7 +129,10 @@ class LevenbergMarquardt:
                 solved & torch.isfinite(equations.cost) & (predicted_decrease <= self.tolerance * equations.cost)
             )
             accepted = improved & ~converged
-            damping = self._update_damping(damping, equations, step, cost)
+            damping, stretch = (
+                self._update_damping(damping, equations, trial_step, cost),
+                self._update_stretch(stretch, equations, trial_step, cost),
+            )
             at, equations = where(accepted, trial, at), where(accepted, problem.linearise(trial), equations)
             converged = converged_now
         return at, equations, converged
@@ -138,6 +154,21 @@ class LevenbergMarquardt:
         good = equations.cost - cost > self.trusted_gain * predicted_decrease
         return torch.where(improved, torch.where(good, lowered, damping), raised)
 
+    def _update_stretch(
+        self,
+        stretch: Float[Tensor, "batch"],
+        equations: NormalEquations,
+        step: Float[Tensor, "batch 6"],
+        cost: Float[Tensor, "batch"],
+    ) -> Float[Tensor, "batch"]:
+        """Return the stretch after a step to a point whose cost is `cost`; it at most doubles, and a failed step ends it."""
+        hessian, gradient = equations.hessian.double(), equations.gradient.double()
+        curvature = cost - equations.cost - 2 * (step * gradient).sum(-1)
+        assumed = (step * (hessian @ step[..., None]).squeeze(-1)).sum(-1)
+        wanted = assumed / torch.maximum(curvature, assumed / self.maximum_stretch).clamp_min(1e-30)
+        longer = torch.minimum(wanted, 2 * stretch).clamp(1.0, self.maximum_stretch)
+        return torch.where(cost < equations.cost, longer, torch.ones_like(stretch))
+
     def _step(
         self, equations: NormalEquations, damping: Float[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
@@ -152,9 +183,13 @@ class LevenbergMarquardt:
         step = solve_positive_definite(damped, -gradient)
         solved = torch.isfinite(step).all(dim=-1)
         step = torch.where(solved[:, None], step, torch.zeros_like(gradient))
+        return self._limited(step), solved
+
+    def _limited(self, step: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch 6"]:
+        """Return a step shortened to the longest that is allowed."""
         limit_mm, limit_rad = self.largest_step
         excess = torch.maximum(step[:, :3].norm(dim=-1) / limit_mm, step[:, 3:].norm(dim=-1) / limit_rad)
-        return step / excess.clamp_min(1.0)[:, None], solved
+        return step / excess.clamp_min(1.0)[:, None]
 
 
 def solve_positive_definite(

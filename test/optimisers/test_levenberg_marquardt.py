@@ -146,6 +146,45 @@ def test_unrolled_iterations_give_the_same_result(problem):
 
 
 @dataclass(slots=True)
+class WeaklyCorrelated(Curved):
+    """Unit vectors at angles x against a target of length `correlation`: large residuals remain at the minimum, x = 0."""
+
+    correlation: float = 0.3
+
+    def residual(self, x: Tensor) -> Tensor:
+        return torch.cat([x.cos() - self.correlation, x.sin()], dim=-1)
+
+    def linearise(self, at: Point) -> NormalEquations:
+        r = self.residual(at.x)
+        jacobian = torch.cat([torch.diag_embed(-at.x.sin()), torch.diag_embed(at.x.cos())], dim=-2)
+        return NormalEquations(r.square().sum(-1) + 1e-3, (jacobian.mT @ r[..., None]).squeeze(-1), jacobian.mT @ jacobian)
+
+
+@pytest.mark.parametrize("correlation", [0.3, 0.6])
+def test_stretched_steps_reach_a_minimum_with_large_residuals_in_a_fraction_of_the_evaluations(correlation):
+    zero, one, start = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64), torch.full((1, 6), 0.1)
+    evaluations = {}
+    for stretch in (1.0, 4.0):
+        problem = WeaklyCorrelated(zero, one, correlation=correlation)
+        optimiser = LevenbergMarquardt(100, tolerance=1e-12, maximum_stretch=stretch)
+        at, _, converged = optimiser.minimise(problem, Point(start.double()))
+        assert converged.all()
+        torch.testing.assert_close(at.x[0], zero, atol=1e-5, rtol=0)
+        evaluations[stretch] = problem.evaluations
+    assert evaluations[4.0] < 0.6 * evaluations[1.0]
+
+
+def test_steps_are_not_stretched_where_the_model_is_right():
+    problem = Curved(torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64))
+    start = Point(torch.full((1, 6), 1e-3, dtype=torch.float64))
+    equations, optimiser = problem.linearise(start), LevenbergMarquardt()
+    step, _ = optimiser._step(equations, torch.zeros(1, dtype=torch.float64))
+    cost = problem.cost(problem.retract(start, step), equations)
+    stretch = optimiser._update_stretch(torch.ones(1, dtype=torch.float64), equations, step, cost)
+    assert float(stretch) == pytest.approx(1.0, abs=1e-3)
+
+
+@dataclass(slots=True)
 class Overpromising(Curved):
     """A bowl whose gradient and Hessian overestimate the decrease of every step by the factor `exaggeration`."""
 

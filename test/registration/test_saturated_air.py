@@ -23,10 +23,10 @@ def start(world):
     return perturb_to_mtre(world.truth, world.landmarks_patient, 10.0, world.volume.centre_patient, generator)
 
 
-def _overexposed(world, grain=0.0):
+def _overexposed(world, grain=0.0, fraction=LEVEL):
     """The world's X-ray, saturated; `grain` is electronic noise (a fraction of the level) that hides the saturation."""
     image = world.xray()
-    level = LEVEL * float(image.pixels.max())
+    level = fraction * float(image.pixels.max())
     noise = torch.randn(image.pixels.shape, generator=torch.Generator().manual_seed(3))
     return replace(image, pixels=image.pixels.clamp(max=level) + grain * level * noise)
 
@@ -42,7 +42,7 @@ def test_saturated_air_does_not_move_the_body(world, registrar, start):
 
 
 def test_an_outline_that_contradicts_the_inside_rejects_the_pose(world, registrar, start):
-    result = registrar.register(_overexposed(world, grain=0.01), start)
+    result = registrar.register(_overexposed(world, grain=0.01, fraction=0.25), start)
     assert _depth_error(result, world) > 4.0
     assert result.outcome is Outcome.REJECTED_POSE
     assert "outline" in result.reason

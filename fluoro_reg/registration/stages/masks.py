@@ -83,6 +83,9 @@ def complete_rays(
 
     Within the column that the body fills (the non-air box, extended beyond a cut face) a ray must not leave the CT.
     """
+    complete = torch.ones(len(camera_from_patient.translation), intrinsics.height, intrinsics.width, dtype=torch.bool)
+    if not extent.is_cut:
+        return complete
     rays = rays_of_views(volume, camera_from_patient, intrinsics)
     u = torch.arange(intrinsics.width, dtype=torch.float32)
     v = torch.arange(intrinsics.height, dtype=torch.float32)
@@ -93,7 +96,6 @@ def complete_rays(
     safe = torch.where(direction.abs() < 1e-12, torch.full_like(direction, 1e-12), direction)
     to_low, to_high = (low - 1 - source) / safe, (high + 1 - source) / safe  # interpolation reaches one voxel further
     enter, leave = torch.minimum(to_low, to_high), torch.maximum(to_low, to_high)
-    complete = torch.ones(direction.shape[:-1], dtype=torch.bool)
     for axis in range(3):
         if not (extent.cut_low[axis] or extent.cut_high[axis]):
             continue
@@ -119,8 +121,16 @@ def near_object(
         rows, columns = support.amax(2, keepdim=True), support.amax(1, keepdim=True)
         support = _filled(rows, 1) * _filled(columns, 2)
     reach = max(math.ceil(margin_px), 1)
-    grown = torch.nn.functional.max_pool2d(support[:, None], (2 * reach + 1, 1), stride=1, padding=(reach, 0))
-    return torch.nn.functional.max_pool2d(grown, (1, 2 * reach + 1), stride=1, padding=(0, reach))[:, 0]
+    return _dilated(_dilated(support, 1, reach), 2, reach)
+
+
+def _dilated(flags: Tensor, dim: int, reach: int) -> Tensor:
+    """Return 1 within `reach` of any 1 along a dimension; a running sum makes the cost independent of `reach`."""
+    length = flags.shape[dim]
+    until = torch.nn.functional.pad(flags.cumsum(dim), (0, 0) * (2 - dim) + (1, 0))  # until[i] counts the 1s before i
+    index = torch.arange(length)
+    last, first = (index + reach + 1).clamp_max(length), (index - reach).clamp_min(0)
+    return (until.index_select(dim, last) > until.index_select(dim, first)).to(flags.dtype)
 
 
 def _filled(flags: Tensor, dim: int) -> Tensor:
