@@ -120,6 +120,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 def command_line_page() -> str:
     """Every subcommand: description, usage, options, examples."""
     listed = list(commands())
+    common_options = next(options for _, command in listed if (options := [p for p in _parameters(command) if _is_common(p)]))
     parts = [
         "# Command line\n\nOne program, `fluoro-reg`, with one subcommand for each job; `fluoro-reg COMMAND --help` shows the "
         "same. "
@@ -128,7 +129,7 @@ def command_line_page() -> str:
         _table(("subcommand", "purpose"), ((f"[`{n}`](#{_anchor(n)})", _summary(c)) for n, c in listed)),
         "The program itself takes `--version`, and `--debug`, which may stand anywhere and shows the traceback of an error.\n",
         "## Common options\n\nEvery subcommand that computes takes these options:\n",
-        _options_table(parameter for parameter in _parameters(listed[1][1]) if _is_common(parameter)),
+        _options_table(common_options),
     ]
     for name, command in listed:
         own = [parameter for parameter in _parameters(command) if not _is_common(parameter)]

@@ -25,7 +25,7 @@ LAYERS = [
     {"learned"},
     {"registration"},
     {"evaluation", "training"},
-    {"demo"},
+    {"demo", "doctor"},
     {"ros", "cli"},
 ]
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

@@ -14,7 +14,7 @@ from typing import Annotated, cast
 import typer
 
 import fluoro_reg
-from fluoro_reg.cli import ct_info, demo, evaluate, export_dataset, methods, register, render, replay, simulate, train
+from fluoro_reg.cli import ct_info, demo, doctor, evaluate, export_dataset, methods, register, render, replay, simulate, train
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.typer_command import add_command, epilog_text
 from fluoro_reg.errors import InputError
@@ -39,7 +39,7 @@ app = typer.Typer(
         "0 done and accepted; 1 ran but rejected its own result; 2 unusable input or arguments.",
     ),
 )
-for module in (ct_info, render, register, replay, simulate, export_dataset, evaluate, demo, methods):
+for module in (ct_info, doctor, render, register, replay, simulate, export_dataset, evaluate, demo, methods):
     add_command(app, module.NAME, module.command, module.EPILOG)
 app.add_typer(train.app)
 

@@ -23,8 +23,8 @@ class Level(str, enum.Enum):
 class Finding:
     """What is wrong or worth knowing, in one sentence that says what to do.
 
-    `give` is the option or the line of camera.json that helps, to copy; it may be empty. `is_quoted` says that the sentence is a
-    reader's, which may call a file by its name.
+    `give` is the option or the line of camera.json that helps, to copy; it may be empty. `is_quoted` says that the sentence is
+    a reader's, which may call a file by its name.
     """
 
     level: Level

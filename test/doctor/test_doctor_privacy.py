@@ -1,4 +1,4 @@
-"""No report names anybody: identifying strings in headers, private tags, overlays and names of files are nowhere in the output."""
+"""No report names anybody: identifying strings in headers, private tags, overlays and file names are nowhere in the output."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def plant(file: Path, modality: str) -> None:
 def planted(inputs: list[Path]) -> set[str]:
     """All strings that must not appear, whole and in their parts."""
     whole = {*ELEMENTS.values(), PRIVATE, OVERLAY, FOLDER, FILE, "Zyxwold creator"}
-    parts = {"Zyxwold", "Quentin", "Umbrageous", "Tenebrous", "Obscur", "Miller", "miller", "Anna"}
+    parts = {"Zyxwold", "Quentin", "Umbrageous", "Tenebrous", "Obscure", "Obscurus", "Miller", "miller", "Anna"}
     uids = {str(dcmread(inputs[0].parent / f"{FILE}.dcm").SOPInstanceUID)}
     uids |= {
         str(getattr(dcmread(next((inputs[0].parent / f"ct_{FILE}").iterdir())), f"{kind}InstanceUID"))
