@@ -1,6 +1,12 @@
-"""Run `registration_node` as a process, with a fake tracker that returns a known pose."""
+"""Run `registration_node` as a process, with a fake tracker that returns a known pose.
 
+A first argument names another tracker: `sleeps` hangs in its third image with the interpreter running, `holds` hangs there in
+native code that holds the interpreter.
+"""
+
+import ctypes
 import sys
+import time
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file is run as a script, so `helpers` must be made importable
@@ -9,5 +15,21 @@ from fluoro_reg.ros.node import main  # noqa: E402
 from fluoro_reg.ros.session import Session  # noqa: E402
 from helpers.ros_bench import FakeTracker, empty_ct  # noqa: E402
 
+HANG = {"sleeps": lambda: time.sleep(1000), "holds": lambda: ctypes.PyDLL(None).sleep(1000)}
+
+
+def tracker_of(kind: str) -> FakeTracker:
+    """Return a tracker that hangs in its third image in the given way."""
+    tracker = FakeTracker()
+
+    def hang_in_third() -> None:
+        if len(tracker.images) == 3:
+            HANG[kind]()
+
+    tracker.before_result = hang_in_third
+    return tracker
+
+
 if __name__ == "__main__":
-    sys.exit(main(load=lambda *_: Session(empty_ct(), FakeTracker(), "fake")))
+    made = tracker_of(sys.argv.pop(1)) if sys.argv[1:2] and sys.argv[1] in HANG else FakeTracker()
+    sys.exit(main(load=lambda *_: Session(empty_ct(), made, "fake")))

@@ -9,6 +9,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed: run scripts/bootstrap.sh or source one")
 
 from helpers.ros_bench import Bench, FakeTracker, empty_ct  # noqa: E402
+from helpers.ros_processes import RosProcess  # noqa: E402
 
 from fluoro_reg.ct.volume import CTVolume  # noqa: E402
 from fluoro_reg.resources import dds_profile, dds_profile_variable  # noqa: E402
@@ -52,3 +53,17 @@ def bench(make_bench: Callable[..., Bench]) -> Bench:
     result = make_bench()
     result.activate()
     return result
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[list[str]], RosProcess]]:
+    """Start processes; those still running at the end are stopped."""
+    processes = []
+
+    def run(command: list[str]) -> RosProcess:
+        processes.append(RosProcess(command))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.stop()

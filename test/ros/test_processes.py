@@ -2,16 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import rclpy
 import torch
 from helpers.ros_bench import KNOWN_POSE
 from helpers.ros_probe import FIRST_STAMP, FRAME_NS, camera_info, image
+from helpers.ros_processes import fake_node, ros_program
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -21,41 +19,9 @@ from fluoro_reg.ros.player import BagPlayer, open_bag
 
 pytestmark = pytest.mark.ros
 
-TESTS = Path(__file__).resolve().parents[1]
 FRAMES = 8
 BLANK = (2, 5)
-FAKE_NODE = [sys.executable, str(TESTS / "helpers" / "fake_registration_node.py")]
 TOPICS = ["-r", "image:=/carm/image_raw", "-r", "camera_info:=/carm/camera_info"]
-
-
-def ros_program(name, *arguments):
-    return [sys.executable, "-m", f"fluoro_reg.ros.{name}", *arguments]
-
-
-@pytest.fixture
-def start():
-    """Start processes; those still running at the end are stopped."""
-    processes = []
-
-    def run(command):
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return processes[-1]
-
-    yield run
-    for process in processes:
-        process.send_signal(signal.SIGINT)  # a killed process would leave its shared memory locked
-        try:
-            process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def wait_for_log(process, text):
-    """Wait until a line of the log contains the text."""
-    for line in process.stderr:
-        if text in line:
-            return
-    pytest.fail(f"the process ended without logging '{text}'")
 
 
 def write_bag(folder, plugin):
@@ -74,14 +40,14 @@ def test_a_bag_is_registered_and_its_poses_reach_the_listener(start, tmp_path, p
     write_bag(tmp_path / "bag", plugin)
     accepted = FRAMES - len(BLANK)
     listener = start(ros_program("tf_listener", "--count", str(accepted), "--child", "patient"))
-    node = start([*FAKE_NODE, "--ros-args", "-p", "autostart:=true", *TOPICS])
-    wait_for_log(node, "active:")
-    wait_for_log(listener, "connected:")
+    node = start(fake_node("-p", "autostart:=true", *TOPICS))
+    node.wait_for_log("active:")
+    listener.wait_for_log("connected:")
     player = start(ros_program("player", str(tmp_path / "bag"), "--await", "/tf", "--answers", "/registration_node/result"))
-    results = [json.loads(line) for line in player.communicate(timeout=60)[0].splitlines()]
+    results = [json.loads(line) for line in player.output()]
     assert [result["stamp_ns"] for result in results] == [FIRST_STAMP + n * FRAME_NS for n in range(FRAMES)]
-    assert player.returncode == 0
-    lines = [json.loads(line) for line in listener.communicate(timeout=10)[0].splitlines()]
+    assert player.wait() == 0
+    lines = [json.loads(line) for line in listener.output()]
     assert [line["stamp_ns"] for line in lines] == [FIRST_STAMP + n * FRAME_NS for n in range(FRAMES) if n not in BLANK]
     assert {(line["parent"], line["child"], line["unit"]) for line in lines} == {("carm_optical", "patient", "mm")}
     for line in lines:
@@ -96,32 +62,29 @@ def test_a_bag_is_registered_and_its_poses_reach_the_listener(start, tmp_path, p
 )
 def test_a_signal_shuts_the_node_down_cleanly(start, number, autostart):
     probe = rclpy.create_node("probe")
-    node = start([*FAKE_NODE, "--ros-args", "-p", f"autostart:={autostart}", "-r", "__node:=shuts_down"])
+    node = start(fake_node("-p", f"autostart:={autostart}", "-r", "__node:=shuts_down"))
     end = time.monotonic() + 30
     while not (probe.count_subscribers("image") if autostart == "true" else "shuts_down" in probe.get_node_names()):
         assert time.monotonic() < end
         time.sleep(0.05)
     probe.destroy_node()
     node.send_signal(number)
-    _, errors = node.communicate(timeout=10)
-    assert node.returncode == 0, errors
-    assert "Traceback" not in errors
+    assert node.wait() == 0, node.log
+    assert "Traceback" not in node.log
 
 
 def test_an_autostart_with_unusable_input_exits_with_a_sentence(start):
     node = start(ros_program("node", "--ros-args", "-p", "autostart:=true", "-p", "ct.path:=/nowhere/ct"))
-    _, errors = node.communicate(timeout=60)
-    assert node.returncode == 2
-    assert "cannot configure: there is no CT at 'ct'; check the path" in errors
-    assert "Traceback" not in errors
+    assert node.wait(60) == 2
+    assert "cannot configure: there is no CT at 'ct'; check the path" in node.log
+    assert "Traceback" not in node.log
 
 
 def test_the_player_reports_a_missing_bag(start, tmp_path):
     player = start(ros_program("player", str(tmp_path / "nothing")))
-    _, errors = player.communicate(timeout=60)
-    assert player.returncode == 2
-    assert "nothing is not a readable rosbag2" in errors
-    assert "Traceback" not in errors
+    assert player.wait(60) == 2
+    assert "nothing is not a readable rosbag2" in player.log
+    assert "Traceback" not in player.log
 
 
 @pytest.fixture
