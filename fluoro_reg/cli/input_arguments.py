@@ -31,6 +31,10 @@ INTENSITY_HELP = (
     "Meaning of the pixel values: transmitted (proportional to detected photons, bone dark), attenuation (line integrals up to "
     "scale and offset, bone bright), or auto (from the DICOM header, else estimated from the image)."
 )
+UNDISTORT_HELP = (
+    "Undo the lens distortion that the camera states (d of camera.json, D of CameraInfo) in the pixels; needs OpenCV. Without "
+    "this option, a distorted camera is refused."
+)
 SIMILARITY_HELP = (
     "Weights from 'train similarity', for this CT or for several, for methods with a learned similarity; repeatable, one file "
     "of each kind."
@@ -75,6 +79,7 @@ class XrayArguments:
             min=0, metavar="N", help="Frame of a cine or page of a TIFF, counted from 0. Default: 0.", show_default=False
         ),
     ] = 0
+    undistort: Annotated[bool, typer.Option("--undistort", help=UNDISTORT_HELP)] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,12 @@ def read_volume(arguments: CTArguments, output: Output) -> "CTVolume":
 
 def read_image(arguments: XrayArguments) -> "XrayImage":
     """Read the X-ray with its camera."""
-    from fluoro_reg.formats.cameras import read_camera
+    from fluoro_reg.formats.cameras import read_camera_of_image
     from fluoro_reg.xray.image import Intensity
     from fluoro_reg.xray.reader import read_xray
 
-    camera = None if arguments.camera is None else read_camera(arguments.camera)
-    return read_xray(arguments.image, camera, Intensity(arguments.intensity.value), arguments.frame)
+    camera, distortion = read_camera_of_image(arguments.camera, arguments.undistort)
+    return read_xray(arguments.image, camera, Intensity(arguments.intensity.value), arguments.frame, distortion)
 
 
 def read_views(xray: XrayArguments, further: FurtherXrayArguments) -> "list[CalibratedXray]":
@@ -167,7 +172,7 @@ def read_views(xray: XrayArguments, further: FurtherXrayArguments) -> "list[Cali
     from fluoro_reg.xray.view import CalibratedXray
 
     first = CalibratedXray(read_image(xray), RigidTransform.identity())
-    return [first, *(read_view(path) for path in further.view or [])]
+    return [first, *(read_view(path, xray.undistort) for path in further.view or [])]
 
 
 def check_further_xrays(further: FurtherXrayArguments, registration: "RegistrationOptions") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluoro_reg.cli.input_arguments import INTENSITY_HELP, IntensityChoice
+from fluoro_reg.cli.input_arguments import INTENSITY_HELP, UNDISTORT_HELP, IntensityChoice
 
 if TYPE_CHECKING:
     from fluoro_reg.formats.recordings import RecordingSource
@@ -48,13 +48,16 @@ class RecordingArguments:
             metavar="KIND", case_sensitive=False, help=f"{INTENSITY_HELP} Default: auto.", rich_help_panel=RECORDING_PANEL
         ),
     ] = None
+    undistort: Annotated[bool, typer.Option("--undistort", help=UNDISTORT_HELP, rich_help_panel=RECORDING_PANEL)] = False
 
     def read(self) -> "RecordingSource":
         """Return the arguments with the camera read."""
-        from fluoro_reg.formats.cameras import read_camera
+        from fluoro_reg.formats.cameras import read_camera_of_image
         from fluoro_reg.formats.recordings import RecordingSource
         from fluoro_reg.xray.image import Intensity
 
-        camera = None if self.camera is None else read_camera(self.camera)
+        camera, distortion = read_camera_of_image(self.camera, self.undistort)
         intensity = Intensity.AUTO if self.intensity is None else Intensity(self.intensity.value)
-        return RecordingSource(self.image_topic, self.camera_info_topic, camera, intensity)
+        return RecordingSource(
+            self.image_topic, self.camera_info_topic, camera, intensity, distortion=distortion, undistort=self.undistort
+        )

@@ -61,14 +61,17 @@ def command(
 
     Settings for --set: black_percentile, white_percentile and gamma.
     """
-    from fluoro_reg.formats.cameras import read_camera
+    from fluoro_reg.formats.cameras import read_distorted_camera
     from fluoro_reg.formats.poses import read_pose
     from fluoro_reg.rendering import make_renderer, project
 
     output = Output(common.json)
     options = common.settings(RenderSettings, {"device": common.device, "seed": common.seed})
     check_writable(out, (".png", ".npy"))
-    intrinsics, camera_from_patient = read_camera(camera), read_pose(pose)
+    intrinsics, distortion = read_distorted_camera(camera)
+    camera_from_patient = read_pose(pose)
+    if distortion is not None:
+        output.warn(f"{camera.name} has lens distortion, which is not rendered: the DRR is that of the undistorted image")
     volume = read_volume(ct, output)
     start = time.perf_counter()
     integrals = project(make_renderer(volume, options.device), camera_from_patient, intrinsics).cpu().numpy()

@@ -9,11 +9,11 @@ from fluoro_reg.doctor.bag_pairing import pairing_facts, pairing_findings, partn
 from fluoro_reg.doctor.camera_info import camera_info_facts, camera_info_findings, intrinsics_of
 from fluoro_reg.doctor.examination import Examination, Fact, Finding, Level, Section, refusal
 from fluoro_reg.doctor.pixels import PixelExamination, examine_pixels
+from fluoro_reg.doctor.xray import no_camera
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bags import CAMERA_INFO_TOPIC, IMAGE_TOPIC
 from fluoro_reg.formats.recordings import RecordingSource
-from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.xray.encodings import pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.encodings import distortion_from_message, pixels_from_compressed, pixels_from_message
 from fluoro_reg.xray.reader import xray_from_pixels
 
 KIND = "bag"
@@ -38,8 +38,8 @@ def examine_bag(path: Path, source: RecordingSource) -> Examination:
     info = partner_of(contents)
     if info is not None:
         sections.append(Section("CameraInfo", camera_info_facts(info, len(contents.camera_infos))))
-        findings += camera_info_findings(info, contents.image)
-    pixels = _pixels(contents.image, intrinsics_of(info), source)
+        findings += camera_info_findings(info, contents.image, source.undistort)
+    pixels = _pixels(contents.image, info, source)
     if isinstance(pixels, Finding):
         return Examination(KIND, sections, [*findings, pixels])
     return Examination(KIND, [*sections, pixels.section], [*findings, *pixels.findings], pixels.pictures)
@@ -84,13 +84,17 @@ def _image_section(image: Any) -> list[Section]:
     return [Section("Image", facts)]
 
 
-def _pixels(image: Any, camera: CameraIntrinsics | None, source: RecordingSource) -> PixelExamination | Finding:
+def _pixels(image: Any, info: Any, source: RecordingSource) -> PixelExamination | Finding:
+    """Return the examination of an image; without a camera of its size, of its pixels as they are."""
+    camera = intrinsics_of(info)
     try:
         pixels = pixels_from_message(image) if hasattr(image, "encoding") else pixels_from_compressed(image)
         height, width = pixels.shape
         if camera is None or (camera.width, camera.height) != (width, height):
-            camera = CameraIntrinsics(width, height, float(width), float(width), (width - 1) / 2, (height - 1) / 2)
-        xray = xray_from_pixels(pixels, camera, source.intensity)
+            xray = xray_from_pixels(pixels, no_camera(width, height), source.intensity)
+        else:
+            distortion = distortion_from_message(info) if source.undistort else None
+            xray = xray_from_pixels(pixels, camera, source.intensity, distortion=distortion)
     except InputError as error:
         return Finding(Level.REFUSED, str(error))
     return examine_pixels(xray, "--intensity")

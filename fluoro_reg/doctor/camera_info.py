@@ -8,7 +8,8 @@ from fluoro_reg.doctor.bag_contents import matrix_of
 from fluoro_reg.doctor.examination import Fact, Finding, Level
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.xray.encodings import intrinsics_from_message
+from fluoro_reg.xray.distortion import refused_distortion
+from fluoro_reg.xray.encodings import distortion_from_message, intrinsics_from_message
 
 _SAME = 1e-6
 
@@ -36,13 +37,16 @@ def camera_info_facts(info: Any, distinct: int) -> list[Fact]:
     return facts
 
 
-def camera_info_findings(info: Any, image: Any) -> list[Finding]:
-    """Return what is wrong with the camera of a CameraInfo."""
+def camera_info_findings(info: Any, image: Any, undistort: bool) -> list[Finding]:
+    """Return what is wrong with the camera of a CameraInfo. `undistort` says whether its distortion is undone."""
     findings = []
     try:
-        camera = intrinsics_from_message(info)
+        camera = intrinsics_from_message(info, allow_distortion=True)
+        distortion = distortion_from_message(info)
     except InputError as error:
         return [Finding(Level.MISSING, str(error))]
+    if distortion is not None and not undistort:
+        findings.append(Finding(Level.MISSING, str(refused_distortion("CameraInfo")), "--undistort"))
     width, height = int(getattr(image, "width", camera.width)), int(getattr(image, "height", camera.height))
     if (width, height) != (camera.width, camera.height):
         sentence = (
@@ -63,6 +67,6 @@ def camera_info_findings(info: Any, image: Any) -> list[Finding]:
 def intrinsics_of(info: Any) -> CameraIntrinsics | None:
     """Return the camera of a CameraInfo, or None if there is none or it is unusable."""
     try:
-        return None if info is None else intrinsics_from_message(info)
+        return None if info is None else intrinsics_from_message(info, allow_distortion=True)
     except InputError:
         return None

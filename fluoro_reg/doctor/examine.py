@@ -56,7 +56,8 @@ def _examine(one: Input, options: DoctorOptions) -> Examination:
     if one.kind is InputKind.CT:
         return examine_ct(one.path, options.series)
     if one.kind is InputKind.XRAY:
-        return examine_xray(one.path, XrayOptions(options.source.camera, options.source.intensity))
+        source = options.source
+        return examine_xray(one.path, XrayOptions(source.camera, source.intensity, source.distortion))
     return examine_bag(one.path, options.source)
 
 

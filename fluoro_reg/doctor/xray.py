@@ -11,6 +11,7 @@ from fluoro_reg.doctor.pixels import examine_pixels
 from fluoro_reg.doctor.xray_headers import XrayHeader, read_header
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.distortion import Distortion
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import n_frames, read_stored, xray_from_pixels
 from fluoro_reg.xray.stored import StoredImage
@@ -21,10 +22,11 @@ _CENTRE_TOLERANCE = 0.02  # of the image's width
 
 @dataclass(frozen=True, slots=True)
 class XrayOptions:
-    """What the user says about X-rays: the camera and the meaning of the pixels."""
+    """What the user says about X-rays: the camera, the distortion to undo, and the meaning of the pixels."""
 
     camera: CameraIntrinsics | None = None
     intensity: Intensity = Intensity.AUTO
+    distortion: Distortion | None = None
 
 
 def examine_xray(path: Path, options: XrayOptions) -> Examination:
@@ -36,14 +38,17 @@ def examine_xray(path: Path, options: XrayOptions) -> Examination:
         stored = read_stored(path, options.intensity, frames // 2)
         height, width = stored.pixels.shape
         camera = options.camera or stored.intrinsics
-        image = xray_from_pixels(stored.pixels, camera or _no_camera(width, height), stored.intensity, stored.mask, "the image")
+        camera = camera or no_camera(width, height)
+        image = xray_from_pixels(
+            stored.pixels, camera, stored.intensity, stored.mask, "the image", distortion=options.distortion
+        )
     except InputError as error:
         return refusal(header.kind, str(error), sections)
     stated_by = "--intensity" if options.intensity is not Intensity.AUTO else header.intensity_item
     pixels = examine_pixels(image, stated_by)
     general = Section("Image", _image_facts(stored.pixels, frames))
     findings = [*_camera_findings(stored, options.camera, header, (width, height)), *pixels.findings]
-    shown = [general, *_camera_section(stored, options.camera, header), pixels.section, *sections]
+    shown = [general, *_camera_section(stored, options, header), pixels.section, *sections]
     if header.has_writing:
         findings.append(
             Finding(Level.NOTE, "no picture is shown, because BurnedInAnnotation says that writing is in the image")
@@ -62,7 +67,7 @@ def camera_facts(camera: CameraIntrinsics, focal: str, centre: str, distance: st
     ]
 
 
-def _no_camera(width: int, height: int) -> CameraIntrinsics:
+def no_camera(width: int, height: int) -> CameraIntrinsics:
     """Return a placeholder, so that pixels can be examined without a camera; nothing examined depends on it."""
     return CameraIntrinsics(width, height, float(width), float(width), (width - 1) / 2, (height - 1) / 2)
 
@@ -73,9 +78,13 @@ def _image_facts(pixels: np.ndarray, frames: int) -> list[Fact]:
     return [*facts, Fact("frame examined", frames // 2, "", "counted from 0")] if frames > 1 else facts
 
 
-def _camera_section(stored: StoredImage, given: CameraIntrinsics | None, header: XrayHeader) -> list[Section]:
-    if given is not None:
-        return [Section("Camera", camera_facts(given, "camera.json", "camera.json", "camera.json"))]
+def _camera_section(stored: StoredImage, options: XrayOptions, header: XrayHeader) -> list[Section]:
+    if options.camera is not None:
+        facts = camera_facts(options.camera, "camera.json", "camera.json", "camera.json")
+        if options.distortion is not None:
+            undone = f"{options.distortion.model} of camera.json, undone in the pixels"
+            facts.append(Fact("distortion", list(options.distortion.coefficients), "", undone))
+        return [Section("Camera", facts)]
     if stored.intrinsics is None:
         return []
     focal = "DistanceSourceToDetector / ImagerPixelSpacing"

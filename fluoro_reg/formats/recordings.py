@@ -16,7 +16,13 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bags import CAMERA_INFO_TOPIC, IMAGE_TOPIC, read_bag_truth, read_frames
 from fluoro_reg.formats.json_file import read_json
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.distortion import Distortion
+from fluoro_reg.xray.encodings import (
+    distortion_from_message,
+    intrinsics_from_message,
+    pixels_from_compressed,
+    pixels_from_message,
+)
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import frame_times_ns, read_xray, xray_from_pixels
 
@@ -25,12 +31,17 @@ _BAGS = (".db3", ".mcap", ".bag")
 
 @dataclass(frozen=True, slots=True)
 class RecordingSource:
-    """What a recording does not contain: the topics of a bag (None: the defaults), the camera of a cine, the intensity."""
+    """What a recording does not contain: the topics of a bag (None: the defaults), the camera of a cine, the intensity.
+
+    `distortion` is that of `camera`. `undistort` says whether the distortion that the CameraInfo of a bag states is undone.
+    """
 
     image_topic: str | None = None
     camera_info_topic: str | None = None
     camera: CameraIntrinsics | None = None
     intensity: Intensity = Intensity.AUTO
+    distortion: Distortion | None = None
+    undistort: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ def _bag_frames(path: Path, source: RecordingSource) -> Iterator[RecordedFrame]:
         raise InputError(f"{path.name} is a bag, whose cameras are in its CameraInfo messages; omit the camera.json")
     messages = read_frames(path, source.image_topic or IMAGE_TOPIC, source.camera_info_topic or CAMERA_INFO_TOPIC)
     frames = (
-        RecordedFrame(number, stamp_ns, partial(_decode, image, camera_info, source.intensity))
+        RecordedFrame(number, stamp_ns, partial(_decode, image, camera_info, source))
         for number, (stamp_ns, image, camera_info) in enumerate(messages)
     )
     return chain([next(frames)], frames)
@@ -110,12 +121,18 @@ def _file_frames(path: Path, source: RecordingSource) -> Iterator[RecordedFrame]
     if source.image_topic is not None or source.camera_info_topic is not None:
         raise InputError(f"{path.name} is not a bag and has no topics; omit the topic names")
     return (
-        RecordedFrame(number, stamp_ns, partial(read_xray, path, source.camera, source.intensity, number), path)
+        RecordedFrame(number, stamp_ns, partial(_read_file, path, source, number), path)
         for number, stamp_ns in enumerate(frame_times_ns(path))
     )
 
 
-def _decode(image: Any, camera_info: Any, intensity: Intensity) -> XrayImage:
+def _read_file(path: Path, source: RecordingSource, number: int) -> XrayImage:
+    return read_xray(path, source.camera, source.intensity, number, source.distortion)
+
+
+def _decode(image: Any, camera_info: Any, source: RecordingSource) -> XrayImage:
     compressed = image.__msgtype__ == "sensor_msgs/msg/CompressedImage"
     pixels = pixels_from_compressed(image) if compressed else pixels_from_message(image)
-    return xray_from_pixels(pixels, intrinsics_from_message(camera_info), intensity)
+    camera = intrinsics_from_message(camera_info, allow_distortion=source.undistort)
+    distortion = distortion_from_message(camera_info) if source.undistort else None
+    return xray_from_pixels(pixels, camera, source.intensity, distortion=distortion)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fluoro_reg.config import from_mapping, option
 from fluoro_reg.errors import InputError
-from fluoro_reg.formats.cameras import read_camera
+from fluoro_reg.formats.cameras import read_camera_of_image
 from fluoro_reg.formats.json_file import read_json, write_json
 from fluoro_reg.formats.poses import pose_entry
 from fluoro_reg.geometry import RigidTransform
@@ -34,8 +34,10 @@ class ViewEntries:
     frame: int = option(0, "frame of a cine or page of a TIFF", minimum=0)
 
 
-def read_view(path: Path | str) -> CalibratedXray:
+def read_view(path: Path | str, undistort: bool = False) -> CalibratedXray:
     """Read the X-ray of a view.json, with the first camera as the reference.
+
+    `undistort` says whether the distortion that its camera.json states is undone in the pixels.
 
     Raises:
         InputError: An entry is missing, malformed or unknown, or the image or camera cannot be used.
@@ -45,8 +47,8 @@ def read_view(path: Path | str) -> CalibratedXray:
     camera_from_first = pose_entry(content, "camera_from_first", path.name)
     entries = from_mapping(ViewEntries, {key: content[key] for key in content if key not in _POSE_KEYS}, path.name)
     try:
-        camera = None if entries.camera is None else read_camera(path.parent / entries.camera)
-        image = read_xray(path.parent / entries.image, camera, Intensity(entries.intensity), entries.frame)
+        camera, distortion = read_camera_of_image(None if entries.camera is None else path.parent / entries.camera, undistort)
+        image = read_xray(path.parent / entries.image, camera, Intensity(entries.intensity), entries.frame, distortion)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
     return CalibratedXray(image, camera_from_first)

@@ -26,7 +26,12 @@ from transforms3d.quaternions import mat2quat, quat2mat
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.encodings import (
+    distortion_from_message,
+    intrinsics_from_message,
+    pixels_from_compressed,
+    pixels_from_message,
+)
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import xray_from_pixels
 
@@ -108,14 +113,18 @@ def pose_from_message(message: PoseWithCovarianceStamped) -> RigidTransform:
     return _rigid_transform((p.x, p.y, p.z), (q.x, q.y, q.z, q.w), "the pose")
 
 
-def xray_from_messages(image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity) -> XrayImage:
-    """Return the X-ray of an image message and its CameraInfo.
+def xray_from_messages(
+    image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity, undistort: bool = False
+) -> XrayImage:
+    """Return the X-ray of an image message and its CameraInfo, whose distortion is undone if `undistort` is set.
 
     Raises:
         InputError: the encoding or K is unusable, the data are damaged, or the sizes contradict each other.
     """
     pixels = pixels_from_compressed(image) if isinstance(image, CompressedImage) else _raw_pixels(image)
-    return xray_from_pixels(pixels, intrinsics_from_message(camera_info), intensity)
+    camera = intrinsics_from_message(camera_info, allow_distortion=undistort)
+    distortion = distortion_from_message(camera_info) if undistort else None
+    return xray_from_pixels(pixels, camera, intensity, distortion=distortion)
 
 
 def image_message(pixels: UInt8[np.ndarray, "height width *channels"], stamp: int, frame_id: str) -> Image:

@@ -84,6 +84,9 @@ class NodeOptions:
         "meaning of the pixel values: transmitted photons (bone dark), attenuation (bone bright), or auto to detect it",
         choices=("auto", "transmitted", "attenuation"),
     )
+    undistort: bool = option(
+        False, "undo the distortion that CameraInfo states in the pixels, with OpenCV; otherwise images with a D are rejected"
+    )
     image_transport: str = option("raw", "subscribe to `image` (raw) or to `image/compressed`", choices=("raw", "compressed"))
     image_time_offset: float = option(
         0.0, "added to the stamp of each image, to correct a source with a known delay", unit="s", minimum=-10.0, maximum=10.0

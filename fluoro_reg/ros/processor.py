@@ -121,7 +121,7 @@ class FrameProcessor:
         try:
             check_camera_frame(frame.frame_id, self._options)
             self._apply_requests(frame)
-            xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity)
+            xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity, self._options.undistort)
             decode_s = time.monotonic() - begin
             result = self._tracker.update(xray)
             if result.accepted and self._reset_requested:

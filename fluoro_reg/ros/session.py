@@ -11,6 +11,7 @@ from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.registration import Registrar, RegistrationOptions, Tracker
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import FrameTracker
+from fluoro_reg.xray.distortion import load_opencv
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,12 @@ def load_session(options: NodeOptions, registration: RegistrationOptions, log: C
         log: called with each line to log.
 
     Raises:
-        InputError: the CT, the initial pose or the method is unusable.
+        InputError: the CT, the initial pose or the method is unusable, or OpenCV is needed and missing.
     """
     if not options.ct.path:
         raise InputError("the parameter ct.path is empty; set it to the CT to register to")
+    if options.undistort:
+        load_opencv()  # a missing OpenCV is reported now, and not with every image
     begin = time.monotonic()
     initial_pose = read_pose(options.initial.path) if options.initial.path else None
     volume = read_ct(options.ct.path, options.ct.series or None)

@@ -7,7 +7,6 @@ are not copied.
 """
 
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.distortion import Distortion, parse_distortion, refused_distortion
 
 _GREY = {
     "mono8": "u1",
@@ -77,17 +77,24 @@ def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
     return pixels
 
 
-def intrinsics_from_message(camera_info: Any, source_to_detector_mm: float | None = None) -> CameraIntrinsics:
+def intrinsics_from_message(
+    camera_info: Any, source_to_detector_mm: float | None = None, allow_distortion: bool = False
+) -> CameraIntrinsics:
     """Return the camera of the image of a sensor_msgs/CameraInfo: K at full resolution, then ROI, then binning (REP-104).
 
+    Args:
+        camera_info: The message.
+        source_to_detector_mm: The distance of the focal spot, which the message does not state.
+        allow_distortion: Whether D may differ from zero, because `distortion_from_message` is undone in the pixels.
+
     Raises:
-        InputError: K is zero or not finite, the image is not rectified, or size, binning and ROI are inconsistent.
+        InputError: K is zero or not finite, the image is distorted, or size, binning and ROI are inconsistent.
     """
     k = [float(x) for x in camera_info.k]
     if not any(k):
         raise InputError("CameraInfo has K = 0, which means uncalibrated; calibrate the C-arm and publish its K")
-    if any(not math.isfinite(d) or abs(d) > 1e-12 for d in camera_info.d):
-        raise InputError("CameraInfo has lens distortion (D is not zero); rectify the image and publish D = 0")
+    if distortion_from_message(camera_info) is not None and not allow_distortion:
+        raise refused_distortion("CameraInfo")
     full = CameraIntrinsics.from_k(int(camera_info.width), int(camera_info.height), k, source_to_detector_mm)
     roi = camera_info.roi
     left, top = int(roi.x_offset), int(roi.y_offset)
@@ -102,6 +109,15 @@ def intrinsics_from_message(camera_info: Any, source_to_detector_mm: float | Non
     if whole.width == 0 or whole.height == 0:
         raise InputError(f"CameraInfo's binning {bin_x} x {bin_y} leaves no pixel of its {width} x {height} image; correct it")
     return whole.resized(width // bin_x, height // bin_y)
+
+
+def distortion_from_message(camera_info: Any) -> Distortion | None:
+    """Return the distortion of a sensor_msgs/CameraInfo; None if D is zero or empty.
+
+    Raises:
+        InputError: The model is unknown, or D is not finite or does not fit the model.
+    """
+    return parse_distortion(str(camera_info.distortion_model), list(camera_info.d), "CameraInfo")
 
 
 def _samples(message: Any, kind: str, channels: int) -> Num[np.ndarray, "height width channels"]:

@@ -18,6 +18,7 @@ from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import raster
 from fluoro_reg.xray.dicom import reader as dicom_reader
 from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
+from fluoro_reg.xray.distortion import Distortion, undistort
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.stored import StoredImage
 
@@ -25,7 +26,11 @@ MAXIMUM_NAN_FRACTION = 0.05
 
 
 def read_xray(
-    path: Path | str, intrinsics: CameraIntrinsics | None, intensity: Intensity = Intensity.AUTO, frame: int = 0
+    path: Path | str,
+    intrinsics: CameraIntrinsics | None,
+    intensity: Intensity = Intensity.AUTO,
+    frame: int = 0,
+    distortion: Distortion | None = None,
 ) -> XrayImage:
     """Read one X-ray with its camera, intensity and mask.
 
@@ -34,6 +39,7 @@ def read_xray(
         intrinsics: The camera; None takes the geometry of the DICOM file.
         intensity: What the pixel values mean. Values other than AUTO take precedence over the file.
         frame: Index of the frame of a cine or the page of a TIFF.
+        distortion: Distortion of the camera, which is undone in the pixels.
 
     Raises:
         InputError: The file is not an X-ray, is damaged, has no geometry or too many NaN, or its size is not that of
@@ -44,7 +50,7 @@ def read_xray(
     camera = intrinsics or stored.intrinsics
     if camera is None:
         raise InputError(f"{path.name} has no geometry ({stored.why_no_intrinsics}); give a camera.json")
-    return xray_from_pixels(stored.pixels, camera, stored.intensity, stored.mask, path.name)
+    return xray_from_pixels(stored.pixels, camera, stored.intensity, stored.mask, path.name, distortion)
 
 
 def read_cine(
@@ -78,8 +84,11 @@ def xray_from_pixels(
     intensity: Intensity = Intensity.AUTO,
     mask: np.ndarray | None = None,
     name: str = "the image",
+    distortion: Distortion | None = None,
 ) -> XrayImage:
     """Create an `XrayImage` from pixels; all files and messages use this function. NaN and infinity are masked.
+
+    `distortion`, if it is given, is undone in the pixels and in the mask.
 
     Raises:
         InputError: The pixels are not 2-D, do not have the size of `intrinsics`, or are not finite in more than 5 %.
@@ -99,6 +108,8 @@ def xray_from_pixels(
         _check_nan_fraction(1 - float(finite.mean()), name)
         values[~finite] = np.median(values[finite])
         usable &= finite
+    if distortion is not None:
+        values, usable = undistort(values, usable, intrinsics, distortion)
     return XrayImage(torch.from_numpy(values), intrinsics, intensity, torch.from_numpy(usable))
 
 

@@ -91,3 +91,16 @@ def test_a_method_may_be_a_file(cli, view, initial, tmp_path):
     refused = cli("register", *view.arguments(initial=initial), "--method", method)
     assert (refused.status, refused.out) == (2, "")
     assert "mine.yaml needs 'stages'" in refused.err
+
+
+def test_a_distorted_camera_is_refused_until_undistort_is_given(cli, view, tmp_path):
+    camera = json.loads(view.camera.read_text())
+    distorted = tmp_path / "camera.json"
+    distorted.write_text(json.dumps({**camera, "distortion_model": "plumb_bob", "d": [0.02, 0.0, 0.0, 0.0, 0.0]}))
+    refused = cli("register", *view.arguments(camera=distorted))
+    assert refused.status == 2 and "--undistort" in refused.err
+    finished = cli("register", *view.arguments(camera=distorted), "--undistort", "--json")
+    assert finished.status in (0, 1) and finished.json()["camera_from_patient"]
+    assert finished.json()["camera_from_patient"] != cli("register", *view.arguments(), "--json").json()["camera_from_patient"]
+    drr = cli("render", "--ct", view.ct, "--camera", distorted, "--pose", view.pose, "--out", tmp_path / "drr.png")
+    assert drr.status == 0 and "distortion, which is not rendered" in drr.err

@@ -146,3 +146,17 @@ def test_a_damaged_bag_is_one_sentence(examine, tmp_path, frames):
     (database,) = (tmp_path / "bag").glob("*.db3")
     database.write_bytes(b"nothing")
     assert examine(tmp_path / "bag").status == "refused"
+
+
+def test_distortion_is_answered_with_the_option_that_undoes_it(examine, tmp_path, frames):
+    def distort(message: Any) -> None:
+        if message.__msgtype__ == INFO:
+            message.d = np.array([0.9, 0.0, 0.0, 0.0, 0.0])
+
+    folder = write(tmp_path / "bag", frames, list(range(6)), change=distort)
+    found = examine(folder)
+    assert found.status == "incomplete" and finding(found, "missing", "lens distortion").give == "--undistort"
+    undone = examine(folder, DoctorOptions(source=RecordingSource(undistort=True)))
+    assert undone.status == "ready"
+    name = "pixels in the mask of the file"
+    assert fact(undone, "Pixels", name).value < 1.0 == fact(found, "Pixels", name).value

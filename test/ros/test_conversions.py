@@ -160,3 +160,14 @@ def test_a_cv_bridge_for_another_numpy_is_ignored(monkeypatch):
     xray = conversions.xray_from_messages(image(FIRST_STAMP), camera_info(FIRST_STAMP), Intensity.AUTO)
     conversions.find_cv_bridge.cache_clear()
     assert float(xray.pixels[0, 3]) == 5300.0
+
+
+def test_distortion_is_undone_if_asked_and_refused_otherwise():
+    info = camera_info(FIRST_STAMP)
+    info.distortion_model, info.d = "plumb_bob", [0.5, 0.0, 0.0, 0.0, 0.0]
+    sent = image(FIRST_STAMP)
+    with pytest.raises(InputError, match="undistort: true of the node"):
+        conversions.xray_from_messages(sent, info, Intensity.TRANSMITTED)
+    undone = conversions.xray_from_messages(sent, info, Intensity.TRANSMITTED, undistort=True)
+    assert undone.intrinsics.k == K
+    assert not bool(undone.mask.all()) and bool(undone.mask.any())

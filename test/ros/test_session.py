@@ -1,6 +1,7 @@
 """Loading the CT and the initial pose; each error is one sentence that names the parameter or the file."""
 
 import json
+import sys
 
 import pytest
 from helpers.ros_bench import block_ct
@@ -76,3 +77,11 @@ def test_a_method_may_be_a_file(ct, tmp_path):
 def test_an_unknown_method_is_an_error(ct):
     with pytest.raises(InputError, match="there is no method 'magic'; choose one of"):
         load(method="magic")
+
+
+def test_a_missing_opencv_is_reported_when_the_node_is_configured(ct, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    load()
+    options = NodeOptions(ct=CTOptions("somewhere"), undistort=True)
+    with pytest.raises(InputError, match=r"fluoro_reg\[opencv\]"):
+        session.load_session(options, RegistrationOptions(), print)

@@ -159,7 +159,7 @@ def test_roi_and_then_binning_move_a_ray_to_the_right_pixel():
         ({"k": [float("nan"), 0, 1, 0, 1, 1, 0, 0, 1]}, "finite"),
         ({"k": [-1.0, 0, 1, 0, 1, 1, 0, 0, 1]}, "positive focal"),
         ({"d": [0.1, 0, 0, 0, 0]}, "rectify"),
-        ({"d": [float("nan")]}, "rectify"),
+        ({"d": [float("nan")]}, "not finite"),
         ({"width": 0}, "size must be positive"),
         ({"roi": roi(60, 0, 10, 10)}, "ROI 10 x 10"),
         ({"binning_x": 100}, "binning 100"),
