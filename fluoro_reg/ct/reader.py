@@ -8,10 +8,10 @@ option.
 import os
 from pathlib import Path
 
-from fluoro_reg.ct.dicom.files import find_files, looks_like_dicom
+from fluoro_reg.ct.dicom.files import find_files, has_dicom_prefix, looks_like_dicom
 from fluoro_reg.ct.dicom.reader import read_dicom
 from fluoro_reg.ct.volume import CTVolume
-from fluoro_reg.ct.volume_files import VOLUME_FORMATS, is_volume_file, read_volume_file
+from fluoro_reg.ct.volume_files import VOLUME_FORMATS, holds_volume, is_volume_file, read_volume_file
 from fluoro_reg.errors import InputError
 
 
@@ -32,10 +32,10 @@ def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume
         raise InputError(f"there is no CT at '{path.name or path}'; check the path")
     if path.is_dir():
         return _read_folder(path, series)
-    if is_volume_file(path):
-        return read_volume_file(path)
-    if looks_like_dicom(path):
+    if has_dicom_prefix(path) or (looks_like_dicom(path) and not holds_volume(path)):
         return read_dicom([path], series)
+    if is_volume_file(path) or holds_volume(path):
+        return read_volume_file(path)
     raise InputError(f"'{path.name or path}' is not a readable CT; give DICOM or {VOLUME_FORMATS}")
 
 
