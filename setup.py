@@ -71,9 +71,9 @@ setup(
     entry_points={
         "console_scripts": [
             "fluoro-reg = fluoro_reg.cli.main:run",
-            "registration_node = fluoro_reg.ros.node:main",
-            "bag_player = fluoro_reg.ros.player:main",
-            "tf_listener = fluoro_reg.ros.tf_listener:main",
+            "registration_node = fluoro_reg.ros.programs:registration_node",
+            "bag_player = fluoro_reg.ros.programs:bag_player",
+            "tf_listener = fluoro_reg.ros.programs:tf_listener",
         ],
     },
 )

@@ -164,6 +164,7 @@ class RegistrationNode(LifecycleNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset(pipeline: Pipeline) -> str:
             pipeline.reset()
+            pipeline.forget_other_publishers()
             return "the last pose was discarded"
 
         return self._respond(response, reset)

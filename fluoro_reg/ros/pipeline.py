@@ -111,6 +111,7 @@ class Pipeline:
             self._input.close()
             self._input = None
         self.reset()
+        self.forget_other_publishers()
         self._processor.discard_initial_pose()
         if not self._worker.stop(STOP_TIMEOUT_S):
             raise RuntimeError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s")
@@ -135,6 +136,11 @@ class Pipeline:
             self._worker.clear()
             self._processor.request_reset()
             self._outputs.set_valid(False)
+
+    def forget_other_publishers(self) -> None:
+        """Publish on /tf again, because another publisher of the same frame is said to be gone."""
+        if self._edge is not None:
+            self._edge.forget_others()
 
     def register_once(self) -> None:
         """Register the next frame from the initial pose, even if the node is disabled."""

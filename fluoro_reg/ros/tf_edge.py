@@ -1,8 +1,9 @@
 """The node's edge on tf2: which two frames it connects, whether the tree has room for it, and its publisher.
 
 A frame has one parent on tf2. A second publisher of the same child makes the tree flicker between two poses, and nothing tells
-the consumers. `TfEdge` therefore listens to /tf and /tf_static, knows its own transforms again, and refuses to publish while
-there are others. The frame's pose is then rejected, so that lookups go stale and fail.
+the consumers. `TfEdge` therefore listens to /tf and /tf_static, knows its own transforms again, and refuses to publish once
+there are others. Poses are then rejected, so that lookups go stale and fail. This lasts until somebody calls `~/reset`, because
+two nodes that waited for each other's silence would both begin again.
 
 The broadcaster of tf2_ros is not a lifecycle publisher. It is safe here because only the worker calls `send`, and the worker
 runs only while the node is active and is joined before the node becomes inactive.
@@ -10,7 +11,6 @@ runs only while the node is active and is joined before the node becomes inactiv
 
 import importlib
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,6 @@ from fluoro_reg.ros.options import NodeOptions
 
 TF_PROFILE = QoSProfile(depth=100)
 TF_STATIC_PROFILE = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-FOREIGN_S = 10.0  # tf2 keeps a foreign transform for as long
 REMEMBERED = 1000  # own transforms that may still come back on /tf
 
 
@@ -40,11 +39,6 @@ class _Foreign:
 
     parent: str
     is_static: bool
-    arrival_s: float
-
-    @property
-    def is_current(self) -> bool:
-        return self.is_static or time.monotonic() - self.arrival_s < FOREIGN_S
 
 
 class TfEdge:
@@ -101,13 +95,17 @@ class TfEdge:
     def problem(self) -> str:
         """Return why the edge cannot be published at present, in words; empty if it can."""
         foreign = self._foreign.get(self._child)
-        if foreign is None or not foreign.is_current:
+        if foreign is None:
             return ""
-        topic = "/tf_static" if foreign.is_static else "/tf"
+        topic, then = ("/tf_static", "configure this node again") if foreign.is_static else ("/tf", "call ~/reset")
         return (
             f"another node publishes '{self._child}' below '{foreign.parent}' on {topic}, and a frame has one parent on tf2; "
-            "stop that node, rename frames.patient, or choose another tf.mode"
+            f"stop that node, rename frames.patient, or choose another tf.mode, and then {then}"
         )
+
+    def forget_others(self) -> None:
+        """Take the other publishers of the child on /tf to be gone; on /tf_static, tf2 keeps what they published."""
+        self._foreign = {child: foreign for child, foreign in self._foreign.items() if foreign.is_static}
 
     def forget(self) -> None:
         """Drop the dynamic transforms, because time went back."""
@@ -135,7 +133,7 @@ class TfEdge:
         if self._options.tf.mode == "anchored":
             self._tree.add(transform, is_static)
         if is_static or self._child in ("", child):
-            self._foreign[child] = _Foreign(parent, is_static, time.monotonic())
+            self._foreign[child] = _Foreign(parent, is_static)
 
     def _is_own(self, transform: TransformStamped) -> bool:
         """Return whether this is the node's transform, coming back for the first time."""

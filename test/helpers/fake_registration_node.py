@@ -1,7 +1,7 @@
 """Run `registration_node` as a process, with a fake tracker that returns a known pose.
 
-A first argument names another tracker: `sleeps` hangs in its third image with the interpreter running, `holds` hangs there in
-native code that holds the interpreter.
+A first argument names another behaviour: `sleeps` hangs in the third image with the interpreter running, `holds` hangs there in
+native code that holds the interpreter, `loads` never ends loading.
 """
 
 import ctypes
@@ -30,6 +30,14 @@ def tracker_of(kind: str) -> FakeTracker:
     return tracker
 
 
+def load(kind: str) -> Session:
+    """Return a session with a fake tracker of the kind."""
+    if kind == "loads":
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(1000)
+    return Session(empty_ct(), tracker_of(kind) if kind in HANG else FakeTracker(), "fake")
+
+
 if __name__ == "__main__":
-    made = tracker_of(sys.argv.pop(1)) if sys.argv[1:2] and sys.argv[1] in HANG else FakeTracker()
-    sys.exit(main(load=lambda *_: Session(empty_ct(), made, "fake")))
+    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads") else ""
+    sys.exit(main(load=lambda *_: load(given)))

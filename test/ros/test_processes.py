@@ -7,14 +7,16 @@ import time
 import pytest
 import rclpy
 import torch
+from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.ros_bench import KNOWN_POSE
-from helpers.ros_probe import FIRST_STAMP, FRAME_NS, camera_info, image
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, Probe, camera_info, image
 from helpers.ros_processes import fake_node, ros_program
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.ros import conversions
 from fluoro_reg.ros.player import BagPlayer, open_bag
 
 pytestmark = pytest.mark.ros
@@ -55,6 +57,35 @@ def test_a_bag_is_registered_and_its_poses_reach_the_listener(start, tmp_path, p
         torch.testing.assert_close(pose, KNOWN_POSE.matrix())
     node.send_signal(signal.SIGINT)
     assert node.wait(10) == 0
+
+
+def test_two_nodes_of_a_biplane_c_arm_notice_that_they_publish_the_same_frame(start):
+    names = ("frontal", "lateral")
+    topics = ["-r", "image:=/image", "-r", "camera_info:=/camera_info", "-p", "autostart:=true"]
+    nodes = [start(fake_node("-r", f"__ns:=/{name}", "-p", f"frames.camera:={name}", *topics)) for name in names]
+    probe = Probe(name="frontal/registration_node")
+    try:
+        for node in nodes:
+            node.wait_for_log("active:")
+        probe.spin_until(lambda: probe.image_publisher.get_subscription_count() == 2)
+        probe.spin_until(lambda: probe.camera_info_publisher.get_subscription_count() == 2)
+        for step in range(6):  # the nodes notice each other in the first frames that both receive
+            probe.send(FIRST_STAMP + step * FRAME_NS)
+            probe.spin_for(0.3)
+        probe.spin_for(1.0)
+        last = [
+            t.header.frame_id for t in probe.transforms() if conversions.stamp_ns(t.header.stamp) > FIRST_STAMP + 4 * FRAME_NS
+        ]
+        assert len(last) <= 1  # the first to notice stops, and the other may then be alone
+        seen = {s.name: s for message in probe.received["diagnostics"] for s in message.status}
+        silent = {name for name in names if seen[f"{name}/registration_node: registration"].level == DiagnosticStatus.ERROR}
+        assert silent == set(names) - set(last)
+        other_of = dict(zip(names, reversed(names), strict=True))
+        for name in silent:
+            message = seen[f"{name}/registration_node: registration"].message
+            assert f"another node publishes 'patient' below '{other_of[name]}' on /tf" in message
+    finally:
+        probe.close()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.ros_bench import KNOWN_POSE
 from helpers.ros_probe import FIRST_STAMP, FRAME_NS
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from fluoro_reg.geometry import RigidTransform, so3
@@ -123,13 +124,16 @@ def test_while_another_node_publishes_the_same_child_no_pose_is_published(robot,
     assert sentence in diagnostics.message
 
 
-def test_another_node_that_stops_is_forgotten(robot, monkeypatch):
-    monkeypatch.setattr("fluoro_reg.ros.tf_edge.FOREIGN_S", 0.5)
+def test_after_a_reset_another_node_that_stopped_is_forgotten_but_not_what_it_left_on_tf_static(robot):
     bench, publish = robot()
     publish("table", "patient", FIRST_STAMP)
-    assert "another node" in bench.send_and_wait(FIRST_STAMP).message
-    bench.spin_for(0.6)
-    assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
+    assert "and then call ~/reset" in bench.send_and_wait(FIRST_STAMP).message
+    assert "another node" in bench.send_and_wait(FIRST_STAMP + FRAME_NS).message  # its silence alone proves nothing
+    bench.call(Trigger, "reset")
+    assert bench.send_and_wait(FIRST_STAMP + 2 * FRAME_NS).level == DiagnosticStatus.OK
+    publish("table", "patient", FIRST_STAMP, topic="/tf_static")
+    bench.call(Trigger, "reset")
+    assert "and then configure this node again" in bench.send_and_wait(FIRST_STAMP + 3 * FRAME_NS).message
 
 
 def test_transforms_between_other_frames_do_not_disturb(robot):
