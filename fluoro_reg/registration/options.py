@@ -54,6 +54,24 @@ class GateOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingOptions:
+    """How poses follow each other in a stream of images."""
+
+    pose: str = option(
+        "image",
+        "what a tracked pose rests on: this image alone, or filtered: this image and the motion until then",
+        choices=("image", "filtered"),
+    )
+    acceleration_mm_s2: float = option(
+        300.0, "standard deviation of accelerations between camera and patient", unit="mm/s^2", minimum=1.0, maximum=100_000.0
+    )
+    acceleration_deg_s2: float = option(150.0, "the same of rotations", unit="deg/s^2", minimum=1.0, maximum=100_000.0)
+    register_repeats: bool = option(
+        False, "register a frame whose pixels equal those of the frame before; else it is taken for a frozen source"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LearnedOptions:
     """Weights files of learned similarities, trained on this CT or on several; empty: none. By the names that methods use."""
 
@@ -82,6 +100,7 @@ class RegistrationOptions:
     seed: int = option(0, "random seed", minimum=0, maximum=2**31 - 1)
     preprocess: PreprocessOptions = section(PreprocessOptions)
     gate: GateOptions = section(GateOptions)
+    tracking: TrackingOptions = section(TrackingOptions)
 
     def __post_init__(self) -> None:
         if self.saturation in ("auto", "off"):

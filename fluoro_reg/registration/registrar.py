@@ -142,7 +142,7 @@ class Registrar:
 
     def _register(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
         clock, runs = Clock(), list[ViewRun]()
-        with _one_torch_thread():
+        with one_torch_thread():
             for view in views:
                 runs.append(run := self._run(view, request, clock))
                 if run.refined is None:
@@ -289,7 +289,7 @@ def _named(reason: str, number: int, request: Request) -> str:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Run torch on one thread within the context.
 
     torch's threads wait for each other at every small operation: on a machine with any other load, images of 128 pixels

@@ -52,6 +52,9 @@ class RegistrationResult:
         device: Where the images were rendered.
         scores: The values that the gates check, by name.
         seconds: Seconds by stage.
+        pose_source: What the pose rests on: `image`, this image alone, or `filtered`, this image and the motion until then.
+        state: The tracker's state after this frame; empty without a tracker.
+        frame: What the frame is: `new`, or `repeated` or `dark`, which are not registered; empty without a tracker.
     """
 
     outcome: Outcome
@@ -70,6 +73,9 @@ class RegistrationResult:
     device: str = "cpu"
     scores: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    pose_source: str = "image"
+    state: str = ""
+    frame: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -103,4 +109,7 @@ class RegistrationResult:
             "device": self.device,
             "scores": self.scores,
             "seconds": self.seconds,
+            "pose_source": self.pose_source,
+            "state": self.state,
+            "frame": self.frame,
         }

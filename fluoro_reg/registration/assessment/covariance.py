@@ -57,12 +57,26 @@ def ros_covariance(
 
     A twist (v, w) about pivot p moves the patient's origin by `R (v + p x w)` and rotates it by `R w`.
     """
+    jacobian = _ros_from_twist(camera_from_patient, pivot)
+    return jacobian @ twist_covariance @ jacobian.T
+
+
+def information_of_ros_covariance(
+    covariance: Float[Tensor, "6 6"], camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]
+) -> Float[Tensor, "6 6"]:
+    """The information on the twist about the pivot that a covariance in ROS's convention stands for."""
+    jacobian = _ros_from_twist(camera_from_patient, pivot)
+    twist_from_ros = torch.linalg.inv(jacobian)
+    return torch.linalg.inv(twist_from_ros @ covariance @ twist_from_ros.T)
+
+
+def _ros_from_twist(camera_from_patient: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "6 6"]:
     rotation = camera_from_patient.rotation
     jacobian = torch.zeros(6, 6, dtype=torch.float64)
     jacobian[:3, :3] = rotation
     jacobian[:3, 3:] = rotation @ hat(pivot)
     jacobian[3:, 3:] = rotation
-    return jacobian @ twist_covariance @ jacobian.T
+    return jacobian
 
 
 def position_covariance(

@@ -63,6 +63,10 @@ class CTReadings:
             return [whole]
         return [whole, bone] if complete > 0 else [bone]
 
+    def named(self, name: str) -> CTReading | None:
+        """The reading with a name, of those that have been made."""
+        return next((one for one in (self.whole, self._bone) if one is not None and one.name == name), None)
+
     def _bone_reading(self) -> CTReading | None:
         """The bone alone; None if the CT has none."""
         if self._bone is None:

@@ -1,0 +1,201 @@
+"""Sequences through the tracker alone: frames a second, latencies, renders, errors, and what was lost and found again.
+
+    python benchmarks/tracking.py [--sequences demo long jump dropout wrong-patient swing] [--frames 600] [--size 256]
+        [--recording BAG --ct CT --initial POSE --landmarks POINTS] [--tracker new|previous|both] [--json]
+
+`previous` is the tracker that ran two stages of the method from the last pose, without a prediction; both run in turn on each
+frame in the same process. Latencies are those of `Tracker.update` after the first frame, which searches. `ratio` is a latency
+relative to one image with Jacobian at the tracked scale, timed between the frames of the same run, so that it does not depend
+on the machine. Errors are those of accepted frames that show the patient. A frame counts as lost from its first rejection until
+the next accepted frame.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import machine, versions
+from render_bench.report import markdown
+from tracking_previous import PreviousTracker
+from tracking_sequences import GOOD, SEQUENCES, TrackedSequence, recorded, simulated
+
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.metrics import target_registration_errors
+from fluoro_reg.formats.landmarks import read_landmarks
+from fluoro_reg.formats.poses import read_pose
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult, Tracker
+from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
+from fluoro_reg.xray.image import Intensity
+
+GROSS_MM = 5.0
+TRACKED_PX = 128
+
+
+@dataclass(slots=True)
+class Reference:
+    """One image with its Jacobian at the tracked scale, timed again and again while the trackers run."""
+
+    volume: CTVolume
+    camera: CameraIntrinsics
+    pose: RigidTransform
+    seconds: list[float] = field(default_factory=list)
+    renderer: AbstractRenderer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.renderer = make_renderer(self.volume, "cpu")
+        self.camera = self.camera.binned(max(1, round(max(self.camera.width, self.camera.height) / TRACKED_PX)))
+        project_with_jacobian(self.renderer, self.pose, self.camera, self.volume.centre_patient)
+
+    def measure(self) -> None:
+        begin = time.perf_counter()
+        project_with_jacobian(self.renderer, self.pose, self.camera, self.volume.centre_patient)
+        self.seconds.append(time.perf_counter() - begin)
+
+
+@dataclass(slots=True)
+class Run:
+    """What one tracker answered to the frames of a sequence."""
+
+    sequence: TrackedSequence
+    results: list[RegistrationResult] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def summary(self, reference_s: float) -> dict[str, Any]:
+        frames, tracked = self.sequence.frames, self.seconds[1:]
+        bad = [n for n, frame in enumerate(frames) if frame.kind != GOOD]
+        accepted = [n for n, result in enumerate(self.results) if result.accepted]
+        errors = [self._errors(n) for n in accepted if frames[n].kind == GOOD and frames[n].truth is not None]
+        latency = {f"p{q}": float(np.percentile(tracked, q)) for q in (50, 95, 99, 100)}
+        return {
+            "frames": len(frames),
+            "frames_per_second": len(tracked) / sum(tracked),
+            "latency_s": latency,
+            "ratio": {name: value / reference_s for name, value in latency.items()},
+            "renders": statistics.median(result.n_renders for result in self.results[1:]),
+            "seconds": self._stages(),
+            "good_accepted": sum(frames[n].kind == GOOD for n in accepted),
+            "good": len(frames) - len(bad),
+            "bad": len(bad),
+            "bad_accepted": sum(n in accepted for n in bad),
+            "wrong_accepted": sum(self._errors(n).mtre_mm > GROSS_MM for n in accepted if frames[n].truth is not None),
+            "mtre_mm": _median_and_maximum([error.mtre_mm for error in errors]),
+            "in_plane_mm": _median_and_maximum([error.in_plane_mm for error in errors]),
+            "depth_mm": _median_and_maximum([error.depth_mm for error in errors]),
+            "lost": self._lost(),
+        }
+
+    def _errors(self, n: int) -> Any:
+        pose, truth = self.results[n].camera_from_patient, self.sequence.frames[n].truth
+        assert pose is not None and truth is not None
+        return target_registration_errors(pose, truth, self.sequence.points_patient)
+
+    def _stages(self) -> dict[str, float]:
+        names = dict.fromkeys(name for result in self.results[1:] for name in result.seconds)
+        return {name: statistics.median(result.seconds.get(name, 0.0) for result in self.results[1:]) for name in names}
+
+    def _lost(self) -> list[dict[str, Any]]:
+        """Runs of rejected frames: where they begin, how long they are, and how many of their frames show the patient."""
+        runs, start = [], None
+        for n, result in enumerate([*self.results, None]):
+            rejected = result is not None and not result.accepted
+            start = n if rejected and start is None else start
+            if not rejected and start is not None:
+                kinds = [frame.kind for frame in self.sequence.frames[start:n]]
+                runs.append({"frame": start, "frames": n - start, "good": kinds.count(GOOD), "kinds": sorted(set(kinds))})
+                start = None
+        return runs
+
+
+def _median_and_maximum(values: list[float]) -> list[float] | None:
+    return [statistics.median(values), max(values)] if values else None
+
+
+def track(sequence: TrackedSequence, volume: CTVolume, names: list[str], options: RegistrationOptions) -> dict[str, Any]:
+    """Run the trackers in turn on each frame; return the summary of each."""
+    trackers: dict[str, Any] = {
+        name: {"previous": PreviousTracker, "new": Tracker}[name](Registrar(volume, options), sequence.initial_pose)
+        for name in names
+    }
+    reference = Reference(volume, sequence.frames[0].xray.intrinsics, sequence.initial_pose)
+    runs = {name: Run(sequence) for name in names}
+    for frame in sequence.frames:
+        reference.measure()
+        for name, tracker in trackers.items():
+            begin = time.perf_counter()
+            runs[name].results.append(tracker.update(frame.xray, frame.stamp_ns))
+            runs[name].seconds.append(time.perf_counter() - begin)
+    reference_s = statistics.median(reference.seconds)
+    return {"image_with_jacobian_s": reference_s, **{name: run.summary(reference_s) for name, run in runs.items()}}
+
+
+def table(records: dict[str, dict[str, Any]]) -> str:
+    rows, lost = [], []
+    for sequence, record in records.items():
+        for name in (name for name in ("previous", "new") if name in record):
+            r, numbers = record[name], []
+            numbers += [f"{1000 * r['latency_s'][q]:.0f}" for q in ("p50", "p95", "p99", "p100")]
+            numbers += [f"{r['ratio'][q]:.1f}" for q in ("p50", "p99")] + [f"{r['renders']:g}", f"{r['frames_per_second']:.1f}"]
+            numbers += [f"{r['good_accepted']}/{r['good']}", f"{r['bad_accepted']}/{r['bad']}", str(r["wrong_accepted"])]
+            numbers += ["-" if r[k] is None else "{:.2f}, {:.2f}".format(*r[k]) for k in ("mtre_mm", "in_plane_mm", "depth_mm")]
+            rows.append([sequence, name, *numbers])
+            lost += [f"- {sequence}, {name}: {_sentence(run)}" for run in r["lost"] if run["good"]]
+    columns = ["sequence", "tracker", "p50, ms", "p95, ms", "p99, ms", "longest, ms", "ratio p50", "ratio p99", "renders",
+               "frames/s", "accepted", "bad accepted", "> 5 mm accepted", "mTRE, mm", "in plane, mm", "depth, mm"]  # fmt: skip
+    return "\n".join([markdown(columns, rows, texts=2), "", *lost])
+
+
+def _sentence(run: dict[str, Any]) -> str:
+    return f"lost at frame {run['frame']} for {run['frames']} frames ({', '.join(run['kinds'])}), {run['good']} of them good"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", nargs="+", choices=tuple(SEQUENCES), default=list(SEQUENCES), metavar="NAME")
+    parser.add_argument("--frames", type=int, default=600, help="length of the long sequence")
+    parser.add_argument("--size", type=int, default=256, help="width and height of the simulated X-rays")
+    parser.add_argument("--tracker", choices=("new", "previous", "both"), default="both")
+    parser.add_argument("--method", default=RegistrationOptions().method)
+    parser.add_argument("--recording", type=Path, help="a bag or cine instead of simulated sequences")
+    parser.add_argument("--ct", type=Path, help="the CT of the recording")
+    parser.add_argument("--initial", type=Path, help="pose.json to begin the recording from")
+    parser.add_argument("--landmarks", type=Path, help="landmarks.json; default: the corners of a cube of 100 mm")
+    parser.add_argument("--intensity", choices=[i.value for i in Intensity], default=Intensity.AUTO.value)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    arguments = parser.parse_args()
+    try:
+        sequences = _recorded(arguments) if arguments.recording else simulated(
+            arguments.sequences, arguments.frames, arguments.size
+        )  # fmt: skip
+        names = ["previous", "new"] if arguments.tracker == "both" else [arguments.tracker]
+        options = RegistrationOptions(method=arguments.method)
+        records = {sequence.name: track(sequence, volume, names, options) for volume, sequence in sequences}
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    if arguments.json:
+        print(json.dumps({"machine": machine(), "versions": versions("fluoro_reg", "torch", "numba"), "sequences": records}))
+        return
+    print(table(records))
+
+
+def _recorded(arguments: argparse.Namespace) -> list[tuple[CTVolume, TrackedSequence]]:
+    if not (arguments.ct and arguments.initial):
+        raise InputError("a recording needs --ct and --initial")
+    volume = read_ct(arguments.ct)
+    cube = torch.cartesian_prod(*[torch.tensor([-50.0, 50.0], dtype=torch.float64)] * 3) + volume.centre_patient
+    points = read_landmarks(arguments.landmarks) if arguments.landmarks else cube
+    initial = read_pose(arguments.initial)
+    return [(volume, recorded(arguments.recording, initial, points, Intensity(arguments.intensity)))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""`FrameSolver`: one frame from a predicted pose, by fused passes, with the same assessment as any other registration.
+
+What an earlier frame has settled is used again: the reading of image and CT, gain and offset, the renderers. The pixels that
+count are those at the predicted pose while the pose is refined, and those at the refined pose when it is assessed.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.optimisers import LevenbergMarquardt
+from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of
+from fluoro_reg.registration.method import Learned, StageOptions
+from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.result import Outcome, RegistrationResult
+from fluoro_reg.registration.stages.ct_readings import CTReading
+from fluoro_reg.registration.stages.masks import near_object
+from fluoro_reg.registration.stages.objective import PoseObjective, PosePrior, Scale, effective_pixels
+from fluoro_reg.registration.stages.scales import ImageScales
+from fluoro_reg.registration.stages.solver import Refined
+from fluoro_reg.registration.tracking.passes import fused_pass_of, has_fused_pass
+from fluoro_reg.registration.tracking.refine import FrameRefiner, RefinedFrame
+from fluoro_reg.registration.view_run import Clock
+from fluoro_reg.rendering import project, resolve_device
+from fluoro_reg.similarity import AbstractResidualSimilarity
+from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.preprocessing.continued import KnownReading, preprocess_as, read_again
+
+COARSER = 2  # the one coarse step has half the pixels, where the basin is twice as wide
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The result of a frame, and the information of its image on the twist of the pose; None if there is no pose."""
+
+    result: RegistrationResult
+    information: Float[Tensor, "6 6"] | None
+
+
+@dataclass(slots=True)
+class FrameSolver:
+    """Registers the frames of one stream from predicted poses. Not for two threads at once."""
+
+    registrar: Registrar
+    _known: KnownReading | None = field(default=None, init=False)
+    _fits: dict[int, Float[np.ndarray, "unknowns"]] = field(default_factory=dict, init=False)
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the method's last stage has a fused pass on this device; other methods are tracked by their last stages."""
+        return resolve_device(self.registrar.options.device) == "cpu" and _is_fused(self.registrar.method.stages[-1])
+
+    def solve(
+        self, xray: XrayImage, predicted: RigidTransform, reading: str, prior: PosePrior | None = None, coarse: bool = False
+    ) -> Attempt | None:
+        """Register a frame from a predicted pose.
+
+        Args:
+            xray: The X-ray.
+            predicted: `camera_from_patient`.
+            reading: The `reading` of the last accepted result.
+            prior: The prediction as a prior on the published pose; None for the pose of the image alone.
+            coarse: Whether to take the coarse step first, as after a prediction that failed.
+
+        Returns:
+            The attempt; None if image or CT cannot be read in this way any more.
+        """
+        clock, name = Clock(), reading.partition("; ")
+        options = self.registrar.options
+        self._known = read_again(xray, name[0], options.preprocess, self._known)
+        ct_reading = self.registrar.readings.named(name[2])
+        if self._known is None or ct_reading is None:
+            return None
+        with one_torch_thread():
+            prepared = preprocess_as(xray, self._known, options.preprocess)
+            clock.lap("preprocess")
+            result = RegistrationResult(
+                Outcome.REJECTED_IMAGE,
+                prepared.rejection or "",
+                self.registrar.method.name,
+                initial_camera_from_patient=predicted,
+                intensity=prepared.intensity.value,
+                intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
+                reading=reading,
+                pose_source="image" if prior is None else "filtered",
+            )
+            if prepared.rejection is not None:
+                return Attempt(_timed(result, clock), None)
+            run = _FrameRun(self, ct_reading, ct_reading.scales(prepared, predicted), prior)
+            refined = run.refine(predicted, coarse)
+            clock.lap("refine")
+            assessed, assessment = run.assess(refined)
+            if assessment.outcome is Outcome.CONVERGED:
+                self._fits.update(run.fits)
+            clock.lap("assess")
+        result = replace(
+            result,
+            outcome=assessment.outcome,
+            reason=assessment.reason,
+            camera_from_patient=refined.pose,
+            similarity=assessment.evidence.similarity,
+            alternatives=assessment.alternatives,
+            covariance=assessment.covariance,
+            n_renders=run.n_renders,
+            scores=assessment.evidence.scores(),
+        )
+        return Attempt(_timed(result, clock), information_of(assessed))
+
+    def fit(self, object_px: int, unknowns: int) -> Float[np.ndarray, "unknowns"]:
+        """Gain and offset of the last accepted frame at a scale, zero before the first."""
+        return self._fits.get(object_px, np.zeros(unknowns))
+
+
+@dataclass(slots=True)
+class _FrameRun:
+    """One frame."""
+
+    solver: FrameSolver
+    reading: CTReading
+    scales: ImageScales
+    prior: PosePrior | None
+    n_renders: int = 0
+    fits: dict[int, Float[np.ndarray, "unknowns"]] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> StageOptions:
+        return self.solver.registrar.method.stages[-1]
+
+    @property
+    def similarity(self) -> AbstractResidualSimilarity:
+        return cast(AbstractResidualSimilarity, self.stage.similarity)
+
+    @property
+    def finest_px(self) -> int:
+        return max(self.stage.object_px, self.reading.model.finest_px)
+
+    def refine(self, predicted: RigidTransform, coarse: bool) -> RefinedFrame:
+        """The pose at the finest scale, after a step at half of it if `coarse`."""
+        begin = predicted
+        if coarse:
+            begin = self._refined(predicted, self.finest_px // COARSER, is_coarse=True).pose
+        return self._refined(begin, self.finest_px, is_coarse=False)
+
+    def assess(self, refined: RefinedFrame) -> tuple[Refined, Assessment]:
+        """Score the pose with everything that the gates check, with the pixels that count there."""
+        one = RigidTransform.stack([refined.pose])
+        objective = PoseObjective(self.scales.scale(self.finest_px, one), self.reading.model, self.similarity)
+        at = objective.evaluate(one)
+        linearised = objective.linearise(at)
+        self.n_renders += objective.n_renders
+        converged = torch.tensor([refined.converged])
+        assessed = Refined(objective, at, linearised, converged)
+        return assessed, assess(assessed, self.solver.registrar.metric, self.solver.registrar.options.gate)
+
+    def _refined(self, pose: RigidTransform, object_px: int, is_coarse: bool) -> RefinedFrame:
+        scale = self.scales.scale(object_px, RigidTransform.stack([pose]), is_coarse)
+        weight = self._weight(scale, pose)
+        fused = fused_pass_of(scale, self.reading.model, self.similarity, weight)
+        if fused is None:  # nothing to compare
+            return RefinedFrame(pose, np.zeros(0), False)
+        refiner = FrameRefiner(fused, self.reading.model.pivot, float(effective_pixels(weight[None])[0]), self.prior)
+        refined = refiner.refine(pose, self.solver.fit(object_px, fused.fit.size))
+        self.n_renders += fused.n_renders
+        self.fits[object_px] = refined.fit
+        return refined
+
+    def _weight(self, scale: Scale, pose: RigidTransform) -> Float[Tensor, "height width"]:
+        """The pixels that count at a pose."""
+        one, near = RigidTransform.stack([pose]), torch.ones_like(scale.usable)
+        if self.reading.model.roi != "full":
+            near = near_object(project(scale.renderer, one, scale.intrinsics), self.reading.model.roi, scale.margin_px)
+            self.n_renders += 1
+        return scale.weight(one, near)[0]
+
+
+def _is_fused(stage: StageOptions) -> bool:
+    similarity = stage.similarity
+    return (
+        isinstance(stage.optimiser, LevenbergMarquardt) and not isinstance(similarity, Learned) and has_fused_pass(similarity)
+    )
+
+
+def _timed(result: RegistrationResult, clock: Clock) -> RegistrationResult:
+    return replace(result, elapsed_s=clock.total(), seconds=clock.laps)
