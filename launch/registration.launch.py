@@ -16,6 +16,8 @@ from fluoro_reg.resources import dds_profile_variable
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(__file__).absolute().parents[1]
+RESPAWN_DELAY_S = 1.0
+RVIZ_TOPICS = ("overlay", "markers", "pose")
 
 # Launch arguments that override a parameter of the file when they are not empty.
 PARAMETER_OF = {
@@ -28,6 +30,8 @@ PARAMETER_OF = {
     "intensity": "intensity",
     "camera_frame": "frames.camera",
     "patient_frame": "frames.patient",
+    "tf_mode": "tf.mode",
+    "anchor_frame": "frames.anchor",
     "image_transport": "image_transport",
 }
 
@@ -44,8 +48,10 @@ ARGUMENTS = [
     ("method", "", "registration method; `fluoro-reg methods` lists them (parameter method)"),
     ("device", "", "cpu, cuda or auto (parameter device)"),
     ("intensity", "", "meaning of the pixel values: auto, transmitted or attenuation (parameter intensity)"),
-    ("camera_frame", "", "parent frame of the transform; if empty, the frame_id of the image (parameter frames.camera)"),
-    ("patient_frame", "", "child frame of the transform (parameter frames.patient)"),
+    ("camera_frame", "", "the camera's frame; if empty, the frame_id of the image (parameter frames.camera)"),
+    ("patient_frame", "", "the patient's frame (parameter frames.patient)"),
+    ("tf_mode", "", "the edge on /tf: direct, inverse or anchored (parameter tf.mode)"),
+    ("anchor_frame", "", "with tf_mode:=anchored, the parent of the patient (parameter frames.anchor)"),
     ("image_transport", "", "raw or compressed (parameter image_transport)"),
     ("image", "image", "topic of the images; `<topic>/compressed` with image_transport:=compressed"),
     ("camera_info", "camera_info", "topic of the CameraInfo messages for the images"),
@@ -59,7 +65,8 @@ ARGUMENTS = [
         "",
         "Fast DDS profile for large images, such as embedded_ros/fastdds_loopback.xml in the share folder of the package",
     ),
-    ("rviz", "false", "also start RViz"),
+    ("respawn", "false", "start the node again when it ends, for example because a registration hangs"),
+    ("rviz", "false", "also start RViz, with config/registration.rviz"),
 ]
 
 
@@ -92,11 +99,26 @@ def make_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[value("params_file"), overrides],
         remappings=remappings,
         arguments=["--ros-args", "--log-level", value("log_level")],
+        respawn=is_true(value("respawn")),
+        respawn_delay=RESPAWN_DELAY_S,
     )
-    rviz = Node(package="rviz2", executable="rviz2", name="rviz2", condition=IfCondition(LaunchConfiguration("rviz")))
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        arguments=["-d", str(SHARE / "config" / "registration.rviz"), "-f", value("patient_frame") or "patient"],
+        remappings=[(f"/registration_node/{topic}", f"{full_name(context)}/{topic}") for topic in RVIZ_TOPICS],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
     profile = value("dds_profile")
     environment = [SetEnvironmentVariable(dds_profile_variable(), profile)] if profile else []
     return [*environment, registration, rviz]
+
+
+def full_name(context: LaunchContext) -> str:
+    """Return the name of the node with its namespace."""
+    parts = (LaunchConfiguration(name).perform(context).strip("/") for name in ("namespace", "name"))
+    return "/" + "/".join(part for part in parts if part)
 
 
 def is_true(text: str) -> bool:

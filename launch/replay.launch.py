@@ -32,6 +32,7 @@ ARGUMENTS: list[tuple[str, str | None, str]] = [
         "true",
         "publish an image only after the result of the previous one; if false, play in real time like a live camera",
     ),
+    ("print_results", "false", "with every_frame:=true, also print the result of every image as a JSON line"),
     ("image", "/carm/image_raw", "topic of the images in the bag"),
     ("camera_info", "/carm/camera_info", "topic of the CameraInfo in the bag"),
     (
@@ -60,8 +61,14 @@ def make_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     compressed = "/compressed" if value("image_transport") == "compressed" else ""
     topics = [value("image") + compressed, value("camera_info")]
     arguments = [value("bag"), "--rate", value("rate"), "--wait", value("wait"), "--topics", *topics]
-    if value("every_frame").strip().lower() in ("true", "1"):
+    if is_true(value("every_frame")):
         arguments += ["--answers", "/".join(["", *filter(None, value("namespace").split("/")), value("name"), "result"])]
-    player = Node(package="fluoro_reg", executable="bag_player", name="bag_player", output="screen", arguments=arguments)
+    output = {"stdout": "screen" if is_true(value("print_results")) else "log", "stderr": "screen"}
+    player = Node(package="fluoro_reg", executable="bag_player", name="bag_player", output=output, arguments=arguments)
     shutdown = TimerAction(period=LAST_FRAME_S, actions=[Shutdown(reason="the bag has been played")])
     return [player, RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[shutdown]))]
+
+
+def is_true(text: str) -> bool:
+    """Return whether launch reads the text as a true condition."""
+    return text.strip().lower() in ("true", "1")

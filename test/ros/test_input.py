@@ -1,11 +1,13 @@
 """Input of the node: pairing, unreadable messages, dropped frames and quality of service."""
 
+import re
 import threading
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.ros_bench import FakeTracker
 from helpers.ros_probe import FIRST_STAMP, FRAME_NS, SIZE, K, camera_info, image, key_values
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage
@@ -93,14 +95,28 @@ def test_images_without_camera_info_cause_a_warning(make_bench):
     assert not bench.transforms()
 
 
-def test_an_incompatible_publisher_is_an_error_in_the_diagnostics(make_bench):
-    bench = make_bench(qos__image="reliable")
-    best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-    bench.probe.create_publisher(ImageMessage, "image", best_effort)
+def test_a_camera_that_dies_is_reported(make_bench):
+    bench = make_bench(image_timeout=1.5, valid_timeout=0.3)
     bench.activate()
+    bench.send_and_wait(FIRST_STAMP)
+    assert bench.diagnostics("input").level == DiagnosticStatus.OK
+    bench.spin_until(lambda: bench.diagnostics("input").level == DiagnosticStatus.WARN, 5.0)
+    assert re.fullmatch(r"no image on /image for \d+\.\d s: its publisher is silent", bench.diagnostics("input").message)
+    assert "the last image was accepted" in bench.diagnostics("registration").message
+    bench.probe.destroy_publisher(bench.image_publisher)
+    bench.spin_until(lambda: "nothing publishes there" in bench.diagnostics("input").message, 5.0)
+    assert key_values(bench.diagnostics("input"))["publishers"] == "0"
+
+
+def test_an_incompatible_publisher_is_an_error_in_the_diagnostics(make_bench, capfd):
+    bench = make_bench(qos__image="reliable", arguments=["-r", "image:=/carm/image_raw"])
+    best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+    bench.probe.create_publisher(ImageMessage, "/carm/image_raw", best_effort)
+    assert bench.node.trigger_configure() == bench.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     status = bench.diagnostics("input")
     assert status.level == DiagnosticStatus.ERROR
     assert "qos.image" in status.message
+    assert "a publisher on /carm/image_raw has a QoS incompatible" in capfd.readouterr().err
 
 
 def test_ros_parameters_override_the_qos_of_the_node(make_bench):

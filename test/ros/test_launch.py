@@ -4,11 +4,17 @@ The tests check which actions the files return with which arguments, not that la
 """
 
 import importlib.util
+import os
+import re
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 from helpers.ros_bench import PROJECT
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import QoSDurabilityPolicy
 
 from fluoro_reg.config import walk_options
 from fluoro_reg.registration import RegistrationOptions
@@ -98,7 +104,7 @@ def test_omitted_arguments_leave_their_parameters_to_the_file(load):
 
 
 def test_given_arguments_become_parameters_of_the_node(load):
-    arguments = ("ct", "series", "initial", "method", "device", "intensity", "camera_frame", "patient_frame", "image_transport")
+    arguments = ("ct", "series", "initial", "method", "device", "intensity", "camera_frame", "patient_frame", "tf_mode")
     node = load("registration", **dict.fromkeys(arguments, "2"))[2]["LifecycleNode"]
     given = {name: value for name, value in node.parameters[1].items() if name not in ("autostart", "use_sim_time")}
     assert len(given) == len(arguments)
@@ -114,6 +120,56 @@ def test_the_compressed_topic_is_remapped_with_the_raw_one(load):
         "image/compressed": "/carm/image_raw/compressed",
         "camera_info": "/carm/camera_info",
     }
+
+
+def test_rviz_shows_the_topics_of_the_named_node_in_the_frame_of_the_patient(load):
+    rviz = load("registration", namespace="room/1", name="reg", patient_frame="lps")[2]["Node"]
+    config, frame = rviz.arguments[1], rviz.arguments[3]
+    assert rviz.arguments[::2] == ["-d", "-f"]
+    assert frame == "lps"
+    displays = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
+    shown = {display["Topic"]["Value"] for display in displays if "Topic" in display}
+    assert dict(rviz.remappings) == {topic: topic.replace("/registration_node", "/room/1/reg") for topic in shown}
+
+
+def test_the_configurations_of_rviz_and_foxglove_name_topics_of_the_node_with_its_qos(make_bench):
+    bench = make_bench()
+    assert bench.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    published = dict(bench.node.get_publisher_names_and_types_by_node("registration_node", "/"))
+    rviz = yaml.safe_load((PROJECT / "config" / "registration.rviz").read_text(encoding="utf-8"))
+    displays = [display for display in rviz["Visualization Manager"]["Displays"] if "Topic" in display]
+    assert len(displays) == 3
+    for display in displays:
+        topic = display["Topic"]["Value"]
+        assert topic in published
+        offered = bench.node.get_publishers_info_by_topic(topic)[0].qos_profile
+        requested = display["Topic"]["Durability Policy"] == "Transient Local"
+        assert requested == (offered.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    layout = (PROJECT / "config" / "foxglove_layout.json").read_text(encoding="utf-8")
+    named = set(re.findall(r"/registration_node/\w+", layout))
+    services = {name for name, _ in bench.node.get_service_names_and_types()}
+    assert len(named) >= 5
+    assert named <= set(published) | services
+
+
+def test_the_player_is_silent_and_the_node_starts_again_only_if_asked(load):
+    base = defaults_of(load)
+    output = {flag: load("replay", base=base, bag="b", print_results=flag)[2]["Node"].output for flag in ("false", "true")}
+    assert output == {
+        "false": {"stdout": "log", "stderr": "screen"},
+        "true": {"stdout": "screen", "stderr": "screen"},
+    }
+    assert not load("registration")[2]["LifecycleNode"].respawn
+    assert load("registration", respawn="true")[2]["LifecycleNode"].respawn
+
+
+def test_ros2_launch_finds_the_launch_files_in_the_share_of_the_environment():
+    """ros2launch walks the share without following links to folders."""
+    share = Path(sys.prefix) / "share" / "fluoro_reg"
+    if not share.exists():
+        pytest.skip("not an environment of scripts/bootstrap.sh")
+    found = {name for _, _, names in os.walk(share) for name in names}
+    assert {"registration.launch.py", "replay.launch.py", "registration.rviz", "foxglove_layout.json"} <= found
 
 
 def test_a_dds_profile_is_set_for_the_node(load):

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import numpy as np
 import pytest
 import rclpy
 import torch
@@ -84,6 +85,28 @@ def test_two_nodes_of_a_biplane_c_arm_notice_that_they_publish_the_same_frame(st
         for name in silent:
             message = seen[f"{name}/registration_node: registration"].message
             assert f"another node publishes 'patient' below '{other_of[name]}' on /tf" in message
+    finally:
+        probe.close()
+
+
+def test_images_of_33_mb_arrive_with_the_dds_profile(start):
+    node = start(fake_node("-p", "autostart:=true"))
+    probe = Probe()
+    try:
+        probe.wait_until_connected()
+        pixels = np.tile(np.arange(4096, dtype=np.uint16), (4096, 1))
+        message = image(FIRST_STAMP)
+        message.height = message.width = 4096
+        message.step, message.data = 2 * 4096, conversions.byte_array(pixels)
+        info = camera_info(FIRST_STAMP)
+        info.height = info.width = 4096
+        for step in range(3):
+            message.header.stamp = info.header.stamp = conversions.time_message(FIRST_STAMP + step * FRAME_NS)
+            probe.camera_info_publisher.publish(info)
+            probe.image_publisher.publish(message)
+            probe.spin_until(lambda count=step + 1: len(probe.results()) == count)
+        assert [values["accepted"] for values in probe.results()] == ["true"] * 3
+        assert node.process.poll() is None
     finally:
         probe.close()
 

@@ -32,6 +32,8 @@ def test_a_disabled_node_ignores_images_except_for_register_once(bench):
     bench.send(FIRST_STAMP)
     bench.spin_for(0.3)
     assert not bench.results()
+    status = bench.diagnostics("registration")
+    assert (status.level, status.message.split(":")[0]) == (DiagnosticStatus.WARN, "disabled through ~/enable")
     assert bench.call(Trigger, "register_once").success
     assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
     bench.send(FIRST_STAMP + 2 * FRAME_NS)
