@@ -42,6 +42,7 @@ setup(
         "rich>=13",
         "typer>=0.12",
         "rosbags>=0.11",
+        "backports.zstd>=1; python_version < '3.14'",
         "safetensors>=0.4",
         "Pillow>=10",
         "matplotlib>=3.8",

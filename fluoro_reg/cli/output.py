@@ -27,21 +27,32 @@ class Output:
         self.as_json = as_json
         self.stdout, self.stderr = _console(stderr=False), _console(stderr=True)
         self._warnings: list[str] = []
+        self._given_once: set[str] = set()
 
     def show(self, content: Mapping[str, Any], text: RenderableType | None = None) -> None:
         """Print the warnings, then the result: `content` with `--json`, otherwise `text`."""
-        for sentence in self._warnings:
-            self.stderr.print(f"[yellow]warning:[/yellow] {escape(sentence)}", soft_wrap=True)
-        self._warnings.clear()
+        self.show_warnings()
         if self.as_json:
             sys.stdout.write(json_line(content))
             sys.stdout.flush()
         elif text is not None:
             self.stdout.print(text)
 
+    def show_warnings(self) -> None:
+        """Print the warnings that were kept."""
+        for sentence in self._warnings:
+            self.stderr.print(f"[yellow]warning:[/yellow] {escape(sentence)}", soft_wrap=True)
+        self._warnings.clear()
+
     def warn(self, sentence: str) -> None:
         """Keep a warning, to be printed with the result."""
         self._warnings.append(sentence)
+
+    def warn_once(self, sentence: str) -> None:
+        """Keep a warning, unless it was given before: many frames have the same."""
+        if sentence not in self._given_once:
+            self._given_once.add(sentence)
+            self.warn(sentence)
 
     def status(self, activity: str) -> Status:
         """Return a context that shows a spinner on a terminal and nothing elsewhere."""

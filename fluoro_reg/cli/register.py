@@ -90,6 +90,8 @@ def command(
     check_further_xrays(further, options)
     initial = read_initial_pose(initial_pose, options)
     views = read_views(xray, further)
+    for sentence in dict.fromkeys(warning for view in views for warning in view.image.warnings):
+        output.warn(sentence)
     volume = read_volume(ct, output)
     with output.status("registering"):
         registrar = Registrar(volume, options)

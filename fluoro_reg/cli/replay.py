@@ -7,6 +7,7 @@ frame. If no frame can be read, the recording is unusable and nothing is printed
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,10 @@ EPILOG = epilog_text(
             "--camera-info-topic /fluoro/camera_info --json > poses.jsonl",
         ),
         (
+            "Let a single or latched CameraInfo serve all images",
+            "fluoro-reg replay run.mcap --camera-info latest --ct ct/ --initial initial.json",
+        ),
+        (
             "Register every frame of a DICOM cine",
             "fluoro-reg replay cine.dcm --camera camera.json --ct ct/ --initial initial.json",
         ),
@@ -50,7 +55,8 @@ def command(
     recording: Annotated[
         Path,
         typer.Argument(
-            metavar="RECORDING", help="A rosbag2 folder, a single .db3 or .mcap file, or a cine or single X-ray in DICOM."
+            metavar="RECORDING",
+            help="A rosbag2 folder or file (.db3, .mcap, also compressed), a ROS 1 bag, or a cine or single X-ray in DICOM.",
         ),
     ],
     source: RecordingArguments,
@@ -62,7 +68,7 @@ def command(
     """Register every frame of a rosbag2 or a DICOM cine with the node's tracker, without ROS.
 
     A frame starts from the last accepted pose; the first frame, and frames after the patient is lost, start from --initial or
-    --model, one of which is required. No frame is skipped.
+    --model, one of which is required. No frame is skipped: an image without a camera is a rejected frame.
 
     --json prints one JSON object on one line for each frame: stamp_ns (of the image; in a cine from 0), accepted, reason,
     camera_from_patient (4 x 4, mm; null unless accepted) and latency_s.
@@ -73,13 +79,13 @@ def command(
     output = Output(common.json)
     options = registration.settings(common, initial_pose.weights())
     initial = read_initial_pose(initial_pose, options)
-    frames = read_recording(recording, source.read())
+    frames = read_recording(recording, source.read(), output.warn)
     volume = read_volume(ct, output)
     tracker = Tracker(Registrar(volume, options), initial)
     printer = _FramePrinter(output)
     with output.progress("frames") as progress:
         for frame in frames:
-            printer.add(_register_frame(tracker, frame))
+            printer.add(_register_frame(tracker, frame, output.warn_once))
             progress.advance()
     return printer.finish()
 
@@ -109,10 +115,13 @@ class _FrameResult:
         }
 
 
-def _register_frame(tracker: "Tracker", frame: "RecordedFrame") -> _FrameResult:
+def _register_frame(tracker: "Tracker", frame: "RecordedFrame", warn: Callable[[str], object]) -> _FrameResult:
     start = time.perf_counter()
     try:
-        result = tracker.update(frame.xray())
+        xray = frame.xray()
+        for sentence in xray.warnings:
+            warn(sentence)
+        result = tracker.update(xray)
     except InputError as error:
         return _FrameResult(frame.stamp_ns, str(error), time.perf_counter() - start, None)
     return _FrameResult(frame.stamp_ns, result.reason, time.perf_counter() - start, result)
@@ -141,6 +150,7 @@ class _FramePrinter:
         if not self.any_readable:
             raise InputError(f"none of the {len(self.frames)} frames can be read; the first: {self.frames[0].reason}")
         accepted = sum(frame.accepted for frame in self.frames)
+        self.output.show_warnings()
         if not self.output.as_json:
             self.output.stdout.print(self._summary(accepted))
         return ExitStatus.ACCEPTED if accepted else ExitStatus.REJECTED

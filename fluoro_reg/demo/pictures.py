@@ -20,7 +20,8 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.rendering import make_renderer
 from fluoro_reg.rendering.overlay import OTHER_COLOUR, POSE_COLOUR, bone_volume
 from fluoro_reg.rendering.renderer import AbstractRenderer
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
+from fluoro_reg.xray.camera_info import intrinsics_from_message
+from fluoro_reg.xray.encodings import pixels_from_message
 
 GAP_PX = 8
 

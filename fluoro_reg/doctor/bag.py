@@ -13,7 +13,8 @@ from fluoro_reg.doctor.xray import no_camera
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bags import CAMERA_INFO_TOPIC, IMAGE_TOPIC
 from fluoro_reg.formats.recordings import RecordingSource
-from fluoro_reg.xray.encodings import distortion_from_message, pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.camera_info import distortion_from_message
+from fluoro_reg.xray.encodings import pixels_from_compressed, pixels_from_message
 from fluoro_reg.xray.reader import xray_from_pixels
 
 KIND = "bag"

@@ -8,8 +8,8 @@ from fluoro_reg.doctor.bag_contents import matrix_of
 from fluoro_reg.doctor.examination import Fact, Finding, Level
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.camera_info import distortion_from_message, intrinsics_from_message
 from fluoro_reg.xray.distortion import refused_distortion
-from fluoro_reg.xray.encodings import distortion_from_message, intrinsics_from_message
 
 _SAME = 1e-6
 

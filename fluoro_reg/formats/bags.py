@@ -1,4 +1,4 @@
-"""rosbag2 files without ROS: written for the demo and for tests, read by `replay`.
+"""rosbag2 files without ROS: written for the demo and for tests, read with `bag_frames` by `replay`.
 
 A bag contains sensor_msgs/Image (mono16) with sensor_msgs/CameraInfo of the same stamp, as the driver of a C-arm publishes
 them, in sqlite3 or mcap, as `ros2 bag` reads them. Messages are returned unchanged; `xray.encodings` interprets their bytes.
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt16
-from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.formats.bag_frames import CameraInfoChoice, read_bag_images
 from fluoro_reg.formats.json_file import read_json, write_json
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
@@ -24,8 +24,7 @@ IMAGE_TOPIC, CAMERA_INFO_TOPIC = "/carm/image_raw", "/carm/camera_info"
 CAMERA_FRAME = "carm_xray_optical_frame"
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
 
-_IMAGE, _COMPRESSED, _CAMERA_INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
-_MAXIMUM_UNPAIRED = 100  # messages of one kind that wait for their partner; more than six seconds at 15 Hz
+_IMAGE, _CAMERA_INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 _STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 
@@ -62,25 +61,16 @@ def read_frames(
 ) -> Iterator[tuple[int, Any, Any]]:
     """Yield (stamp_ns, image message, CameraInfo message) for each image with a CameraInfo of the same stamp, in bag order.
 
+    `bag_frames.read_bag_images` yields the other images too.
+
     Raises:
         InputError: The bag cannot be read, a topic is missing or has another type, or no image has a CameraInfo.
     """
-    bag = Path(bag)
-    if not bag.exists():
-        raise InputError(f"there is no bag at {bag.name}; check the path")
-    paired = False
-    try:
-        with AnyReader([bag], default_typestore=_message_types()) as reader:
-            _check_topic(reader, bag.name, image_topic, (_IMAGE, _COMPRESSED))
-            _check_topic(reader, bag.name, camera_info_topic, (_CAMERA_INFO,))
-            for frame in _pair_by_stamp(reader, image_topic, camera_info_topic):
-                paired = True
-                yield frame
-    except InputError:
-        raise
-    except Exception as error:  # for a damaged file, the storage libraries raise errors of many unrelated classes
-        advice = "give a folder with metadata.yaml and undamaged sqlite3 or mcap files"
-        raise InputError(f"{bag.name} cannot be read as a rosbag2; {advice}") from error
+    bag, paired = Path(bag), False
+    for frame in read_bag_images(bag, image_topic, camera_info_topic, CameraInfoChoice.STAMP, lambda sentence: None):
+        if not frame.problem:
+            paired = True
+            yield frame.stamp_ns, frame.image, frame.camera_info
     if not paired:
         raise InputError(
             f"no image on {image_topic} in {bag.name} has a CameraInfo with its stamp on {camera_info_topic}; check the topics"
@@ -121,32 +111,6 @@ def read_bag_truth(path: Path | str, key: str = "stamp_ns") -> dict[int, RigidTr
             raise InputError(f"{path.name} contains the frame {frame} twice; remove one")
         poses[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
     return poses
-
-
-def _pair_by_stamp(reader: AnyReader, image_topic: str, camera_info_topic: str) -> Iterator[tuple[int, Any, Any]]:
-    connections = [connection for connection in reader.connections if connection.topic in (image_topic, camera_info_topic)]
-    unpaired: dict[str, dict[int, Any]] = {image_topic: {}, camera_info_topic: {}}
-    for connection, _, data in reader.messages(connections=connections):
-        message: Any = reader.deserialize(data, connection.msgtype)
-        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        partner = camera_info_topic if connection.topic == image_topic else image_topic
-        if stamp in unpaired[partner]:
-            other = unpaired[partner].pop(stamp)
-            yield (stamp, message, other) if connection.topic == image_topic else (stamp, other, message)
-            continue
-        queue = unpaired[connection.topic]
-        queue[stamp] = message
-        if len(queue) > _MAXIMUM_UNPAIRED:
-            del queue[next(iter(queue))]
-
-
-def _check_topic(reader: AnyReader, name: str, topic: str, types: tuple[str, ...]) -> None:
-    found = {connection.topic: connection.msgtype for connection in reader.connections}
-    if topic not in found:
-        topics = ", ".join(sorted(found)) or "none"
-        raise InputError(f"{name} has no topic {topic}; it has: {topics}")
-    if found[topic] not in types:
-        raise InputError(f"topic {topic} of {name} carries {found[topic]}, not {types[0]}; choose another topic")
 
 
 def _message_types() -> Typestore:

@@ -26,12 +26,8 @@ from transforms3d.quaternions import mat2quat, quat2mat
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.xray.encodings import (
-    distortion_from_message,
-    intrinsics_from_message,
-    pixels_from_compressed,
-    pixels_from_message,
-)
+from fluoro_reg.xray.camera_info import CameraInfoRules, camera_of_message
+from fluoro_reg.xray.encodings import pixels_from_compressed, pixels_from_message
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.reader import xray_from_pixels
 
@@ -114,17 +110,17 @@ def pose_from_message(message: PoseWithCovarianceStamped) -> RigidTransform:
 
 
 def xray_from_messages(
-    image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity, undistort: bool = False
+    image: Image | CompressedImage, camera_info: CameraInfo, intensity: Intensity, rules: CameraInfoRules | None = None
 ) -> XrayImage:
-    """Return the X-ray of an image message and its CameraInfo, whose distortion is undone if `undistort` is set.
+    """Return the X-ray of an image message and its CameraInfo, which is read by `rules` (None: the defaults).
 
     Raises:
         InputError: the encoding or K is unusable, the data are damaged, or the sizes contradict each other.
     """
     pixels = pixels_from_compressed(image) if isinstance(image, CompressedImage) else _raw_pixels(image)
-    camera = intrinsics_from_message(camera_info, allow_distortion=undistort)
-    distortion = distortion_from_message(camera_info) if undistort else None
-    return xray_from_pixels(pixels, camera, intensity, distortion=distortion)
+    height, width = pixels.shape[:2]
+    camera = camera_of_message(camera_info, (width, height), rules or CameraInfoRules())
+    return xray_from_pixels(pixels, camera.intrinsics, intensity, distortion=camera.distortion, warnings=camera.warnings)
 
 
 def image_message(pixels: UInt8[np.ndarray, "height width *channels"], stamp: int, frame_id: str) -> Image:

@@ -87,6 +87,12 @@ class NodeOptions:
     undistort: bool = option(
         False, "undo the distortion that CameraInfo states in the pixels, with OpenCV; otherwise images with a D are rejected"
     )
+    camera_matrix: str = option(
+        "auto",
+        "matrix of CameraInfo that holds for the pixels: k (raw image), p (rectified already, whatever D is), or auto (k, and "
+        "images whose D is not zero or whose P differs from K are rejected)",
+        choices=("auto", "k", "p"),
+    )
     image_transport: str = option("raw", "subscribe to `image` (raw) or to `image/compressed`", choices=("raw", "compressed"))
     image_time_offset: float = option(
         0.0, "added to the stamp of each image, to correct a source with a known delay", unit="s", minimum=-10.0, maximum=10.0

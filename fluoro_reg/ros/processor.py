@@ -22,6 +22,7 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.frames import check_camera_frame
 from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.xray.camera_info import CameraInfoRules, CameraMatrix
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 RESET_DURING_REGISTRATION = "tracking was reset while this frame was being registered"
@@ -87,12 +88,14 @@ class FrameProcessor:
         self._method = method
         self._options = options
         self._intensity = Intensity(options.intensity)
+        self._rules = CameraInfoRules(CameraMatrix(options.camera_matrix), options.undistort)
         self._log = log
         self._lock = threading.Lock()
         self._reset_requested = False
         self._requested_initial_pose: InitialPose | None = None
         self._requested_options: RegistrationOptions | None = None
         self._logged_kinds: set[str] = set()
+        self._logged_warnings: set[str] = set()
 
     def request_reset(self) -> None:
         """Forget the last pose before the next frame; a frame being processed is no longer accepted."""
@@ -121,7 +124,8 @@ class FrameProcessor:
         try:
             check_camera_frame(frame.frame_id, self._options)
             self._apply_requests(frame)
-            xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity, self._options.undistort)
+            xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity, self._rules)
+            self._log_once(xray.warnings)
             decode_s = time.monotonic() - begin
             result = self._tracker.update(xray)
             if result.accepted and self._reset_requested:
@@ -150,6 +154,13 @@ class FrameProcessor:
             self._tracker.set_initial_pose(initial_pose.camera_from_patient)
         else:
             self._log(f"initialpose is ignored: its frame_id is '{initial_pose.frame_id}', the camera's is '{frame.frame_id}'")
+
+    def _log_once(self, warnings: tuple[str, ...]) -> None:
+        """Log what the messages state wrongly with the first of many equal images."""
+        for warning in warnings:
+            if warning not in self._logged_warnings:
+                self._logged_warnings.add(warning)
+                self._log(warning)
 
     def _reject_for_exception(self, error: Exception) -> RegistrationResult:
         kind = f"{type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}"

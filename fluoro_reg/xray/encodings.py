@@ -1,4 +1,4 @@
-"""Pixels and intrinsics of sensor_msgs messages, without ROS. The node and the replay of bags share these functions.
+"""Pixels of sensor_msgs messages, without ROS. The node and the replay of bags share these functions.
 
 Any object with the fields of a message is accepted: those of rclpy (data is array.array('B')), of rosbags (data is an ndarray)
 or of a test. cv_bridge is not used, because it rescales mono16 to mono8 and does not accept 16UC1 as mono16. Here, `step` may
@@ -14,8 +14,6 @@ from jaxtyping import Num
 from PIL import Image, UnidentifiedImageError
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.xray.distortion import Distortion, parse_distortion, refused_distortion
 
 _GREY = {
     "mono8": "u1",
@@ -75,49 +73,6 @@ def pixels_from_compressed(message: Any) -> Num[np.ndarray, "height width"]:
     if pixels.ndim == 3:
         return _luminance(pixels[..., :3]) if pixels.shape[2] >= 3 else pixels[..., 0]
     return pixels
-
-
-def intrinsics_from_message(
-    camera_info: Any, source_to_detector_mm: float | None = None, allow_distortion: bool = False
-) -> CameraIntrinsics:
-    """Return the camera of the image of a sensor_msgs/CameraInfo: K at full resolution, then ROI, then binning (REP-104).
-
-    Args:
-        camera_info: The message.
-        source_to_detector_mm: The distance of the focal spot, which the message does not state.
-        allow_distortion: Whether D may differ from zero, because `distortion_from_message` is undone in the pixels.
-
-    Raises:
-        InputError: K is zero or not finite, the image is distorted, or size, binning and ROI are inconsistent.
-    """
-    k = [float(x) for x in camera_info.k]
-    if not any(k):
-        raise InputError("CameraInfo has K = 0, which means uncalibrated; calibrate the C-arm and publish its K")
-    if distortion_from_message(camera_info) is not None and not allow_distortion:
-        raise refused_distortion("CameraInfo")
-    full = CameraIntrinsics.from_k(int(camera_info.width), int(camera_info.height), k, source_to_detector_mm)
-    roi = camera_info.roi
-    left, top = int(roi.x_offset), int(roi.y_offset)
-    width, height = int(roi.width) or full.width - left, int(roi.height) or full.height - top
-    if width <= 0 or height <= 0 or left + width > full.width or top + height > full.height:
-        raise InputError(
-            f"CameraInfo's ROI {width} x {height} at ({left}, {top}) exceeds its {full.width} x {full.height} image"
-        )
-    cropped = full.cropped(left, top, width, height)
-    bin_x, bin_y = max(int(camera_info.binning_x), 1), max(int(camera_info.binning_y), 1)
-    whole = cropped.cropped(0, 0, width // bin_x * bin_x, height // bin_y * bin_y)
-    if whole.width == 0 or whole.height == 0:
-        raise InputError(f"CameraInfo's binning {bin_x} x {bin_y} leaves no pixel of its {width} x {height} image; correct it")
-    return whole.resized(width // bin_x, height // bin_y)
-
-
-def distortion_from_message(camera_info: Any) -> Distortion | None:
-    """Return the distortion of a sensor_msgs/CameraInfo; None if D is zero or empty.
-
-    Raises:
-        InputError: The model is unknown, or D is not finite or does not fit the model.
-    """
-    return parse_distortion(str(camera_info.distortion_model), list(camera_info.d), "CameraInfo")
 
 
 def _samples(message: Any, kind: str, channels: int) -> Num[np.ndarray, "height width channels"]:

@@ -26,12 +26,21 @@ class Intensity(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class XrayImage:
-    """One X-ray. `mask` is True where a pixel is usable (inside the field, not NaN, not burnt-in text)."""
+    """One X-ray.
+
+    Attributes:
+        pixels: Grey values.
+        intrinsics: The camera of the pixels.
+        intensity: What the pixel values mean.
+        mask: True where a pixel is usable (inside the field, not NaN, not burnt-in text).
+        warnings: Sentences for the user about what the file or the messages state.
+    """
 
     pixels: Float[Tensor, "height width"]
     intrinsics: CameraIntrinsics
     intensity: Intensity
     mask: Bool[Tensor, "height width"]
+    warnings: tuple[str, ...] = ()
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
         """Return the window whose first pixel is (left, top), with its camera."""

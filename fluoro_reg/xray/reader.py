@@ -7,7 +7,7 @@ takes precedence over the geometry of the DICOM file, which is nominal.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import raster
+from fluoro_reg.xray.camera_check import centre_warnings
 from fluoro_reg.xray.dicom import reader as dicom_reader
 from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.distortion import Distortion, undistort
@@ -85,10 +86,11 @@ def xray_from_pixels(
     mask: np.ndarray | None = None,
     name: str = "the image",
     distortion: Distortion | None = None,
+    warnings: Sequence[str] = (),
 ) -> XrayImage:
     """Create an `XrayImage` from pixels; all files and messages use this function. NaN and infinity are masked.
 
-    `distortion`, if it is given, is undone in the pixels and in the mask.
+    `distortion`, if it is given, is undone in the pixels and in the mask. `warnings` are kept with the image.
 
     Raises:
         InputError: The pixels are not 2-D, do not have the size of `intrinsics`, or are not finite in more than 5 %.
@@ -110,7 +112,8 @@ def xray_from_pixels(
         usable &= finite
     if distortion is not None:
         values, usable = undistort(values, usable, intrinsics, distortion)
-    return XrayImage(torch.from_numpy(values), intrinsics, intensity, torch.from_numpy(usable))
+    all_warnings = (*warnings, *centre_warnings(intrinsics))
+    return XrayImage(torch.from_numpy(values), intrinsics, intensity, torch.from_numpy(usable), all_warnings)
 
 
 def _check_nan_fraction(fraction: float, name: str) -> None:

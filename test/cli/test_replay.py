@@ -1,14 +1,18 @@
 """`fluoro-reg replay` on small bags and cines with known poses."""
 
 import json
+import sqlite3
 
 import numpy as np
 import pytest
 from helpers.recording_files import write_cine
 
+from fluoro_reg.cli.recording_arguments import CameraInfoChoiceName, CameraMatrixName
+from fluoro_reg.formats.bag_frames import CameraInfoChoice
 from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, write_bag
 from fluoro_reg.formats.cameras import read_camera
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.camera_info import CameraMatrix
 
 KEYS = ["stamp_ns", "accepted", "reason", "camera_from_patient", "latency_s"]
 PERIOD_NS = 66_666_667
@@ -90,13 +94,11 @@ def test_a_cine_and_a_bag_of_the_same_frames_give_the_same_results(replay, view,
     assert [line["stamp_ns"] for line in lines(cine_run)] == [0, 40_000_000, 80_000_000]
 
 
-def test_a_cine_without_geometry_or_with_topics_and_a_bag_with_a_camera_are_errors(replay, view, good, tmp_path):
+def test_a_cine_without_geometry_or_with_topics_is_an_error(replay, good, tmp_path):
     cine = write_cine(tmp_path / "cine.dcm", np.stack([good[0]] * 2))
-    bag = write(tmp_path / "bag", [good])
     for recording, options, message in (
         (cine, (), "none of the 2 frames can be read; the first: cine.dcm has no geometry"),
         (cine, ("--image-topic", "/carm/image_raw"), "cine.dcm is not a bag"),
-        (bag, ("--camera", view.camera), "bag is a bag"),
     ):
         finished = replay(recording, *options, "--json")
         assert finished.status == 2 and finished.out == "" and finished.err.count("\n") == 1
@@ -131,3 +133,40 @@ def test_a_path_that_is_not_a_bag_is_an_error(replay, tmp_path):
         assert finished.status == 2
         assert finished.out == ""
         assert message in finished.err
+
+
+@pytest.fixture
+def one_camera_info(good, tmp_path):
+    """A bag with three images, of which only the first has a CameraInfo, as of a latched topic."""
+    bag = write(tmp_path / "bag", [(np.roll(good[0], n, axis=1), good[1]) for n in range(3)])
+    database = sqlite3.connect(next(bag.glob("*.db3")))
+    infos = "topic_id = (SELECT id FROM topics WHERE name = '/carm/camera_info')"
+    database.execute(f"DELETE FROM messages WHERE {infos} AND id NOT IN (SELECT min(id) FROM messages WHERE {infos})")
+    database.commit()
+    database.close()
+    (bag / "metadata.yaml").unlink()
+    return bag
+
+
+def test_an_image_without_a_camera_info_is_a_line_and_the_count_is_a_warning(replay, one_camera_info):
+    finished = replay(one_camera_info, "--json")
+    assert finished.status == 0
+    frames = lines(finished)
+    assert [frame["accepted"] for frame in frames] == [True, False, False]
+    assert all("has the stamp of this image; --camera-info latest" in frame["reason"] for frame in frames[1:])
+    assert "2 of 3 images are rejected" in finished.err and "metadata.yaml is missing" in finished.err
+
+
+@pytest.mark.parametrize("option", ["latest", "camera"])
+def test_a_single_camera_info_or_a_given_camera_serves_all_images(replay, view, one_camera_info, option):
+    finished = replay(
+        one_camera_info, "--json", *(("--camera-info", "latest") if option == "latest" else ("--camera", view.camera))
+    )
+    assert finished.status == 0
+    assert [frame["accepted"] for frame in lines(finished)] == [True] * 3
+    assert "rejected" not in finished.err
+
+
+def test_the_choices_of_the_options_are_those_of_the_readers():
+    assert [choice.value for choice in CameraMatrixName] == [matrix.value for matrix in CameraMatrix]
+    assert {choice.value for choice in CameraInfoChoiceName} == {choice.value for choice in CameraInfoChoice} - {"given"}

@@ -13,7 +13,8 @@ from fluoro_reg.carm.views import carm_camera
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, _camera_info, _image, read_frames, write_bag
 from fluoro_reg.geometry import CameraIntrinsics
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
+from fluoro_reg.xray.camera_info import intrinsics_from_message
+from fluoro_reg.xray.encodings import pixels_from_message
 
 CAMERA = CameraIntrinsics(7, 5, 900.5, 880.25, 2.75, 3.5, 1000.0)
 
@@ -77,12 +78,12 @@ def test_missing_empty_and_damaged_bags_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no bag at nothing"):
         list(read_frames(tmp_path / "nothing"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty cannot be read as a rosbag2"):
+    with pytest.raises(InputError, match="empty is not a bag: it holds no"):
         list(read_frames(tmp_path / "empty"))
     write_bag(tmp_path / "truncated", [frame(n) for n in range(200)])
     database = next((tmp_path / "truncated").glob("*.db3"))
     database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
-    with pytest.raises(InputError, match="truncated cannot be read as a rosbag2"):
+    with pytest.raises(InputError, match="truncated cannot be read as a bag: it is damaged"):
         list(read_frames(tmp_path / "truncated"))
 
 

@@ -97,13 +97,12 @@ def test_wrong_input_is_rejected_at_once(bag, frames, tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("not a recording")
     (tmp_path / "empty").mkdir()
     for path, source, sentence in (
-        (bag, RecordingSource(camera=CAMERA), "bag is a bag.*omit the camera.json"),
         (cine, RecordingSource(image_topic="/carm/image_raw"), "cine.dcm is not a bag.*no topics"),
         (cine, RecordingSource(camera_info_topic="/carm/camera_info"), "cine.dcm is not a bag.*no topics"),
         (bag, RecordingSource(image_topic="/other"), "no topic /other; it has: /carm/camera_info, /carm/image_raw"),
         (tmp_path / "absent.dcm", RecordingSource(), "no recording .* at absent.dcm"),
         (tmp_path / "notes.txt", RecordingSource(), "notes.txt is neither"),
-        (tmp_path / "empty", RecordingSource(), "empty cannot be read as a rosbag2"),
+        (tmp_path / "empty", RecordingSource(), "empty is not a bag: it holds no .db3"),
     ):
         with pytest.raises(InputError, match=sentence):
             read_recording(path, source)

@@ -16,6 +16,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.geometry.se3 import exp
 from fluoro_reg.ros import conversions
+from fluoro_reg.xray.camera_info import CameraInfoRules
 from fluoro_reg.xray.image import Intensity
 
 
@@ -168,6 +169,6 @@ def test_distortion_is_undone_if_asked_and_refused_otherwise():
     sent = image(FIRST_STAMP)
     with pytest.raises(InputError, match="undistort: true of the node"):
         conversions.xray_from_messages(sent, info, Intensity.TRANSMITTED)
-    undone = conversions.xray_from_messages(sent, info, Intensity.TRANSMITTED, undistort=True)
+    undone = conversions.xray_from_messages(sent, info, Intensity.TRANSMITTED, CameraInfoRules(undistort=True))
     assert undone.intrinsics.k == K
     assert not bool(undone.mask.all()) and bool(undone.mask.any())

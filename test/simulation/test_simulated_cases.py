@@ -21,7 +21,8 @@ from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
 from fluoro_reg.simulation.ray_sampling import crop_to_body, water_and_bone_thickness_mm
 from fluoro_reg.simulation.variants import VARIANTS
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_message
+from fluoro_reg.xray.camera_info import intrinsics_from_message
+from fluoro_reg.xray.encodings import pixels_from_message
 
 CASES = CaseOptions(count=6, size_px=64, variants=tuple(VARIANTS), seed=3)
 CINE = BagOptions(frames=6, blank=(2, 4), size_px=48, seed=1)

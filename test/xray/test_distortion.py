@@ -11,8 +11,8 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bags import BagFrame, write_bag
 from fluoro_reg.formats.cameras import read_camera, read_distorted_camera
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.camera_info import distortion_from_message, intrinsics_from_message
 from fluoro_reg.xray.distortion import Distortion, parse_distortion, undistort
-from fluoro_reg.xray.encodings import distortion_from_message, intrinsics_from_message
 from fluoro_reg.xray.reader import read_xray
 
 CAMERA = CameraIntrinsics(160, 120, 400.0, 410.0, 75.0, 63.0, 1000.0)
@@ -109,7 +109,8 @@ def test_a_crop_and_binning_leave_the_coefficients_as_they_are():
     shown = distort(scene(CAMERA, MARGIN), CAMERA, MARGIN, distortion.coefficients)
     roi = SimpleNamespace(x_offset=20, y_offset=16, width=120, height=96, do_rectify=False)
     sizes = {"width": 160, "height": 120, "binning_x": 2, "binning_y": 2}
-    info = SimpleNamespace(k=CAMERA.k, d=list(distortion.coefficients), distortion_model="plumb_bob", roi=roi, **sizes)
+    lens = {"d": list(distortion.coefficients), "distortion_model": "plumb_bob"}
+    info = SimpleNamespace(k=CAMERA.k, p=[0.0] * 12, roi=roi, **lens, **sizes)
     camera = intrinsics_from_message(info, allow_distortion=True)
     binned, expected = (
         image[16:112, 20:140].reshape(48, 2, 60, 2).mean((1, 3)).astype(np.float32) for image in (shown, scene(CAMERA))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.xray.encodings import intrinsics_from_message, pixels_from_compressed, pixels_from_message
+from fluoro_reg.xray.encodings import pixels_from_compressed, pixels_from_message
 
 GREY = {
     "mono8": "u1",
@@ -124,54 +124,6 @@ def test_colour_jpeg_is_converted_to_approximate_grey():
 def test_arbitrary_bytes_as_compressed_data_are_rejected(data):
     with pytest.raises(InputError, match="neither JPEG, PNG nor TIFF"):
         pixels_from_compressed(SimpleNamespace(format="jpeg", data=data))
-
-
-def info(**changes):
-    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
-    plain = {"width": 64, "height": 48, "k": [200.0, 0, 31.5, 0, 210.0, 23.5, 0, 0, 1.0], "d": [], "roi": roi}
-    return SimpleNamespace(**{**plain, "binning_x": 0, "binning_y": 0, "distortion_model": "", **changes})
-
-
-def roi(x, y, width, height):
-    return SimpleNamespace(x_offset=x, y_offset=y, width=width, height=height, do_rectify=False)
-
-
-def test_the_camera_is_that_of_k():
-    camera = intrinsics_from_message(info(k=np.array(info().k)), 1000.0)
-    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (200.0, 210.0, 31.5, 23.5)
-    assert (camera.width, camera.height, camera.source_to_detector_mm) == (64, 48, 1000.0)
-
-
-def test_roi_and_then_binning_move_a_ray_to_the_right_pixel():
-    camera = intrinsics_from_message(info(roi=roi(10, 6, 40, 30), binning_x=2, binning_y=3))
-    assert (camera.width, camera.height) == (20, 10)
-    u, v = 21.0, 18.0  # a pixel of the full image, and its ray
-    x, y = (u - 31.5) / 200, (v - 23.5) / 210
-    # it is at column 11 and row 12 of the ROI; the centre of binned pixel i is between full pixels 2i and 2i + 1
-    assert camera.fx * x + camera.cx == pytest.approx((11 - 0.5) / 2)
-    assert camera.fy * y + camera.cy == pytest.approx((12 - 1) / 3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"k": [0.0] * 9}, "uncalibrated"),
-        ({"k": [float("nan"), 0, 1, 0, 1, 1, 0, 0, 1]}, "finite"),
-        ({"k": [-1.0, 0, 1, 0, 1, 1, 0, 0, 1]}, "positive focal"),
-        ({"d": [0.1, 0, 0, 0, 0]}, "rectify"),
-        ({"d": [float("nan")]}, "not finite"),
-        ({"width": 0}, "size must be positive"),
-        ({"roi": roi(60, 0, 10, 10)}, "ROI 10 x 10"),
-        ({"binning_x": 100}, "binning 100"),
-    ],
-)
-def test_unusable_camera_infos_are_rejected(changes, sentence):
-    with pytest.raises(InputError, match=sentence):
-        intrinsics_from_message(info(**changes))
-
-
-def test_zero_distortion_of_any_length_is_accepted():
-    assert intrinsics_from_message(info(d=[0.0] * 5, distortion_model="plumb_bob")).fx == 200.0
 
 
 @pytest.mark.parametrize(("mode", "file_format"), [("P", "PNG"), ("CMYK", "JPEG")])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 from pydicom.dataset import FileDataset
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from fluoro_reg.ct.attenuation import AIR_HU
@@ -19,6 +19,7 @@ from fluoro_reg.ct.dicom.files import parse_dicom, silent_pydicom
 from fluoro_reg.ct.dicom.slices import CTSlice
 from fluoro_reg.ct.dicom.stack import Stack
 from fluoro_reg.ct.hu_thresholds import AIR_OR_LUNG_MAXIMUM_HU
+from fluoro_reg.dicom_bits import stored_pixels
 from fluoro_reg.errors import InputError
 
 _JPEG = "1.2.840.10008.1.2.4."
@@ -114,7 +115,7 @@ def _syntax_name(syntax: UID) -> str:
 def _decoded(dataset: FileDataset, item: CTSlice, syntax: UID) -> np.ndarray:
     try:
         with silent_pydicom():
-            stored = pixel_array(dataset, index=item.frame, raw=True)
+            stored = stored_pixels(dataset, dataset, item.frame, raw=True)
     except Exception:  # every decoder raises its own errors, and pydicom wraps only some of them
         problem = "its pixels are damaged or truncated; copy or export it again"
         if syntax in _DECODERS:

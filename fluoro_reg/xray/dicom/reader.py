@@ -18,11 +18,13 @@ import pydicom
 from jaxtyping import Bool, Num, Shaped
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
+from pydicom.pixels import get_decoder
 from pydicom.uid import BreastTomosynthesisImageStorage, XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage
 
+from fluoro_reg.dicom_bits import stored_pixels
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray.dicom.geometry import intrinsics_from_dicom, lookup, numbers
+from fluoro_reg.xray.dicom.modality import apply_modality
 from fluoro_reg.xray.dicom.shutter import open_field
 from fluoro_reg.xray.dicom.times import frame_times_ns
 from fluoro_reg.xray.image import Intensity
@@ -52,7 +54,7 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     raw = _decoded(path, dataset, frame)
     raw, mask = grey_and_mask(raw, path.name)
     mask = mask & ~_padding(dataset, raw) & open_field(dataset, raw.shape, frame)
-    pixels, intensity = _interpret(dataset, raw, intensity, frame)
+    pixels, intensity = _interpret(dataset, raw, intensity, frame, path.name)
     camera, missing = intrinsics_from_dicom(dataset, frame)
     undo = _undo_display(dataset, frame, path.name)
     return StoredImage(undo(pixels), undo(mask), intensity, camera, missing)
@@ -96,15 +98,11 @@ def _decoded(path: Path, dataset: Dataset, frame: int) -> Shaped[np.ndarray, "he
     check_size(int(dataset.get("Columns", 0) or 0), int(dataset.get("Rows", 0) or 0), name)
     try:
         with _no_warnings():
-            raw = pixel_array(path, index=frame)
+            return stored_pixels(path, dataset, frame)
     except Exception as error:  # third-party decoders raise errors of any class for damaged data
         if _decoder_is_missing(dataset, error):
             raise InputError(_missing_decoder_message(name, dataset)) from error
         raise InputError(f"{name} has no readable pixels (truncated or damaged); copy or export it again") from error
-    bits = int(dataset.get("BitsStored", 0) or 0)
-    if raw.dtype.kind == "u" and 0 < bits < 8 * raw.dtype.itemsize:
-        return raw & np.array((1 << bits) - 1, dtype=raw.dtype)  # old files contain an overlay in the unused bits
-    return raw
 
 
 def _decoder_is_missing(dataset: Dataset, error: Exception) -> bool:
@@ -132,36 +130,35 @@ def _padding(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Bool[np.
 
 
 def _interpret(
-    dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int
+    dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int, name: str
 ) -> tuple[Num[np.ndarray, "height width"], Intensity]:
     """Return pixel values and their intensity: from the tags unless the caller overrides them, else as displayed."""
-    with _no_warnings():
-        values = np.asarray(apply_modality_lut(raw, dataset), dtype=np.float32)
-        ends = np.asarray(apply_modality_lut(_value_range(dataset, raw), dataset), dtype=np.float32)
+    values, ends = (apply_modality(dataset, stored, name) for stored in (raw, _value_range(dataset, raw)))
     inverse = ends.max() + ends.min() - values
-    tagged = _tagged_intensity(dataset, frame)
+    tagged = _tagged_intensity(dataset, frame, falls=bool(ends[1] < ends[0]))
     if tagged is not None and intensity in (Intensity.AUTO, tagged[0]):
         return inverse if tagged[1] else values, tagged[0]
     monochrome1 = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
     return inverse if monochrome1 else values, intensity
 
 
-def _tagged_intensity(dataset: Dataset, frame: int) -> tuple[Intensity, bool] | None:
+def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intensity, bool] | None:
     """Return the intensity from the tags and whether values must be inverted, or None if the tags do not determine it.
 
-    Without a Sign, LIN grows with the beam, as in the XA module, which has no Sign. LOG without a Sign may have either
-    polarity.
+    The Sign relates the stored values to the beam; `falls` says that the Modality LUT inverts them. Without a Sign, LIN grows
+    with the beam, as in the XA module, which has no Sign. LOG without a Sign may have either polarity.
     """
     relation = str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
     sign = numbers(lookup(dataset, "PixelIntensityRelationshipSign", frame), 1)
-    grows_with_beam = None if sign is None or sign[0] == 0 else sign[0] > 0
+    stored_grows = sign[0] > 0 if sign is not None and sign[0] != 0 else True if relation == "LIN" else None
+    if stored_grows is None:
+        return None
+    grows_with_beam = stored_grows is not falls
     if relation == "LIN":
-        return Intensity.TRANSMITTED, grows_with_beam is False
-    if relation == "LOG" and grows_with_beam is not None:
+        return Intensity.TRANSMITTED, not grows_with_beam
+    if relation == "LOG":
         return Intensity.ATTENUATION, grows_with_beam
-    if grows_with_beam is not None:
-        return (Intensity.TRANSMITTED, False) if grows_with_beam else (Intensity.ATTENUATION, False)
-    return None
+    return (Intensity.TRANSMITTED if grows_with_beam else Intensity.ATTENUATION), False
 
 
 def _value_range(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:

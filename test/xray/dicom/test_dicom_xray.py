@@ -227,3 +227,11 @@ def test_a_truncated_dicom_is_rejected(tmp_path, pixels):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match="truncated or damaged"):
         read_xray(path, None)
+
+
+def test_an_unusable_modality_lut_is_one_sentence(tmp_path, pixels):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData, table.ModalityLUTType = [4096, 0, 12], b"abc", "US"
+    path = write_xa(tmp_path / "x.dcm", pixels, ModalityLUTSequence=Sequence([table]), **GEOMETRY)
+    with pytest.raises(InputError, match="has an unusable Modality LUT"):
+        read_xray(path, None)
