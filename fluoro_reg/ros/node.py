@@ -126,6 +126,8 @@ class RegistrationNode(LifecycleNode):
         registration = self._parameter_set.read(RegistrationOptions)
         check_frame_options(options)
         session = self._load(options, registration, self.get_logger().info)
+        for warning in session.volume.warnings:
+            self.get_logger().warning(f"CT: {warning}")
         self._pipeline = Pipeline(self, options, registration, session, self._on_hang)
         self._parameter_set.frozen = True
 

@@ -61,6 +61,7 @@ class Pipeline:
         self._node = node
         self._log = node.get_logger()
         self._options = options
+        self._ct = session.volume
         self._configuration = {
             "method": session.method,
             "device": registration.device,
@@ -274,6 +275,7 @@ class Pipeline:
             image_publishers=self._input.image_publishers(),
             image_timeout_s=self._options.image_timeout,
             valid_timeout_s=self._options.valid_timeout,
+            ct=self._ct,
             configuration=self._configuration,
         )
         monitor = self._input.monitor

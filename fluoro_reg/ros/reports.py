@@ -7,6 +7,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ros.conversions import header_message
 from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.processor import ProcessedFrame
@@ -61,6 +62,7 @@ class NodeState:
         image_publishers: the number of its publishers.
         image_timeout_s: without an image for longer, the input is reported as missing.
         valid_timeout_s: without an accepted pose for longer, the registration is reported as stale.
+        ct: the CT that is registered.
         configuration: the settings to show.
     """
 
@@ -70,6 +72,7 @@ class NodeState:
     image_publishers: int
     image_timeout_s: float
     valid_timeout_s: float
+    ct: CTVolume
     configuration: Mapping[str, Any]
 
 
@@ -91,6 +94,7 @@ def diagnostics_message(
             "from the arrival of the pair to its result",
             _format_seconds(statistics.latency_percentiles_s()),
         ),
+        ("ct", *_ct_status(state.ct)),
         ("configuration", DiagnosticStatus.OK, "as configured", dict(state.configuration)),
     ]
     status = [_status(f"{node_name}: {name}", level, message, values) for name, level, message, values in tasks]
@@ -126,6 +130,14 @@ def _registration_status(statistics: Statistics, state: NodeState) -> tuple[byte
         return DiagnosticStatus.WARN, f"no pose for {age:.1f} s; the last image was accepted", values
     level = DiagnosticStatus.OK if statistics.last_accepted or not statistics.outcomes else DiagnosticStatus.WARN
     return level, statistics.last_reason or "no frame yet", values
+
+
+def _ct_status(ct: CTVolume) -> tuple[bytes, str, dict[str, Any]]:
+    """Return the warnings about the CT. They stay as long as the node uses it, because poses depend on its values."""
+    values: dict[str, Any] = {f"warning {number}": warning for number, warning in enumerate(ct.warnings, start=1)}
+    if not ct.is_hu:
+        return DiagnosticStatus.WARN, "the values of the CT may not be Hounsfield units; see its warnings", values
+    return DiagnosticStatus.OK, "as read", values
 
 
 def _format_seconds(values: Mapping[str, float]) -> dict[str, str]:

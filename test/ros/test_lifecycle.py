@@ -1,8 +1,11 @@
 """Lifecycle transitions of the node."""
 
+from dataclasses import replace
+
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from helpers.ros_probe import FIRST_STAMP, FRAME_NS
+from helpers.ros_bench import empty_ct
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, key_values
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -57,3 +60,15 @@ def test_an_exception_in_configure_leaves_the_node_unconfigured(make_bench):
     bench = make_bench(load=broken)
     assert bench.node.trigger_configure() == TransitionCallbackReturn.ERROR
     assert state_of(bench) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+@pytest.mark.parametrize(("is_hu", "level"), [(True, DiagnosticStatus.OK), (False, DiagnosticStatus.WARN)])
+def test_a_ct_that_may_not_be_in_hu_stays_a_warning_of_the_diagnostics(make_bench, is_hu, level):
+    warnings = ("the minimum is 0, so there is no air (-1000 HU); is the CT in HU?",)
+    bench = make_bench(ct=replace(empty_ct(), warnings=warnings, is_hu=is_hu))
+    bench.activate()
+    for _ in range(2):
+        status = bench.diagnostics("ct")
+        assert status.level == level
+        assert key_values(status) == {"warning 1": warnings[0]}
+        bench.spin_for(1.1)
