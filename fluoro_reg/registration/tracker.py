@@ -18,7 +18,7 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.covariance import information_of_ros_covariance
 from fluoro_reg.registration.options import RegistrationOptions
-from fluoro_reg.registration.registrar import Registrar
+from fluoro_reg.registration.registrar import Registrar, one_torch_thread
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.tracking.frame_check import REASONS, FrameCheck, FrameKind
 from fluoro_reg.registration.tracking.frame_solver import Attempt, FrameSolver
@@ -66,6 +66,10 @@ class Tracker:
         Returns:
             The result. Its pose may be published only if it is `accepted`.
         """
+        with one_torch_thread():
+            return self._update(xray, stamp_ns)
+
+    def _update(self, xray: XrayImage, stamp_ns: int | None) -> RegistrationResult:
         kind = self._check.kind(xray)
         if kind is FrameKind.NEW:
             result = self._register(xray, stamp_ns)

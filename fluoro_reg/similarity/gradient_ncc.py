@@ -7,12 +7,14 @@ hardening. Source: Penney et al., "A comparison of similarity measures for use i
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.config import option
 from fluoro_reg.optimisers import NormalEquations
+from fluoro_reg.similarity.kernels import sum_gradient_products
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Jacobian,
@@ -38,6 +40,8 @@ class GradientNCC(AbstractResidualSimilarity):
     floor: float = option(1e-6, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
+        if _is_plain(moving) and _is_plain(jacobian):
+            return self._compiled_equations(moving, jacobian, fixed, weight)
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
         gradients = sobel_gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
         gradients = gradients.flatten(1, 2)
@@ -47,6 +51,15 @@ class GradientNCC(AbstractResidualSimilarity):
         jz = standardise_jacobian(gradients[..., 1:], z, sd, w)
         gradient, hessian = gauss_newton_system(jz, residual, w * reweight)
         return NormalEquations((w * rho).sum(-1), gradient, hessian)
+
+    def _compiled_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
+        """Compute the same in one compiled pass over each image."""
+        zf, w = self.target(fixed, weight)
+        shape = (len(w), 2, *moving.shape[1:])
+        target, weights = (x.expand_as(w).reshape(shape).float().contiguous().numpy() for x in (zf, w))
+        images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
+        sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
+        return system_of_products(torch.from_numpy(sums))
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         z, _, zf, w = self._compare(moving, fixed, weight)
@@ -80,6 +93,23 @@ class GradientNCC(AbstractResidualSimilarity):
         sample = used.flatten()[:: max(1, used.numel() // 4096)]
         limit = sample.kthvalue(max(1, int(self.clip * sample.numel()))).values
         return gradients.clamp(-limit, limit)
+
+
+def system_of_products(sums: Float[Tensor, "batch 11 9"]) -> NormalEquations:
+    """Return the normal equations from the sums of `sum_gradient_products`, of each image.
+
+    With m and k the sums of `weight dg/dtwist` and of these times z, `dz/dtwist = (dg/dtwist - m - z k) / sd`.
+    """
+    sd = sums[:, 10, 8, None, None]
+    linear = torch.cat([torch.eye(6, dtype=sums.dtype).expand(len(sums), 6, 6), -sums[:, [10, 9], :6].mT], dim=-1) / sd
+    products = sums[:, :8, :8]
+    gradient = (linear @ sums[:, :8, 8, None]).squeeze(-1)
+    return NormalEquations(sums[:, 9, 8], gradient, linear @ products @ linear.mT)
+
+
+def _is_plain(images: Tensor) -> bool:
+    """Whether compiled kernels can read images, and no graph is needed."""
+    return images.device.type == "cpu" and images.dtype == torch.float32 and not images.requires_grad
 
 
 def sobel_gradients(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 2 height width"]:

@@ -129,3 +129,16 @@ def test_sums_of_products_give_the_normal_equations_of_the_images(images):
 def test_sums_over_nothing_are_not_nan():
     system = NCC().normal_equations_from_gram(torch.zeros(1, 9, 9, dtype=torch.float64))
     assert all(torch.isfinite(part).all() for part in (system.cost, system.gradient, system.hessian))
+
+
+@pytest.mark.parametrize("robust_scale", [4.0, float("inf")])
+def test_the_compiled_normal_equations_of_gradients_are_those_of_torch(images, robust_scale):
+    """Single precision is compiled; double precision is not. The weights reach the border, where edges are replicated."""
+    similarity, (moving, jacobian, fixed, weight) = GradientNCC(robust_scale=robust_scale), images
+    compiled = similarity.normal_equations(moving.float(), jacobian.float(), fixed.float(), weight.float())
+    exact = similarity.normal_equations(moving, jacobian, fixed, weight)
+    for name in ("cost", "gradient", "hessian"):
+        expected = getattr(exact, name)
+        torch.testing.assert_close(
+            getattr(compiled, name).double(), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-4
+        )

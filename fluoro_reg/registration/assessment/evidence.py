@@ -102,8 +102,10 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
 
     All patients have a similar outline against air, and it is the strongest edge. A pose is trusted only if the inside agrees.
     """
-    air = (moving < OUTLINE * moving.flatten(1).amax(-1)[:, None, None]).float()
-    return 1 - torch.nn.functional.max_pool2d(air[:, None], OUTLINE_PX, stride=1, padding=OUTLINE_PX // 2)[:, 0]
+    air = (moving < OUTLINE * moving.flatten(1).amax(-1)[:, None, None]).float()[:, None]
+    for size in ((OUTLINE_PX, 1), (1, OUTLINE_PX)):
+        air = torch.nn.functional.max_pool2d(air, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    return 1 - air[:, 0]
 
 
 def _shift_without_outline(refined: Refined, maximum_sd_mm: float) -> Float[Tensor, "6"] | None:

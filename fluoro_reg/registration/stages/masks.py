@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.registration.stages.ray_kernels import mark_complete_rays
 from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
@@ -87,25 +88,8 @@ def complete_rays(
     if not extent.is_cut:
         return complete
     rays = rays_of_views(volume, camera_from_patient, intrinsics)
-    u = torch.arange(intrinsics.width, dtype=torch.float32)
-    v = torch.arange(intrinsics.height, dtype=torch.float32)
-    matrix = rays.direction_from_pixel.float()[:, None, None]
-    direction = matrix[..., 0] * u[:, None] + matrix[..., 1] * v[:, None, None] + matrix[..., 2]
-    source = rays.source.float()[:, None, None]
-    low, high = extent.low.float(), extent.high.float()
-    safe = torch.where(direction.abs() < 1e-12, torch.full_like(direction, 1e-12), direction)
-    to_low, to_high = (low - 1 - source) / safe, (high + 1 - source) / safe  # interpolation reaches one voxel further
-    enter, leave = torch.minimum(to_low, to_high), torch.maximum(to_low, to_high)
-    for axis in range(3):
-        if not (extent.cut_low[axis] or extent.cut_high[axis]):
-            continue
-        others = [a for a in range(3) if a != axis]
-        begin, end = enter[..., others].amax(-1).clamp_min(0), leave[..., others].amin(-1)
-        first = source[..., axis] + begin * direction[..., axis]
-        last = source[..., axis] + end * direction[..., axis]
-        below = (torch.minimum(first, last) < low[axis]) & extent.cut_low[axis]
-        above = (torch.maximum(first, last) > high[axis]) & extent.cut_high[axis]
-        complete &= ~((begin < end) & (below | above))
+    geometry = (rays.source, rays.direction_from_pixel, extent.low, extent.high, extent.cut_low, extent.cut_high)
+    mark_complete_rays(*(tensor.contiguous().numpy() for tensor in geometry), complete.numpy())
     return complete
 
 

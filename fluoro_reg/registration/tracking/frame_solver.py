@@ -16,7 +16,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of
 from fluoro_reg.registration.method import Learned, StageOptions
-from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.masks import near_object
@@ -24,12 +24,14 @@ from fluoro_reg.registration.stages.objective import PoseObjective, PosePrior, S
 from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.registration.tracking.passes import fused_pass_of, has_fused_pass
-from fluoro_reg.registration.tracking.refine import FrameRefiner, RefinedFrame
+from fluoro_reg.registration.tracking.refine import FrameMemory, FrameRefiner, RefinedFrame
 from fluoro_reg.registration.view_run import Clock
 from fluoro_reg.rendering import project, resolve_device
 from fluoro_reg.similarity import AbstractResidualSimilarity
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocessing.continued import KnownReading, preprocess_as, read_again
+from fluoro_reg.xray.preprocessing.coarse import coarse_image
+from fluoro_reg.xray.preprocessing.continued import KnownReading, read_again
+from fluoro_reg.xray.preprocessing.preprocess import preprocess_reading
 
 COARSER = 2  # the one coarse step has half the pixels, where the basin is twice as wide
 
@@ -48,7 +50,7 @@ class FrameSolver:
 
     registrar: Registrar
     _known: KnownReading | None = field(default=None, init=False)
-    _fits: dict[int, Float[np.ndarray, "unknowns"]] = field(default_factory=dict, init=False)
+    _memory: dict[int, FrameMemory] = field(default_factory=dict, init=False)
 
     @property
     def is_available(self) -> bool:
@@ -72,32 +74,32 @@ class FrameSolver:
         """
         clock, name = Clock(), reading.partition("; ")
         options = self.registrar.options
-        self._known = read_again(xray, name[0], options.preprocess, self._known)
+        coarse_xray = coarse_image(xray.pixels, xray.mask)
+        self._known = read_again(xray, coarse_xray, name[0], options.preprocess, self._known)
         ct_reading = self.registrar.readings.named(name[2])
         if self._known is None or ct_reading is None:
             return None
-        with one_torch_thread():
-            prepared = preprocess_as(xray, self._known, options.preprocess)
-            clock.lap("preprocess")
-            result = RegistrationResult(
-                Outcome.REJECTED_IMAGE,
-                prepared.rejection or "",
-                self.registrar.method.name,
-                initial_camera_from_patient=predicted,
-                intensity=prepared.intensity.value,
-                intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
-                reading=reading,
-                pose_source="image" if prior is None else "filtered",
-            )
-            if prepared.rejection is not None:
-                return Attempt(_timed(result, clock), None)
-            run = _FrameRun(self, ct_reading, ct_reading.scales(prepared, predicted), prior)
-            refined = run.refine(predicted, coarse)
-            clock.lap("refine")
-            assessed, assessment = run.assess(refined)
-            if assessment.outcome is Outcome.CONVERGED:
-                self._fits.update(run.fits)
-            clock.lap("assess")
+        prepared = preprocess_reading(xray, coarse_xray, self._known.reading, options.preprocess)
+        clock.lap("preprocess")
+        result = RegistrationResult(
+            Outcome.REJECTED_IMAGE,
+            prepared.rejection or "",
+            self.registrar.method.name,
+            initial_camera_from_patient=predicted,
+            intensity=prepared.intensity.value,
+            intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
+            reading=reading,
+            pose_source="image" if prior is None else "filtered",
+        )
+        if prepared.rejection is not None:
+            return Attempt(_timed(result, clock), None)
+        run = _FrameRun(self, ct_reading, ct_reading.scales(prepared, predicted), prior)
+        refined = run.refine(predicted, coarse)
+        clock.lap("refine")
+        assessed, assessment = run.assess(refined)
+        if assessment.outcome is Outcome.CONVERGED:
+            self._memory.update(run.memory)
+        clock.lap("assess")
         result = replace(
             result,
             outcome=assessment.outcome,
@@ -111,9 +113,9 @@ class FrameSolver:
         )
         return Attempt(_timed(result, clock), information_of(assessed))
 
-    def fit(self, object_px: int, unknowns: int) -> Float[np.ndarray, "unknowns"]:
-        """Gain and offset of the last accepted frame at a scale, zero before the first."""
-        return self._fits.get(object_px, np.zeros(unknowns))
+    def memory(self, object_px: int) -> FrameMemory | None:
+        """What the last accepted frame has learned at a scale."""
+        return self._memory.get(object_px)
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class _FrameRun:
     scales: ImageScales
     prior: PosePrior | None
     n_renders: int = 0
-    fits: dict[int, Float[np.ndarray, "unknowns"]] = field(default_factory=dict)
+    memory: dict[int, FrameMemory] = field(default_factory=dict)
 
     @property
     def stage(self) -> StageOptions:
@@ -162,11 +164,11 @@ class _FrameRun:
         weight = self._weight(scale, pose)
         fused = fused_pass_of(scale, self.reading.model, self.similarity, weight)
         if fused is None:  # nothing to compare
-            return RefinedFrame(pose, np.zeros(0), False)
+            return RefinedFrame(pose, FrameMemory(np.zeros(0)), False)
         refiner = FrameRefiner(fused, self.reading.model.pivot, float(effective_pixels(weight[None])[0]), self.prior)
-        refined = refiner.refine(pose, self.solver.fit(object_px, fused.fit.size))
+        refined = refiner.refine(pose, self.solver.memory(object_px))
         self.n_renders += fused.n_renders
-        self.fits[object_px] = refined.fit
+        self.memory[object_px] = refined.memory
         return refined
 
     def _weight(self, scale: Scale, pose: RigidTransform) -> Float[Tensor, "height width"]:

@@ -3,16 +3,17 @@
 A strip is a few rows of the detector, which stay in the cache. What leaves it are sums: of the residuals' losses, and of the
 products of which normal equations consist. The caller adds up the strips.
 
-Pixels of weight 0 are never read, and the border of an image has weight 0 (`masks.eroded`), so a gradient needs no padding.
+The border of an image has weight 0 (`masks.eroded`), so no gradient needs a row beyond the image.
 """
 
 from typing import Any, no_type_check
 
 import numpy as np
 
-from fluoro_reg.rendering.backends.numba.kernels import RayViews, VolumeGrid, jit_cached, jit_inline, march_rows
+from fluoro_reg.compiled import jit_cached, jit_inline
+from fluoro_reg.rendering.backends.numba.kernels import RayViews, VolumeGrid, march_rows
+from fluoro_reg.similarity.kernels import TWIST, add_products, gradient_row, mirror
 
-TWIST = 6
 CHANNELS = 1 + TWIST  # the image and its derivatives
 
 
@@ -57,17 +58,17 @@ def sum_gradient_strip(
         v, loss = first_row + row - 1, np.float32(0)
         for direction in range(2):
             for p in range(CHANNELS):
-                _gradient_row(strip[0, p], row, direction, x[TWIST if p == 0 else p - 1])
-            for u in range(1, width - 1):
+                gradient_row(strip[0, p], row, direction, x[TWIST if p == 0 else p - 1])
+            for u in range(width):
                 residual = gain * x[6, u] + offset - target[direction, v, u]
                 squared = residual * residual
                 ratio = np.float32(1) if plain else c / (squared + c)
                 x[7, u], x[8, u] = np.float32(1), residual
                 omega[u] = weight[v, u] * ratio * ratio
                 loss += weight[v, u] * squared * ratio
-            _add_products(x, omega, width, sums)
+            add_products(x, omega, sums)
         sums[9, 0] += loss
-    return _symmetric(sums, 9)
+    return mirror(sums, 9)
 
 
 @jit_cached
@@ -132,13 +133,8 @@ def sum_patch_strip(
                     x[p, u] = (seen[1 + p, v, u] - means[p] - z * slopes[p]) / sd
                 x[6, u] = z - wanted[v, u]
                 omega[u] = window[v, u] * patch_weight[row_of_patches, n] * ratio * ratio
-            for p in range(7):
-                for q in range(p + 1):
-                    total = np.float32(0)
-                    for u in range(columns):
-                        total += omega[u] * x[p, u] * x[q, u]
-                    sums[p, q] += total
-    return _symmetric(sums, 7)
+            add_products(x, omega, sums)
+    return mirror(sums, 7)
 
 
 @jit_inline
@@ -164,35 +160,6 @@ def _rendered_strip(grid: VolumeGrid, view: RayViews, saturation: float, first_r
 
 @jit_inline
 @no_type_check
-def _gradient_row(image: Any, row: int, direction: int, out: Any) -> None:
-    """Write Sobel / 8 of an inner row along columns (direction 0) or rows (1); the first and last pixel are left alone."""
-    above, here, below = image[row - 1], image[row], image[row + 1]
-    eighth = np.float32(0.125)
-    if direction == 0:
-        for u in range(1, out.shape[0] - 1):
-            right = above[u + 1] + 2 * here[u + 1] + below[u + 1]
-            out[u] = eighth * (right - (above[u - 1] + 2 * here[u - 1] + below[u - 1]))
-    else:
-        for u in range(1, out.shape[0] - 1):
-            lower = below[u - 1] + 2 * below[u] + below[u + 1]
-            out[u] = eighth * (lower - (above[u - 1] + 2 * above[u] + above[u + 1]))
-
-
-@jit_inline
-@no_type_check
-def _add_products(x: Any, omega: Any, width: int, sums: Any) -> None:
-    """Add the sums over a row of `omega x x^T` to the lower triangle."""
-    n = x.shape[0]
-    for p in range(n):
-        for q in range(p + 1):
-            total = np.float32(0)
-            for u in range(1, width - 1):
-                total += omega[u] * x[p, u] * x[q, u]
-            sums[p, q] += total
-
-
-@jit_inline
-@no_type_check
 def _mean_and_sd(values: Any, weight: Any, floor: float) -> tuple[float, float]:
     mean = 0.0
     for v in range(values.shape[0]):
@@ -203,12 +170,3 @@ def _mean_and_sd(values: Any, weight: Any, floor: float) -> tuple[float, float]:
         for u in range(values.shape[1]):
             variance += weight[v, u] * (values[v, u] - mean) ** 2
     return mean, np.sqrt(variance)
-
-
-@jit_inline
-@no_type_check
-def _symmetric(sums: Any, n: int) -> Any:
-    for p in range(n):
-        for q in range(p):
-            sums[q, p] = sums[p, q]
-    return sums

@@ -19,11 +19,12 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import Scale
-from fluoro_reg.registration.tracking.kernels import TWIST, sum_gradient_strip, sum_patch_strip
+from fluoro_reg.registration.tracking.kernels import sum_gradient_strip, sum_patch_strip
 from fluoro_reg.rendering import NumbaRenderer
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.threads import THREADS, parallel_for
 from fluoro_reg.similarity import AbstractSimilarity, GradientNCC, PatchNCC
+from fluoro_reg.similarity.kernels import TWIST
 
 _MINIMUM_STRIP = 8  # rows: every strip renders two rows more than it sums
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 
-from fluoro_reg.rendering.backends.numba.kernels import jit_cached, jit_inline
+from fluoro_reg.compiled import jit_cached, jit_inline
 
 
 class FeatureViews(NamedTuple):

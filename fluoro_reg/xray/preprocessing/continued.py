@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fluoro_reg.xray.image import Intensity, XrayImage
-from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image
-from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, PreprocessOptions, preprocess_reading
+from fluoro_reg.xray.preprocessing.coarse import CoarseImage
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions
 from fluoro_reg.xray.preprocessing.readings import Reading, readings_of
 
 MINIMUM_RESEMBLANCE = 0.95  # slow motion of a C-arm takes about two seconds to fall below
@@ -32,20 +32,16 @@ class KnownReading:
         return image.intensity is self.given and resembles(coarse, self.coarse)
 
 
-def read_again(image: XrayImage, name: str, options: PreprocessOptions, known: KnownReading | None) -> KnownReading | None:
+def read_again(
+    image: XrayImage, coarse: CoarseImage, name: str, options: PreprocessOptions, known: KnownReading | None
+) -> KnownReading | None:
     """Return the reading `name` of an image: `known` while it applies, else found anew; None if it is not plausible."""
-    coarse = coarse_image(image.pixels, image.mask)
     if not _has_content(coarse):
         return None
     if known is not None and known.reading.name == name and known.applies_to(image, coarse):
         return known
     readings = readings_of(coarse, image.intensity, options.find_collimator)
     return next((KnownReading(reading, coarse, image.intensity) for reading in readings if reading.name == name), None)
-
-
-def preprocess_as(image: XrayImage, known: KnownReading, options: PreprocessOptions) -> Preprocessed:
-    """Preprocess an X-ray in a known reading."""
-    return preprocess_reading(image, coarse_image(image.pixels, image.mask), known.reading, options)
 
 
 def resembles(coarse: CoarseImage, other: CoarseImage) -> bool:

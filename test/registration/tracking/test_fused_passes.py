@@ -127,7 +127,7 @@ def test_the_number_of_strips_changes_nothing(scene, name, monkeypatch):
 def test_a_pass_finds_the_pose(scene, world, name):
     scale, model, pose = scene
     fused = fused_pass_of(scale, model, PASSES[name], scale.usable[0])
-    refined = FrameRefiner(fused, model.pivot, 1000.0).refine(pose, fused.fit)
+    refined = FrameRefiner(fused, model.pivot, 1000.0).refine(pose)
     error = se3.local(world.truth, refined.pose, model.pivot)
     assert refined.converged
     assert error[:3].norm() < 1.0

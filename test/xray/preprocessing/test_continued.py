@@ -14,11 +14,20 @@ from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_volume
 from fluoro_reg.simulation.simulator import simulate_xray
 from fluoro_reg.xray.image import Intensity
-from fluoro_reg.xray.preprocessing.continued import preprocess_as, read_again
-from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
+from fluoro_reg.xray.preprocessing.coarse import coarse_image
+from fluoro_reg.xray.preprocessing.continued import read_again
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess, preprocess_reading
 from fluoro_reg.xray.reader import xray_from_pixels
 
 OPTIONS = PreprocessOptions()
+
+
+def _read(image, name, known):
+    return read_again(image, coarse_image(image.pixels, image.mask), name, OPTIONS, known)
+
+
+def _preprocess_as(image, known):
+    return preprocess_reading(image, coarse_image(image.pixels, image.mask), known.reading, OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +52,13 @@ def known(simulated):
     first = simulated(**COLLIMATED)
     name = preprocess(first, OPTIONS).reading
     assert "field" in name
-    return read_again(first, name, OPTIONS, None)
+    return _read(first, name, None)
 
 
 def test_the_next_frame_is_read_alike_and_gives_what_a_full_reading_gives(simulated, known):
     image = simulated(3.0, **COLLIMATED)
-    assert read_again(image, known.reading.name, OPTIONS, known) is known
-    again, full = preprocess_as(image, known, OPTIONS), preprocess(image, OPTIONS)
+    assert _read(image, known.reading.name, known) is known
+    again, full = _preprocess_as(image, known), preprocess(image, OPTIONS)
     assert again.intensity is full.intensity
     assert again.reading == full.reading
     assert float((again.image.mask != full.image.mask).float().mean()) < 0.01
@@ -68,27 +77,27 @@ def test_the_next_frame_is_read_alike_and_gives_what_a_full_reading_gives(simula
     ids=["blades", "view", "exposure"],
 )
 def test_a_change_leads_to_a_new_reading(simulated, known, change):
-    anew = read_again(simulated(**change), known.reading.name, OPTIONS, known)
+    anew = _read(simulated(**change), known.reading.name, known)
     assert anew is not known
 
 
 def test_a_moved_blade_moves_the_mask(simulated, known):
     image = simulated(**{**COLLIMATED, "collimator_opening": 0.7})
-    anew = read_again(image, known.reading.name, OPTIONS, known)
-    assert preprocess_as(image, anew, OPTIONS).usable_fraction < 0.8 * preprocess_as(image, known, OPTIONS).usable_fraction
+    anew = _read(image, known.reading.name, known)
+    assert _preprocess_as(image, anew).usable_fraction < 0.8 * _preprocess_as(image, known).usable_fraction
 
 
 def test_a_negative_is_not_read_like_its_positive(simulated, known):
     image = simulated(**COLLIMATED)
     negative = replace(image, pixels=image.pixels.max() - image.pixels)
-    assert read_again(negative, known.reading.name, OPTIONS, known) is not known
+    assert _read(negative, known.reading.name, known) is not known
 
 
 def test_an_image_that_cannot_be_read_so_has_no_such_reading(simulated, known):
     image = simulated(**COLLIMATED)
-    assert read_again(image, "attenuation, field of a leaking collimator", OPTIONS, known) is None
+    assert _read(image, "attenuation, field of a leaking collimator", known) is None
     blank = replace(image, pixels=torch.full_like(image.pixels, 7.0))
-    assert read_again(blank, known.reading.name, OPTIONS, known) is None
+    assert _read(blank, known.reading.name, known) is None
     stated = replace(image, intensity=Intensity.TRANSMITTED)
-    assert read_again(stated, known.reading.name, OPTIONS, known) is not known
+    assert _read(stated, known.reading.name, known) is not known
     assert np.isfinite(known.coarse.mean).all()

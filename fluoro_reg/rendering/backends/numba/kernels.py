@@ -15,40 +15,27 @@ Moments count planes from the ray's first one, because a source that is a metre 
 Planes where a ray passes only through blocks of air are skipped in runs. A block is marked as occupied if a ray that passes
 through it at its midpoint can reach anything that is not air.
 
-The kernels are plain functions that release the GIL. Numba's `parallel` is not used, as its threading layers crash in forked
-children and when two Python threads enter; `fluoro_reg.rendering.threads` distributes the rows instead.
+The kernels are plain functions that release the GIL; `fluoro_reg.rendering.threads` distributes the rows.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
-from numba import njit, uint32
+from numba import uint32
 
+from fluoro_reg.compiled import jit_cached, jit_inline
 from fluoro_reg.rendering.rays import MAX_SLOPE
 
 PAD_BEFORE, PAD_AFTER = 1, 2
 BLOCK_SIZE_M, BLOCK_SIZE_AC = 16, 8  # voxels of a block along m, and along a and c; powers of two
 MAX_SKIP_SLOPE = 1.0
 
-# "nnan" and "ninf" are left out, as rays within a plane have infinite slopes and comparisons with these must be right.
-_JIT_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-# `no_type_check` below: with a run-time type checker, numba would otherwise compile the checker's wrapper.
-jit_inline: Any = njit(inline="always", **_JIT_OPTIONS)
 _TILE_WIDTH = 16  # columns of pixels, whose rays share the cache lines of their voxels
 _INDEX_MASK = uint32(0x7FFFFFFF)  # shows LLVM that an index has no sign bit, so that it gathers with 32-bit indices
 _FIXED_POINT_ONE = 2.0**32  # one voxel
 _FRACTION_MASK = np.int64(2**32 - 1)
 _FRACTION_SCALE = np.float32(2.0**-31)  # for a fraction without its last bit: signed integers convert faster
-
-
-def jit_cached(function: Callable) -> Any:
-    """Compile a function, with a cache on disk where that is possible."""
-    try:
-        return njit(cache=True, **_JIT_OPTIONS)(function)
-    except RuntimeError:  # neither the package nor the home folder is writable: compile in every process
-        return njit(**_JIT_OPTIONS)(function)
 
 
 class VolumeGrid(NamedTuple):
