@@ -45,6 +45,15 @@ def holds_volume(path: Path) -> bool:
     return bool(_content(path)[0])
 
 
+def format_of(path: Path) -> str:
+    """Return NIfTI, NRRD or MetaImage, by the content of a file, else by its name; empty if it is none of them.
+
+    Raises:
+        InputError: The file cannot be opened, or it is compressed in a way that is not read.
+    """
+    return _content(path)[0] or _KIND_BY_SUFFIX.get(_suffix(path) or "", "")
+
+
 def read_volume_file(path: Path) -> CTVolume:
     """Read one NIfTI, NRRD or MetaImage file.
 

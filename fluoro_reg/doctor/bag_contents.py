@@ -1,6 +1,6 @@
 """What a bag holds of one camera: its topics, the headers of its images and CameraInfos, and one image to look at.
 
-Stamps are kept as differences, because absolute times say when somebody was X-rayed.
+Stamps are kept to compute differences. No absolute time is shown, because it says when somebody was X-rayed.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.formats.bag_files import OpenBag, open_bag
+from fluoro_reg.formats.bag_frames import camera_numbers, stamp_of
 from fluoro_reg.formats.bags import CAMERA_INFO_TOPIC, IMAGE_TOPIC
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -33,84 +33,57 @@ class Topic:
 
 @dataclass(slots=True)
 class Messages:
-    """Headers of the messages of one topic, in bag order: stamps and times of recording in ns, and frame_ids."""
+    """Headers of the messages of one topic, in bag order: stamps and times of recording in ns, and frame_ids.
+
+    `damaged` counts messages that cannot be decoded, and `chosen` is the message to look at: the one in the middle.
+    """
 
     topic: str
     stamps: list[int] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     frame_ids: list[str] = field(default_factory=list)
-    first: Any = None
-
-    def add(self, message: Any, received: int) -> None:
-        """Add a message that was recorded at `received` ns."""
-        self.stamps.append(stamp_ns(message))
-        self.received.append(received)
-        self.frame_ids.append(str(message.header.frame_id))
-        self.first = self.first or message
+    damaged: int = 0
+    chosen: Any = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BagContents:
-    """The topics of a bag, and what was read of the chosen image and CameraInfo topics; None if there is no such topic.
+    """What was read of a bag: its topics, and of the chosen topics the images and CameraInfos; None without such a topic.
 
-    `image` is the image in the middle of those that were read, and `camera_infos` are the distinct ones with their stamps.
+    `cameras` are the CameraInfos that differ from all before them, with their times of recording in ns.
     """
 
     topics: Sequence[Topic]
-    duration_s: float
-    images: Messages | None = None
-    infos: Messages | None = None
-    image: Any = None
-    camera_infos: list[tuple[int, Any]] = field(default_factory=list)
+    warnings: Sequence[str]
+    images: Messages | None
+    infos: Messages | None
+    cameras: Sequence[tuple[int, Any]]
 
-
-def stamp_ns(message: Any) -> int:
-    """Return the stamp of a message in ns."""
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+    @property
+    def image(self) -> Any:
+        """The image to look at; None without images."""
+        return None if self.images is None else self.images.chosen
 
 
 def read_bag(path: Path, image_topic: str | None, camera_info_topic: str | None) -> BagContents:
     """Read the topics of a bag, and the headers of its images and CameraInfos.
 
     Args:
-        path: A rosbag2 folder or file.
+        path: A rosbag2 folder or file, or a ROS 1 bag.
         image_topic: The topic of the images; None takes the default topic if the bag has it, else the one with most images.
         camera_info_topic: The topic of CameraInfo; None takes the default topic, else the one nearest to the images.
 
     Raises:
         InputError: The bag cannot be read, or a given topic is not in it.
     """
-    try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
-            return _read(reader, image_topic, camera_info_topic)
-    except InputError:
-        raise
-    except Exception:  # the storage libraries raise errors of many unrelated classes, which may quote a path
-        raise InputError(
-            "the bag cannot be read: it is damaged, compressed, or without an index; run ros2 bag reindex, or record it again"
-        ) from None
-
-
-def _read(reader: AnyReader, image_topic: str | None, camera_info_topic: str | None) -> BagContents:
-    topics = _topics(reader.connections)
-    contents = BagContents(topics, reader.duration * 1e-9)
-    images = choose_topic(topics, IMAGE_TYPES, image_topic, IMAGE_TOPIC)
-    infos = choose_topic(topics, (CAMERA_INFO_TYPE,), camera_info_topic, CAMERA_INFO_TOPIC, near=images or "")
-    contents.images = None if images is None else Messages(images)
-    contents.infos = None if infos is None else Messages(infos)
-    wanted = [connection for connection in reader.connections if connection.topic in (images, infos)]
-    middle = min(sum(topic.count for topic in topics if topic.name == images), MAXIMUM_MESSAGES) // 2
-    for connection, received, data in reader.messages(connections=wanted):
-        target = contents.images if connection.topic == images else contents.infos
-        if target is None or len(target.stamps) >= MAXIMUM_MESSAGES:
-            continue
-        message = reader.deserialize(data, connection.msgtype)
-        if target is contents.images and len(target.stamps) in (0, middle):
-            contents.image = message
-        target.add(message, received)
-        if target is contents.infos:
-            _add_camera_info(contents.camera_infos, message)
-    return contents
+    with open_bag(path) as bag:
+        topics = _topics(bag.connections())
+        image_name = choose_topic(topics, IMAGE_TYPES, image_topic, IMAGE_TOPIC)
+        info_name = choose_topic(topics, (CAMERA_INFO_TYPE,), camera_info_topic, CAMERA_INFO_TOPIC, near=image_name or "")
+        cameras: list[tuple[int, Any]] = []
+        infos = None if info_name is None else _read_messages(bag, info_name, cameras)
+        images = None if image_name is None else _read_messages(bag, image_name, None)
+        return BagContents(topics, tuple(bag.warnings), images, infos, cameras)
 
 
 def choose_topic(
@@ -131,6 +104,26 @@ def choose_topic(
         return default
     best = max(fitting, key=lambda topic: (_common(topic.name, near), topic.type == types[0], topic.count), default=None)
     return None if best is None else best.name
+
+
+def _read_messages(bag: OpenBag, topic: str, cameras: list[tuple[int, Any]] | None) -> Messages:
+    """Read the headers of a topic; CameraInfos that differ from all before are added to `cameras`."""
+    found = Messages(topic)
+    middle = min(bag.stated_count(topic), MAXIMUM_MESSAGES) // 2
+    for received, message in bag.messages(topic):
+        if len(found.stamps) == MAXIMUM_MESSAGES:
+            break
+        if message is None:
+            found.damaged += 1
+            continue
+        if found.chosen is None or len(found.stamps) == middle:
+            found.chosen = message
+        found.stamps.append(stamp_of(message))
+        found.received.append(received)
+        found.frame_ids.append(str(message.header.frame_id))
+        if cameras is not None and not any(camera_numbers(message) == camera_numbers(other) for _, other in cameras):
+            cameras.append((received, message))
+    return found
 
 
 def _common(name: str, near: str) -> int:
@@ -157,26 +150,3 @@ def _topics(connections: Sequence[Connection]) -> list[Topic]:
 def _policy(profiles: Sequence[Any], name: str) -> str:
     values = {str(getattr(profile, name).name).lower() for profile in profiles}
     return values.pop() if len(values) == 1 else ("mixed" if values else "")
-
-
-def _add_camera_info(kept: list[tuple[int, Any]], message: Any) -> None:
-    if not any(_same_camera(message, other) for _, other in kept):
-        kept.append((stamp_ns(message), message))
-
-
-def _same_camera(one: Any, other: Any) -> bool:
-    return camera_numbers(one) == camera_numbers(other)
-
-
-def camera_numbers(info: Any) -> tuple[Any, ...]:
-    """Return size, K, D, P, binning and ROI of a CameraInfo of ROS 1 or ROS 2, to compare cameras."""
-    matrices = [tuple(float(x) for x in matrix_of(info, name)) for name in ("k", "d", "p")]
-    roi = info.roi
-    window = tuple(int(x) for x in (roi.x_offset, roi.y_offset, roi.width, roi.height))
-    return (int(info.width), int(info.height), *matrices, int(info.binning_x), int(info.binning_y), window)
-
-
-def matrix_of(info: Any, name: str) -> list[float]:
-    """Return the matrix k, d, r or p of a CameraInfo; ROS 1 writes them as capital letters."""
-    value = getattr(info, name, None)
-    return list(getattr(info, name.upper()) if value is None else value)

@@ -17,6 +17,7 @@ def header_facts(messages: Messages) -> list[Fact]:
     facts = [
         Fact("topic", messages.topic),
         Fact("messages read", len(messages.stamps), "", f"at most {MAXIMUM_MESSAGES}"),
+        Fact("damaged messages", messages.damaged),
         Fact("frame_id", sorted(set(messages.frame_ids))),
     ]
     if len(intervals):

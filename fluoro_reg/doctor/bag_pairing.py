@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from fluoro_reg.doctor.bag_contents import BagContents, stamp_ns
+from fluoro_reg.doctor.bag_contents import BagContents
 from fluoro_reg.doctor.examination import Fact, Finding, Level
+from fluoro_reg.formats.bag_frames import CameraInfoChoice, stamp_of
 
-_ONE_CAMERA = "replay --camera-info latest"
+_ONE_CAMERA = "--camera-info latest"
 
 
 def pairing_facts(contents: BagContents) -> list[Fact]:
@@ -22,16 +23,18 @@ def pairing_facts(contents: BagContents) -> list[Fact]:
     return facts
 
 
-def pairing_findings(contents: BagContents) -> list[Finding]:
-    """Return what to do about images without a CameraInfo of their stamp."""
+def pairing_findings(contents: BagContents, choice: CameraInfoChoice) -> list[Finding]:
+    """Return what to do about images without a CameraInfo of their stamp; `choice` says which CameraInfo the user wants."""
     images, infos, paired = _counts(contents)
-    if paired == images:
+    if paired == images or choice is CameraInfoChoice.GIVEN:
         return []
     if infos == 0:
-        sentence = "there is no CameraInfo, so the images have no camera; publish it with the stamp of each image"
-        return [Finding(Level.MISSING, sentence)]
+        sentence = "there is no CameraInfo, so the images have no camera; record it, or give a camera"
+        return [Finding(Level.MISSING, sentence, "--camera camera.json")]
+    if choice is CameraInfoChoice.LATEST:
+        return []
     lost = f"{images - paired} of {images} images have no CameraInfo of their stamp and are not registered"
-    if len(contents.camera_infos) == 1 and infos < images:
+    if len(contents.cameras) == 1 and infos < images:
         sentence = f"{lost}; the camera does not change, so its last CameraInfo can serve all images"
         return [Finding(Level.MISSING if paired == 0 else Level.WARNING, sentence, _ONE_CAMERA)]
     offsets = _offsets_ms(contents)
@@ -41,12 +44,13 @@ def pairing_findings(contents: BagContents) -> list[Finding]:
 
 
 def partner_of(contents: BagContents) -> Any:
-    """Return the CameraInfo that belongs to the examined image: valid at its stamp, else the first; None without any."""
-    if not contents.camera_infos:
+    """Return the CameraInfo that was valid when the examined image was recorded, else the first; None without any."""
+    if not contents.cameras or contents.images is None or contents.image is None:
         return None
-    stamp = stamp_ns(contents.image)
-    earlier = [info for info_stamp, info in contents.camera_infos if info_stamp <= stamp]
-    return earlier[-1] if earlier else contents.camera_infos[0][1]
+    stamp = stamp_of(contents.image)
+    received = contents.images.received[contents.images.stamps.index(stamp)]
+    earlier = [info for info_received, info in contents.cameras if info_received <= received]
+    return earlier[-1] if earlier else contents.cameras[0][1]
 
 
 def _counts(contents: BagContents) -> tuple[int, int, int]:

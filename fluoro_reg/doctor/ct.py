@@ -8,17 +8,16 @@ from typing import Any
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.summary import summarise
-from fluoro_reg.ct.volume_files import is_volume_file
 from fluoro_reg.doctor.ct_headers import GeometrySources, dicom_headers, volume_file_headers
 from fluoro_reg.doctor.ct_pictures import ct_pictures
 from fluoro_reg.doctor.examination import Examination, Fact, Section, refusal, warnings_of
+from fluoro_reg.doctor.inputs import is_dicom
 from fluoro_reg.errors import InputError
 
 
 def examine_ct(path: Path, series: str | None) -> Examination:
     """Return what a registration would see in a CT, or why it would refuse it."""
-    is_file = is_volume_file(path)
-    headers, sources = volume_file_headers(path) if is_file else dicom_headers(path)
+    headers, sources = dicom_headers(path) if is_dicom(path) else volume_file_headers(path)
     kind = f"CT ({sources.format})"
     try:
         volume = read_ct(path, series)

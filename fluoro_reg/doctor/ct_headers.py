@@ -3,6 +3,7 @@
 Of a DICOM series, only numbers, counts and defined terms are shown: the number of series, never their UIDs.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import pydicom
 
 from fluoro_reg.ct.dicom.files import find_files, looks_like_dicom, silent_pydicom
 from fluoro_reg.ct.dicom.slices import CTSlice, SkippedFile, read_slices
+from fluoro_reg.ct.text_header import read_metaimage_header, read_nrrd_header
+from fluoro_reg.ct.volume_files import format_of
 from fluoro_reg.doctor.examination import Fact, Section
 from fluoro_reg.xray.dicom.geometry import numbers
 
@@ -44,29 +47,67 @@ _NIFTI = GeometrySources(
 )
 _NRRD = GeometrySources("NRRD", "sizes", "space directions", "space directions, space", "space origin", "the stored numbers")
 _METAIMAGE = GeometrySources("MetaImage", "DimSize", "ElementSpacing", "TransformMatrix", "Offset", "the stored numbers")
-_BY_SUFFIX = {".nii": _NIFTI, ".gz": _NIFTI, ".nrrd": _NRRD, ".nhdr": _NRRD, ".mha": _METAIMAGE, ".mhd": _METAIMAGE}
+_BY_FORMAT = {"NIfTI": _NIFTI, "NRRD": _NRRD, "MetaImage": _METAIMAGE}
+_STATED = {
+    "NRRD": ("type", "sizes", "space", "spacedirections", "spaceorigin", "spacings", "spaceunits", "encoding", "endian"),
+    "MetaImage": (
+        *("ElementType", "DimSize", "ElementSpacing", "ElementSize", "TransformMatrix", "Offset"),
+        *("AnatomicalOrientation", "DistanceUnits", "CompressedData"),
+    ),
+}
+_TERMS = {
+    *(
+        "left",
+        "right",
+        "anterior",
+        "posterior",
+        "superior",
+        "inferior",
+        "time",
+        "ras",
+        "las",
+        "lps",
+        "lpst",
+        "rai",
+        "rpi",
+        "lpi",
+    ),
+    *("mm", "cm", "m", "um", "none", "true", "false", "raw", "gz", "gzip", "ascii", "little", "big", "e"),
+    *("int", "uint", "short", "unsigned", "signed", "char", "uchar", "ushort", "float", "double", "t", "met"),
+}
 
 
 def volume_file_headers(path: Path) -> tuple[list[Section], GeometrySources]:
     """Return what the header of a NIfTI, NRRD or MetaImage file states."""
-    sources = _BY_SUFFIX[path.suffix.lower()]
-    return (_nifti_header(path) if sources is _NIFTI else []), sources
-
-
-def _nifti_header(path: Path) -> list[Section]:
+    kind = format_of(path)
     try:
-        import nibabel
-
-        header: Any = nibabel.load(path).header
-        facts = [
-            Fact("sform code", int(header["sform_code"]), "", "used if it is not 0"),
-            Fact("qform code", int(header["qform_code"]), "", "used if the sform code is 0"),
-            Fact("pixdim", [float(step) for step in header.get_zooms()[:3]], header.get_xyzt_units()[0]),
-            Fact("type of the voxels", str(header.get_data_dtype())),
-        ]
+        stated = _nifti_facts(path) if kind == "NIfTI" else _text_facts(path, kind)
     except Exception:  # a missing extra or a damaged file, which the reader reports
-        return []
-    return [Section("NIfTI header", facts)]
+        stated = []
+    return ([Section(f"{kind} header", stated)] if stated else []), _BY_FORMAT[kind]
+
+
+def _nifti_facts(path: Path) -> list[Fact]:
+    import nibabel
+
+    header: Any = nibabel.load(path).header
+    return [
+        Fact("sform code", int(header["sform_code"]), "", "used if it is not 0"),
+        Fact("qform code", int(header["qform_code"]), "", "used if the sform code is 0"),
+        Fact("pixdim", [float(step) for step in header.get_zooms()[:3]], header.get_xyzt_units()[0]),
+        Fact("type of the voxels", str(header.get_data_dtype())),
+    ]
+
+
+def _text_facts(path: Path, kind: str) -> list[Fact]:
+    header = read_nrrd_header(path, "") if kind == "NRRD" else read_metaimage_header(path, "")
+    return [Fact(name, _shown(header.get(name))) for name in _STATED[kind] if header.get(name)]
+
+
+def _shown(text: str) -> str:
+    """Return a field of a text header if it is numbers and terms of its format; any other word may name a person."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return text if all(word in _TERMS for word in words) else "(other text)"
 
 
 def dicom_headers(path: Path) -> tuple[list[Section], GeometrySources]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage
 
-from fluoro_reg.ct.dicom.files import find_files, looks_like_dicom, silent_pydicom
-from fluoro_reg.ct.volume_files import is_volume_file
+from fluoro_reg.ct.dicom.files import find_files, has_dicom_prefix, looks_like_dicom, silent_pydicom
+from fluoro_reg.ct.volume_files import format_of, is_volume_file
 from fluoro_reg.errors import InputError
+from fluoro_reg.formats.bag_files import is_bag
 
 MAXIMUM_XRAYS = 12  # of a folder; a report of hundreds of X-rays is not read
-BAG_SUFFIXES = (".db3", ".mcap", ".bag", ".db3.zstd", ".mcap.zstd")
 _RASTER_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 _RASTER_STARTS = (b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x93NUMPY")
 _VOLUME_CLASSES = (XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage)
@@ -59,8 +59,8 @@ def find_inputs(path: Path) -> FoundInputs:
 
 def _find_in_folder(folder: Path) -> FoundInputs:
     files = find_files(folder)
-    bags = list(dict.fromkeys(_bag_of(file) for file in files if _is_bag_file(file)))
-    dicom = [file for file in files if looks_like_dicom(file)]
+    bags = list(dict.fromkeys(_bag_of(file) for file in files if is_bag(file)))
+    dicom = [file for file in files if is_dicom(file)]
     kinds = {file: _kind_of_dicom(file) for file in dicom}
     volumes = [file for file in files if is_volume_file(file)]
     xrays = [file for file in files if kinds.get(file) is InputKind.XRAY or file.suffix.lower() in _RASTER_SUFFIXES]
@@ -76,12 +76,12 @@ def _find_in_folder(folder: Path) -> FoundInputs:
 
 
 def _kind_of_file(path: Path) -> InputKind:
-    if _is_bag_file(path):
+    if is_bag(path):
         return InputKind.BAG
-    if is_volume_file(path):
-        return InputKind.CT
-    if looks_like_dicom(path):
+    if is_dicom(path):
         return _kind_of_dicom(path) or InputKind.CT
+    if format_of(path):
+        return InputKind.CT
     with path.open("rb") as file:
         if file.read(8).startswith(_RASTER_STARTS):
             return InputKind.XRAY
@@ -101,14 +101,15 @@ def _kind_of_dicom(path: Path) -> InputKind | None:
     return InputKind.XRAY if modality in ("XA", "RF", "CR", "DX", "OT") else None
 
 
-def _is_bag_file(path: Path) -> bool:
-    return path.name.lower().endswith(BAG_SUFFIXES)
+def is_dicom(path: Path) -> bool:
+    """Whether a path is a folder or has the content of DICOM, or at least the name and no other content."""
+    return path.is_dir() or has_dicom_prefix(path) or (looks_like_dicom(path) and not format_of(path))
 
 
 def _is_bag_folder(folder: Path) -> bool:
     """Whether a folder is a bag: it has the metadata of one, or nothing but files of one."""
     content = list(folder.iterdir())
-    return (folder / "metadata.yaml").is_file() or (bool(content) and all(_is_bag_file(path) for path in content))
+    return (folder / "metadata.yaml").is_file() or (bool(content) and all(path.is_file() and is_bag(path) for path in content))
 
 
 def _bag_of(file: Path) -> Path:

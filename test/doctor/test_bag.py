@@ -12,9 +12,11 @@ from rosbags.typesys import Stores, get_typestore
 
 from fluoro_reg.doctor.bag_contents import Topic, choose_topic
 from fluoro_reg.doctor.examine import DoctorOptions
+from fluoro_reg.formats.bag_frames import CameraInfoChoice
 from fluoro_reg.formats.bags import FIRST_STAMP_NS, BagFrame, _camera_info, _image, write_bag
 from fluoro_reg.formats.recordings import RecordingSource
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.camera_info import CameraMatrix
 
 PERIOD_NS = 100_000_000
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -73,7 +75,9 @@ def test_a_complete_bag_is_ready(examine, tmp_path, frames):
 
 def test_one_camera_info_for_many_images_is_answered_with_the_option(examine, tmp_path, frames):
     found = examine(write(tmp_path / "bag", frames, [0]))
-    assert finding(found, "warning", "5 of 6 images").give == "replay --camera-info latest"
+    assert finding(found, "warning", "5 of 6 images").give == "--camera-info latest"
+    latest = DoctorOptions(source=RecordingSource(camera_info=CameraInfoChoice.LATEST))
+    assert not [one for one in examine(tmp_path / "bag", latest).findings if "CameraInfo" in one.sentence]
 
 
 def test_stamps_that_are_always_apart_are_measured(examine, tmp_path, frames):
@@ -155,8 +159,33 @@ def test_distortion_is_answered_with_the_option_that_undoes_it(examine, tmp_path
 
     folder = write(tmp_path / "bag", frames, list(range(6)), change=distort)
     found = examine(folder)
-    assert found.status == "incomplete" and finding(found, "missing", "lens distortion").give == "--undistort"
+    assert found.status == "incomplete" and finding(found, "missing", "lens distortion").give.startswith("--undistort")
     undone = examine(folder, DoctorOptions(source=RecordingSource(undistort=True)))
     assert undone.status == "ready"
     name = "pixels in the mask of the file"
     assert fact(undone, "Pixels", name).value < 1.0 == fact(found, "Pixels", name).value
+
+
+def test_matrices_that_contradict_each_other_are_answered_with_the_option(examine, tmp_path, frames):
+    def scale(message: Any) -> None:
+        if message.__msgtype__ == INFO:
+            message.p[[0, 5]] *= 1.1
+
+    found = examine(write(tmp_path / "bag", frames, list(range(6)), change=scale))
+    assert "--camera-matrix k" in finding(found, "missing", "contradicts itself").give
+    rectified = DoctorOptions(source=RecordingSource(camera_matrix=CameraMatrix.P))
+    assert fact(examine(tmp_path / "bag", rectified), "CameraInfo", "focal lengths of the image").value == [990.0, 990.0]
+
+
+def test_a_given_camera_replaces_camera_info_and_is_compared_with_it(examine, tmp_path, frames):
+    given = DoctorOptions(source=RecordingSource(camera=CameraIntrinsics(256, 256, 1200.0, 1200.0, 127.5, 127.5)))
+    found = examine(write(tmp_path / "bag", frames, list(range(6))), given)
+    assert fact(found, "Camera", "focal lengths fx, fy").source == "camera.json"
+    assert finding(found, "warning", "900") and found.status == "ready"
+    assert examine(write(tmp_path / "none", frames, []), given).status == "ready"
+
+
+def test_a_ros1_bag_is_examined(examine, data_folder):
+    found = examine(data_folder / "reported" / "ros1_bag" / "old.bag")
+    assert fact(found, "CameraInfo", "focal lengths of the image").value[0] > 0
+    assert fact(found, "Pairing by stamp", "images with a CameraInfo of their stamp").value > 0

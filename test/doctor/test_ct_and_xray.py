@@ -156,3 +156,28 @@ def test_volume_files_are_described(examine, tmp_path, phantom):
     assert fact(found, "Geometry", "voxel size").value == [1.0, 1.0, 2.0]
     assert fact(found, "NIfTI header", "sform code").value > 0
     assert read_ct(tmp_path / "ct.nii.gz").fingerprint == fact(found, "Values", "fingerprint").value
+
+
+def test_text_headers_are_shown_as_far_as_they_are_numbers_and_terms(examine, tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    hu = np.full((5, 6, 7), -1000, np.int16)
+    hu[1:4, 1:4, 1:4] = 700
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing([1.0, 1.5, 2.0])
+    sitk.WriteImage(image, str(tmp_path / "ct.nrrd"))
+    found = examine(tmp_path / "ct.nrrd")
+    assert found.kind == "CT (NRRD)"
+    assert fact(found, "NRRD header", "space").value == "left-posterior-superior"
+    content = (tmp_path / "ct.nrrd").read_bytes().replace(b"left-posterior-superior", b"left-posterior-zyxwold")
+    (tmp_path / "ct.nrrd").write_bytes(content)
+    assert fact(examine(tmp_path / "ct.nrrd"), "NRRD header", "space").value == "(other text)"
+
+
+def test_a_volume_under_another_name_is_examined_by_its_content(examine, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    hu = np.full((5, 6, 7), -1000, np.int16)
+    hu[1:4, 1:4, 1:4] = 700
+    image = nibabel.Nifti1Image(hu, np.diag([-1.0, -1.0, 2.0, 1.0]))
+    nibabel.save(image, tmp_path / "ct.nii")
+    (tmp_path / "ct.nii").rename(tmp_path / "ct.dcm")
+    assert examine(tmp_path / "ct.dcm").kind == "CT (NIfTI)"
