@@ -1,9 +1,8 @@
 """Pictures that are too coarse to read burnt-in writing.
 
-An X-ray may show a name in its pixels, and no rule finds all writing. A picture is therefore averaged to at most
-`LONGER_SIDE_PX` pixels along its longer side, and what a registration does not use, such as writing that was found, is painted
-over. A picture of the whole image, with nothing painted over, has half as many pixels. Anatomy, polarity, field and masks are
-still seen.
+An X-ray may show a name in its pixels, and no rule finds all writing. A picture is therefore averaged to so few pixels that an
+ordinary line of writing is two of them high, and what a registration does not use, such as writing that was found, is painted
+over. Anatomy, polarity, field and masks are still seen. A single large letter, such as a lead marker of the side, may be, too.
 """
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from fluoro_reg.evaluation.report.pictures import webp
 
-LONGER_SIDE_PX = 112
 _MASK_COLOUR = (96, 66, 40)
 
 
@@ -20,7 +18,7 @@ def coarse_picture(
     grey: Float[np.ndarray, "rows columns"],
     spacing: tuple[float, float] = (1.0, 1.0),
     usable: Bool[np.ndarray, "rows columns"] | None = None,
-    longer_side_px: int = LONGER_SIDE_PX,
+    longer_side_px: int = 112,
 ) -> bytes:
     """Return grey levels (0 to 255) as a coarse WebP image.
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fluoro_reg.doctor.coarse_pictures import LONGER_SIDE_PX, coarse_picture
+from fluoro_reg.doctor.coarse_pictures import coarse_picture
 from fluoro_reg.doctor.examination import Fact, Finding, Level, Picture, Section
 from fluoro_reg.rendering.overlay import grey_levels
 from fluoro_reg.xray.image import Intensity, XrayImage
@@ -17,6 +17,7 @@ from fluoro_reg.xray.preprocessing.polarity import Polarity, estimate_polarity
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, PreprocessOptions, preprocess_readings
 from fluoro_reg.xray.preprocessing.readings import readings_of
 
+PICTURE_PX, WHOLE_PICTURE_PX = 80, 56  # an X-ray may show a name
 _MUCH_SATURATION = 0.02  # of the usable pixels
 _SURE = 0.9  # confidence above which a polarity that contradicts the header is a warning
 _GIVE_INTENSITY = "--intensity transmitted (bone dark) or --intensity attenuation (bone bright); in the node: intensity"
@@ -141,14 +142,14 @@ def _exposure_findings(reading: Preprocessed, ends: tuple[float, float]) -> list
 
 
 def _pictures(image: XrayImage, readings: tuple[Preprocessed, ...]) -> list[Picture]:
-    whole = coarse_picture(grey_levels(image.pixels.numpy()), longer_side_px=LONGER_SIDE_PX // 2)
-    pictures = [Picture("Whole image", "as the file orders its greys; very coarse, so that writing cannot be read", whole)]
+    whole = coarse_picture(grey_levels(image.pixels.numpy()), longer_side_px=WHOLE_PICTURE_PX)
+    pictures = [Picture("Whole image", "as the file orders its greys; coarser still, as nothing is painted over", whole)]
     for number, reading in enumerate(readings, start=1):
         if reading.rejection is None:
             pixels = torch.where(reading.image.mask, reading.image.pixels, torch.nan)
             grey, usable = grey_levels(pixels.numpy()), reading.image.mask.numpy()
             text = f"{_describe(reading)}; bone must be bright, brown is not used"
-            pictures.append(Picture(f"Reading {number}", text, coarse_picture(grey, usable=usable)))
+            pictures.append(Picture(f"Reading {number}", text, coarse_picture(grey, usable=usable, longer_side_px=PICTURE_PX)))
     return pictures
 
 

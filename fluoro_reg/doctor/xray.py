@@ -6,18 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from fluoro_reg.doctor.camera_advice import KnownGeometry, missing_camera
-from fluoro_reg.doctor.examination import Examination, Fact, Finding, Level, Section, refusal
+from fluoro_reg.doctor.examination import Examination, Fact, Finding, Level, Section, refusal, warnings_of
 from fluoro_reg.doctor.pixels import examine_pixels
 from fluoro_reg.doctor.xray_headers import XrayHeader, read_header
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.distortion import Distortion
 from fluoro_reg.xray.image import Intensity
-from fluoro_reg.xray.reader import n_frames, read_stored, xray_from_pixels
+from fluoro_reg.xray.reader import n_frames, read_stored, read_xray
 from fluoro_reg.xray.stored import StoredImage
-
-_FOCAL_TOLERANCE = 0.02  # relative: nominal distances and spacings are rounded
-_CENTRE_TOLERANCE = 0.02  # of the image's width
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +34,15 @@ def examine_xray(path: Path, options: XrayOptions) -> Examination:
         frames = n_frames(path)
         stored = read_stored(path, options.intensity, frames // 2)
         height, width = stored.pixels.shape
-        camera = options.camera or stored.intrinsics
-        camera = camera or no_camera(width, height)
-        image = xray_from_pixels(
-            stored.pixels, camera, stored.intensity, stored.mask, "the image", distortion=options.distortion
-        )
+        camera = options.camera or (None if stored.intrinsics else no_camera(width, height))
+        image = read_xray(path, camera, options.intensity, frames // 2, options.distortion)
     except InputError as error:
         return refusal(header.kind, str(error), sections)
     stated_by = "--intensity" if options.intensity is not Intensity.AUTO else header.intensity_item
     pixels = examine_pixels(image, stated_by)
     general = Section("Image", _image_facts(stored.pixels, frames))
-    findings = [*_camera_findings(stored, options.camera, header, (width, height)), *pixels.findings]
+    about_camera = _camera_findings(stored, options.camera, header, (width, height))
+    findings = [*about_camera, *warnings_of(image.warnings), *pixels.findings]
     shown = [general, *_camera_section(stored, options, header), pixels.section, *sections]
     if header.has_writing:
         findings.append(
@@ -95,19 +90,9 @@ def _camera_section(stored: StoredImage, options: XrayOptions, header: XrayHeade
 def _camera_findings(
     stored: StoredImage, given: CameraIntrinsics | None, header: XrayHeader, size: tuple[int, int]
 ) -> list[Finding]:
-    own = stored.intrinsics
-    if given is None and own is None:
+    if given is None and stored.intrinsics is None:
         return [missing_camera(stored.why_no_intrinsics, header.known or KnownGeometry(*size))]
     if given is None:
         sentence = "the camera is that of the DICOM file, which is nominal; if the C-arm was calibrated, give its camera"
         return [Finding(Level.NOTE, sentence, "--camera camera.json")]
-    if own is None:
-        return []
-    differs = abs(given.fx / own.fx - 1) > _FOCAL_TOLERANCE or abs(given.cx - own.cx) > _CENTRE_TOLERANCE * own.width
-    if not differs:
-        return []
-    sentence = (
-        f"camera.json (fx {given.fx:.1f}, cx {given.cx:.1f} px) and the DICOM file (fx {own.fx:.1f}, cx {own.cx:.1f} px) "
-        "disagree; camera.json is used, so check that it belongs to this image and its size"
-    )
-    return [Finding(Level.WARNING, sentence)]
+    return []

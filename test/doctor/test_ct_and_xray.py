@@ -10,8 +10,8 @@ from helpers.xray_images import camera, write_xa
 from PIL import Image
 
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.doctor.coarse_pictures import LONGER_SIDE_PX
 from fluoro_reg.doctor.examine import DoctorOptions
+from fluoro_reg.doctor.pixels import PICTURE_PX
 from fluoro_reg.formats.recordings import RecordingSource
 from fluoro_reg.xray.dicom.carm_items import CARM_ITEMS
 from fluoro_reg.xray.image import Intensity
@@ -92,8 +92,8 @@ def test_a_given_camera_that_contradicts_the_file_is_reported_with_both_values(e
     options = DoctorOptions(source=RecordingSource(camera=camera(256, 256)))
     found = examine(xray_file(**GEOMETRY), options)
     assert fact(found, "Camera", "focal lengths fx, fy").value == [1024.0, 1024.0]
-    sentence = finding(found, "warning", "disagree").sentence
-    assert "1024.0" in sentence and "2000.0" in sentence
+    sentence = finding(found, "warning", "the given camera is used").sentence
+    assert "1024.0" in sentence and "2000.0" in sentence and "x.dcm" not in sentence
 
 
 def test_a_carms_items_are_listed_with_their_use_and_the_pose_is_none_of_them(examine, xray_file):
@@ -139,7 +139,7 @@ def test_saturation_is_measured_in_the_field(examine, tmp_path, xray_pixels):
 
 def test_pictures_are_too_coarse_for_writing_and_absent_where_the_header_says_that_there_is_some(examine, xray_file):
     for picture in examine(xray_file(**GEOMETRY)).pictures:
-        assert max(Image.open(io.BytesIO(picture.webp)).size) <= LONGER_SIDE_PX
+        assert max(Image.open(io.BytesIO(picture.webp)).size) <= PICTURE_PX
     written = examine(xray_file(**GEOMETRY, BurnedInAnnotation="YES"))
     assert not written.pictures and finding(written, "note", "no picture is shown")
 

@@ -5,7 +5,7 @@ import re
 import yaml
 from helpers.documentation import DOCS, ROOT
 
-from fluoro_reg.doctor.coarse_pictures import LONGER_SIDE_PX
+from fluoro_reg.doctor.pixels import PICTURE_PX
 from fluoro_reg.xray.dicom.carm_items import CARM_ITEMS
 
 PAGE = (DOCS / "how-to" / "doctor.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def test_the_table_lists_every_item_with_its_use():
 
 
 def test_the_page_states_the_size_of_the_pictures():
-    assert f"averaged to at most {LONGER_SIDE_PX} pixels" in PAGE
+    assert f"averaged to at most {PICTURE_PX} pixels" in PAGE
 
 
 def test_the_bug_report_asks_for_the_doctors_report():
