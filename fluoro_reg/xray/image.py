@@ -34,6 +34,7 @@ class XrayImage:
         intensity: What the pixel values mean.
         mask: True where a pixel is usable (inside the field, not NaN, not burnt-in text).
         warnings: Sentences for the user about what the file or the messages state.
+        intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
     """
 
     pixels: Float[Tensor, "height width"]
@@ -41,6 +42,7 @@ class XrayImage:
     intensity: Intensity
     mask: Bool[Tensor, "height width"]
     warnings: tuple[str, ...] = ()
+    intensity_from_header: bool = False
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
         """Return the window whose first pixel is (left, top), with its camera."""

@@ -16,7 +16,7 @@ import torch
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import raster
-from fluoro_reg.xray.camera_check import centre_warnings
+from fluoro_reg.xray.camera_check import camera_disagreement, centre_warnings
 from fluoro_reg.xray.dicom import reader as dicom_reader
 from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.distortion import Distortion, undistort
@@ -51,7 +51,11 @@ def read_xray(
     camera = intrinsics or stored.intrinsics
     if camera is None:
         raise InputError(f"{path.name} has no geometry ({stored.why_no_intrinsics}); give a camera.json")
-    return xray_from_pixels(stored.pixels, camera, stored.intensity, stored.mask, path.name, distortion)
+    warnings = list(stored.warnings)
+    if intrinsics is not None and stored.intrinsics is not None:
+        warnings += camera_disagreement(intrinsics, stored.intrinsics, path.name)
+    image = xray_from_pixels(stored.pixels, camera, stored.intensity, stored.mask, path.name, distortion, warnings)
+    return dataclasses.replace(image, intensity_from_header=stored.intensity_from_header)
 
 
 def read_cine(

@@ -13,7 +13,14 @@ from fluoro_reg.xray.image import Intensity
 class StoredImage:
     """Pixels in the orientation of the detector (display transforms undone), their mask, intensity and camera.
 
-    `intrinsics` is None if the file has no camera; `why_no_intrinsics` then contains the reason.
+    Attributes:
+        pixels: Grey values.
+        mask: True where a pixel is usable.
+        intensity: What the values mean.
+        intrinsics: The camera; None if the file has none.
+        why_no_intrinsics: Why there is none.
+        intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
+        warnings: Sentences for the user.
     """
 
     pixels: Num[np.ndarray, "height width"]
@@ -21,3 +28,5 @@ class StoredImage:
     intensity: Intensity
     intrinsics: CameraIntrinsics | None = None
     why_no_intrinsics: str = ""
+    intensity_from_header: bool = False
+    warnings: tuple[str, ...] = ()

@@ -15,23 +15,40 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from jaxtyping import Bool, Num, Shaped
+from jaxtyping import Num, Shaped
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
-from pydicom.uid import BreastTomosynthesisImageStorage, XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage
+from pydicom.uid import (
+    BreastTomosynthesisImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    XRay3DAngiographicImageStorage,
+    XRay3DCraniofacialImageStorage,
+)
 
 from fluoro_reg.dicom_bits import stored_pixels
 from fluoro_reg.errors import InputError
 from fluoro_reg.xray.dicom.geometry import intrinsics_from_dicom, lookup, numbers
 from fluoro_reg.xray.dicom.modality import apply_modality
+from fluoro_reg.xray.dicom.padding import find_padding
 from fluoro_reg.xray.dicom.shutter import open_field
+from fluoro_reg.xray.dicom.statements import statement_warnings
 from fluoro_reg.xray.dicom.times import frame_times_ns
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.raster import check_frame, check_size, grey_and_mask
 from fluoro_reg.xray.stored import StoredImage
 
-MODALITIES = ("XA", "RF", "CR", "DX")
+MODALITIES = ("XA", "RF", "CR", "DX", "RG", "DF", "CF", "VF")  # the last three are retired names of RF
+_CAPTURED = ("OT", "SC")
+_CAPTURE_CLASSES = (
+    SecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
 _VOLUME_CLASSES = (XRay3DAngiographicImageStorage, XRay3DCraniofacialImageStorage, BreastTomosynthesisImageStorage)
 _DECODERS = {
     "JPEG Lossless": "pylibjpeg-libjpeg",
@@ -53,11 +70,19 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     check_frame(frame, _frame_count(dataset), path.name)
     raw = _decoded(path, dataset, frame)
     raw, mask = grey_and_mask(raw, path.name)
-    mask = mask & ~_padding(dataset, raw) & open_field(dataset, raw.shape, frame)
-    pixels, intensity = _interpret(dataset, raw, intensity, frame, path.name)
+    padding, padding_warnings = find_padding(dataset, raw)
+    mask = mask & ~padding & open_field(dataset, raw.shape, frame)
+    pixels, meaning, from_header = _interpret(dataset, raw, intensity, frame, path.name)
     camera, missing = intrinsics_from_dicom(dataset, frame)
+    with _no_warnings():
+        warnings = [*padding_warnings, *statement_warnings(dataset, frame)]
+    if _is_capture(dataset):
+        camera, missing = None, "it is a secondary capture, whose header does not describe a detector"
+        warnings.append(
+            "the image is a secondary capture: its greys may have been windowed for display, and its pixels resized"
+        )
     undo = _undo_display(dataset, frame, path.name)
-    return StoredImage(undo(pixels), undo(mask), intensity, camera, missing)
+    return StoredImage(undo(pixels), undo(mask), meaning, camera, missing, from_header, tuple(warnings))
 
 
 def count_frames(path: Path) -> int:
@@ -83,9 +108,15 @@ def _dataset(path: Path) -> Dataset:
         raise InputError(f"{path.name} is a damaged DICOM file; copy or export it again") from error
     if dataset.get("SOPClassUID") in _VOLUME_CLASSES:
         raise InputError(f"{path.name} is a reconstructed volume, not an X-ray; give it as --ct")
-    if modality not in MODALITIES:
+    if modality not in MODALITIES and not _is_capture(dataset):
         raise InputError(f"{path.name} is DICOM of modality {modality or 'unknown'}, not an X-ray; give XA, RF, CR or DX")
     return dataset
+
+
+def _is_capture(dataset: Dataset) -> bool:
+    """Whether a file holds a captured or digitised image, which shows an X-ray if the user says so by giving its camera."""
+    modality, storage = str(dataset.get("Modality", "") or ""), dataset.get("SOPClassUID")
+    return modality in _CAPTURED or (not modality and storage in _CAPTURE_CLASSES)
 
 
 def _frame_count(dataset: Dataset) -> int:
@@ -121,25 +152,20 @@ def _missing_decoder_message(name: str, dataset: Dataset) -> str:
     )
 
 
-def _padding(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    ends = [numbers(dataset.get(tag), 1) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    given = [end[0] for end in ends if end is not None]
-    if ends[0] is None:
-        return np.zeros(raw.shape, dtype=bool)
-    return (raw >= min(given)) & (raw <= max(given))
-
-
 def _interpret(
     dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int, name: str
-) -> tuple[Num[np.ndarray, "height width"], Intensity]:
-    """Return pixel values and their intensity: from the tags unless the caller overrides them, else as displayed."""
+) -> tuple[Num[np.ndarray, "height width"], Intensity, bool]:
+    """Return pixel values and their intensity: from the tags unless the caller overrides them, else as displayed.
+
+    The last value says whether the intensity is only what the header states.
+    """
     values, ends = (apply_modality(dataset, stored, name) for stored in (raw, _value_range(dataset, raw)))
     inverse = ends.max() + ends.min() - values
     tagged = _tagged_intensity(dataset, frame, falls=bool(ends[1] < ends[0]))
     if tagged is not None and intensity in (Intensity.AUTO, tagged[0]):
-        return inverse if tagged[1] else values, tagged[0]
+        return inverse if tagged[1] else values, tagged[0], intensity is Intensity.AUTO
     monochrome1 = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
-    return inverse if monochrome1 else values, intensity
+    return inverse if monochrome1 else values, intensity, False
 
 
 def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intensity, bool] | None:

@@ -91,14 +91,14 @@ def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[P
         return (_rejected(image, inferred, "no pixel of the image is usable"),)
     if float(np.ptp(coarse.mean[coarse.usable])) == 0:
         return (_rejected(image, inferred, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}"),)
-    readings = readings_of(coarse, image.intensity, options.find_collimator)
+    readings = readings_of(coarse, image.intensity, options.find_collimator, image.intensity_from_header)
     prepared = tuple(preprocess_reading(image, coarse, reading, options) for reading in readings)
     return tuple(one for one in prepared if one.rejection is None) or prepared[:1]
 
 
 def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, options: PreprocessOptions) -> Preprocessed:
     """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
-    inferred, intensity = image.intensity is Intensity.AUTO, reading.intensity
+    inferred, intensity = image.intensity is Intensity.AUTO or reading.confidence < 1, reading.intensity
     margin = options.field_margin * max(coarse.mean.shape)
     in_field = _blocks_in_field(coarse, reading.field, margin)
     if not in_field.any():
