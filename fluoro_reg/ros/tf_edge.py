@@ -49,7 +49,7 @@ class TfEdge:
         self._options = options
         self._tree = FrameTree(options.tf.maximum_gap)
         self._lock = threading.Lock()
-        self._sent: OrderedDict[tuple[object, ...], int] = OrderedDict()  # how often each own transform has come back
+        self._sent: OrderedDict[tuple[object, ...], None] = OrderedDict()
         self._foreign: dict[str, _Foreign] = {}
         inverse = options.tf.mode == "inverse"
         self._child = options.frames.camera if inverse else options.frames.patient  # empty until the first image names it
@@ -87,7 +87,7 @@ class TfEdge:
     def send(self, transform: TransformStamped) -> None:
         """Publish a transform from `place`."""
         with self._lock:
-            self._sent[_key(transform)] = 0
+            self._sent[_key(transform)] = None
             if len(self._sent) > REMEMBERED:
                 self._sent.popitem(last=False)
         self._broadcaster.sendTransform(transform)
@@ -136,13 +136,9 @@ class TfEdge:
             self._foreign[child] = _Foreign(parent, is_static)
 
     def _is_own(self, transform: TransformStamped) -> bool:
-        """Return whether this is the node's transform, coming back for the first time."""
-        key = _key(transform)
+        """Return whether this is the node's transform, which comes back, or an equal one, which does no harm."""
         with self._lock:
-            if self._sent.get(key) != 0:
-                return False
-            self._sent[key] = 1
-            return True
+            return _key(transform) in self._sent
 
     def _create_publisher(self) -> tuple[Any, Any]:
         try:

@@ -1,7 +1,7 @@
 """Run `registration_node` as a process, with a fake tracker that returns a known pose.
 
 A first argument names another behaviour: `sleeps` hangs in the third image with the interpreter running, `holds` hangs there in
-native code that holds the interpreter, `loads` never ends loading.
+native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ from fluoro_reg.ros.node import main  # noqa: E402
 from fluoro_reg.ros.session import Session  # noqa: E402
 from helpers.ros_bench import FakeTracker, empty_ct  # noqa: E402
 
-HANG = {"sleeps": lambda: time.sleep(1000), "holds": lambda: ctypes.PyDLL(None).sleep(1000)}
+HANG = {"sleeps": lambda: time.sleep(1000), "holds": lambda: ctypes.PyDLL(None).sleep(1000), "raises": lambda: 1 / 0}
 
 
 def tracker_of(kind: str) -> FakeTracker:
-    """Return a tracker that hangs in its third image in the given way."""
+    """Return a tracker that fails in its third image in the given way."""
     tracker = FakeTracker()
 
     def hang_in_third() -> None:

@@ -58,11 +58,16 @@ class Probe:
             node.destroy_node()
         self.executor.shutdown()
 
-    def wait_until_connected(self) -> None:
-        """Wait until the node is active and images of the probe would arrive."""
+    def wait_until_connected(self, settle_s: float = 0.0) -> None:
+        """Wait until the node is active and images of the probe would arrive.
+
+        Args:
+            settle_s: for a node in another process, which discovers the probe a little later than the probe discovers it.
+        """
         publishers = (self.image_publisher, self.camera_info_publisher)
         self.spin_until(lambda: all(publisher.get_subscription_count() > 0 for publisher in publishers))
         self.spin_until(lambda: len(self.received["valid"]) > 0)
+        self.spin_for(settle_s)
 
     def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Spin until the condition is true; fail if that takes longer than the timeout."""

@@ -83,7 +83,7 @@ def stamps_of(messages):
 
 def test_only_assessed_poses_of_recent_images_are_followed(start, robot, follower, patterns, tf2_ros):
     node = start(fake_node("-p", "autostart:=true"))
-    robot.wait_until_connected()
+    robot.wait_until_connected(settle_s=0.5)
     robot.spin_until(lambda: robot.probe.count_publishers("/tf") >= 2)
     first = robot.probe.get_clock().now().nanoseconds
     stamps = [first + n * FRAME_NS for n in range(3)]

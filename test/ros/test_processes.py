@@ -93,7 +93,7 @@ def test_images_of_33_mb_arrive_with_the_dds_profile(start):
     node = start(fake_node("-p", "autostart:=true"))
     probe = Probe()
     try:
-        probe.wait_until_connected()
+        probe.wait_until_connected(settle_s=0.5)
         pixels = np.tile(np.arange(4096, dtype=np.uint16), (4096, 1))
         message = image(FIRST_STAMP)
         message.height = message.width = 4096

@@ -46,7 +46,7 @@ def lost(probe):
 
 
 def send_two(probe):
-    probe.wait_until_connected()
+    probe.wait_until_connected(settle_s=0.5)
     for step in range(2):
         assert probe.send_and_wait(FIRST_STAMP + step * FRAME_NS).level == DiagnosticStatus.OK
     probe.spin_until(lambda: probe.received["valid"][-1].data)

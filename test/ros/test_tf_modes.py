@@ -144,3 +144,12 @@ def test_transforms_between_other_frames_do_not_disturb(robot):
         assert bench.send_and_wait(FIRST_STAMP + step * FRAME_NS).level == DiagnosticStatus.OK
     bench.spin_until(lambda: len(edges(bench, "patient")) == 3)
     assert bench.diagnostics("registration").level == DiagnosticStatus.OK
+
+
+def test_the_nodes_own_transform_may_come_back_as_through_a_bridge(robot):
+    bench, publish = robot()
+    bench.send_and_wait(FIRST_STAMP)
+    bench.spin_until(lambda: len(edges(bench, "patient")) == 1)
+    publish("carm_optical", "patient", FIRST_STAMP, pose=KNOWN_POSE)
+    assert len(edges(bench, "patient")) == 2
+    assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
