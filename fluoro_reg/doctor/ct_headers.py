@@ -5,7 +5,7 @@ Of a DICOM series, only numbers, counts and defined terms are shown: the number 
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +80,24 @@ _TERMS = {
 def volume_file_headers(path: Path) -> tuple[list[Section], GeometrySources]:
     """Return what the header of a NIfTI, NRRD or MetaImage file states."""
     kind = format_of(path)
+    sources = _BY_FORMAT[kind]
     try:
-        stated = _nifti_facts(path) if kind == "NIfTI" else _text_facts(path, kind)
+        if kind == "NIfTI":
+            form, stated = _nifti_form_and_facts(path)
+            sources = replace(sources, spacing=f"{form}, xyzt_units", directions=form, origin=form)
+        else:
+            stated = _text_facts(path, kind)
     except Exception:  # a missing extra or a damaged file, which the reader reports
-        stated = []
-    return ([Section(f"{kind} header", stated)] if stated else []), _BY_FORMAT[kind]
+        return [], sources
+    return [Section(f"{kind} header", stated)], sources
 
 
-def _nifti_facts(path: Path) -> list[Fact]:
+def _nifti_form_and_facts(path: Path) -> tuple[str, list[Fact]]:
+    """Return which of its affines a NIfTI is read with, and what its header states."""
     import nibabel
 
     header: Any = nibabel.load(path).header
-    return [
+    return "sform" if int(header["sform_code"]) else "qform", [
         Fact("sform code", int(header["sform_code"]), "", "used if it is not 0"),
         Fact("qform code", int(header["qform_code"]), "", "used if the sform code is 0"),
         Fact("pixdim", [float(step) for step in header.get_zooms()[:3]], header.get_xyzt_units()[0]),

@@ -28,7 +28,7 @@ def examine_paths(paths: Sequence[Path], options: DoctorOptions) -> Iterable[Exa
     for path in paths:
         names = names_of(path)
         for examination in _examine_path(path, options):
-            yield _without_names(examination, names)
+            yield _finished(examination, names)
 
 
 def _examine_path(path: Path, options: DoctorOptions) -> Iterable[Examination]:
@@ -61,9 +61,12 @@ def _examine(one: Input, options: DoctorOptions) -> Examination:
     return examine_bag(one.path, options.source)
 
 
-def _without_names(examination: Examination, names: Sequence[str]) -> Examination:
+def _finished(examination: Examination, names: Sequence[str]) -> Examination:
+    """Return an examination without the names of files, its most serious findings first."""
+
     def clean(finding: Finding) -> Finding:
         return dataclasses.replace(finding, sentence=without_names(finding.sentence, names, "the input"))
 
     findings = [clean(finding) if finding.is_quoted else finding for finding in examination.findings]
-    return dataclasses.replace(examination, findings=findings)
+    order = [Level.REFUSED, Level.MISSING, Level.WARNING, Level.NOTE]
+    return dataclasses.replace(examination, findings=sorted(findings, key=lambda finding: order.index(finding.level)))

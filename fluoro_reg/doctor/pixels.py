@@ -81,7 +81,7 @@ def _in_field(image: XrayImage) -> Bool[Tensor, "height width"]:
     coarse = coarse_image(image.pixels, image.mask)
     if not coarse.usable.any():
         return image.mask
-    field = readings_of(coarse, image.intensity, find_collimator=True)[0].field
+    field = readings_of(coarse, image, find_collimator=True)[0].field
     if field is None:
         return image.mask
     height, width = image.mask.shape

@@ -84,6 +84,7 @@ def test_stamps_that_are_always_apart_are_measured(examine, tmp_path, frames):
     found = examine(write(tmp_path / "bag", frames, list(range(6)), shift_ns=2_500_000))
     assert found.status == "incomplete"
     assert fact(found, "Pairing by stamp", "nearest CameraInfo of the others").value == 2.5
+    assert found.findings[0].level.value == "missing"  # the most serious finding is first
     assert "2.5 ms away" in finding(found, "missing", "6 of 6 images").sentence
 
 

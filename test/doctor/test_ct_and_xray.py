@@ -155,6 +155,7 @@ def test_volume_files_are_described(examine, tmp_path, phantom):
     assert (found.kind, found.status) == ("CT (NIfTI)", "ready")
     assert fact(found, "Geometry", "voxel size").value == [1.0, 1.0, 2.0]
     assert fact(found, "NIfTI header", "sform code").value > 0
+    assert fact(found, "Geometry", "voxel size").source == "sform, xyzt_units"
     assert read_ct(tmp_path / "ct.nii.gz").fingerprint == fact(found, "Values", "fingerprint").value
 
 
