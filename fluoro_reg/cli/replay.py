@@ -121,7 +121,7 @@ def _register_frame(tracker: "Tracker", frame: "RecordedFrame", warn: Callable[[
         xray = frame.xray()
         for sentence in xray.warnings:
             warn(sentence)
-        result = tracker.update(xray)
+        result = tracker.update(xray, frame.stamp_ns)
     except InputError as error:
         return _FrameResult(frame.stamp_ns, str(error), time.perf_counter() - start, None)
     return _FrameResult(frame.stamp_ns, result.reason, time.perf_counter() - start, result)

@@ -16,12 +16,14 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from fluoro_reg.errors import InputError
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.frames import without_slash
 from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.pairing import StampPairing
 from fluoro_reg.ros.processor import Frame
+from fluoro_reg.ros.serialised import SerialisedImage
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
 
@@ -55,11 +57,11 @@ class ImageInput:
         self._stamps = stamps
         self._statistics = statistics
         self._on_frame = on_frame
-        self._pairing: StampPairing[Image | CompressedImage, CameraInfo] = StampPairing()
+        self._pairing: StampPairing[SerialisedImage, CameraInfo] = StampPairing()
         compressed = options.image_transport == "compressed"
-        image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        self._image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._subscriptions = [
-            self._subscribe(image_type, image_topic, 1, self._on_image),
+            self._subscribe(self._image_type, image_topic, 1, self._on_image, raw=True),
             self._subscribe(CameraInfo, "camera_info", CAMERA_INFO_DEPTH, self._on_info),
         ]
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
@@ -75,12 +77,12 @@ class ImageInput:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _subscribe(self, message_type: type, topic: str, depth: int, callback: Callable) -> Subscription:
+    def _subscribe(self, message_type: type, topic: str, depth: int, callback: Callable, raw: bool = False) -> Subscription:
         def subscribe(events: SubscriptionEventCallbacks | None) -> Subscription:
             profile = image_profile(self._options.qos.image, depth)
             overrides = QoSOverridingOptions.with_default_policies()
             return self._node.create_subscription(
-                message_type, topic, callback, profile, event_callbacks=events, qos_overriding_options=overrides
+                message_type, topic, callback, profile, event_callbacks=events, qos_overriding_options=overrides, raw=raw
             )
 
         name = self._node.resolve_topic_name(topic)
@@ -89,34 +91,40 @@ class ImageInput:
         except UnsupportedEventTypeError:  # a middleware without this event
             return subscribe(None)
 
-    def _on_image(self, image: Image | CompressedImage) -> None:
+    def _on_image(self, data: bytes) -> None:
         self._statistics.count("images")
         self.monitor.count_image()
-        self._on_pair(self._pairing.add_image(conversions.stamp_ns(image.header.stamp), image))
+        try:
+            image = SerialisedImage.of(data, self._image_type)
+        except InputError as error:
+            self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            return
+        self._on_pair(self._pairing.add_image(image.stamp_ns, image))
 
     def _on_info(self, info: CameraInfo) -> None:
         self._statistics.count("infos")
         self.monitor.count_info()
         self._on_pair(self._pairing.add_info(conversions.stamp_ns(info.header.stamp), info))
 
-    def _on_pair(self, pair: tuple[Image | CompressedImage, CameraInfo] | None) -> None:
+    def _on_pair(self, pair: tuple[SerialisedImage, CameraInfo] | None) -> None:
         self._statistics.counts["unpaired images"] = self._pairing.unpaired_images
         if pair is None:
             return
         self._statistics.count("pairs")
         self.monitor.count_pair()
         image, info = pair
-        stamp = conversions.stamp_ns(image.header.stamp)
+        stamp = image.stamp_ns
         if stamp > 0:
             stamp = max(stamp + round(self._options.image_time_offset * conversions.NS_PER_S), 0)
-        status = self._stamps.check(stamp, self._node.get_clock().now().nanoseconds)
+        now = self._node.get_clock().now().nanoseconds
+        status = self._stamps.check(stamp, now)
         if status in COUNTER_OF:
             self._statistics.count(COUNTER_OF[status])
         frame_id = self._options.frames.camera or self._frame_id(image)
-        self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic()), status)
+        self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic(), (now - stamp) / conversions.NS_PER_S), status)
 
-    def _frame_id(self, image: Image | CompressedImage) -> str:
-        given = image.header.frame_id
+    def _frame_id(self, image: SerialisedImage) -> str:
+        given = image.frame_id
         if given.startswith("/"):
             message = f"the frame_id of images, '{given}', begins with a slash, which tf2 does not allow; it is used without"
             self._node.get_logger().warning(message, once=True)

@@ -22,7 +22,7 @@ from fluoro_reg.ros.debug_images import DebugImageRenderer
 from fluoro_reg.ros.markers import scene_markers
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import ProcessedFrame
-from fluoro_reg.ros.reports import diagnostic_name, result_message
+from fluoro_reg.ros.reports import Percentiles, diagnostic_name, result_message
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 VALID_PROFILE = QoSProfile(
@@ -61,18 +61,18 @@ class Outputs:
         for publisher in publishers:
             self._node.destroy_publisher(publisher)
 
-    def publish(self, processed: ProcessedFrame) -> None:
-        """Publish the result of a frame; a pose only if it is accepted."""
+    def publish(self, processed: ProcessedFrame, percentiles_s: Percentiles) -> None:
+        """Publish the result of a frame, with the percentiles of the last frames by stage; a pose only if it is accepted."""
         frame, result = processed.frame, processed.result
         pose = result.camera_from_patient
         if result.accepted and pose is not None:
             self._pose.publish(conversions.pose_message(pose, result.covariance, frame.stamp_ns, frame.frame_id))
         self.set_valid(result.accepted)
-        self._result.publish(result_message(processed, diagnostic_name(self._node)))
+        self._result.publish(result_message(processed, diagnostic_name(self._node), percentiles_s))
 
     def publish_unregistered(self, processed: ProcessedFrame) -> None:
         """Publish the rejection of a frame that was not registered; `~/valid` does not change."""
-        self._result.publish(result_message(processed, diagnostic_name(self._node)))
+        self._result.publish(result_message(processed, diagnostic_name(self._node), {}))
 
     def publish_debug_images(self, processed: ProcessedFrame) -> None:
         """Publish markers, overlay and DRR of an accepted frame; images only if subscribed to and at most at `debug.rate`."""

@@ -5,6 +5,7 @@ runs `_process` (register, publish). They share the mailbox, the counters and th
 """
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,6 +77,7 @@ class Pipeline:
         self._reported_problem = ""
         self._watchdog, self._on_hang = Watchdog(options.computation_timeout, on_hang is not None), on_hang
         self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration")
+        self._pictures: LatestWorker[ProcessedFrame] = LatestWorker(self._publish_pictures, "debug images")
         self._result_lock = threading.Lock()
         self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
         self._input: ImageInput | None = None
@@ -93,6 +95,7 @@ class Pipeline:
         """Subscribe and start the worker; the publishers must already be active. Return the subscribed topics."""
         self._outputs.set_valid(False)
         self._worker.start()
+        self._pictures.start()
         self._input = ImageInput(self._node, self._options, self._stamps, self._statistics, self._on_frame)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stops while a simulation or a bag is paused
         for period, callback in ((CHECK_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
@@ -114,7 +117,7 @@ class Pipeline:
         self.reset()
         self.forget_other_publishers()
         self._processor.discard_initial_pose()
-        if not self._worker.stop(STOP_TIMEOUT_S):
+        if not (self._worker.stop(STOP_TIMEOUT_S) and self._pictures.stop(STOP_TIMEOUT_S)):
             raise RuntimeError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s")
 
     def close(self) -> None:
@@ -188,20 +191,32 @@ class Pipeline:
                 if epoch != self._epoch and processed.result.accepted:
                     processed = self._rejected(processed, RESET_DURING_REGISTRATION)
                 self._publish(processed)
-            self._outputs.publish_debug_images(processed)
+            self._pictures.put(processed)
         except Exception as error:
-            # The thread must survive to process the next frame, and nothing above would catch the exception.
-            trace = "".join(traceback.format_tb(error.__traceback__))
-            self._log.error(f"a result was not published: {type(error).__name__}\n{trace}", throttle_duration_sec=10.0)
+            self._log_unpublished("a result", error)
         finally:
             self._watchdog.end()
 
+    def _publish_pictures(self, processed: ProcessedFrame) -> None:
+        """In a thread of their own: registration does not wait for pictures, of which only the newest is of interest."""
+        try:
+            self._outputs.publish_debug_images(processed)
+        except Exception as error:
+            self._log_unpublished("a debug image", error)
+
+    def _log_unpublished(self, what: str, error: Exception) -> None:
+        """Log what no caller of a worker's function would catch; the thread must survive to process the next frame."""
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        self._log.error(f"{what} was not published: {type(error).__name__}\n{trace}", throttle_duration_sec=10.0)
+
     def _publish(self, processed: ProcessedFrame) -> None:
-        self._statistics.record_result(processed.result, processed.latency_s)
+        begin = time.monotonic()
+        self._statistics.record_result(processed.result, {"latency": processed.latency_s, **processed.seconds})
         self._last_frame = processed
         if processed.transform is not None and self._edge is not None:
             self._edge.send(processed.transform)
-        self._outputs.publish(processed)
+        self._outputs.publish(processed, self._statistics.percentiles_s())
+        self._statistics.record_seconds("publish", time.monotonic() - begin)
 
     def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
         """Return an accepted frame with its transform, or a rejected one if tf2 has no place for it."""
@@ -214,8 +229,9 @@ class Pipeline:
             return self._rejected(processed, str(error))
 
     def _rejected(self, processed: ProcessedFrame, reason: str, outcome: Outcome = Outcome.REJECTED_POSE) -> ProcessedFrame:
-        result = self._processor.rejection(reason, outcome)
-        return replace(processed, result=result, transform=None)
+        before = processed.result
+        rejection = replace(self._processor.rejection(reason, outcome), state=before.state, frame=before.frame)
+        return replace(processed, result=rejection, transform=None)
 
     def _reject_if_too_old(self, processed: ProcessedFrame, limit: float) -> ProcessedFrame:
         age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from geometry_msgs.msg import TransformStamped
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
@@ -22,6 +22,7 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.frames import check_camera_frame
 from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.ros.serialised import SerialisedImage
 from fluoro_reg.xray.camera_info import CameraInfoRules, CameraMatrix
 from fluoro_reg.xray.image import Intensity, XrayImage
 
@@ -32,7 +33,7 @@ RESET_DURING_REGISTRATION = "tracking was reset while this frame was being regis
 class FrameTracker(Protocol):
     """The part of `fluoro_reg.registration.Tracker` that the node uses."""
 
-    def update(self, xray: XrayImage) -> RegistrationResult: ...
+    def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult: ...
 
     def reset(self) -> None: ...
 
@@ -43,33 +44,44 @@ class FrameTracker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image message with its CameraInfo; `received_s` is the arrival on the monotonic clock."""
+    """An image message with its CameraInfo.
+
+    `received_s` is the arrival on the monotonic clock, `transport_s` the time from the stamp until then on the clock of ROS.
+    """
 
     stamp_ns: int
     frame_id: str
-    image: Image | CompressedImage
+    image: SerialisedImage
     camera_info: CameraInfo
     received_s: float
+    transport_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedFrame:
     """A frame with its result.
 
-    `xray` is None if the messages could not be decoded. `transform` is what goes on /tf: None for a rejected frame, and without
-    a publisher there.
+    `waited_s` is the time in the mailbox. `xray` is None if the messages could not be decoded. `transform` is what goes on /tf:
+    None for a rejected frame, and without a publisher there.
     """
 
     frame: Frame
     result: RegistrationResult
     xray: XrayImage | None = None
     decode_s: float = 0.0
+    waited_s: float = 0.0
     transform: TransformStamped | None = None
 
     @property
     def latency_s(self) -> float:
         """The time from the arrival of the pair until now."""
         return time.monotonic() - self.frame.received_s
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage: transport and waiting, decoding, and those of the registration."""
+        before = {"transport": self.frame.transport_s, "wait": self.waited_s, "decode": self.decode_s}
+        return {**before, "register": self.result.elapsed_s, **self.result.seconds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +136,17 @@ class FrameProcessor:
         try:
             check_camera_frame(frame.frame_id, self._options)
             self._apply_requests(frame)
-            xray = conversions.xray_from_messages(frame.image, frame.camera_info, self._intensity, self._rules)
+            xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)
             self._log_once(xray.warnings)
             decode_s = time.monotonic() - begin
-            result = self._tracker.update(xray)
+            result = self._tracker.update(xray, frame.stamp_ns)
             if result.accepted and self._reset_requested:
                 result = self.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
         except InputError as error:
             result = self.rejection(str(error))
         except Exception as error:
             result = self._reject_for_exception(error)
-        return ProcessedFrame(frame, result, xray, decode_s)
+        return ProcessedFrame(frame, result, xray, decode_s, begin - frame.received_s)
 
     def rejection(self, reason: str, outcome: Outcome = Outcome.REJECTED_IMAGE) -> RegistrationResult:
         """Return the result of a frame without a pose."""

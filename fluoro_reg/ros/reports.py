@@ -27,24 +27,36 @@ COUNTERS = (
 )
 
 
-def result_message(processed: ProcessedFrame, node_name: str) -> DiagnosticArray:
-    """Return the result of one frame with its scores and the latency of each stage, stamped like the image."""
+Percentiles = Mapping[str, Mapping[str, float]]  # by stage and by name, in s
+
+
+def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Percentiles) -> DiagnosticArray:
+    """Return the result of one frame with its scores and the seconds of each stage, stamped like the image.
+
+    `percentiles_s` are those of the last frames, by stage.
+    """
     frame, result = processed.frame, processed.result
     values: dict[str, Any] = {
         "stamp_ns": frame.stamp_ns,
         "accepted": result.accepted,
         "outcome": result.outcome.value,
         "reason": result.reason,
+        "state": result.state,
+        "frame": result.frame,
+        "pose_source": result.pose_source,
         "method": result.method,
         "device": result.device,
         "similarity": result.similarity,
         "alternatives": len(result.alternatives),
         "n_renders": result.n_renders,
         "latency_s": processed.latency_s,
+        "seconds.transport": frame.transport_s,
+        "seconds.wait": processed.waited_s,
         "seconds.decode": processed.decode_s,
         "seconds.register": result.elapsed_s,
         **{f"seconds.register.{stage}": seconds for stage, seconds in result.seconds.items()},
         **{f"score.{name}": score for name, score in result.scores.items()},
+        **{f"{name}.{stage}": value for stage, values in percentiles_s.items() for name, value in values.items()},
     }
     level = DiagnosticStatus.OK if result.accepted else DiagnosticStatus.WARN
     status = _status(f"{node_name}: result", level, result.reason, values)
@@ -92,7 +104,7 @@ def diagnostics_message(
             "latency",
             DiagnosticStatus.OK,
             "from the arrival of the pair to its result",
-            _format_seconds(statistics.latency_percentiles_s()),
+            _latencies(statistics.percentiles_s()),
         ),
         ("ct", *_ct_status(state.ct)),
         ("configuration", DiagnosticStatus.OK, "as configured", dict(state.configuration)),
@@ -119,7 +131,8 @@ def _input_status(statistics: Statistics, monitor: InputMonitor, state: NodeStat
 
 
 def _registration_status(statistics: Statistics, state: NodeState) -> tuple[bytes, str, dict[str, Any]]:
-    values: dict[str, Any] = dict(statistics.outcomes)
+    frames = {f"frames {kind}": count for kind, count in statistics.frames.items()}
+    values: dict[str, Any] = {**statistics.outcomes, **frames, "state": statistics.state}
     age = statistics.seconds_since_accepted()
     values["seconds since accepted"] = "never" if age == float("inf") else f"{age:.1f}"
     if state.problem:
@@ -140,8 +153,10 @@ def _ct_status(ct: CTVolume) -> tuple[bytes, str, dict[str, Any]]:
     return DiagnosticStatus.OK, "as read", values
 
 
-def _format_seconds(values: Mapping[str, float]) -> dict[str, str]:
-    return {name: f"{value:.3f}" for name, value in values.items()}
+def _latencies(percentiles_s: Percentiles) -> dict[str, str]:
+    """Return the percentiles of the whole latency, then those of each stage."""
+    stages = {"": percentiles_s.get("latency", {})} | {f"{s} ": v for s, v in percentiles_s.items() if s != "latency"}
+    return {f"{stage}{name}": f"{value:.4f}" for stage, values in stages.items() for name, value in values.items()}
 
 
 def _status(name: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:

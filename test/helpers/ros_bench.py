@@ -41,13 +41,15 @@ class FakeTracker:
     """Accepts every image that is not blank with the known pose, and records its calls."""
 
     images: list[XrayImage] = field(default_factory=list)
+    stamps: list[int | None] = field(default_factory=list)
     initial_poses: list[RigidTransform] = field(default_factory=list)
     changed_options: list[RegistrationOptions] = field(default_factory=list)
     resets: int = 0
     before_result: Callable[[], None] = lambda: None
 
-    def update(self, xray: XrayImage) -> RegistrationResult:
+    def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult:
         self.images.append(xray)
+        self.stamps.append(stamp_ns)
         self.before_result()
         if float(xray.pixels.max()) == float(xray.pixels.min()):
             return RegistrationResult(Outcome.REJECTED_IMAGE, "the image is blank", "fake")
