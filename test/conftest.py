@@ -15,6 +15,14 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # must be set before Triton is imported; its kernels then run in Python
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tf2 the patterns of the documentation ran with."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    properties = [pair for report in reports for pair in getattr(report, "user_properties", ())]
+    for module in sorted({value for name, value in properties if name == "tf2"}):
+        terminalreporter.write_line(f"The tf2 patterns of the documentation ran with {module}.")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Return the folder of real data next to the project (or FLUORO_REG_DATA); skip the test if it does not exist."""
