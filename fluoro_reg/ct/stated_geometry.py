@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from fluoro_reg.ct.text_header import TextHeader
+from fluoro_reg.ct.text_header import TextHeader, quotable
 from fluoro_reg.errors import InputError
 
 _ADVICE = "write it again with its geometry"
@@ -39,10 +39,10 @@ def check_nrrd(header: TextHeader, where: str) -> tuple[float, list[str]]:
         missing = "no space directions" if not directions else "space directions for fewer than three axes"
         raise InputError(f"{where} states {missing}, so that the size or orientation of its voxels is unknown; {_ADVICE}")
     if space not in _NRRD_SPACES:
-        stated = f"the space '{space[:40]}'" if space else "no space"
+        stated = f"the space '{quotable(space)}'" if space else "no space"
         raise InputError(f"{where} states {stated}, so that its left and right are unknown; {_ADVICE}, in LPS or RAS")
     if any(np.isfinite(header.numbers("spacings"))):
-        stated = f"spacings ({header.get('spacings')[:60]}) and space directions ({directions[:60]})"
+        stated = f"spacings ({quotable(header.get('spacings'))}) and space directions ({quotable(directions)})"
         raise InputError(f"{where} states the size of its voxels twice, as {stated}; remove the spacings if the other is right")
     units = {unit.strip().lower() for unit in re.findall(r'"([^"]*)"', header.get("spaceunits"))}
     return _mm_per_unit(units, where), [] if header.get("spaceorigin") else [_NO_ORIGIN]
@@ -79,7 +79,9 @@ def check_metaimage(header: TextHeader, where: str) -> tuple[float, list[str]]:
 def _mm_per_unit(units: set[str], where: str) -> float:
     stated = {unit for unit in units if unit not in _UNSTATED_UNITS}
     if len(stated) > 1 or not stated <= _MM_PER_UNIT.keys():
-        raise InputError(f"{where} states lengths in {' and '.join(sorted(stated))[:40]}; {_ADVICE} in mm")
+        raise InputError(
+            f"{where} states lengths in {' and '.join(quotable(unit) for unit in sorted(stated))}; {_ADVICE} in mm"
+        )
     return _MM_PER_UNIT[stated.pop()] if stated else 1.0
 
 

@@ -1,5 +1,6 @@
 """The headers of NRRD and MetaImage, which are text: what a file states, and what it states twice."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,21 @@ _METAIMAGE_SYNONYMS = {
     "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
 }
 _METAIMAGE_LAST = "ElementDataFile"
+_MAXIMUM_QUOTED = 60  # characters
+FIELDS = {  # that describe the grid and its values
+    "NRRD": ("type", "sizes", "space", "spacedirections", "spaceorigin", "spacings", "spaceunits", "encoding", "endian"),
+    "MetaImage": (
+        *("ElementType", "DimSize", "ElementSpacing", "ElementSize", "TransformMatrix", "Offset", "AnatomicalOrientation"),
+        *("DistanceUnits", "CompressedData", "BinaryDataByteOrderMSB"),
+    ),
+}
+_TERMS = {  # of those fields
+    *("left", "right", "anterior", "posterior", "superior", "inferior", "time", "scanner", "xyz", "d", "handed"),
+    *("ras", "las", "lps", "rast", "last", "lpst", "rai", "rpi", "lpi", "lai", "rps"),
+    *("m", "cm", "mm", "um", "nm", "in", "inch", "millimetre", "none", "unknown", "true", "false"),
+    *("int", "uint", "short", "unsigned", "signed", "char", "uchar", "ushort", "float", "double", "t", "met", "e"),
+    *("raw", "gz", "gzip", "ascii", "little", "big"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,12 @@ class TextHeader:
             return [float(word) for word in self.get(name).replace(",", " ").replace("(", " ").replace(")", " ").split()]
         except ValueError:
             return []
+
+
+def quotable(text: str) -> str:
+    """Return the text of a field if it is numbers and terms of these formats; any other word may name a person."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return text[:_MAXIMUM_QUOTED] if all(word in _TERMS for word in words) else "(unknown)"
 
 
 def read_nrrd_header(path: Path, where: str) -> TextHeader:
@@ -77,4 +99,5 @@ def _head(path: Path) -> bytes:
 def _add(fields: dict[str, str], name: str, value: str, where: str) -> None:
     before = fields.setdefault(name, value)
     if before.split() != value.split():
-        raise InputError(f"{where} states its {name} twice: {before[:60]} and {value[:60]}; remove the wrong one")
+        field = f"its {name}" if any(name in known for known in FIELDS.values()) else "a field of its header"
+        raise InputError(f"{where} states {field} twice: {quotable(before)} and {quotable(value)}; remove the wrong one")

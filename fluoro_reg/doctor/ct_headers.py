@@ -3,7 +3,6 @@
 Of a DICOM series, only numbers, counts and defined terms are shown: the number of series, never their UIDs.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pydicom
 
 from fluoro_reg.ct.dicom.files import find_files, looks_like_dicom, silent_pydicom
 from fluoro_reg.ct.dicom.slices import CTSlice, SkippedFile, read_slices
-from fluoro_reg.ct.text_header import read_metaimage_header, read_nrrd_header
+from fluoro_reg.ct.text_header import FIELDS, quotable, read_metaimage_header, read_nrrd_header
 from fluoro_reg.ct.volume_files import format_of
 from fluoro_reg.doctor.examination import Fact, Section
 from fluoro_reg.xray.dicom.geometry import numbers
@@ -48,33 +47,6 @@ _NIFTI = GeometrySources(
 _NRRD = GeometrySources("NRRD", "sizes", "space directions", "space directions, space", "space origin", "the stored numbers")
 _METAIMAGE = GeometrySources("MetaImage", "DimSize", "ElementSpacing", "TransformMatrix", "Offset", "the stored numbers")
 _BY_FORMAT = {"NIfTI": _NIFTI, "NRRD": _NRRD, "MetaImage": _METAIMAGE}
-_STATED = {
-    "NRRD": ("type", "sizes", "space", "spacedirections", "spaceorigin", "spacings", "spaceunits", "encoding", "endian"),
-    "MetaImage": (
-        *("ElementType", "DimSize", "ElementSpacing", "ElementSize", "TransformMatrix", "Offset"),
-        *("AnatomicalOrientation", "DistanceUnits", "CompressedData"),
-    ),
-}
-_TERMS = {
-    *(
-        "left",
-        "right",
-        "anterior",
-        "posterior",
-        "superior",
-        "inferior",
-        "time",
-        "ras",
-        "las",
-        "lps",
-        "lpst",
-        "rai",
-        "rpi",
-        "lpi",
-    ),
-    *("mm", "cm", "m", "um", "none", "true", "false", "raw", "gz", "gzip", "ascii", "little", "big", "e"),
-    *("int", "uint", "short", "unsigned", "signed", "char", "uchar", "ushort", "float", "double", "t", "met"),
-}
 
 
 def volume_file_headers(path: Path) -> tuple[list[Section], GeometrySources]:
@@ -107,13 +79,7 @@ def _nifti_form_and_facts(path: Path) -> tuple[str, list[Fact]]:
 
 def _text_facts(path: Path, kind: str) -> list[Fact]:
     header = read_nrrd_header(path, "") if kind == "NRRD" else read_metaimage_header(path, "")
-    return [Fact(name, _shown(header.get(name))) for name in _STATED[kind] if header.get(name)]
-
-
-def _shown(text: str) -> str:
-    """Return a field of a text header if it is numbers and terms of its format; any other word may name a person."""
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    return text if all(word in _TERMS for word in words) else "(other text)"
+    return [Fact(name, quotable(header.get(name))) for name in FIELDS[kind] if header.get(name)]
 
 
 def dicom_headers(path: Path) -> tuple[list[Section], GeometrySources]:

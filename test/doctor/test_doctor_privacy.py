@@ -65,6 +65,12 @@ def inputs(tmp_path: Path, xray_pixels: np.ndarray) -> list[Path]:
     np.save(home / f"{FILE}.npy", xray_pixels)
     (home / f"{FILE}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"Zyxwold" * 20)
     (home / f"{FILE}.mha").write_bytes(b"Comment = Zyxwold")
+    (home / f"{FILE}.nrrd").write_bytes(b"NRRD0004\ntype: short\nspace: Zyxwold\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n\n")
+    mha = (
+        b"ObjectType = Image\nNDims = 3\nElementType = MET_SHORT\nElementSpacing = 1 1 1\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    )
+    (home / f"{FILE}_unit.mha").write_bytes(mha + b"DistanceUnits = Quentin\nElementDataFile = LOCAL\n")
+    (home / f"{FILE}_twice.mhd").write_bytes(mha + b"Anna = Zyxwold\nAnna = Quentin\nElementDataFile = Miller.raw\n")
     (home / f"{FILE}.txt").write_text("Zyxwold")
     camera = CameraIntrinsics(256, 256, 900.0, 900.0, 127.5, 127.5)
     write_bag(home / f"bag_{FILE}", [BagFrame(FIRST_STAMP_NS, xray_pixels, camera)])
