@@ -120,7 +120,12 @@ class TfEdge:
         needs_all = self._options.tf.mode == "anchored" or not self._child
         if not needs_all and f"{self._child}\0".encode() not in data:
             return
-        for transform in deserialize_message(data, TFMessage).transforms:
+        try:
+            transforms = deserialize_message(data, TFMessage).transforms
+        except (RuntimeError, UnicodeDecodeError):
+            self._node.get_logger().warning("a message on /tf is damaged and is ignored", throttle_duration_sec=10.0)
+            return
+        for transform in transforms:
             if not self._is_own(transform):
                 self._note(transform, is_static=False)
 

@@ -153,3 +153,15 @@ def test_the_nodes_own_transform_may_come_back_as_through_a_bridge(robot):
     publish("carm_optical", "patient", FIRST_STAMP, pose=KNOWN_POSE)
     assert len(edges(bench, "patient")) == 2
     assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize("damage", [b"\0\1\0\0\2\0\0\0patient\0", b"\0\1\0\0" + b"\xff" * 40 + b"patient\0"])
+def test_a_damaged_message_on_tf_is_ignored(robot, capfd, damage):
+    bench, _ = robot()
+    publisher = bench.probe.create_publisher(TFMessage, "/tf", 10)
+    bench.spin_until(lambda: publisher.get_subscription_count() >= 2)
+    bench.probe.destroy_subscription(next(s for s in bench.probe.subscriptions if s.topic_name == "/tf"))  # it would raise
+    publisher.publish(damage)
+    bench.spin_for(0.3)
+    assert "a message on /tf is damaged" in capfd.readouterr().err
+    assert bench.send_and_wait(FIRST_STAMP).level == DiagnosticStatus.OK
