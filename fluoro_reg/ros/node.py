@@ -29,6 +29,7 @@ from fluoro_reg.ros.parameter_sources import unmatched_parameters
 from fluoro_reg.ros.parameters import ParameterSet
 from fluoro_reg.ros.pipeline import Pipeline
 from fluoro_reg.ros.session import Session, load_session
+from fluoro_reg.ros.watchdog import HangError
 
 SessionLoader = Callable[[NodeOptions, RegistrationOptions, Callable[[str], object]], Session]
 
@@ -156,6 +157,9 @@ class RegistrationNode(LifecycleNode):
         except InputError as error:
             self.get_logger().error(f"cannot {name}: {error}")
             return TransitionCallbackReturn.FAILURE
+        except HangError as error:
+            self.get_logger().fatal(f"cannot {name}: {error}")
+            return TransitionCallbackReturn.ERROR
         except Exception as error:
             # Without the exception's message, which may quote a path or a header.
             trace = "".join(traceback.format_tb(error.__traceback__))

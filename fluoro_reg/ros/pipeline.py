@@ -31,7 +31,7 @@ from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
 from fluoro_reg.ros.tf_edge import TfEdge
-from fluoro_reg.ros.watchdog import Watchdog
+from fluoro_reg.ros.watchdog import HangError, Watchdog
 from fluoro_reg.ros.worker import LatestWorker
 
 CHECK_PERIOD_S = 0.1
@@ -106,7 +106,7 @@ class Pipeline:
         """Unsubscribe and wait for the frame being processed.
 
         Raises:
-            RuntimeError: the frame was not finished in time.
+            HangError: the frame was not finished in time; the process is about to end.
         """
         for timer in self._timers:
             self._node.destroy_timer(timer)
@@ -118,7 +118,9 @@ class Pipeline:
         self.forget_other_publishers()
         self._processor.discard_initial_pose()
         if not (self._worker.stop(STOP_TIMEOUT_S) and self._pictures.stop(STOP_TIMEOUT_S)):
-            raise RuntimeError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s")
+            if self._on_hang is not None:
+                self._on_hang()
+            raise HangError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s; the node ends itself")
 
     def close(self) -> None:
         """Destroy the subscription and the publishers."""

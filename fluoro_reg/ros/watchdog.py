@@ -12,6 +12,10 @@ import time
 GRACE_S = 5.0  # for the orderly way, before the other one
 
 
+class HangError(RuntimeError):
+    """A registration does not end. The message is one sentence."""
+
+
 class Watchdog:
     """Times the computation of one frame at a time.
 
