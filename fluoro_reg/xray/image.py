@@ -35,6 +35,8 @@ class XrayImage:
         mask: True where a pixel is usable (inside the field, not NaN, not burnt-in text).
         warnings: Sentences for the user about what the file or the messages state.
         intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
+        inverse_sum: The sum of a pixel value and its inverse, if the values may be inverted photons, by what the header states
+            of them or of their display; None if not.
     """
 
     pixels: Float[Tensor, "height width"]
@@ -43,6 +45,7 @@ class XrayImage:
     mask: Bool[Tensor, "height width"]
     warnings: tuple[str, ...] = ()
     intensity_from_header: bool = False
+    inverse_sum: float | None = None
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
         """Return the window whose first pixel is (left, top), with its camera."""

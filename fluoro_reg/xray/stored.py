@@ -20,6 +20,7 @@ class StoredImage:
         intrinsics: The camera; None if the file has none.
         why_no_intrinsics: Why there is none.
         intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
+        inverse_sum: See `XrayImage`.
         warnings: Sentences for the user.
     """
 
@@ -29,4 +30,5 @@ class StoredImage:
     intrinsics: CameraIntrinsics | None = None
     why_no_intrinsics: str = ""
     intensity_from_header: bool = False
+    inverse_sum: float | None = None
     warnings: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ suppressed. Only numbers and the base name of the file leave this module.
 """
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     raw, mask = grey_and_mask(raw, path.name)
     padding, padding_warnings = find_padding(dataset, raw)
     mask = mask & ~padding & open_field(dataset, raw.shape, frame)
-    pixels, meaning, from_header = _interpret(dataset, raw, intensity, frame, path.name)
+    values = _interpret(dataset, raw, intensity, frame, path.name)
     camera, missing = intrinsics_from_dicom(dataset, frame)
     with _no_warnings():
         warnings = [*padding_warnings, *statement_warnings(dataset, frame)]
@@ -82,7 +83,14 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
             "the image is a secondary capture: its greys may have been windowed for display, and its pixels resized"
         )
     undo = _undo_display(dataset, frame, path.name)
-    return StoredImage(undo(pixels), undo(mask), meaning, camera, missing, from_header, tuple(warnings))
+    return dataclasses.replace(
+        values,
+        pixels=undo(values.pixels),
+        mask=undo(mask),
+        intrinsics=camera,
+        why_no_intrinsics=missing,
+        warnings=tuple(warnings),
+    )
 
 
 def count_frames(path: Path) -> int:
@@ -154,18 +162,24 @@ def _missing_decoder_message(name: str, dataset: Dataset) -> str:
 
 def _interpret(
     dataset: Dataset, raw: Num[np.ndarray, "height width"], intensity: Intensity, frame: int, name: str
-) -> tuple[Num[np.ndarray, "height width"], Intensity, bool]:
-    """Return pixel values and their intensity: from the tags unless the caller overrides them, else as displayed.
-
-    The last value says whether the intensity is only what the header states.
-    """
+) -> StoredImage:
+    """Return pixel values and what they mean: from the tags unless the caller overrides them, else as displayed."""
     values, ends = (apply_modality(dataset, stored, name) for stored in (raw, _value_range(dataset, raw)))
-    inverse = ends.max() + ends.min() - values
+    inverse_sum = float(ends.max() + ends.min())
+    inverse, whole, is_open = inverse_sum - values, np.ones(values.shape, dtype=bool), intensity is Intensity.AUTO
     tagged = _tagged_intensity(dataset, frame, falls=bool(ends[1] < ends[0]))
     if tagged is not None and intensity in (Intensity.AUTO, tagged[0]):
-        return inverse if tagged[1] else values, tagged[0], intensity is Intensity.AUTO
-    monochrome1 = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
-    return inverse if monochrome1 else values, intensity, False
+        pixels, may_be_photons = inverse if tagged[1] else values, is_open and _relationship(dataset, frame) != "LOG"
+        return StoredImage(
+            pixels,
+            whole,
+            tagged[0],
+            intensity_from_header=is_open,
+            inverse_sum=inverse_sum if may_be_photons else None,
+        )
+    if str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1":
+        return StoredImage(inverse, whole, intensity, inverse_sum=inverse_sum if is_open else None)
+    return StoredImage(values, whole, intensity)
 
 
 def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intensity, bool] | None:
@@ -174,7 +188,7 @@ def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intens
     The Sign relates the stored values to the beam; `falls` says that the Modality LUT inverts them. Without a Sign, LIN grows
     with the beam, as in the XA module, which has no Sign. LOG without a Sign may have either polarity.
     """
-    relation = str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
+    relation = _relationship(dataset, frame)
     sign = numbers(lookup(dataset, "PixelIntensityRelationshipSign", frame), 1)
     stored_grows = sign[0] > 0 if sign is not None and sign[0] != 0 else True if relation == "LIN" else None
     if stored_grows is None:
@@ -185,6 +199,10 @@ def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intens
     if relation == "LOG":
         return Intensity.ATTENUATION, grows_with_beam
     return (Intensity.TRANSMITTED if grows_with_beam else Intensity.ATTENUATION), False
+
+
+def _relationship(dataset: Dataset, frame: int) -> str:
+    return str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
 
 
 def _value_range(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:

@@ -40,7 +40,7 @@ def read_again(
         return None
     if known is not None and known.reading.name == name and known.applies_to(image, coarse):
         return known
-    readings = readings_of(coarse, image.intensity, options.find_collimator, image.intensity_from_header)
+    readings = readings_of(coarse, image, options.find_collimator)
     return next((KnownReading(reading, coarse, image.intensity) for reading in readings if reading.name == name), None)
 
 

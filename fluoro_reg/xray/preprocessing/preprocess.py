@@ -5,7 +5,7 @@ The image goes one way: a coarse copy (`coarse`), its fields (`field`, `leak`), 
 photons to line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before it is rendered.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[P
         return (_rejected(image, inferred, "no pixel of the image is usable"),)
     if float(np.ptp(coarse.mean[coarse.usable])) == 0:
         return (_rejected(image, inferred, f"the image is blank: every pixel is {coarse.mean[coarse.usable][0]:g}"),)
-    readings = readings_of(coarse, image.intensity, options.find_collimator, image.intensity_from_header)
+    readings = readings_of(coarse, image, options.find_collimator)
     prepared = tuple(preprocess_reading(image, coarse, reading, options) for reading in readings)
     return tuple(one for one in prepared if one.rejection is None) or prepared[:1]
 
@@ -99,6 +99,9 @@ def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[P
 def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, options: PreprocessOptions) -> Preprocessed:
     """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
     inferred, intensity = image.intensity is Intensity.AUTO or reading.confidence < 1, reading.intensity
+    if reading.is_inverted:
+        image = _inverted(image, coarse)
+        coarse = coarse_image(image.pixels, image.mask)
     margin = options.field_margin * max(coarse.mean.shape)
     in_field = _blocks_in_field(coarse, reading.field, margin)
     if not in_field.any():
@@ -122,6 +125,18 @@ def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, 
     return Preprocessed(
         result, intensity, inferred, reading.confidence, i0, usable_fraction, outline, reading.name, rejection=reason
     )
+
+
+def _inverted(image: XrayImage, coarse: CoarseImage) -> XrayImage:
+    """Return the image with inverted values: about the range of stored values, or about those in use if they fill a small part.
+
+    The first keeps zero photons at zero. The second is how programs invert images of fewer bits than the header states.
+    """
+    low, high = float(coarse.low[coarse.usable].min()), float(coarse.high[coarse.usable].max())
+    total = low + high if image.inverse_sum is None else image.inverse_sum
+    if abs(total - low - high) > high - low:
+        total = low + high
+    return replace(image, pixels=total - image.pixels)
 
 
 def _blocks_in_field(coarse: CoarseImage, field: Field | None, margin: float) -> Bool[np.ndarray, "rows columns"]:

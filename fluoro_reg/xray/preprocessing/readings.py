@@ -5,9 +5,9 @@ registration decides between them: it registers each coarsely and keeps the one 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage
 from fluoro_reg.xray.preprocessing.field import Field, find_field, painted_field
 from fluoro_reg.xray.preprocessing.leak import find_leaking_field
@@ -25,70 +25,94 @@ class Reading:
         confidence: The probability of that before the registration; 1 if it was given.
         field: The part that the beam reached; None for the whole image.
         name: The reading in words, for results and logs.
+        is_inverted: Whether the pixel values are inverted first.
     """
 
     intensity: Intensity
     confidence: float
     field: Field | None
     name: str
+    is_inverted: bool = False
 
 
-def readings_of(
-    coarse: CoarseImage, intensity: Intensity, find_collimator: bool, from_header: bool = False
-) -> tuple[Reading, ...]:
-    """Return the plausible readings of a coarse X-ray, the likeliest first.
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    intensity: Intensity
+    confidence: float
+    source: str = ""
+    is_inverted: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.intensity.value}{' inverted' if self.is_inverted else ''}{self.source}"
+
+
+def readings_of(coarse: CoarseImage, image: XrayImage, find_collimator: bool) -> tuple[Reading, ...]:
+    """Return the plausible readings of an X-ray, the likeliest first.
+
+    If the image contradicts the meaning that a header states, both polarities are plausible.
 
     Args:
-        coarse: The X-ray.
-        intensity: What the pixel values mean; AUTO if that is unknown.
+        coarse: The coarse copy of the X-ray.
+        image: The X-ray; its intensity is AUTO if that is unknown.
         find_collimator: Whether to look for the field of a collimator.
-        from_header: Whether `intensity` is what a header states. If the image contradicts it, both polarities are plausible.
     """
     dark = find_field(coarse.mean, coarse.usable)
     bright = find_field(coarse.mean, coarse.usable, inverted=True)
-    if intensity is Intensity.AUTO:
-        polarities = _estimated(estimate_polarity(coarse, dark, bright))
-    elif from_header:
-        polarities = _held_against(intensity, estimate_polarity(coarse, dark, bright))
-    else:
-        polarities = [(intensity, 1.0, "")]
+    meanings = [_Meaning(image.intensity, 1.0)]
+    if image.intensity is Intensity.AUTO:
+        meanings = _estimated(estimate_polarity(coarse, dark, bright))
+    elif image.intensity_from_header:
+        meanings = _held_against(image.intensity, estimate_polarity(coarse, dark, bright))
+    if image.inverse_sum is not None:
+        meanings = [other for one in meanings for other in _with_inverted_photons(one)]
     return tuple(
-        Reading(meaning, confidence, field, f"{meaning.value}{source}, {name}")
-        for meaning, confidence, source in polarities
+        Reading(meaning.intensity, meaning.confidence, field, f"{meaning.name}, {name}", meaning.is_inverted)
+        for meaning in meanings
         for field, name in (_fields(coarse, meaning, dark, bright) if find_collimator else _WHOLE)
     )
 
 
-def _estimated(polarity: Polarity) -> list[tuple[Intensity, float, str]]:
+def _estimated(polarity: Polarity) -> list[_Meaning]:
     """Return the meaning that was estimated from the image, and its opposite if that cannot be ruled out."""
-    likelier = (polarity.intensity, polarity.confidence, "")
-    return [likelier] if polarity.is_certain else [likelier, (polarity.intensity.opposite, 1 - polarity.confidence, "")]
+    likelier = _Meaning(polarity.intensity, polarity.confidence)
+    return [likelier] if polarity.is_certain else [likelier, _Meaning(polarity.intensity.opposite, 1 - polarity.confidence)]
 
 
-def _held_against(stated: Intensity, polarity: Polarity) -> list[tuple[Intensity, float, str]]:
+def _held_against(stated: Intensity, polarity: Polarity) -> list[_Meaning]:
     """Return the meaning that a header states, and its opposite if the image speaks for that.
 
     Headers are wrong more often than never: vendors confuse the signs, and converters invert the pixels and keep the header.
     """
     if polarity.intensity is stated:
-        return [(stated, 1.0, "")]
+        return [_Meaning(stated, 1.0)]
     odds = _HEADER_ODDS * (1 - polarity.confidence) / max(polarity.confidence, 1e-9)
     confidence = odds / (1 + odds)
-    both = [(stated, confidence, " (as in the header)"), (stated.opposite, 1 - confidence, " (against the header)")]
-    return sorted(both, key=lambda one: -one[1])
+    header = _Meaning(stated, confidence, " (as in the header)")
+    return sorted([header, _Meaning(stated.opposite, 1 - confidence, " (against the header)")], key=lambda one: -one.confidence)
+
+
+def _with_inverted_photons(meaning: _Meaning) -> list[_Meaning]:
+    """Return a meaning, and for bright bones also that of inverted photons: an inverted image is not yet a line integral."""
+    if meaning.intensity is not Intensity.ATTENUATION:
+        return [meaning]
+    half = meaning.confidence / 2
+    return [replace(meaning, confidence=half), _Meaning(Intensity.TRANSMITTED, half, meaning.source, is_inverted=True)]
 
 
 _WHOLE: tuple[tuple[None, str], ...] = ((None, "whole image"),)
 
 
 def _fields(
-    coarse: CoarseImage, intensity: Intensity, dark: Field | None, bright: Field | None
+    coarse: CoarseImage, meaning: _Meaning, dark: Field | None, bright: Field | None
 ) -> Sequence[tuple[Field | None, str]]:
     """Return the plausible fields for a polarity, the likeliest first.
 
     The outside is dark in images of photons. In images of attenuation it is bright, or painted black by a display shutter.
     """
-    photons = intensity is Intensity.TRANSMITTED
+    if meaning.is_inverted:
+        return [*([] if bright is None else [(bright, "collimated field")]), *_WHOLE]
+    photons = meaning.intensity is Intensity.TRANSMITTED
     found = dark if photons else bright or painted_field(dark, coarse)
     fields = [] if found is None else [(found, "collimated field")]
     if found is not None and found.is_certain:
