@@ -68,13 +68,25 @@ class OpenBag:
         return sum(connection.msgcount for connection in self.connections() if connection.topic == topic)
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
-        """Yield (time of recording in ns, message) of a topic; the message is None where it cannot be decoded."""
+        """Yield (time of recording in ns, message) of a topic; the message is None where it cannot be decoded.
+
+        Raises:
+            InputError: A file is damaged from here on.
+        """
         streams = []
         for reader in self.readers:
             connections = [connection for connection in reader.connections if connection.topic == topic]
             if connections:
                 streams.append(reader.messages(connections=connections))
-        for connection, received_ns, data in heapq.merge(*streams, key=itemgetter(1)):
+        merged = heapq.merge(*streams, key=itemgetter(1))
+        while True:
+            try:
+                connection, received_ns, data = next(merged)
+            except StopIteration:
+                return
+            except Exception as error:  # for a damaged file, the storage libraries raise errors of many unrelated classes
+                advice = "copy it again; ros2 bag reindex or mcap recover rescues what it holds"
+                raise InputError(f"{self.name} is damaged after its first messages; {advice}") from error
             yield received_ns, _decoded(data, connection)
 
 
