@@ -44,6 +44,10 @@ from fluoro_reg.xray.stored import StoredImage
 
 MODALITIES = ("XA", "RF", "CR", "DX", "RG", "DF", "CF", "VF")  # the last three are retired names of RF
 _CAPTURED = ("OT", "SC")
+_OTHER_MODALITIES = (
+    *("CT", "MR", "MG", "US", "NM", "PT", "ES", "XC", "GM", "SM", "IO", "PX", "OP", "OCT", "IVUS", "ECG", "BMD", "TG"),
+    *("SR", "PR", "KO", "SEG", "REG", "FID", "DOC", "RTIMAGE", "RTDOSE", "RTPLAN", "RTSTRUCT", "RTRECORD"),
+)
 _CAPTURE_CLASSES = (
     SecondaryCaptureImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
@@ -67,6 +71,24 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     Raises:
         InputError: The file is not an X-ray, is damaged, or cannot be decoded.
     """
+    with _damage_as_input_error(path.name):
+        return _read(path, intensity, frame)
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames, from the header."""
+    with _damage_as_input_error(path.name):
+        return _frame_count(_dataset(path))
+
+
+def read_times_ns(path: Path) -> list[int]:
+    """Return the time of each frame in ns after the first, from the header."""
+    with _damage_as_input_error(path.name):
+        dataset = _dataset(path)
+        return frame_times_ns(dataset, _frame_count(dataset))
+
+
+def _read(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     dataset = _dataset(path)
     check_frame(frame, _frame_count(dataset), path.name)
     raw = _decoded(path, dataset, frame)
@@ -93,17 +115,6 @@ def read_dicom(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     )
 
 
-def count_frames(path: Path) -> int:
-    """Return the number of frames, from the header."""
-    return _frame_count(_dataset(path))
-
-
-def read_times_ns(path: Path) -> list[int]:
-    """Return the time of each frame in ns after the first, from the header."""
-    dataset = _dataset(path)
-    return frame_times_ns(dataset, _frame_count(dataset))
-
-
 def _dataset(path: Path) -> Dataset:
     """Read the header. The pixels are read later, and only those of the requested frame."""
     try:
@@ -117,8 +128,13 @@ def _dataset(path: Path) -> Dataset:
     if dataset.get("SOPClassUID") in _VOLUME_CLASSES:
         raise InputError(f"{path.name} is a reconstructed volume, not an X-ray; give it as --ct")
     if modality not in MODALITIES and not _is_capture(dataset):
-        raise InputError(f"{path.name} is DICOM of modality {modality or 'unknown'}, not an X-ray; give XA, RF, CR or DX")
+        raise InputError(f"{path.name} is DICOM of modality {_known(modality)}, not an X-ray; give XA, RF, CR or DX")
     return dataset
+
+
+def _known(modality: str) -> str:
+    """Return a modality that DICOM defines; anything else that stands there may name a person."""
+    return modality if modality in _OTHER_MODALITIES else "unknown"
 
 
 def _is_capture(dataset: Dataset) -> bool:
@@ -224,6 +240,18 @@ def _undo_display(dataset: Dataset, frame: int, name: str) -> Callable[[np.ndarr
         return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, int(degrees // 90)))
 
     return undo
+
+
+@contextlib.contextmanager
+def _damage_as_input_error(name: str) -> Iterator[None]:
+    """Convert what pydicom raises when it parses a damaged value, on first use; its errors have no common base class."""
+    try:
+        with _no_warnings():
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{name} has a damaged DICOM header; copy or export it again") from error
 
 
 @contextlib.contextmanager
