@@ -73,18 +73,25 @@ def test_two_nodes_of_a_biplane_c_arm_notice_that_they_publish_the_same_frame(st
         for step in range(6):  # the nodes notice each other in the first frames that both receive
             probe.send(FIRST_STAMP + step * FRAME_NS)
             probe.spin_for(0.3)
-        probe.spin_for(1.0)
-        last = [
-            t.header.frame_id for t in probe.transforms() if conversions.stamp_ns(t.header.stamp) > FIRST_STAMP + 4 * FRAME_NS
-        ]
+
+        def registration(name):
+            wanted = f"{name}/registration_node: registration"
+            found = [s for message in probe.received["diagnostics"] for s in message.status if s.name == wanted]
+            return found[-1] if found else None
+
+        def silent_nodes():
+            known = {name: registration(name) for name in names}
+            return {name for name, status in known.items() if status and status.level == DiagnosticStatus.ERROR}
+
+        probe.spin_until(lambda: len(silent_nodes()) > 0)
+        probe.spin_for(1.5)
+        late = FIRST_STAMP + 5 * FRAME_NS
+        last = [t.header.frame_id for t in probe.transforms() if conversions.stamp_ns(t.header.stamp) == late]
         assert len(last) <= 1  # the first to notice stops, and the other may then be alone
-        seen = {s.name: s for message in probe.received["diagnostics"] for s in message.status}
-        silent = {name for name in names if seen[f"{name}/registration_node: registration"].level == DiagnosticStatus.ERROR}
-        assert silent == set(names) - set(last)
+        assert silent_nodes() == set(names) - set(last)
         other_of = dict(zip(names, reversed(names), strict=True))
-        for name in silent:
-            message = seen[f"{name}/registration_node: registration"].message
-            assert f"another node publishes 'patient' below '{other_of[name]}' on /tf" in message
+        for name in silent_nodes():
+            assert f"another node publishes 'patient' below '{other_of[name]}' on /tf" in registration(name).message
     finally:
         probe.close()
 
