@@ -12,6 +12,7 @@ changes; `jump` is the size of that discontinuity.
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass
 
@@ -107,7 +108,8 @@ def compare(volume: CTVolume, view: View, camera: CameraIntrinsics) -> list[Row]
     differences, smooth = finite_differences(reference, pose, camera, jacobian)
     axis = "ijk"[march_axes(rays_of_views(volume, pose, camera), volume.shape_ijk)[0]]
     rows: list[Row] = []
-    usable = {n: b for n, b in RENDERERS.items() if "cpu" in b.capabilities.devices or torch.cuda.is_available()}
+    has_triton = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+    usable = {n: b for n, b in RENDERERS.items() if "cpu" in b.capabilities.devices or has_triton}
     for name, backend in {"float64": None, **usable}.items():
         renderer = reference if backend is None else backend(volume)
         its_image, its_jacobian = (x.cpu().double() for x in project_with_jacobian(renderer, pose, camera, pivot))

@@ -4,10 +4,10 @@
         [--recording BAG --ct CT --initial POSE --landmarks POINTS] [--tracker new|previous|both] [--json]
 
 `previous` is the tracker that ran two stages of the method from the last pose, without a prediction; both run in turn on each
-frame in the same process. Latencies are those of `Tracker.update` after the first frame, which searches. `ratio` is a latency
-relative to one image with Jacobian at the tracked scale, timed between the frames of the same run, so that it does not depend
-on the machine. Errors are those of accepted frames that show the patient. A frame counts as lost from its first rejection until
-the next accepted frame.
+frame in the same process. Latencies are those of `Tracker.update` after the first frame, which searches. `ratio` is the
+processor time of a frame relative to that of one image with Jacobian at the tracked scale, measured between the frames of the
+same run, so that it depends neither on the machine nor on what else runs there. Errors are those of accepted frames that show
+the patient. A frame counts as lost from its first rejection until the next accepted frame.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.formats.poses import read_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration import Registrar, RegistrationOptions, RegistrationResult, Tracker
-from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian
+from fluoro_reg.rendering import AbstractRenderer, make_renderer, project_with_jacobian, resolve_device
 from fluoro_reg.xray.image import Intensity
 
 GROSS_MM = 5.0
@@ -48,18 +48,21 @@ class Reference:
     volume: CTVolume
     camera: CameraIntrinsics
     pose: RigidTransform
+    device: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     renderer: AbstractRenderer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.renderer = make_renderer(self.volume, "cpu")
+        self.renderer = make_renderer(self.volume, self.device)
         self.camera = self.camera.binned(max(1, round(max(self.camera.width, self.camera.height) / TRACKED_PX)))
         project_with_jacobian(self.renderer, self.pose, self.camera, self.volume.centre_patient)
 
     def measure(self) -> None:
-        begin = time.perf_counter()
-        project_with_jacobian(self.renderer, self.pose, self.camera, self.volume.centre_patient)
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        project_with_jacobian(self.renderer, self.pose, self.camera, self.volume.centre_patient)[0].cpu()
         self.seconds.append(time.perf_counter() - begin)
+        self.cpu_seconds.append(time.process_time() - begin_cpu)
 
 
 @dataclass(slots=True)
@@ -69,8 +72,9 @@ class Run:
     sequence: TrackedSequence
     results: list[RegistrationResult] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
 
-    def summary(self, reference_s: float) -> dict[str, Any]:
+    def summary(self, reference_cpu_s: float) -> dict[str, Any]:
         frames, tracked = self.sequence.frames, self.seconds[1:]
         bad = [n for n, frame in enumerate(frames) if frame.kind != GOOD]
         accepted = [n for n, result in enumerate(self.results) if result.accepted]
@@ -80,7 +84,7 @@ class Run:
             "frames": len(frames),
             "frames_per_second": len(tracked) / sum(tracked),
             "latency_s": latency,
-            "ratio": {name: value / reference_s for name, value in latency.items()},
+            "ratio": {f"p{q}": float(np.percentile(self.cpu_seconds[1:], q)) / reference_cpu_s for q in (50, 95, 99, 100)},
             "renders": statistics.median(result.n_renders for result in self.results[1:]),
             "seconds": self._stages(),
             "good_accepted": sum(frames[n].kind == GOOD for n in accepted),
@@ -126,16 +130,18 @@ def track(sequence: TrackedSequence, volume: CTVolume, names: list[str], options
         name: {"previous": PreviousTracker, "new": Tracker}[name](Registrar(volume, options), sequence.initial_pose)
         for name in names
     }
-    reference = Reference(volume, sequence.frames[0].xray.intrinsics, sequence.initial_pose)
+    reference = Reference(volume, sequence.frames[0].xray.intrinsics, sequence.initial_pose, options.device)
     runs = {name: Run(sequence) for name in names}
     for frame in sequence.frames:
         reference.measure()
         for name, tracker in trackers.items():
-            begin = time.perf_counter()
+            begin, begin_cpu = time.perf_counter(), time.process_time()
             runs[name].results.append(tracker.update(frame.xray, frame.stamp_ns))
             runs[name].seconds.append(time.perf_counter() - begin)
-    reference_s = statistics.median(reference.seconds)
-    return {"image_with_jacobian_s": reference_s, **{name: run.summary(reference_s) for name, run in runs.items()}}
+            runs[name].cpu_seconds.append(time.process_time() - begin_cpu)
+    reference_s, reference_cpu_s = (statistics.median(values) for values in (reference.seconds, reference.cpu_seconds))
+    summaries = {name: run.summary(reference_cpu_s) for name, run in runs.items()}
+    return {"image_with_jacobian_s": reference_s, "image_with_jacobian_cpu_s": reference_cpu_s, **summaries}
 
 
 def table(records: dict[str, dict[str, Any]]) -> str:
@@ -164,6 +170,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600, help="length of the long sequence")
     parser.add_argument("--size", type=int, default=256, help="width and height of the simulated X-rays")
     parser.add_argument("--tracker", choices=("new", "previous", "both"), default="both")
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="auto")
     parser.add_argument("--method", default=RegistrationOptions().method)
     parser.add_argument("--recording", type=Path, help="a bag or cine instead of simulated sequences")
     parser.add_argument("--ct", type=Path, help="the CT of the recording")
@@ -177,7 +184,7 @@ def main() -> None:
             arguments.sequences, arguments.frames, arguments.size
         )  # fmt: skip
         names = ["previous", "new"] if arguments.tracker == "both" else [arguments.tracker]
-        options = RegistrationOptions(method=arguments.method)
+        options = RegistrationOptions(method=arguments.method, device=resolve_device(arguments.device))
         records = {sequence.name: track(sequence, volume, names, options) for volume, sequence in sequences}
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -64,6 +64,10 @@ class RosProcess:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def wait_for_log(self, text: str, timeout_s: float) -> None:
         """Wait until a line of the log contains `text`.
 
@@ -127,19 +131,20 @@ class RosProcess:
 class RosProcesses:
     """The processes of one ROS graph.
 
-    `events` receives (name, JSON object) for each line on standard output, and (name, None) at its end.
+    `events` receives (name, JSON object) for each line on standard output, and (name, None) at its end. `environment` is what a
+    program needs to take part in the graph.
     """
 
     def __init__(self, folder: Path) -> None:
         self.events: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
         self._folder = folder
-        self._environment = ros_environment()
+        self.environment = ros_environment()
         self._running: list[RosProcess] = []
 
     def start(self, name: str, program: str, *arguments: str) -> RosProcess:
         """Start `fluoro_reg.ros.<program>` in the folder."""
         command = [sys.executable, "-m", f"fluoro_reg.ros.{program}", *arguments]
-        self._running.append(RosProcess(name, command, self._folder, self._environment, self.events))
+        self._running.append(RosProcess(name, command, self._folder, self.environment, self.events))
         return self._running[-1]
 
     def check(self) -> None:

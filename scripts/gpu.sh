@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU in one run of less than eight minutes, in order of value. Each part has a time limit of its own, and
+# gpu.json, gpu.md and gpu.log in the given folder are written anew after each of them.
+#
+#     scripts/gpu.sh OUT             on a machine with a CUDA device
+#     scripts/gpu.sh --dry-run OUT   the same parts, small, on the CPU and in Triton's interpreter
+#
+# Needs only what the package imports; PYTHONPATH may stand in for an installation.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+device=cuda
+if [ "${1:-}" = "--dry-run" ]; then
+  device=cpu
+  shift
+fi
+out="${1:?usage: scripts/gpu.sh [--dry-run] OUT}"
+mkdir -p "$out" && out="$(cd "$out" && pwd)"
+python="${PYTHON:-python3}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+total="${FLUORO_REG_GPU_SECONDS:-460}"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/parts"
+: >"$out/gpu.log"
+number=10
+
+# part LIMIT NEEDED TITLE COMMAND...: run a command for at most LIMIT seconds, if at least NEEDED are left of the whole.
+part() {
+  local limit=$1 needed=$2 title=$3 begin=$SECONDS left=$((total - SECONDS)) status=3
+  shift 3
+  number=$((number + 1))
+  local name="$work/parts/$number"
+  : >"$name.out"
+  : >"$name.err"
+  if [ "$left" -ge "$needed" ]; then
+    [ "$limit" -le "$left" ] || limit=$left
+    echo "== $title ($limit s of $left s left)" | tee -a "$out/gpu.log"
+    timeout --kill-after=5 "$limit" "$@" >"$name.out" 2>"$name.err"
+    status=$?
+    cat "$name.out" "$name.err" >>"$out/gpu.log"
+  fi
+  printf '{"title": "%s", "status": %d, "seconds": %d, "limit": %d}\n' "$title" "$status" "$((SECONDS - begin))" "$limit" \
+    >"$name.json"
+  echo "== $title: status $status after $((SECONDS - begin)) s" | tee -a "$out/gpu.log"
+  "$python" benchmarks/gpu_page.py "$work/parts" "$out"
+}
+
+fluoro_reg() { "$python" -m fluoro_reg.cli.main "$@"; }
+export -f fluoro_reg
+export python work device
+
+if [ "$device" = cuda ]; then
+  voxels=256 peers=nanodrr sequences="demo long" cases=20 short=60s long=300s short_needs=110 long_needs=380
+else
+  voxels=32 peers=none sequences=demo cases=2 short=5s long=10s short_needs=30 long_needs=30
+  export TRITON_INTERPRET=1
+fi
+export short long cases
+
+register() { # the first case
+  local case
+  case="$(find "$work/cases" -name initial.json | sort | head -n 1 | xargs dirname)" &&
+    fluoro_reg register --ct "$work/ct" --image "$(find "$case" -name 'image.*')" --camera "$case/camera.json" \
+      --initial "$case/initial.json" --device "$device" --json
+}
+train() { # BUDGET: train a regressor, and register the cases without an initial pose
+  fluoro_reg train regressor --ct "$work/ct" --range config/carm.yaml --out "$work/$1.safetensors" --budget "$1" --device "$device" &&
+    fluoro_reg evaluate --cases "$work/cases" --model "$work/$1.safetensors" --methods regressor-lm --out "$work/evaluation-$1" \
+      --device "$device" --json
+}
+scene() {
+  "$python" benchmarks/phantom.py "$work/ct" &&
+    fluoro_reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases "$cases"
+}
+export -f register train scene
+
+part 40 10 "card and bandwidth" "$python" benchmarks/gpu_card.py
+part 90 20 "tests marked gpu" "$python" -m pytest -q -m gpu -p no:cacheprovider test/rendering test/registration
+part 90 20 "kernels against float64" "$python" -m pytest -q -p no:cacheprovider test/rendering/test_triton_renderer.py \
+  test/rendering/test_backend_parity.py -k triton
+part 60 20 "derivatives against float64" "$python" benchmarks/derivatives.py --size "$([ "$device" = cuda ] && echo 48 || echo 12)"
+unset TRITON_INTERPRET # only the kernels are tried in the interpreter, which is a thousand times slower
+part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
+part 60 20 "phantom and cases" bash -c scene
+part 40 15 "one registration" bash -c register
+part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
+part 150 "$short_needs" "a regressor trained for $short" bash -c 'train "$short"'
+part 420 "$long_needs" "a regressor trained for $long" bash -c 'train "$long"'
