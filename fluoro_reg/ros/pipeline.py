@@ -67,6 +67,7 @@ class Pipeline:
             "method": session.method,
             "device": registration.device,
             "ct fingerprint": session.volume.fingerprint,
+            "tf.mode": options.tf.mode if options.tf.enable else "off",
             "image_time_offset": options.image_time_offset,
         }
         self._statistics = Statistics()

@@ -5,7 +5,7 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.ros_bench import KNOWN_POSE
-from helpers.ros_probe import FIRST_STAMP, FRAME_NS
+from helpers.ros_probe import FIRST_STAMP, FRAME_NS, key_values
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -59,7 +59,9 @@ def test_inverse_publishes_the_camera_in_the_patient(robot):
     assert (message.header.frame_id, message.child_frame_id) == ("patient", "carm_optical")
     patient_from_camera = conversions.transform_from_message(message)
     torch.testing.assert_close(patient_from_camera.matrix(), KNOWN_POSE.inverse().matrix())
+    bench.spin_until(lambda: bench.received["pose"])
     assert bench.received["pose"][0].header.frame_id == "carm_optical"  # ~/pose does not depend on the mode
+    assert key_values(bench.diagnostics("configuration"))["tf.mode"] == "inverse"
 
 
 @pytest.mark.parametrize("topic", ["/tf", "/tf_static"])
