@@ -39,6 +39,11 @@ def missing_camera(why: str, known: KnownGeometry) -> Finding:
         why: What is missing, such as `ImagerPixelSpacing is missing`.
         known: What the file states.
     """
+    if known.source_to_detector is not None and known.pixel_spacing is not None:
+        sentence = (
+            f"there is no camera ({why}); if the numbers of its header hold for these pixels, give them as --camera camera.json"
+        )
+        return Finding(Level.MISSING, sentence, camera_json(known))
     sentence = (
         f"there is no camera ({why}); give --camera camera.json, where FX and FY are the source-to-detector distance divided "
         "by the width and the height of a pixel on the detector, and SDD is that distance in mm"

@@ -11,7 +11,7 @@ from pydicom.uid import UID
 from fluoro_reg.ct.dicom.files import has_dicom_prefix, silent_pydicom
 from fluoro_reg.doctor.camera_advice import KnownGeometry
 from fluoro_reg.doctor.examination import Fact, Section
-from fluoro_reg.xray.dicom.carm_items import carm_items
+from fluoro_reg.xray.dicom.carm_items import CArmItem, carm_items
 from fluoro_reg.xray.dicom.geometry import lookup, numbers
 
 _TERMS = {
@@ -90,8 +90,9 @@ def _from_dataset(dataset: Dataset) -> XrayHeader:
     tables = [keyword for keyword in ("ModalityLUTSequence", "VOILUTSequence") if dataset.get(keyword)]
     stated += [Fact(keyword, "present", "", _USE_OF_TABLE[keyword]) for keyword in tables]
     sections = [Section("Header", [*_compression(dataset), *stated])]
+    captured = any(word in ("OT", "SC") for word in terms["Modality"])
     if items := carm_items(dataset, frame):
-        facts = [Fact(item.keyword, _plain(value), item.unit, f"{item.gives}; {_use(item)}") for item, value in items]
+        facts = [Fact(item.keyword, _plain(value), item.unit, f"{item.gives}; {_use(item, captured)}") for item, value in items]
         sections.append(Section("C-arm", facts))
     modality = " ".join(["DICOM", *terms["Modality"]])
     by_detector = all(lookup(dataset, keyword, frame) for keyword in _DETECTOR)
@@ -108,7 +109,9 @@ def _from_dataset(dataset: Dataset) -> XrayHeader:
 _USE_OF_TABLE = {"ModalityLUTSequence": "used", "VOILUTSequence": "not used: it is for display"}
 
 
-def _use(item: Any) -> str:
+def _use(item: CArmItem, captured: bool) -> str:
+    if captured:
+        return "not used: a secondary capture does not describe a detector"
     return f"used: {item.use}" if item.used else f"not used: {item.use}"
 
 

@@ -182,3 +182,10 @@ def test_a_volume_under_another_name_is_examined_by_its_content(examine, tmp_pat
     nibabel.save(image, tmp_path / "ct.nii")
     (tmp_path / "ct.nii").rename(tmp_path / "ct.dcm")
     assert examine(tmp_path / "ct.dcm").kind == "CT (NIfTI)"
+
+
+def test_the_geometry_of_a_secondary_capture_is_offered_and_not_used(examine, xray_file):
+    found = examine(xray_file(**GEOMETRY, Modality="OT"))
+    missing = finding(found, "missing", "if the numbers of its header hold")
+    assert json.loads(missing.give)["k"][0] == 2000.0
+    assert "secondary capture" in fact(found, "C-arm", "ImagerPixelSpacing").source
