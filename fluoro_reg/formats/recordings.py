@@ -126,6 +126,8 @@ def _bag_frames(path: Path, source: RecordingSource, warn: Warn) -> Iterator[Rec
 def _file_frames(path: Path, source: RecordingSource) -> Iterator[RecordedFrame]:
     if source.image_topic is not None or source.camera_info_topic is not None:
         raise InputError(f"{path.name} is not a bag and has no topics; omit the topic names")
+    if source.camera_info is not CameraInfoChoice.STAMP or source.camera_matrix is not CameraMatrix.AUTO:
+        raise InputError(f"{path.name} is not a bag and has no CameraInfo; omit the options that say how to read it")
     return (
         RecordedFrame(number, stamp_ns, partial(_read_file, path, source, number), path)
         for number, stamp_ns in enumerate(frame_times_ns(path))

@@ -11,9 +11,11 @@ from helpers.recording_files import write_cine
 from PIL import Image
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.formats.bag_frames import CameraInfoChoice
 from fluoro_reg.formats.bags import BagFrame, write_bag
 from fluoro_reg.formats.recordings import RecordingSource, read_recording, read_truth
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.camera_info import CameraMatrix
 from fluoro_reg.xray.image import Intensity
 
 CAMERA = CameraIntrinsics(30, 20, 120.0, 121.0, 14.5, 9.0)
@@ -99,6 +101,8 @@ def test_wrong_input_is_rejected_at_once(bag, frames, tmp_path) -> None:
     for path, source, sentence in (
         (cine, RecordingSource(image_topic="/carm/image_raw"), "cine.dcm is not a bag.*no topics"),
         (cine, RecordingSource(camera_info_topic="/carm/camera_info"), "cine.dcm is not a bag.*no topics"),
+        (cine, RecordingSource(camera_info=CameraInfoChoice.LATEST), "cine.dcm is not a bag and has no CameraInfo"),
+        (cine, RecordingSource(camera_matrix=CameraMatrix.P), "cine.dcm is not a bag and has no CameraInfo"),
         (bag, RecordingSource(image_topic="/other"), "no topic /other; it has: /carm/camera_info, /carm/image_raw"),
         (tmp_path / "absent.dcm", RecordingSource(), "no recording .* at absent.dcm"),
         (tmp_path / "notes.txt", RecordingSource(), "notes.txt is neither"),
