@@ -18,7 +18,9 @@ out="${1:?usage: scripts/gpu.sh [--dry-run] OUT}"
 mkdir -p "$out" && out="$(cd "$out" && pwd)"
 python="${PYTHON:-python3}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-total="${FLUORO_REG_GPU_SECONDS:-460}"
+patience=1
+[ "$device" = cuda ] || patience=3 # the limits below are for a GPU
+total="${FLUORO_REG_GPU_SECONDS:-$((460 * patience))}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/parts"
@@ -27,7 +29,7 @@ number=10
 
 # part LIMIT NEEDED TITLE COMMAND...: run a command for at most LIMIT seconds, if at least NEEDED are left of the whole.
 part() {
-  local limit=$1 needed=$2 title=$3 begin=$SECONDS left=$((total - SECONDS)) status=3
+  local limit=$(($1 * patience)) needed=$2 title=$3 begin=$SECONDS left=$((total - SECONDS)) status=3
   shift 3
   number=$((number + 1))
   local name="$work/parts/$number"
