@@ -218,7 +218,9 @@ def _tagged_intensity(dataset: Dataset, frame: int, falls: bool) -> tuple[Intens
 
 
 def _relationship(dataset: Dataset, frame: int) -> str:
-    return str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
+    """Return LIN, LOG, DISP, another word or nothing; some writers spell the defined terms out."""
+    word = str(lookup(dataset, "PixelIntensityRelationship", frame) or "").strip().upper()
+    return word[:3] if word.startswith(("LIN", "LOG")) else word
 
 
 def _value_range(dataset: Dataset, raw: Num[np.ndarray, "height width"]) -> Num[np.ndarray, "2"]:

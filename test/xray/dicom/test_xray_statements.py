@@ -133,6 +133,8 @@ def test_other_modalities_are_no_x_rays_even_with_a_camera(tmp_path, noise, moda
 
 
 STATED = {
+    "linear": ({"PixelIntensityRelationship": "Linear"}, "transmitted"),
+    "logarithmic -1": ({"PixelIntensityRelationship": "LOGARITHMIC", "PixelIntensityRelationshipSign": -1}, "attenuation"),
     "LIN": ({"PixelIntensityRelationship": "LIN"}, "transmitted"),
     "sign +1": ({"PixelIntensityRelationshipSign": 1}, "transmitted"),
     "sign -1": ({"PixelIntensityRelationshipSign": -1}, "attenuation"),
@@ -172,7 +174,7 @@ def test_a_header_that_the_pixels_contradict_gives_both_polarities(tmp_path, nam
     assert all(one.intensity_inferred for one in readings)
     found = meanings(readings)
     expected = {f"{stated} (as in the header)", f"{opposite} (against the header)"}
-    if name != "LOG -1":
+    if name not in ("LOG -1", "logarithmic -1"):
         inverted = "as in the header" if stated == "attenuation" else "against the header"
         expected.add(f"transmitted inverted ({inverted})")
     assert set(found) == expected
