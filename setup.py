@@ -65,6 +65,7 @@ setup(
         (f"share/{PACKAGE}/launch", files("launch/*.py")),
         (f"share/{PACKAGE}/config", files("config/*")),
         (f"share/{PACKAGE}/config/methods", files("config/methods/*.yaml")),
+        (f"share/{PACKAGE}/config/views", files("config/views/*.yaml")),
         (f"share/{PACKAGE}/models", files("models/*.safetensors")),
         (f"share/{PACKAGE}/embedded_ros", ["embedded_ros/fastdds_loopback.xml"]),
     ],

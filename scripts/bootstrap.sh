@@ -99,7 +99,7 @@ link_shares() {  # the files of an ament installation that an editable pip insta
   mkdir -p "$index" "$venv/lib/fluoro_reg"
   ln -sfn "$project/resource/fluoro_reg" "$index/fluoro_reg"
   # Link files, not folders: `ros2 launch` does not search linked folders for launch files.
-  for file in "$project"/{package.xml,launch/*.py,config/*.{yaml,rviz,json},config/methods/*.yaml,models/*.safetensors} \
+  for file in "$project"/{package.xml,launch/*.py,config/*.{yaml,rviz,json},config/{methods,views}/*.yaml,models/*.safetensors} \
     "$project/embedded_ros/fastdds_loopback.xml"; do
     name="${file#"$project"/}"
     mkdir -p "$(dirname "$share/$name")"

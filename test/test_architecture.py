@@ -109,7 +109,8 @@ assert not torch.cuda.is_initialized()
 def test_the_installation_brings_launch_files_and_configuration():
     calls = [node for node in ast.walk(ast.parse((PROJECT / "setup.py").read_text())) if isinstance(node, ast.keyword)]
     listed = ast.unparse(next(call.value for call in calls if call.arg == "data_files"))
-    for part in ("resource/", "package.xml", "launch/*.py", "config/*", "config/methods/*.yaml", "fastdds_loopback.xml"):
+    parts = ("resource/", "package.xml", "launch/*.py", "config/*", "config/methods/*.yaml", "config/views/*.yaml")
+    for part in (*parts, "fastdds_loopback.xml"):
         assert part in listed
     assert {path.name for path in (PROJECT / "launch").glob("*.py")} == {"registration.launch.py", "replay.launch.py"}
     assert (config_folder() / "registration.yaml").is_file()

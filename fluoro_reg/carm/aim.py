@@ -1,5 +1,7 @@
 """The point at which a C-arm is aimed: the centre of the skeleton, found from random bone voxels."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from fluoro_reg.ct.hu_thresholds import BONE_SAMPLE_MINIMUM_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
+AIM_STEP_MM = 80.0  # between aims along the body: half of it off the axis is seen about 3 degrees obliquely
 _SAMPLES = 4000
 
 
@@ -37,16 +40,36 @@ def aim_point(volume: CTVolume, bone_patient: Float[Tensor, "n 3"]) -> Float[Ten
     shorter than the field, it is the middle of the CT along the body.
     """
     aim, axis = voxel_coordinates(volume, bone_patient.median(0).values), axis_along_body(volume)
-    last = volume.shape_ijk[axis] - 1
-    # half the field, with a margin because views are tilted and shifted
-    margin = min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], last / 2)
+    last, margin = volume.shape_ijk[axis] - 1, _margin(volume, axis)
     aim[axis] = aim[axis].clamp(margin, last - margin)
     return volume.points_patient(aim)
+
+
+def aim_points(volume: CTVolume) -> Float[Tensor, "n 3"]:
+    """Return points along the body at which a C-arm may be aimed, so that its fields cover the CT; the middle of a short one.
+
+    A CT without bone is aimed at in its middle.
+    """
+    try:
+        aim = default_aim_point(volume)
+    except InputError:
+        aim = volume.centre_patient
+    middle, axis = voxel_coordinates(volume, aim), axis_along_body(volume)
+    last, margin = volume.shape_ijk[axis] - 1, _margin(volume, axis)
+    count = 1 + math.ceil((last - 2 * margin) * volume.voxel_size_mm[axis] / AIM_STEP_MM - 1e-9)
+    points = middle.repeat(count, 1)
+    points[:, axis] = torch.linspace(margin, last - margin, count, dtype=middle.dtype) if count > 1 else last / 2
+    return torch.stack([volume.points_patient(point) for point in points])
 
 
 def axis_along_body(volume: CTVolume) -> int:
     """Return the voxel axis (0, 1, 2 for i, j, k) that is closest to the direction from feet to head."""
     return int(volume.patient_from_voxel[2, :3].abs().argmax())
+
+
+def _margin(volume: CTVolume, axis: int) -> float:
+    """Half the field in voxels along an axis, and more, because views are tilted and shifted; at most half of the CT."""
+    return min(1.3 * FIELD_MM / 2 / volume.voxel_size_mm[axis], (volume.shape_ijk[axis] - 1) / 2)
 
 
 def voxel_coordinates(volume: CTVolume, point_patient: Float[Tensor, "3"]) -> Float[Tensor, "3"]:

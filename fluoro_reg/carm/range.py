@@ -13,6 +13,7 @@ xvr, pelvis: uniform, 45, 45 and 15 degrees to either side, 150 mm, at 450 to 10
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_DETECTOR_MM
 from fluoro_reg.carm.view_pose import ap_pose
-from fluoro_reg.config import option
+from fluoro_reg.config import from_mapping, load_yaml, option
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
+from fluoro_reg.resources import config_folder
 
 _NORMAL_LIMIT_SD = 3.0  # a C-arm has mechanical stops
 _MINIMUM_DISTANCE = 0.2  # from the source, as a fraction of the distance in the middle of the range
@@ -69,6 +71,11 @@ class CarmRange:
         """Return the camera of a square image of the whole detector."""
         focal, centre = self.source_to_detector_mm * size_px / self.detector_mm, (size_px - 1) / 2
         return CameraIntrinsics(size_px, size_px, focal, focal, centre, centre, self.source_to_detector_mm)
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Return the lowest and highest value of one pair; of a normal distribution, two standard deviations to either side."""
+        first, second = getattr(self, name)
+        return (first, second) if self.distribution == "uniform" else (first - 2 * second, first + 2 * second)
 
     def central_view(self, aim_patient: Float[Tensor, "3"]) -> RigidTransform:
         """Return `camera_from_patient` of the view in the middle of the range, for the first of `views`."""
@@ -119,3 +126,23 @@ def _rotations(axis: int, degrees: Float[Tensor, "batch"]) -> Float[Tensor, "bat
     vectors = torch.zeros(*degrees.shape, 3, dtype=torch.float64)
     vectors[..., axis] = torch.deg2rad(degrees)
     return so3.exp(vectors)
+
+
+def load_range(name: str) -> CarmRange:
+    """Return the range with a name (`range_names`), or from the path of a YAML file.
+
+    Raises:
+        InputError: There is no such range, or the file is not a range.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in range_names():
+            known = ", ".join(range_names())
+            raise InputError(f"there is no range of views '{name}'; choose one of {known}, or give the path of a YAML file")
+        path = config_folder() / "views" / f"{name}.yaml"
+    return from_mapping(CarmRange, load_yaml(path), path.name)
+
+
+def range_names() -> tuple[str, ...]:
+    """Return the names of the installed ranges."""
+    return tuple(path.stem for path in sorted((config_folder() / "views").glob("*.yaml")))

@@ -86,7 +86,7 @@ class XrayArguments:
 class FurtherXrayArguments:
     """More X-rays of the same patient, who has not moved."""
 
-    view: Annotated[
+    second_view: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="V.json",
@@ -94,6 +94,54 @@ class FurtherXrayArguments:
             "image, its camera, and camera_from_first (4 x 4, mm), the transform to its camera from the camera of --image.",
         ),
     ] = None
+
+    def files(self, searched: "SearchArguments") -> list[Path]:
+        """Return the files of all further X-rays, also of those that are given with --view, as before version 0.3."""
+        return [*(self.second_view or []), *searched.files()]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchArguments:
+    """The views that are searched where there is neither an initial pose nor weights."""
+
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Views to search where neither --initial nor --model is given: ap, pa, ap-pa, lateral-left, lateral-right or "
+            "any. Default: ap-pa.",
+            rich_help_panel=INITIAL_POSE_PANEL,
+        ),
+    ] = None
+    range: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="C.yaml",
+            help="carm.yaml with the range of views to search (mm, deg), instead of --view.",
+            rich_help_panel=INITIAL_POSE_PANEL,
+        ),
+    ] = None
+
+    def files(self) -> list[Path]:
+        """Return the values of --view that are files, each of which describes a further X-ray."""
+        return [Path(value) for value in self.view or [] if Path(value).suffix]
+
+    def settings(self) -> dict[str, Any] | None:
+        """Return the range to search as settings of a registration; None if none is given.
+
+        Raises:
+            InputError: There are several ranges, or there is no such range.
+        """
+        from fluoro_reg.carm.range import load_range
+
+        names = [value for value in self.view or [] if not Path(value).suffix]
+        given = [*names, *([] if self.range is None else [str(self.range)])]
+        if len(given) > 1:
+            raise InputError(f"only one range of views can be searched, got {', '.join(given)}; give --view or --range once")
+        if not given:
+            return None
+        load_range(given[0])
+        return {"view": names[0]} if names else {"range": given[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +152,8 @@ class InitialPoseArguments:
         Path | None,
         typer.Option(
             metavar="P.json",
-            help="Initial pose, a pose.json (camera_from_patient, mm). An error of up to about 25 mm is fine.",
+            help="Initial pose, a pose.json (camera_from_patient, mm). An error of up to about 25 mm is fine. Without one, a "
+            "range of views is searched.",
             rich_help_panel=INITIAL_POSE_PANEL,
         ),
     ] = None
@@ -165,45 +214,48 @@ def read_image(arguments: XrayArguments) -> "XrayImage":
     return read_xray(arguments.image, camera, Intensity(arguments.intensity.value), arguments.frame, distortion)
 
 
-def read_views(xray: XrayArguments, further: FurtherXrayArguments) -> "list[CalibratedXray]":
+def read_views(xray: XrayArguments, further: list[Path]) -> "list[CalibratedXray]":
     """Read all X-rays. The camera of the first one is the reference frame of the others."""
     from fluoro_reg.formats.views import read_view
     from fluoro_reg.geometry import RigidTransform
     from fluoro_reg.xray.view import CalibratedXray
 
     first = CalibratedXray(read_image(xray), RigidTransform.identity())
-    return [first, *(read_view(path, xray.undistort) for path in further.view or [])]
+    return [first, *(read_view(path, xray.undistort) for path in further)]
 
 
-def check_further_xrays(further: FurtherXrayArguments, registration: "RegistrationOptions") -> None:
+def check_further_xrays(further: list[Path], initial_pose: InitialPoseArguments, registration: "RegistrationOptions") -> None:
     """Check that the settings can be used with several X-rays.
 
     Raises:
-        InputError: There are several X-rays, and the initial pose would come from weights.
+        InputError: There are several X-rays, and no initial pose is given, or it would come from weights.
     """
     from fluoro_reg.registration.method import load_method
 
-    if not further.view:
+    if not further:
         return
     if registration.model:
         raise InputError(
-            "weights predict the initial pose from a single X-ray; with --view leave --model out and give --initial P.json"
+            "weights predict the initial pose from a single X-ray; with --second-view leave --model out and give "
+            "--initial P.json"
         )
     if "weights" in load_method(registration.method).needs:
         raise InputError(
-            f"the method {registration.method} predicts the initial pose from a single X-ray; with --view choose another "
-            "method and give --initial P.json"
+            f"the method {registration.method} predicts the initial pose from a single X-ray; with --second-view choose "
+            "another method and give --initial P.json"
         )
+    if initial_pose.initial is None:
+        raise InputError("several X-rays need an initial pose; give one with --initial P.json")
 
 
 def read_initial_pose(arguments: InitialPoseArguments, registration: "RegistrationOptions") -> "RigidTransform | None":
     """Read the initial pose, and check the weights before the CT is read.
 
     Returns:
-        camera_from_patient in mm, or None if `--initial` is not given and weights predict the initial pose.
+        camera_from_patient in mm, or None if `--initial` is not given.
 
     Raises:
-        InputError: The initial pose or weights that the method needs are missing or unusable.
+        InputError: The initial pose is unusable, or weights that the method needs are missing or unusable.
     """
     from fluoro_reg.config import to_mapping
     from fluoro_reg.formats.poses import read_pose
@@ -218,9 +270,4 @@ def read_initial_pose(arguments: InitialPoseArguments, registration: "Registrati
         check_similarity(getattr(registration.learned, kind), kind)
     if registration.model:
         check_regressor(registration.model)
-    elif arguments.initial is None:
-        raise InputError(
-            f"the method {registration.method} needs an initial pose; give one with --initial P.json, or weights that predict "
-            "one with --model W.safetensors"
-        )
     return None if arguments.initial is None else read_pose(arguments.initial)

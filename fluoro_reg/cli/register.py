@@ -14,6 +14,7 @@ from fluoro_reg.cli.input_arguments import (
     CTArguments,
     FurtherXrayArguments,
     InitialPoseArguments,
+    SearchArguments,
     XrayArguments,
     check_further_xrays,
     read_initial_pose,
@@ -45,13 +46,17 @@ EPILOG = epilog_text(
             "fluoro-reg register --ct ct/ --image xray.png --camera camera.json --initial initial.json",
         ),
         (
+            "Register an X-ray without an initial pose",
+            "fluoro-reg register --ct ct/ --image xray.png --camera camera.json --view lateral-left",
+        ),
+        (
             "Register one frame of a cine, draw the result, and save the pose",
             "fluoro-reg register --ct ct/ --image cine.dcm --frame 12 --camera camera.json \\\n"
             "--initial initial.json --overlay overlay.png --json > pose.json",
         ),
         (
             "Register a frontal and a lateral X-ray together",
-            "fluoro-reg register --ct ct/ --image frontal.dcm --initial initial.json --view lateral.json",
+            "fluoro-reg register --ct ct/ --image frontal.dcm --initial initial.json --second-view lateral.json",
         ),
     ],
     "0 accepted; 1 rejected (the result is still printed, with the reason); 2 unusable input.",
@@ -63,6 +68,7 @@ def command(
     xray: XrayArguments,
     further: FurtherXrayArguments,
     initial_pose: InitialPoseArguments,
+    searched: SearchArguments,
     registration: RegistrationArguments,
     common: CommonArguments,
     overlay: Annotated[
@@ -79,17 +85,19 @@ def command(
     The result is the pose camera_from_patient (mm) and whether it is accepted. A pose is accepted only if it passes every gate;
     otherwise the reason is given, and the pose must not be used. The JSON result is a valid pose.json.
 
-    With --view, one pose must fit all X-rays, and each X-ray can reject it. One of --initial and --model is required.
+    Without --initial and --model, the views of a C-arm are searched (--view, --range). With --second-view, one pose must fit
+    all X-rays, and each X-ray can reject it; --initial is then required.
     """
     from fluoro_reg.registration import Registrar
 
     output = Output(common.json)
-    options = registration.settings(common, initial_pose.weights())
+    further_files = further.files(searched)
+    options = registration.settings(common, {**initial_pose.weights(), "initial": searched.settings()})
     if overlay is not None:
         check_writable(overlay, (".png",))
-    check_further_xrays(further, options)
+    check_further_xrays(further_files, initial_pose, options)
     initial = read_initial_pose(initial_pose, options)
-    views = read_views(xray, further)
+    views = read_views(xray, further_files)
     for sentence in dict.fromkeys(warning for view in views for warning in view.image.warnings):
         output.warn(sentence)
     volume = read_volume(ct, output)
@@ -98,7 +106,7 @@ def command(
         if len(views) == 1:
             result = registrar.register(views[0].image, initial)
         else:
-            assert initial is not None  # check_further_xrays rejects weights, and without weights --initial is required
+            assert initial is not None  # check_further_xrays requires it
             result = registrar.register_views(views, initial)
     if overlay is not None:
         if result.camera_from_patient is None:
@@ -106,7 +114,7 @@ def command(
         else:
             image = _overlay(views, volume, result.camera_from_patient, result.initial_camera_from_patient)
             write_file(overlay, image.save)
-    names = [path.name for path in (xray.image, *(further.view or []))]
+    names = [path.name for path in (xray.image, *further_files)]
     output.show(result.to_json(), _result_panel(result, volume.centre_patient, _view_descriptions(views, names)))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 

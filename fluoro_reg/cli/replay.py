@@ -18,7 +18,7 @@ from rich.text import Text
 
 from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.input_arguments import CTArguments, InitialPoseArguments, read_initial_pose, read_volume
+from fluoro_reg.cli.input_arguments import CTArguments, InitialPoseArguments, SearchArguments, read_initial_pose, read_volume
 from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.cli.recording_arguments import RecordingArguments
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
@@ -62,13 +62,15 @@ def command(
     source: RecordingArguments,
     ct: CTArguments,
     initial_pose: InitialPoseArguments,
+    searched: SearchArguments,
     registration: RegistrationArguments,
     common: CommonArguments,
 ) -> int:
     """Register every frame of a rosbag2 or a DICOM cine with the node's tracker, without ROS.
 
     A frame starts from the last accepted pose; the first frame, and frames after the patient is lost, start from --initial or
-    --model, one of which is required. No frame is skipped: an image without a camera is a rejected frame.
+    --model. Without both, the views of a C-arm are searched (--view, --range). No frame is skipped: an image without a camera
+    is a rejected frame.
 
     --json prints one JSON object on one line for each frame: stamp_ns (of the image; in a cine from 0), accepted, reason,
     camera_from_patient (4 x 4, mm; null unless accepted) and latency_s.
@@ -77,7 +79,9 @@ def command(
     from fluoro_reg.registration import Registrar, Tracker
 
     output = Output(common.json)
-    options = registration.settings(common, initial_pose.weights())
+    if files := searched.files():
+        raise InputError(f"a recording is a single view, but --view names the file {files[0].name}; give the name of a range")
+    options = registration.settings(common, {**initial_pose.weights(), "initial": searched.settings()})
     initial = read_initial_pose(initial_pose, options)
     frames = read_recording(recording, source.read(), output.warn)
     volume = read_volume(ct, output)

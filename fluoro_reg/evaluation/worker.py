@@ -64,7 +64,10 @@ class Worker:
         registrar = self._registrar_for(case.ct.resolve(), job)
         image = read_xray(case.image, case.intrinsics, self.settings.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
-        result = registrar.register(image, None if _predicts_initial_pose(registrar.method) else case.initial)
+        finds_start = _finds_initial_pose(registrar.method)
+        if case.initial is None and not finds_start:
+            raise InputError(f"the case has no initial.json, and the method {job.method} begins from an initial pose")
+        result = registrar.register(image, None if finds_start else case.initial)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(
@@ -87,7 +90,7 @@ class Worker:
 
     def _registrar_for(self, ct: Path, job: Job) -> Registrar:
         method = self.settings.method(job.method)
-        model = self.settings.registration.model if _predicts_initial_pose(method) else ""
+        model = self.settings.registration.model if "weights" in method.needs else ""
         options = replace(self.settings.registration, method=job.method, seed=job.seed, model=model)
         if self._registrar is None or self._registrar[0] != ct or self._registrar[1].options.method != job.method:
             if self._ct is None or self._ct[0] != ct:
@@ -99,13 +102,13 @@ class Worker:
         return registrar
 
 
-def _predicts_initial_pose(method: Method) -> bool:
-    """Whether a method predicts its initial pose.
+def _finds_initial_pose(method: Method) -> bool:
+    """Whether a method finds its initial pose, by a network or a search of all views.
 
-    Such a method gets weights and no initial pose; other methods get the initial pose and no weights. Otherwise all methods
-    would begin from the same pose.
+    Such a method gets no initial pose; other methods get the initial pose and no weights. Otherwise all methods would begin
+    from the same pose.
     """
-    return "weights" in method.needs
+    return "start" not in method.needs
 
 
 def pose_errors(pose: RigidTransform, case: RegistrationCase, volume: CTVolume) -> dict[str, float]:

@@ -1,13 +1,18 @@
 """Candidates: one reading of an X-ray with one reading of the CT. The coarse stages decide which one explains the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.method import SearchOptions, StageOptions
+from fluoro_reg.registration.method import SearchOptions, StageOptions, learned_similarities
+from fluoro_reg.registration.providers import SimilarityProvider
+from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
+from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
+from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import Solver
-from fluoro_reg.registration.view_run import Clock
+from fluoro_reg.registration.stages.view_search import ViewSearch
+from fluoro_reg.registration.view_run import Clock, Request
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 
@@ -22,29 +27,66 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
-    """The candidate that explains the image best, and its hypotheses after the coarse stages."""
+class CandidateMaker:
+    """What all candidates of one registrar share."""
 
-    prepared: Preprocessed
-    solver: Solver
-    reading: str
-    poses: RigidTransform
+    readings: CTReadings
+    metric: PoseMetric
+    refiners: NCCRefiners
+    similarities: Mapping[str, SimilarityProvider]
+    view_search: ViewSearch
+    distinct_mm: float
+    seed: int
+
+    def make(
+        self,
+        prepared: Preprocessed,
+        initial: InitialPoses,
+        request: Request,
+        stages: tuple[StageOptions, ...],
+        search_views: bool,
+    ) -> list[Candidate]:
+        """One candidate for every plausible reading of the CT; learned similarities know the whole CT only.
+
+        Args:
+            prepared: The X-ray in one reading.
+            initial: The poses to begin from.
+            request: What else is known.
+            stages: The stages to come.
+            search_views: Whether to search all views of the C-arm's range, besides the initial poses.
+
+        Raises:
+            InputError: The X-ray shows too little of what a learned similarity was trained to see.
+        """
+        learned = {kind: self.similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
+        whole, begin = self.readings.whole, initial
+        if search_views:
+            begin = initial.with_found(self.view_search.find(whole, prepared))
+        candidates = []
+        for reading in [whole] if learned else self.readings.plausible(prepared, begin.first):
+            if search_views and reading is not whole:
+                begin = initial.with_found(self.view_search.find(reading, prepared))
+            scales = reading.scales(prepared, begin.first)
+            solver = Solver(
+                scales, reading.model, self.metric, self.refiners, request.prior, self.distinct_mm, self.seed, learned
+            )
+            candidates.append(Candidate(prepared, begin, solver, f"{prepared.reading}; {reading.name}"))
+        return candidates
 
 
 def likeliest(
     candidates: Sequence[Candidate], search: SearchOptions | None, stages: tuple[StageOptions, ...], clock: Clock
-) -> Winner:
-    """Search and refine every candidate coarsely, and return the one with the most evidence; ties go to the first."""
-    winners = []
+) -> tuple[Candidate, RigidTransform]:
+    """Search and refine every candidate coarsely. Return the one with the most evidence and its poses; ties go to the first."""
+    refined = []
     for candidate in candidates:
         solver, initial = candidate.solver, candidate.initial
         found = RigidTransform.cat([*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined])
         clock.lap("search")
-        poses = solver.run_coarse(found, stages)
+        refined.append((candidate, solver.run_coarse(found, stages)))
         clock.lap("refine")
-        winners.append(Winner(candidate.prepared, solver, candidate.reading, poses))
-    if len(winners) == 1:
-        return winners[0]
-    best = max(winners, key=lambda winner: winner.solver.evidence(winner.poses))
+    if len(refined) == 1:
+        return refined[0]
+    best = max(refined, key=lambda one: one[0].solver.evidence(one[1]))
     clock.lap("choose a reading")
     return best

@@ -85,6 +85,9 @@ class SearchOptions:
     in_plane_deg: tuple[float, ...] = option((-10.0, 0.0, 10.0), "in-plane rotations that are tried", unit="deg")
     shift_mm: float = option(40.0, "largest in-plane shift", unit="mm", minimum=0.0, maximum=1000.0)
     keep: int = option(6, "hypotheses that remain for the first stage, besides the initial pose itself", minimum=0, maximum=256)
+    range: str = option(
+        "", "views that are searched besides the initial pose: a name such as ap-pa, or a carm.yaml; empty: only without a pose"
+    )
 
 
 @dataclass(frozen=True, slots=True)

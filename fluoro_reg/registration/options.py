@@ -72,6 +72,21 @@ class TrackingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewOptions:
+    """The views that are searched where neither an initial pose nor weights are given."""
+
+    view: str = option(
+        "", "name of a range of views: ap, pa, ap-pa, lateral-left, lateral-right or any; empty: ap-pa, or what the method says"
+    )
+    range: str = option("", "carm.yaml with a range of views (mm, deg); it takes precedence over `view`")
+
+    @property
+    def given(self) -> str:
+        """The path of the range or its name; empty if neither is given."""
+        return self.range or self.view
+
+
+@dataclass(frozen=True, slots=True)
 class LearnedOptions:
     """Weights files of learned similarities, trained on this CT or on several; empty: none. By the names that methods use."""
 
@@ -86,6 +101,7 @@ class RegistrationOptions:
     method: str = option("lm-gradient-ncc", "name of a method (`fluoro-reg methods` lists them), or the path of a YAML file")
     model: str = option("", "weights of a pose regressor trained on this CT, which then predicts initial poses; empty: none")
     learned: LearnedOptions = section(LearnedOptions)
+    initial: ViewOptions = section(ViewOptions)
     device: str = option(
         "auto", "device to compute on; auto: cuda if CUDA and Triton are present, else cpu", choices=("cpu", "cuda", "auto")
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fluoro_reg.carm.range import load_range
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -14,8 +15,8 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessment.evidence import assess
 from fluoro_reg.registration.assessment.joint import assess_jointly
-from fluoro_reg.registration.candidates import Candidate, likeliest
-from fluoro_reg.registration.method import Method, StageOptions, learned_similarities, load_method, missing_weights
+from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
+from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.providers import Predictor, SimilarityProvider
 from fluoro_reg.registration.result import Outcome, RegistrationResult
@@ -25,7 +26,7 @@ from fluoro_reg.registration.stages.joint import JointSolver
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
-from fluoro_reg.registration.stages.solver import Solver
+from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, ViewSearch
 from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
@@ -79,7 +80,15 @@ class Registrar:
         whole = self._readings.whole
         whole.renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self._metric = PoseMetric(reference_points(whole.corners_patient))
-        self._refiners = NCCRefiners(whole.model.pivot)
+        self._candidates = CandidateMaker(
+            self._readings,
+            self._metric,
+            NCCRefiners(whole.model.pivot),
+            self._similarities,
+            ViewSearch(load_range(self.options.initial.given or self.method.search.range or DEFAULT_RANGE), self._metric),
+            self.options.gate.distinct_mm,
+            self.options.seed,
+        )
 
     @property
     def readings(self) -> CTReadings:
@@ -170,28 +179,31 @@ class Registrar:
             return run.rejected(Outcome.REJECTED_IMAGE, prepared[0].rejection)
         given = [] if request.initial_pose is None else [view.camera_from_reference @ request.initial_pose]
         initial = [self._initial_poses(one, given, request, clock) for one in prepared]
-        if not any(poses.searched for poses in initial):
+        first = next((poses.searched[0] for poses in initial if poses.searched), None)
+        if first is None and self._predictor is not None:
             return run.rejected(Outcome.NO_START, initial[0].reason)
-        first = next(poses.searched[0] for poses in initial if poses.searched)
-        if request.initial_pose is None:
-            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ first)
-        depth_mm = float(first.apply(self._readings.whole.model.pivot[None])[0, 2])
-        if (reason := self._out_of_range(depth_mm)) is not None:
-            return run.rejected(Outcome.REJECTED_POSE, reason)
+        if first is not None:
+            depth_mm = float(first.apply(self._readings.whole.model.pivot[None])[0, 2])
+            if (reason := self._out_of_range(depth_mm)) is not None:
+                return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
+        search_views = not request.tracking and (first is None or bool(self.method.search.range))
         candidates, problems = list[Candidate](), list[str]()
         for one, poses in zip(prepared, initial, strict=True):
             try:
-                candidates += self._candidates(one, poses, request, stages) if poses.searched else []
+                candidates += self._candidates.make(one, poses, request, stages, search_views)
             except InputError as error:
                 problems.append(str(error))
+        if search_views:
+            clock.lap("search")
         if not candidates:
             return run.rejected(Outcome.REJECTED_IMAGE, problems[0])
         if known := [candidate for candidate in candidates if candidate.reading == request.reading]:
             candidates = known
-        search = None if request.tracking else self.method.search
-        best = likeliest(candidates, search, stages, clock)
-        refined = best.solver.run_last(best.poses, stages)
+        best, coarse = likeliest(candidates, None if request.tracking else self.method.search, stages, clock)
+        if run.initial_pose is None:
+            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
+        refined = best.solver.run_last(coarse, stages)
         clock.lap("refine")
         n_renders = sum(candidate.solver.n_renders for candidate in candidates)
         return replace(
@@ -206,36 +218,6 @@ class Registrar:
             initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
             clock.lap("predict")
         return initial
-
-    def _candidates(
-        self, prepared: Preprocessed, initial: InitialPoses, request: Request, stages: tuple[StageOptions, ...]
-    ) -> list[Candidate]:
-        """One candidate for every plausible reading of the CT; learned similarities know the whole CT only.
-
-        Raises:
-            InputError: The X-ray shows too little of what a learned similarity was trained to see.
-        """
-        learned = {kind: self._similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
-        first = initial.searched[0]
-        readings = [self._readings.whole] if learned else self._readings.plausible(prepared, first)
-        return [
-            Candidate(
-                prepared,
-                initial,
-                Solver(
-                    reading.scales(prepared, first),
-                    reading.model,
-                    self._metric,
-                    self._refiners,
-                    request.prior,
-                    self.options.gate.distinct_mm,
-                    self.options.seed,
-                    learned,
-                ),
-                f"{prepared.reading}; {reading.name}",
-            )
-            for reading in readings
-        ]
 
     def _assess(
         self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform] | None, clock: Clock

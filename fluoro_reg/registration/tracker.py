@@ -55,6 +55,7 @@ class Tracker:
     def __post_init__(self) -> None:
         self._check = FrameCheck(self.registrar.options.tracking.register_repeats)
         self._solver = FrameSolver(self.registrar)
+        self._solver.warm_up()
 
     def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult:
         """Register the next image.

@@ -19,7 +19,9 @@ class CTOptions:
 class InitialOptions:
     """The initial pose."""
 
-    path: str = option("", "a pose.json; if empty, frames are rejected until a pose arrives on `initialpose`")
+    path: str = option(
+        "", "a pose.json; if empty, the views of initial.view are searched until a pose arrives on `initialpose`"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,15 +26,23 @@ WIDTH = 128
 
 
 def parameters_file() -> str:
-    """Return the content of the file."""
-    node, registration = ("\n".join(_lines(cls)) for cls in (NodeOptions, RegistrationOptions))
-    return f"{HEADER}{INDENT}# the node\n{node}\n\n{INDENT}# the registration\n{registration}\n"
+    """Return the content of the file. A section that both classes have stands once, with the node's part."""
+    node, registration = list(walk_options(NodeOptions)), list(walk_options(RegistrationOptions))
+    order = list(dict.fromkeys(_section(info) for info in node))
+    shared = [info for info in registration if _section(info) in order]
+    first = "\n".join(_lines(sorted(node + shared, key=lambda info: order.index(_section(info)))))
+    second = "\n".join(_lines([info for info in registration if info not in shared]))
+    return f"{HEADER}{INDENT}# the node\n{first}\n\n{INDENT}# the registration\n{second}\n"
 
 
-def _lines(cls: type) -> list[str]:
+def _section(info: OptionInfo) -> str:
+    return info.name.split(".")[0]
+
+
+def _lines(infos: list[OptionInfo]) -> list[str]:
     lines: list[str] = []
     open_section: list[str] = []
-    for info in walk_options(cls):
+    for info in infos:
         *section, leaf = info.name.split(".")
         for depth, name in enumerate(section):
             if open_section[: depth + 1] != section[: depth + 1]:

@@ -1,4 +1,4 @@
-"""A second X-ray of a simulated case from another direction, as input for `register --view`.
+"""A second X-ray of a simulated case from another direction, as input for `register --second-view`.
 
 The files are image2.png and view.json. The camera is that of the case, and the relative pose of the two X-rays is exact.
 """

@@ -42,6 +42,31 @@ def test_the_accepted_result_is_a_pose_file(cli, view, initial, tmp_path):
     assert np.abs(difference[:3, :3] - np.eye(3)).max() < math.radians(0.5)
 
 
+def test_without_an_initial_pose_the_views_of_a_range_are_searched(cli, view):
+    finished = cli("register", *view.arguments(initial=None), "--view", "ap", "--json")
+    answer, truth = finished.json(), read_pose(view.pose)
+    assert (finished.status, answer["accepted"]) == (0, True), answer["reason"]
+    difference = np.array(answer["camera_from_patient"]) @ truth.inverse().matrix().numpy()
+    assert np.abs(difference[:3, :3] - np.eye(3)).max() < math.radians(0.5)
+    assert finished.json()["initial_camera_from_patient"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--view", "oblique"], "there is no range of views 'oblique'; choose one of any, ap"),
+        (["--view", "ap", "--view", "any"], "only one range of views can be searched, got ap, any"),
+        (["--range", "absent.yaml"], "absent.yaml"),
+        (["--view", "ap", "--range", "absent.yaml"], "only one range of views"),
+        (["--set", "initial.view=oblique"], "there is no range of views 'oblique'"),
+    ],
+)
+def test_an_unknown_range_of_views_is_an_error(cli, view, arguments, message):
+    finished = cli("register", *view.arguments(initial=None), *arguments)
+    assert (finished.status, finished.out) == (2, "")
+    assert message in finished.err
+
+
 def test_the_text_shows_the_verdict_and_the_motion(cli, view, initial):
     finished = cli("register", *view.arguments(initial=initial))
     assert finished.status == 0

@@ -1,4 +1,7 @@
-"""`fluoro-reg register --view`: one pose of several X-rays, and errors that are found before the CT is read."""
+"""`fluoro-reg register --second-view`, or `--view` with a file: one pose of several X-rays.
+
+Errors are found before the CT is read.
+"""
 
 import json
 import math
@@ -99,7 +102,7 @@ def test_two_views_give_the_pose_of_the_first_camera_in_the_same_json(cli, view,
 
 
 def test_the_text_names_the_views_and_the_one_that_rejects(cli, view, second, tmp_path):
-    finished = cli("register", *view.arguments(), "--view", second.file)
+    finished = cli("register", *view.arguments(), "--second-view", second.file)
     assert finished.status == 0
     for text in ("ACCEPTED", "2, registered together", "view 1: image.npy", "view 2: side.json, rotated by 75.0 deg"):
         assert text in finished.out
@@ -193,8 +196,8 @@ def test_a_view_file_that_is_not_a_json_object_is_an_error(cli, view, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "w.safetensors"], "with --view leave --model out"),
-        (["--set", "model=w.safetensors"], "with --view leave --model out"),
+        (["--model", "w.safetensors"], "with --second-view leave --model out"),
+        (["--set", "model=w.safetensors"], "with --second-view leave --model out"),
         (["--method", "regressor-lm"], "the method regressor-lm predicts the initial pose from a single X-ray"),
         (["--method", "diffpose"], "choose another method and give --initial"),
     ],

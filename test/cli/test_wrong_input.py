@@ -184,10 +184,6 @@ def test_an_unusable_pose(error_of, view, tmp_path, content, message, command):
     assert message in sentence
 
 
-def test_a_missing_initial_pose(error_of, view):
-    assert "--initial" in error_of("register", *view.arguments(initial=None))
-
-
 def test_a_method_without_the_weights_it_needs(error_of, view):
     assert "--model W.safetensors" in error_of("register", *view.arguments(), "--method", "regressor-lm")
 

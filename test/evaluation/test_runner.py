@@ -73,7 +73,8 @@ def test_the_record_of_a_broken_case_states_the_error(cases: Path, tmp_path: Pat
     (cases / "case_001" / "image.png").write_bytes(b"not an image")
     (cases / "case_002" / "initial.json").unlink()
     records = run(cases, tmp_path / "out").records
-    assert [(record.outcome, record.accepted) for record in records[:3]] == [("failed", False)] * 2 + [("no_start", False)]
+    assert [(record.outcome, record.accepted) for record in records[:3]] == [("failed", False)] * 3
+    assert "initial.json" in records[2].reason
     assert "truth.json" in records[0].reason and "image.png" in records[1].reason
     assert records[1].variant == "noisy" and records[1].start_mtre_mm is not None, "the readable properties are recorded"
     assert records[3].accepted, "the others are registered"

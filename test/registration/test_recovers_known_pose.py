@@ -71,9 +71,25 @@ def test_an_object_that_is_round_about_an_axis_is_not_accepted(world):
     assert result.similarity > 0.8
 
 
-def test_without_an_initial_pose_there_is_no_result(world, registrar):
+def test_without_an_initial_pose_the_views_of_the_default_range_are_searched(world, registrar):
     result = registrar.register(world.xray(), None)
-    assert (result.outcome, result.camera_from_patient, result.accepted) == (Outcome.NO_START, None, False)
+    assert result.accepted, result.reason
+    errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
+    assert errors.in_plane_mm < 0.5
+    assert result.initial_camera_from_patient is not None
+
+
+def test_a_view_outside_the_searched_range_is_rejected(world, registrar):
+    lateral = view_pose(world.volume.centre_patient, 90.0, 0.0, 0.0, 700.0)
+    assert not registrar.register(world.xray(pose=lateral), None).accepted
+
+
+def test_the_options_name_the_range_that_is_searched(world):
+    lateral = view_pose(world.volume.centre_patient, 84.0, 4.0, -3.0, 720.0)
+    options = from_mapping(RegistrationOptions, {"initial.view": "lateral-left"})
+    result = Registrar(world.volume, options).register(world.xray(pose=lateral), None)
+    assert result.accepted, result.reason
+    assert target_registration_errors(result.camera_from_patient, lateral, world.landmarks_patient).in_plane_mm < 0.5
 
 
 def test_a_blank_image_is_rejected_before_anything_is_rendered(world, registrar):

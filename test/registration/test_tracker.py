@@ -10,7 +10,10 @@ from fluoro_reg.config import from_mapping
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import se3
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, Tracker
+from fluoro_reg.registration.stages.ray_kernels import mark_complete_rays
 from fluoro_reg.registration.tracker import LOST_AFTER
+from fluoro_reg.registration.tracking.kernels import sum_gradient_strip
+from fluoro_reg.similarity.kernels import sum_gradient_products
 
 
 @pytest.fixture
@@ -65,9 +68,9 @@ def test_after_many_rejections_the_initial_pose_is_used_again(world, tracker):
     torch.testing.assert_close(found.initial_camera_from_patient.matrix(), tracker.initial_pose.matrix())
 
 
-def test_without_an_initial_pose_nothing_is_accepted(world):
+def test_without_an_initial_pose_views_are_searched_until_one_is_set(world):
     tracker = Tracker(Registrar(world.volume, RegistrationOptions()), None)
-    assert tracker.update(world.xray()).outcome is Outcome.NO_START
+    assert tracker.update(world.xray()).accepted
     tracker.set_initial_pose(world.truth)
     assert tracker.update(world.xray()).accepted
     tracker.reset()
@@ -203,3 +206,13 @@ def test_without_a_fused_pass_the_last_stages_of_the_method_track(world, monkeyp
     results = [tracker.update(_fresh(world, _moved(world, 0.4 * n), n)) for n in range(3)]
     assert all(result.accepted and result.state == "tracking" for result in results)
     assert "search" in results[1].seconds
+
+
+def test_kernels_are_compiled_before_the_first_frame(world):
+    """Compilation takes seconds: a live stream would lose frames to it."""
+    tracker = Tracker(Registrar(world.volume, RegistrationOptions()), world.truth)
+    kernels = (sum_gradient_strip, sum_gradient_products, mark_complete_rays)
+    compiled = [list(kernel.signatures) for kernel in kernels]
+    assert all(compiled)
+    assert all(tracker.update(_fresh(world, seed=n)).accepted for n in range(2))
+    assert [list(kernel.signatures) for kernel in kernels] == compiled

@@ -25,3 +25,12 @@ class InitialPoses:
             return replace(self, reason=str(error))
         around = [prediction.neighbours(options.spread) for prediction in predictions] if options.spread > 0 else []
         return InitialPoses([*self.searched, *(prediction.camera_from_patient for prediction in predictions)], around)
+
+    def with_found(self, poses: RigidTransform) -> "InitialPoses":
+        """These poses, followed by a batch that a search of all views found, the likeliest first."""
+        return replace(self, refined=[*self.refined, poses])
+
+    @property
+    def first(self) -> RigidTransform:
+        """The first pose of all."""
+        return self.searched[0] if self.searched else self.refined[0][0]

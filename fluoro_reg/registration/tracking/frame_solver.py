@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of
 from fluoro_reg.registration.method import Learned, StageOptions
@@ -33,6 +33,7 @@ from fluoro_reg.xray.preprocessing.coarse import coarse_image
 from fluoro_reg.xray.preprocessing.continued import KnownReading, read_again
 from fluoro_reg.xray.preprocessing.preprocess import preprocess_reading
 
+_WARM_UP_PIXEL_MM = 2.0
 COARSER = 2  # the one coarse step has half the pixels, where the basin is twice as wide
 
 
@@ -112,6 +113,22 @@ class FrameSolver:
             scores=assessment.evidence.scores(),
         )
         return Attempt(_timed(result, clock), information_of(assessed))
+
+    def warm_up(self) -> None:
+        """Compile the pass, the masks and the assessment now instead of at the first tracked frame, on a small image."""
+        if not self.is_available:
+            return
+        reading, stage = self.registrar.readings.whole, self.registrar.method.stages[-1]
+        renderer, extent = reading.renderers.for_pixel(_WARM_UP_PIXEL_MM)
+        camera = CameraIntrinsics(32, 32, 500.0, 500.0, 15.5, 15.5)
+        towards = torch.tensor([0.0, 0.0, 700.0], dtype=torch.float64) - reading.model.pivot
+        pose = RigidTransform(torch.eye(3, dtype=torch.float64), towards)
+        fixed = torch.linspace(0.0, 1.0, 32)[None, :, None] * torch.linspace(0.0, 1.0, 32)
+        scale = Scale(renderer, camera, fixed, torch.ones(1, 32, 32), replace(extent, cut_high=~extent.cut_low), 1.0)
+        objective = PoseObjective(scale, reading.model, cast(AbstractResidualSimilarity, stage.similarity))
+        objective.linearise(objective.evaluate(RigidTransform.stack([pose])))
+        if (fused := fused_pass_of(scale, reading.model, stage.similarity, scale.usable[0])) is not None:
+            fused.system(pose, np.ones_like(fused.fit))
 
     def memory(self, object_px: int) -> FrameMemory | None:
         """What the last accepted frame has learned at a scale."""
