@@ -49,7 +49,7 @@ def send_two(probe):
     probe.wait_until_connected(settle_s=0.5)
     for step in range(2):
         assert probe.send_and_wait(FIRST_STAMP + step * FRAME_NS).level == DiagnosticStatus.OK
-    probe.spin_until(lambda: probe.received["valid"][-1].data)
+    probe.spin_until(lambda: any(message.data for message in probe.received["valid"]))
 
 
 def test_valid_falls_when_the_process_is_killed(start, probe, lost):

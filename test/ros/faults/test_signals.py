@@ -36,7 +36,7 @@ def test_a_signal_ends_the_node_in_every_state(make_world, state, number, rows):
         if state == "registering":
             world.probe.send(world.next_stamp())
             world.probe.spin_for(0.5)
-        world.probe.spin_until(lambda: world.probe.received["valid"][-1].data)
+        world.probe.spin_until(lambda: any(message.data for message in world.probe.received["valid"]))
     world.node.send_signal(number)
     began = time.monotonic()
     slow = state in ("loading", "registering") and number is not signal.SIGKILL
