@@ -20,7 +20,7 @@ class InitialOptions:
     """The initial pose."""
 
     path: str = option(
-        "", "a pose.json; if empty, the views of initial.view are searched until a pose arrives on `initialpose`"
+        "", "a pose.json; if empty, views are searched (initial.view) until a pose arrives on `initialpose`"
     )
 
 
