@@ -28,7 +28,7 @@ from fluoro_reg.xray.image import XrayImage
 
 LOST_AFTER = 5  # frames in a row that are not accepted
 SIMILARITY_DROP = 0.8  # of the last accepted frame's: below it, a pose that leaves the prediction is another explanation
-LEAVES_PREDICTION_MM = 3.0  # beyond what the prediction leaves open
+LEAVES_PREDICTION_MM = 2.0  # however uncertain the prediction: an uncertain one must not let more through
 
 _S, _E = TrackerState, FrameEvent
 
@@ -171,15 +171,10 @@ class Tracker:
             return replace(result, outcome=Outcome.REJECTED_POSE, reason=reason)
         away = self.registrar.displacement_mm(result.camera_from_patient, predicted.pose)
         before, now = last.similarity or 0.0, result.similarity or 0.0
-        if now < SIMILARITY_DROP * before and away > LEAVES_PREDICTION_MM + self._open_mm(predicted):
+        if now < SIMILARITY_DROP * before and away > LEAVES_PREDICTION_MM:
             reason = f"the similarity fell from {before:.2f} to {now:.2f} at a pose {away:.0f} mm from the predicted one"
             return replace(result, outcome=Outcome.REJECTED_POSE, reason=reason)
         return result
-
-    def _open_mm(self, predicted: MotionState) -> float:
-        """What the prediction leaves open in the plane: one standard deviation."""
-        rotation, covariance = predicted.pose.rotation, predicted.covariance[:3, :3]
-        return float((rotation @ covariance @ rotation.T).diagonal()[:2].sum().sqrt())
 
     def _begin_motion(self, result: RegistrationResult, stamp_ns: int | None) -> None:
         information = self._information(result)

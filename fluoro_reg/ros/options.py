@@ -19,9 +19,7 @@ class CTOptions:
 class InitialOptions:
     """The initial pose."""
 
-    path: str = option(
-        "", "a pose.json; if empty, views are searched (initial.view) until a pose arrives on `initialpose`"
-    )
+    path: str = option("", "a pose.json; if empty, views are searched (initial.view) until a pose arrives on `initialpose`")
 
 
 @dataclass(frozen=True, slots=True)

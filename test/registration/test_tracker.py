@@ -173,6 +173,16 @@ def test_a_pose_that_leaves_the_prediction_while_the_similarity_falls_is_rejecte
     assert "similarity fell" in away.reason
 
 
+def test_an_uncertain_prediction_lets_no_other_explanation_through(world, tracker):
+    """As for a run of mirrored frames, during which the prediction grows uncertain."""
+    assert tracker.update(_fresh(world), 0).accepted
+    for n in (1, 2):
+        tracker.update(_noise(world.xray(), n), n * 66_666_667)
+    tracker._last = replace(tracker._last, similarity=2.0)
+    away = tracker.update(_fresh(world, _moved(world, 6.0), 3), 600_000_000)
+    assert "similarity fell" in away.reason
+
+
 @pytest.mark.parametrize("pose", ["image", "filtered"])
 def test_the_result_says_what_its_pose_rests_on(world, pose):
     options = from_mapping(RegistrationOptions, {"tracking": {"pose": pose}})
