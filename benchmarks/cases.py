@@ -1,7 +1,7 @@
 """Register every case of one or more folders of cases (as `fluoro-reg simulate` writes them) and print the results.
 
     fluoro-reg simulate --ct CT --out CASES --cases 30
-    python benchmarks/cases.py CASES [--set method=lm-patch-ncc] [--verbose] [--json]
+    python benchmarks/cases.py CASES [--set method=lm-patch-ncc] [--without-initial] [--verbose] [--json]
 
 Errors are 3-D mTRE with respect to the true pose, at the cases' landmarks and in the camera's axes. Seconds are those of
 `Registrar.register` alone.
@@ -22,19 +22,18 @@ from fluoro_reg.xray.reader import read_xray
 GROSS_MM = 10.0
 
 
-def run(folders: list[Path], options: RegistrationOptions, verbose: bool) -> list[dict]:
-    """Return one record per case."""
+def run(folders: list[Path], options: RegistrationOptions, verbose: bool, use_initial: bool = True) -> list[dict]:
+    """Return one record per case. Without the cases' initial poses, all views of a range are searched."""
     registrars: dict[Path, Registrar] = {}
     records = []
     for folder in (case for root in folders for case in find_cases(root)):
         case = read_case(folder)
-        ct = case.ct.resolve()
+        ct, initial = case.ct.resolve(), case.initial if use_initial else None
+        xray = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
         if ct not in registrars:
             registrars[ct] = Registrar(read_ct(ct), options)
-            registrars[ct].register(
-                read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial
-            )  # a warm-up, which compiles and makes the scales
-        result = registrars[ct].register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), case.initial)
+            registrars[ct].register(xray, initial)  # a warm-up, which compiles and makes scales and templates
+        result = registrars[ct].register(xray, initial)
         start = target_registration_errors(case.initial, case.truth, case.landmarks_patient)
         pose = result.camera_from_patient
         errors = None if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient)
@@ -87,11 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders of cases")
     parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
+    parser.add_argument("--without-initial", action="store_true", help="ignore the initial poses, and search all views")
     parser.add_argument("--verbose", action="store_true", help="print one line per case")
     parser.add_argument("--json", action="store_true", help="print one JSON object with summary and records")
     arguments = parser.parse_args()
     options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
-    results = {folder.name: run([folder], options, arguments.verbose) for folder in arguments.folders}
+    use_initial = not arguments.without_initial
+    results = {folder.name: run([folder], options, arguments.verbose, use_initial) for folder in arguments.folders}
     summaries = {name: summarise(records) for name, records in results.items()}
     if arguments.json:
         print(json.dumps({"summary": summaries, "records": results}))

@@ -1,6 +1,6 @@
 """Register the X-rays that another renderer made of five kinds of CT, and print one table with a column per kind.
 
-    python benchmarks/independent.py FOLDER [--set method=lm-patch-ncc] [--verbose] [--json]
+    python benchmarks/independent.py FOLDER [--set method=lm-patch-ncc] [--without-initial] [--verbose] [--json]
 
 FOLDER is the data folder `independent`, with cases named KIND_NN_VARIANT_BAND in its folder `cases`. One view determines depth
 weakly, so a pose is right if it is within 2 mm in-plane. A case without a pose counts as a failure.
@@ -53,11 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the data folder `independent`")
     parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
+    parser.add_argument("--without-initial", action="store_true", help="ignore the initial poses, and search all views")
     parser.add_argument("--verbose", action="store_true", help="print one line per case")
     parser.add_argument("--json", action="store_true", help="print one JSON object with summary and records")
     arguments = parser.parse_args()
     options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
-    records = run([arguments.folder / "cases"], options, arguments.verbose)
+    records = run([arguments.folder / "cases"], options, arguments.verbose, not arguments.without_initial)
     found = {kind_of(r["case"]) for r in records}
     kinds = [kind for kind in KINDS if kind in found] + sorted(found.difference(KINDS))
     summary = {kind: summarise([r for r in records if kind_of(r["case"]) == kind]) for kind in kinds}

@@ -252,6 +252,7 @@ class Registrar:
             intensity=prepared.intensity.value,
             intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
             reading=run.reading,
+            readings=self._readings.decisions(run.reading),
             elapsed_s=clock.total(),
             device=self._device,
             seconds=clock.laps,

@@ -47,6 +47,8 @@ class RegistrationResult:
         intensity: The assumed meaning of the pixel values: transmitted or attenuation.
         intensity_confidence: The probability of that, if it was inferred from the image (0.5 is a guess); None if it was given.
         reading: How image and CT were read, in words: the meaning of the pixels, the field, and what of the CT was compared.
+        readings: The same by name: intensity, field, ct, roi (the region that is compared) and ct_cut (whether the body goes on
+            beyond the CT); empty if nothing was registered.
         n_renders: Rendered views.
         elapsed_s: Total time in seconds.
         device: Where the images were rendered.
@@ -68,6 +70,7 @@ class RegistrationResult:
     intensity: str = Intensity.AUTO.value
     intensity_confidence: float | None = None
     reading: str = ""
+    readings: dict[str, str | bool] = field(default_factory=dict)
     n_renders: int = 0
     elapsed_s: float = 0.0
     device: str = "cpu"
@@ -104,6 +107,7 @@ class RegistrationResult:
             "intensity": self.intensity,
             "intensity_confidence": self.intensity_confidence,
             "reading": self.reading,
+            "readings": self.readings,
             "n_renders": self.n_renders,
             "elapsed_s": self.elapsed_s,
             "device": self.device,

@@ -35,6 +35,8 @@ def test_the_accepted_result_is_a_pose_file(cli, view, initial, tmp_path):
     assert set(answer) >= KEYS
     assert (answer["accepted"], answer["outcome"], answer["unit"], answer["device"]) == (True, "converged", "mm", "cpu")
     assert len(answer["covariance"]) == 36
+    decisions = {"intensity": "attenuation", "field": "whole image", "ct": "whole CT", "roi": "full"}
+    assert decisions.items() <= answer["readings"].items() and isinstance(answer["readings"]["ct_cut"], bool)
     (tmp_path / "found.json").write_text(finished.out)
     found, truth = read_pose(tmp_path / "found.json"), read_pose(view.pose)
     assert np.allclose(answer["initial_camera_from_patient"], read_pose(initial).matrix().numpy())

@@ -43,6 +43,7 @@ class CTReadings:
     whole: CTReading
     device: str
     _bone: CTReading | None = field(default=None, init=False)
+    _is_boneless: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, ct: CTVolume, roi: str, saturation: str, device: str) -> "CTReadings":
@@ -67,11 +68,21 @@ class CTReadings:
         """The reading with a name, of those that have been made."""
         return next((one for one in (self.whole, self._bone) if one is not None and one.name == name), None)
 
+    def decisions(self, reading: str) -> dict[str, str | bool]:
+        """What a reading in words (of an X-ray and this CT) decided, by name; empty if it is not one of this CT."""
+        of_xray, _, of_ct = reading.partition("; ")
+        intensity, _, field_name = of_xray.rpartition(", ")
+        chosen, is_cut = self.named(of_ct), self.whole.renderers.extent.is_cut
+        if chosen is None:
+            return {}
+        return {"intensity": intensity, "field": field_name, "ct": of_ct, "roi": chosen.model.roi, "ct_cut": is_cut}
+
     def _bone_reading(self) -> CTReading | None:
         """The bone alone; None if the CT has none."""
-        if self._bone is None:
+        if self._bone is None and not self._is_boneless:
             bone = bone_above_soft_tissue(self.ct)
-            if not bool((bone.attenuation > 0).any()):
+            self._is_boneless = not bool((bone.attenuation > 0).any())
+            if self._is_boneless:
                 return None
             whole = self.whole
             self._bone = CTReading(

@@ -90,6 +90,7 @@ class FrameSolver:
             intensity=prepared.intensity.value,
             intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
             reading=reading,
+            readings=self.registrar.readings.decisions(reading),
             pose_source="image" if prior is None else "filtered",
         )
         if prepared.rejection is not None:
