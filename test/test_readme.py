@@ -25,7 +25,7 @@ def test_subcommands_and_their_options_exist():
     commands = {command.name: command.callback.__annotations__ for command in app.registered_commands}
     commands["train"] = train.app.registered_commands[0].callback.__annotations__
     used = re.findall(r"^fluoro-reg ([\w-]+)(.*)$", README, re.MULTILINE)
-    assert {name for name, _ in used} == {"ct-info", "register", "replay", "simulate", "render", "train", "evaluate"}
+    assert {name for name, _ in used} == {"ct-info", "doctor", "register", "replay", "simulate", "render", "train", "evaluate"}
     for name, rest in used:
         options = re.findall(r"--([\w-]+)", rest)
         assert [option for option in options if option.replace("-", "_") not in commands[name]] == []

@@ -8,10 +8,10 @@ from helpers.documentation import page, written_pages
 from fluoro_reg.cli.main import app
 
 PAGE = page("reference/command-line.md")
-# Options of pip, venv, rosdep, colcon, ROS 2, torchrun and of the bag player.
+# Options of pip, venv, rosdep, colcon, ROS 2, docker, torchrun and of the bag player.
 FOREIGN = {
     *("--system-site-packages", "--from-paths", "--ignore-src", "--symlink-install", "--packages-select"),
-    *("--ros-args", "--show-args", "--params-file", "--topics", "--nproc-per-node"),
+    *("--ros-args", "--show-args", "--params-file", "--topics", "--nproc-per-node", "--clock", "--shm-size"),
 }
 COMMANDS = [command.name for command in app.registered_commands] + [
     f"{group.typer_instance.info.name} {command.name}"
