@@ -202,7 +202,8 @@ class Registrar:
             candidates = known
         best, coarse = likeliest(candidates, None if request.tracking else self.method.search, stages, clock)
         if run.initial_pose is None:
-            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
+            pose = view.camera_from_reference.inverse() @ best.initial.first
+            run = replace(run, initial_pose=pose, is_searched=not best.initial.searched)
         refined = best.solver.run_last(coarse, stages)
         clock.lap("refine")
         n_renders = sum(candidate.solver.n_renders for candidate in candidates)
@@ -224,6 +225,9 @@ class Registrar:
     ) -> AssessedPose:
         """The best hypothesis, assessed. With cameras, the hypotheses of all views are refined jointly first."""
         gate, metric = self.options.gate, self._metric
+        if any(run.is_searched for run in runs):  # every view was tried, so that a wrong image finds one that resembles it
+            similarity, patch = max(gate.minimum_similarity, 0.7), max(gate.minimum_patch_similarity, 0.82)
+            gate = replace(gate, minimum_similarity=similarity, minimum_patch_similarity=patch)
         solvers, refined = [run.solver for run in runs if run.solver], [run.refined for run in runs if run.refined]
         n_renders = sum(run.n_renders for run in runs)
         if cameras_from_reference is None:

@@ -41,6 +41,7 @@ class ViewRun:
     reason: str = ""
     reading: str = ""
     n_renders: int = 0
+    is_searched: bool = False  # without an initial pose
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""
