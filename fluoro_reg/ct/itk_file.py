@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fluoro_reg.ct.hounsfield import check_size, volume_from_hu
+from fluoro_reg.ct.hounsfield import check_size
 from fluoro_reg.ct.optional_reader import (
     damaged_file_error,
     import_extra,
@@ -22,20 +22,20 @@ from fluoro_reg.ct.optional_reader import (
     without_trailing_ones,
     writable_copy,
 )
+from fluoro_reg.ct.raw_grid import RawGrid
 from fluoro_reg.ct.stated_geometry import check_metaimage, check_nrrd
 from fluoro_reg.ct.text_header import TextHeader, read_metaimage_header, read_nrrd_header
-from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
 _READERS = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
 _LOCAL_DATA = ("LOCAL", "")
 
 
-def read_itk(path: Path, kind: str, warnings: list[str]) -> CTVolume:
+def read_itk(path: Path, kind: str, warnings: list[str]) -> RawGrid:
     """Read a file of kind NRRD or MetaImage, whatever its name.
 
     Raises:
-        InputError: The file is damaged, or it is not a CT of known geometry in HU.
+        InputError: The file is damaged, or it is not a volume of known geometry.
     """
     sitk = import_extra("SimpleITK", "NRRD and MetaImage")
     where = f"'{path.name}'"
@@ -58,7 +58,7 @@ def read_itk(path: Path, kind: str, warnings: list[str]) -> CTVolume:
     image = image[:, :, :, 0] if image.GetDimension() == 4 else image
     affine = _affine(image)
     affine[:3] *= mm_per_unit
-    return volume_from_hu(writable_copy(sitk.GetArrayViewFromImage(image)), affine, where, warnings)
+    return RawGrid(writable_copy(sitk.GetArrayViewFromImage(image)), affine, tuple(warnings))
 
 
 def _stated_geometry(path: Path, kind: str, where: str) -> tuple[TextHeader, float, list[str]]:

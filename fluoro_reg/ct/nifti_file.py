@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fluoro_reg.ct.hounsfield import check_affine, check_size, volume_from_hu
+from fluoro_reg.ct.hounsfield import check_affine, check_size
 from fluoro_reg.ct.optional_reader import (
     damaged_file_error,
     import_extra,
@@ -24,7 +24,7 @@ from fluoro_reg.ct.optional_reader import (
     without_trailing_ones,
     writable_copy,
 )
-from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.ct.raw_grid import RawGrid
 from fluoro_reg.errors import InputError
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -37,11 +37,11 @@ _SIZEOF_NIFTI2_HEADER = 540
 _ADVICE = "write the file again with one geometry"
 
 
-def read_nifti(path: Path, compressed: bool, warnings: list[str]) -> CTVolume:
+def read_nifti(path: Path, compressed: bool, warnings: list[str]) -> RawGrid:
     """Read a NIfTI file, compressed with gzip or not, whatever its name.
 
     Raises:
-        InputError: The file is damaged, or it is not a CT of known geometry in HU.
+        InputError: The file is damaged, or it is not a volume of known geometry.
     """
     nibabel = import_extra("nibabel", "NIfTI")
     where = f"'{path.name}'"
@@ -70,7 +70,7 @@ def read_nifti(path: Path, compressed: bool, warnings: list[str]) -> CTVolume:
         nibabel.wrapstruct.WrapStructError,
     ) as error:
         raise damaged_file_error(where, "NIfTI") from error
-    return volume_from_hu(writable_copy(values.transpose(2, 1, 0)), patient_from_voxel, where, warnings)
+    return RawGrid(writable_copy(values.transpose(2, 1, 0)), patient_from_voxel, tuple(warnings))
 
 
 def _geometry_warnings(header: Any, shape: tuple[int, ...], where: str) -> list[str]:

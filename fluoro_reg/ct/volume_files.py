@@ -8,9 +8,11 @@ import gzip
 import zlib
 from pathlib import Path
 
+from fluoro_reg.ct.hounsfield import volume_from_hu
 from fluoro_reg.ct.itk_file import read_itk
 from fluoro_reg.ct.nifti_file import read_nifti
 from fluoro_reg.ct.optional_reader import damaged_file_error
+from fluoro_reg.ct.raw_grid import RawGrid
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
@@ -59,6 +61,16 @@ def read_volume_file(path: Path) -> CTVolume:
 
     Raises:
         InputError: The file is damaged, or it is not a CT of known geometry in HU.
+    """
+    grid = read_grid(path)
+    return volume_from_hu(grid.values, grid.patient_from_voxel, f"'{path.name}'", grid.warnings)
+
+
+def read_grid(path: Path) -> RawGrid:
+    """Read the numbers of one NIfTI, NRRD or MetaImage file as they are, whatever they mean.
+
+    Raises:
+        InputError: The file is damaged, or it is not a volume of known geometry.
     """
     suffix = _suffix(path) or ""
     named = _KIND_BY_SUFFIX.get(suffix, "")

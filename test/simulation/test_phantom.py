@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from scipy import ndimage
 
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.errors import InputError
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phantom_landmarks, phantom_volume
+from fluoro_reg.simulation.phantom.model import (
+    PhantomOptions,
+    phantom_hu,
+    phantom_labels,
+    phantom_landmarks,
+    phantom_volume,
+)
 
 OPTIONS = PhantomOptions(spacing_mm=(3.0, 3.0, 3.0), noise_hu=0.0)
 
@@ -210,3 +217,18 @@ def test_a_volume_that_dicom_cannot_hold_is_rejected(phantom: Phantom, tmp_path:
         write_dicom_series(tmp_path, phantom.hu[:4], sheared)
     with pytest.raises(InputError, match="16 bits"):
         write_dicom_series(tmp_path, phantom.hu[:4] + np.float32(40000), phantom.patient_from_voxel)
+
+
+def test_the_labels_of_the_phantom_lie_on_its_bones():
+    options = PhantomOptions(spacing_mm=(4.0, 4.0, 4.0))
+    hu, patient_from_voxel = phantom_hu(options)
+    segmentation = phantom_labels(options)
+    labels = segmentation.labels.numpy()
+    assert np.allclose(segmentation.patient_from_voxel.numpy(), patient_from_voxel)
+    assert sorted(np.unique(labels).tolist()) == [0, 25, 27, 28, 29, 75, 76, 77, 78]
+    assert np.median(hu[labels > 0]) > 250 > np.median(hu[labels == 0])
+    head = segmentation.patient_from_voxel.inverse() @ torch.tensor(
+        [*phantom_landmarks(options)["femoral_head_centre_left"], 1.0]
+    )
+    i, j, k = head[:3].round().long().tolist()
+    assert labels[k, j, i] == 75

@@ -14,7 +14,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from fluoro_reg.config import option
+from fluoro_reg.ct.bone_labels import BONE_LABELS
 from fluoro_reg.ct.hounsfield import volume_from_hu
+from fluoro_reg.ct.label_map import LabelMap
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.simulation.phantom.pelvis import BodyShape, Bone, pelvic_bones
 from fluoro_reg.simulation.phantom.soft_tissue import smooth_noise, soft_tissue_hu
@@ -53,16 +55,24 @@ def phantom_hu(options: PhantomOptions) -> tuple[Float32[np.ndarray, "slices row
     for bone in skeleton:
         _add_bone(hu, grid, bone, distance_to_bones, texture)
     hu += options.noise_hu * generator.standard_normal(grid.shape)
-    patient_from_voxel = np.diag([*options.spacing_mm, 1.0])
-    first = np.array([grid.x[0], grid.y[0], grid.z[0]], dtype=float)
-    patient_from_voxel[:3, 3] = np.array(_HIP_CENTRE_PATIENT) + first
-    return np.clip(np.round(hu), -1024, 3071).astype(np.float32), patient_from_voxel
+    return np.clip(np.round(hu), -1024, 3071).astype(np.float32), _patient_from_voxel(options, grid)
 
 
 def phantom_volume(options: PhantomOptions) -> CTVolume:
     """Return the phantom as a CT volume, without writing it as DICOM."""
     hu, patient_from_voxel = phantom_hu(options)
     return volume_from_hu(hu, patient_from_voxel, "the phantom")
+
+
+def phantom_labels(options: PhantomOptions) -> LabelMap:
+    """Return the segmentation of the phantom's bones, with TotalSegmentator's numbers; a voxel is bone if half of it is."""
+    grid = _sample_grid(options)
+    skeleton, _ = pelvic_bones(_body_shape(options))
+    labels, distance_to_bones = np.zeros(grid.shape, np.int32), np.full(grid.shape, FAR_MM)
+    for bone in skeleton:
+        window, distance = _bone_distance(bone, grid, distance_to_bones)
+        labels[window][distance <= 0] = BONE_LABELS[bone.name if bone.name in BONE_LABELS else f"vertebrae_{bone.name}"]
+    return LabelMap(torch.from_numpy(labels), torch.from_numpy(_patient_from_voxel(options, grid)))
 
 
 def phantom_landmarks(options: PhantomOptions) -> dict[str, Float[Tensor, "3"]]:
@@ -86,20 +96,38 @@ def _sample_grid(options: PhantomOptions) -> SampleGrid:
     return SampleGrid(x, y, z)
 
 
+def _patient_from_voxel(options: PhantomOptions, grid: SampleGrid) -> Float[np.ndarray, "4 4"]:
+    patient_from_voxel = np.diag([*options.spacing_mm, 1.0])
+    first = np.array([grid.x[0], grid.y[0], grid.z[0]], dtype=float)
+    patient_from_voxel[:3, 3] = np.array(_HIP_CENTRE_PATIENT) + first
+    return patient_from_voxel
+
+
+def _bone_distance(
+    bone: Bone, grid: SampleGrid, distance_to_bones: np.ndarray
+) -> tuple[tuple[slice, slice, slice], np.ndarray]:
+    """Return the window of a bone and the signed distance to it, mm.
+
+    `distance_to_bones` is the distance to the bones before it, from which a joint space separates it; it is updated.
+    """
+    window, distance = signed_distance(bone.steps, grid)
+    distance = np.maximum(distance, bone.joint_mm - distance_to_bones[window])
+    np.minimum(distance_to_bones[window], distance, out=distance_to_bones[window])
+    return window, distance
+
+
 def _add_bone(hu: np.ndarray, grid: SampleGrid, bone: Bone, distance_to_bones: np.ndarray, texture: np.ndarray) -> None:
     """Blend shell and marrow into `hu` by the fraction of each voxel that they fill.
 
     `distance_to_bones` is the distance to the bones added before; it is updated.
     """
-    window, distance = signed_distance(bone.steps, grid)
-    distance = np.maximum(distance, bone.joint_mm - distance_to_bones[window])
+    window, distance = _bone_distance(bone, grid, distance_to_bones)
     voxel = float(np.mean([axis[1] - axis[0] for axis in (grid.x, grid.y, grid.z)]))
     bone_fraction = np.clip(0.5 - distance / voxel, 0, 1)
     marrow_fraction = np.clip(0.5 - _marrow_distance(distance, bone, grid.crop(window)) / voxel, 0, 1)
     marrow = bone.marrow_hu * (1 + 0.3 * texture[window])
     inside = bone.cortical_hu + marrow_fraction * (marrow - bone.cortical_hu)
     hu[window] += bone_fraction * (inside - hu[window])
-    np.minimum(distance_to_bones[window], distance, out=distance_to_bones[window])
 
 
 def _marrow_distance(distance: np.ndarray, bone: Bone, grid: SampleGrid) -> np.ndarray:
