@@ -59,9 +59,16 @@ class CTArguments:
 
 @dataclass(frozen=True, slots=True)
 class XrayArguments:
-    """One X-ray and its camera."""
+    """X-rays and their camera."""
 
-    image: Annotated[Path, typer.Option(metavar="X", help="X-ray: DICOM (XA, RF, CR, DX), PNG, TIFF or .npy.")]
+    image: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="X",
+            help="X-ray: DICOM (XA, RF, CR, DX), PNG, TIFF or .npy, or a folder of them; repeatable. Each of several is "
+            "registered on its own.",
+        ),
+    ]
     camera: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +87,21 @@ class XrayArguments:
         ),
     ] = 0
     undistort: Annotated[bool, typer.Option("--undistort", help=UNDISTORT_HELP)] = False
+
+    def files(self) -> list[Path]:
+        """Return the files of all X-rays, in the order in which they are given and, of a folder, in name order.
+
+        Raises:
+            InputError: A folder has no X-ray.
+        """
+        from fluoro_reg.xray.folder import find_xrays
+
+        return [file for path in self.image for file in (find_xrays(path) if path.is_dir() else [path])]
+
+    @property
+    def are_several(self) -> bool:
+        """Whether each X-ray gets a line of output: there is more than one, or a folder."""
+        return len(self.image) > 1 or self.image[0].is_dir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +227,13 @@ def read_volume(arguments: CTArguments, output: Output) -> "CTVolume":
 
 
 def read_image(arguments: XrayArguments) -> "XrayImage":
-    """Read the X-ray with its camera."""
+    """Read the first X-ray with its camera."""
     from fluoro_reg.formats.cameras import read_camera_of_image
     from fluoro_reg.xray.image import Intensity
     from fluoro_reg.xray.reader import read_xray
 
     camera, distortion = read_camera_of_image(arguments.camera, arguments.undistort)
-    return read_xray(arguments.image, camera, Intensity(arguments.intensity.value), arguments.frame, distortion)
+    return read_xray(arguments.image[0], camera, Intensity(arguments.intensity.value), arguments.frame, distortion)
 
 
 def read_views(xray: XrayArguments, further: list[Path]) -> "list[CalibratedXray]":

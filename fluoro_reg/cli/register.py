@@ -1,4 +1,4 @@
-"""`fluoro-reg register`: register one X-ray, or several of known relative geometry, to a CT."""
+"""`fluoro-reg register`: register one X-ray, several of known relative geometry, or many one after the other, to a CT."""
 
 import math
 from pathlib import Path
@@ -23,8 +23,10 @@ from fluoro_reg.cli.input_arguments import (
 )
 from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.cli.output_files import check_writable, write_file
+from fluoro_reg.cli.register_many import register_many
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
 from fluoro_reg.cli.typer_command import epilog_text
+from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +57,16 @@ EPILOG = epilog_text(
             "--initial initial.json --overlay overlay.png --json > pose.json",
         ),
         (
+            "Register all X-rays of a folder, each on its own",
+            "fluoro-reg register --ct ct/ --image xrays/ --camera camera.json --json > poses.jsonl",
+        ),
+        (
             "Register a frontal and a lateral X-ray together",
             "fluoro-reg register --ct ct/ --image frontal.dcm --initial initial.json --second-view lateral.json",
         ),
     ],
-    "0 accepted; 1 rejected (the result is still printed, with the reason); 2 unusable input.",
+    "0 accepted; 1 rejected (the result is still printed, with the reason); 2 unusable input. Several X-rays: 0 all accepted; "
+    "1 any rejected or unreadable (its line says why); 2 none readable, or unusable CT or arguments.",
 )
 
 
@@ -80,13 +87,17 @@ def command(
         ),
     ] = None,
 ) -> int:
-    """Register one X-ray, or several together, to a CT.
+    """Register one X-ray, several together, or many one after the other, to a CT.
 
     The result is the pose camera_from_patient (mm) and whether it is accepted. A pose is accepted only if it passes every gate;
     otherwise the reason is given, and the pose must not be used. The JSON result is a valid pose.json.
 
     Without --initial and --model, the views of a C-arm are searched (--view, --range). With --second-view, one pose must fit
     all X-rays, and each X-ray can reject it; --initial is then required.
+
+    With --image more than once, or a folder, every X-ray is registered on its own, from the same --initial or search. --json
+    then prints one JSON object on one line for each, in order, with the key image. An X-ray that cannot be read is rejected
+    on its line, and the others go on.
     """
     from fluoro_reg.registration import Registrar
 
@@ -97,6 +108,9 @@ def command(
         check_writable(overlay, (".png",))
     check_further_xrays(further_files, initial_pose, options)
     initial = read_initial_pose(initial_pose, options)
+    if xray.are_several:
+        _check_several(further_files, overlay)
+        return register_many(xray.files(), xray, ct, initial, options, output)
     views = read_views(xray, further_files)
     for sentence in dict.fromkeys(warning for view in views for warning in view.image.warnings):
         output.warn(sentence)
@@ -114,9 +128,16 @@ def command(
         else:
             image = _overlay(views, volume, result.camera_from_patient, result.initial_camera_from_patient)
             write_file(overlay, image.save)
-    names = [path.name for path in (xray.image, *further_files)]
+    names = [path.name for path in (xray.image[0], *further_files)]
     output.show(result.to_json(), _result_panel(result, volume.centre_patient, _view_descriptions(views, names)))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
+
+
+def _check_several(further_files: list[Path], overlay: Path | None) -> None:
+    if further_files:
+        raise InputError("--second-view belongs to one X-ray; give --image once, with a file")
+    if overlay is not None:
+        raise InputError("--overlay shows one X-ray; give --image once, with a file, or leave --overlay out")
 
 
 def _overlay(
