@@ -36,7 +36,7 @@ class LeastSquaresProblem(Protocol[EvaluationT, NormalEquationsT]):
     Both type variables are batches in the sense of `fluoro_reg.optimisers.batch`.
     """
 
-    def retract(self, at: EvaluationT, step: Float[Tensor, "batch 6"]) -> EvaluationT:
+    def retract(self, at: EvaluationT, step: Float[Tensor, "batch parameters"]) -> EvaluationT:
         """Return the evaluated points a step away, which is the expensive part."""
 
     def linearise(self, at: EvaluationT) -> NormalEquationsT:
@@ -141,7 +141,7 @@ class LevenbergMarquardt:
         self,
         damping: Float[Tensor, "batch"],
         equations: NormalEquations,
-        step: Float[Tensor, "batch 6"],
+        step: Float[Tensor, "batch parameters"],
         cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
         """Return the damping after a step to a point whose cost is `cost`."""
@@ -158,7 +158,7 @@ class LevenbergMarquardt:
         self,
         stretch: Float[Tensor, "batch"],
         equations: NormalEquations,
-        step: Float[Tensor, "batch 6"],
+        step: Float[Tensor, "batch parameters"],
         cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
         """Return the stretch after a step to a point whose cost is `cost`; it at most doubles, and a failed step ends it."""
@@ -171,7 +171,7 @@ class LevenbergMarquardt:
 
     def _step(
         self, equations: NormalEquations, damping: Float[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch 6"], Bool[Tensor, "batch"]]:
+    ) -> tuple[Float[Tensor, "batch parameters"], Bool[Tensor, "batch"]]:
         """Return the damped step, and whether its equations have a solution.
 
         Without a solution the step is zero, which must not be mistaken for convergence.
@@ -185,11 +185,12 @@ class LevenbergMarquardt:
         step = torch.where(solved[:, None], step, torch.zeros_like(gradient))
         return self._limited(step), solved
 
-    def _limited(self, step: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch 6"]:
-        """Return a step shortened to the longest that is allowed."""
+    def _limited(self, step: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
+        """Return a step shortened to the longest that is allowed, of every body on its own."""
         limit_mm, limit_rad = self.largest_step
-        excess = torch.maximum(step[:, :3].norm(dim=-1) / limit_mm, step[:, 3:].norm(dim=-1) / limit_rad)
-        return step / excess.clamp_min(1.0)[:, None]
+        twists = step.unflatten(-1, (-1, 6))
+        excess = torch.maximum(twists[..., :3].norm(dim=-1) / limit_mm, twists[..., 3:].norm(dim=-1) / limit_rad)
+        return (twists / excess.clamp_min(1.0)[..., None]).flatten(1)
 
 
 def solve_positive_definite(

@@ -1,4 +1,4 @@
-"""The normal equations of a batch of least-squares problems with six unknowns."""
+"""The normal equations of a batch of least-squares problems over one twist, or over the twists of several bodies."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class NormalEquations:
-    """Cost, and its gradient and Gauss-Newton Hessian with respect to the twist (mm, rad), one row per pose.
+    """Cost, and its gradient and Gauss-Newton Hessian with respect to the twists (mm, rad), one row per start.
+
+    There are six parameters for each body that moves on its own.
 
     Gradient and Hessian are halved: the model of the cost at a step d is `cost + 2 gradient.d + d.hessian d`.
     """
 
     cost: Float[Tensor, "batch"]
-    gradient: Float[Tensor, "batch 6"]
-    hessian: Float[Tensor, "batch 6 6"]
+    gradient: Float[Tensor, "batch parameters"]
+    hessian: Float[Tensor, "batch parameters parameters"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fluoro_reg.config import option
 from fluoro_reg.optimisers import NormalEquations
-from fluoro_reg.similarity.kernels import sum_gradient_products
+from fluoro_reg.similarity.kernels import TWIST, sum_gradient_products
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Jacobian,
@@ -40,7 +40,7 @@ class GradientNCC(AbstractResidualSimilarity):
     floor: float = option(1e-6, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
-        if _is_plain(moving) and _is_plain(jacobian):
+        if _is_plain(moving) and _is_plain(jacobian) and jacobian.shape[-1] == TWIST:
             return self._compiled_equations(moving, jacobian, fixed, weight)
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
         gradients = sobel_gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7

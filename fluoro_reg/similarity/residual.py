@@ -19,7 +19,7 @@ from torch import Tensor
 from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.similarity.similarity import AbstractSimilarity, Image, Images
 
-Jacobian = Float[Tensor, "batch height width 6"]
+Jacobian = Float[Tensor, "batch height width parameters"]
 
 
 class AbstractResidualSimilarity(AbstractSimilarity):
@@ -50,11 +50,11 @@ def standardise(
 
 
 def standardise_jacobian(
-    jacobian: Float[Tensor, "batch n 6"],
+    jacobian: Float[Tensor, "batch n parameters"],
     z: Float[Tensor, "batch n"],
     sd: Float[Tensor, "batch 1"],
     weight: Float[Tensor, "batch n"],
-) -> Float[Tensor, "batch n 6"]:
+) -> Float[Tensor, "batch n parameters"]:
     """Return dz/dtwist from dI/dtwist."""
     means = torch.stack([weight, weight * z], dim=1) @ jacobian
     return (jacobian - means[:, :1] - z[..., None] * means[:, 1:]) / sd[..., None]
@@ -69,8 +69,8 @@ def geman_mcclure(squared: Tensor, scale: float) -> tuple[Tensor, Tensor]:
 
 
 def gauss_newton_system(
-    jacobian: Float[Tensor, "batch n 6"], residual: Float[Tensor, "batch n"], weight: Float[Tensor, "batch n"]
-) -> tuple[Float[Tensor, "batch 6"], Float[Tensor, "batch 6 6"]]:
+    jacobian: Float[Tensor, "batch n parameters"], residual: Float[Tensor, "batch n"], weight: Float[Tensor, "batch n"]
+) -> tuple[Float[Tensor, "batch parameters"], Float[Tensor, "batch parameters parameters"]]:
     """Return the Gauss-Newton gradient and Hessian of `sum w r^2`, both halved."""
     weighted = (jacobian * weight[..., None]).mT
     return (weighted @ residual[..., None]).squeeze(-1), weighted @ jacobian
