@@ -1,5 +1,6 @@
 """`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register` shows all steps in order."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -99,6 +100,15 @@ class Registrar:
     def metric(self) -> PoseMetric:
         """Measures how far apart two poses are."""
         return self._metric
+
+    def beside(self) -> "Registrar":
+        """A registrar for another thread: it shares what has been made of the CT, and has options and a state of its own.
+
+        It must not search at the same time as this one; each of the two may track while the other searches.
+        """
+        other = copy.copy(self)
+        other._candidates = replace(self._candidates, refiners=NCCRefiners(self._readings.whole.model.pivot))
+        return other
 
     def register(
         self,

@@ -20,6 +20,7 @@ class Outcome(str, enum.Enum):
     REJECTED_IMAGE = "rejected_image"
     REJECTED_POSE = "rejected_pose"
     NO_START = "no_start"
+    SEARCHING = "searching"  # a tracker's: nothing is known about this image until the search beside tracking has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class RegistrationResult:
         pose_source: What the pose rests on: `image`, this image alone, or `filtered`, this image and the motion until then.
         state: The tracker's state after this frame; empty without a tracker.
         frame: What the frame is: `new`, or `repeated` or `dark`, which are not registered; empty without a tracker.
+        searching: Whether a search has begun beside tracking whose result no image has used yet.
     """
 
     outcome: Outcome
@@ -79,6 +81,7 @@ class RegistrationResult:
     pose_source: str = "image"
     state: str = ""
     frame: str = ""
+    searching: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -116,4 +119,5 @@ class RegistrationResult:
             "pose_source": self.pose_source,
             "state": self.state,
             "frame": self.frame,
+            "searching": self.searching,
         }

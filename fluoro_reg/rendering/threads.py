@@ -7,8 +7,10 @@ there is one pool per process.
 
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -17,9 +19,44 @@ _PIECES_PER_THREAD = 4
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
+class StoppedError(Exception):
+    """Raised in the thread of background work that is not wanted any more."""
+
+
+class _Background(threading.local):
+    """Of the current thread: whether its work is wanted no more; None in a thread that does no background work."""
+
+    is_stopped: Callable[[], bool] | None = None
+
+
+_background = _Background()
+
+
+@contextmanager
+def in_background(is_stopped: Callable[[], bool]) -> Iterator[None]:
+    """Let the loops of this thread take half of the threads, and end with `StoppedError` when `is_stopped` says so.
+
+    The other half is for work that must not wait. Priorities of the operating system would not help: a thread of a low
+    priority that is interrupted while it holds the GIL holds up all the others.
+    """
+    _background.is_stopped = is_stopped
+    try:
+        yield
+    finally:
+        _background.is_stopped = None
+
+
 def parallel_for(work: Callable[[int, int], None], count: int) -> None:
-    """Call `work(first, last)` on ranges that together cover 0 ... count, on up to `THREADS` threads."""
+    """Call `work(first, last)` on ranges that together cover 0 ... count, on up to `THREADS` threads.
+
+    Raises:
+        StoppedError: This thread works in the background, and its work is not wanted any more.
+    """
     threads = min(THREADS, count)
+    if _background.is_stopped is not None:
+        if _background.is_stopped():
+            raise StoppedError
+        threads = min(max(1, THREADS // 2), count)
     if threads <= 1:
         work(0, count)
         return

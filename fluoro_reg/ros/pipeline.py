@@ -76,11 +76,15 @@ class Pipeline:
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
         self._edge = TfEdge(node, options) if options.tf.enable else None
         self._reported_problem = ""
-        self._watchdog, self._on_hang = Watchdog(options.computation_timeout, on_hang is not None), on_hang
-        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration")
+        tracker = session.tracker
+        self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
+        self._on_hang = on_hang
+        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration", self._process_late)
+        tracker.when_search_ends(self._worker.wake)
         self._pictures: LatestWorker[ProcessedFrame] = LatestWorker(self._publish_pictures, "debug images")
         self._result_lock = threading.Lock()
         self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
+        self._epoch_of_last = 0
         self._input: ImageInput | None = None
         self._timers: list[Timer] = []
         self._enabled, self._register_next = True, False
@@ -118,7 +122,8 @@ class Pipeline:
         self.reset()
         self.forget_other_publishers()
         self._processor.discard_initial_pose()
-        if not (self._worker.stop(STOP_TIMEOUT_S) and self._pictures.stop(STOP_TIMEOUT_S)):
+        stops = (self._worker.stop, self._processor.close, self._pictures.stop)
+        if not all(stop(STOP_TIMEOUT_S) for stop in stops):
             if self._on_hang is not None:
                 self._on_hang()
             raise HangError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s; the node ends itself")
@@ -184,14 +189,23 @@ class Pipeline:
             self._outputs.publish_unregistered(ProcessedFrame(frame, self._processor.rejection(status.value)))
 
     def _process(self, item: tuple[int, Frame]) -> None:
-        epoch, frame = item
-        maximum_age_s = self._options.maximum_image_age  # as of now, like the options that the processor takes over
+        self._epoch_of_last, frame = item
         self._current_frame = frame
+        self._answer(lambda: self._processor.process(frame))
+
+    def _process_late(self) -> None:
+        """A search has ended, and no image has come since: answer the last one again."""
+        self._answer(self._processor.process_late)
+
+    def _answer(self, process: Callable[[], ProcessedFrame | None]) -> None:
+        maximum_age_s = self._options.maximum_image_age  # as of now, like the options that the processor takes over
         self._watchdog.begin()
         try:
-            processed = self._placed_on_tf(self._reject_if_too_old(self._processor.process(frame), maximum_age_s))
+            if (answer := process()) is None:
+                return
+            processed = self._placed_on_tf(self._reject_if_too_old(answer, maximum_age_s))
             with self._result_lock:
-                if epoch != self._epoch and processed.result.accepted:
+                if self._epoch_of_last != self._epoch and processed.result.accepted:
                     processed = self._rejected(processed, RESET_DURING_REGISTRATION)
                 self._publish(processed)
             self._pictures.put(processed)
@@ -214,7 +228,8 @@ class Pipeline:
 
     def _publish(self, processed: ProcessedFrame) -> None:
         begin = time.monotonic()
-        self._statistics.record_result(processed.result, {"latency": processed.latency_s, **processed.seconds})
+        seconds = {} if processed.is_late else {"latency": processed.latency_s, **processed.seconds}
+        self._statistics.record_result(processed.result, seconds, processed.is_late)
         self._last_frame = processed
         if processed.transform is not None and self._edge is not None:
             self._edge.send(processed.transform)

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from geometry_msgs.msg import TransformStamped
@@ -41,6 +41,15 @@ class FrameTracker(Protocol):
 
     def change_options(self, options: RegistrationOptions) -> None: ...
 
+    def late_result(self) -> RegistrationResult | None: ...
+
+    def when_search_ends(self, call: Callable[[], None]) -> None: ...
+
+    @property
+    def searching_since(self) -> float | None: ...
+
+    def close(self, timeout_s: float) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -62,7 +71,7 @@ class ProcessedFrame:
     """A frame with its result.
 
     `waited_s` is the time in the mailbox. `xray` is None if the messages could not be decoded. `transform` is what goes on /tf:
-    None for a rejected frame, and without a publisher there.
+    None for a rejected frame, and without a publisher there. `is_late` tells the second result of a frame.
     """
 
     frame: Frame
@@ -71,6 +80,7 @@ class ProcessedFrame:
     decode_s: float = 0.0
     waited_s: float = 0.0
     transform: TransformStamped | None = None
+    is_late: bool = False
 
     @property
     def latency_s(self) -> float:
@@ -108,6 +118,7 @@ class FrameProcessor:
         self._requested_options: RegistrationOptions | None = None
         self._logged_kinds: set[str] = set()
         self._logged_warnings: set[str] = set()
+        self._last: ProcessedFrame | None = None
 
     def request_reset(self) -> None:
         """Forget the last pose before the next frame; a frame being processed is no longer accepted."""
@@ -133,20 +144,48 @@ class FrameProcessor:
         """Register a frame; every failure becomes a rejection, so this never raises."""
         begin = time.monotonic()
         xray, decode_s = None, 0.0
-        try:
+
+        def register() -> RegistrationResult:
+            nonlocal xray, decode_s
             check_camera_frame(frame.frame_id, self._options)
             self._apply_requests(frame)
             xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)
             self._log_once(xray.warnings)
             decode_s = time.monotonic() - begin
-            result = self._tracker.update(xray, frame.stamp_ns)
-            if result.accepted and self._reset_requested:
-                result = self.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
+            return self._tracker.update(xray, frame.stamp_ns)
+
+        self._last = None
+        result = self._result_of(register)
+        assert result is not None
+        self._last = ProcessedFrame(frame, result, xray, decode_s, begin - frame.received_s)
+        return self._last
+
+    def process_late(self) -> ProcessedFrame | None:
+        """Return the last frame with a second result, if a search has ended that it did not wait for; never raises."""
+        last = self._last
+        if last is None or not last.result.searching or self._reset_requested:
+            return None
+        result = self._result_of(self._tracker.late_result)
+        if result is None:
+            return None
+        self._last = replace(last, result=result, is_late=True)
+        return self._last
+
+    def close(self, timeout_s: float) -> bool:
+        """End a search of the tracker; return False if that takes longer."""
+        self._last = None
+        return self._tracker.close(timeout_s)
+
+    def _result_of(self, register: Callable[[], RegistrationResult | None]) -> RegistrationResult | None:
+        try:
+            result = register()
         except InputError as error:
-            result = self.rejection(str(error))
+            return self.rejection(str(error))
         except Exception as error:
-            result = self._reject_for_exception(error)
-        return ProcessedFrame(frame, result, xray, decode_s, begin - frame.received_s)
+            return self._reject_for_exception(error)
+        if result is not None and result.accepted and self._reset_requested:
+            return self.rejection(RESET_DURING_REGISTRATION, Outcome.REJECTED_POSE)
+        return result
 
     def rejection(self, reason: str, outcome: Outcome = Outcome.REJECTED_IMAGE) -> RegistrationResult:
         """Return the result of a frame without a pose."""

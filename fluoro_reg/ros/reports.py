@@ -43,6 +43,8 @@ def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Per
         "reason": result.reason,
         "state": result.state,
         "frame": result.frame,
+        "searching": result.searching,
+        "late": processed.is_late,
         "pose_source": result.pose_source,
         "method": result.method,
         "device": result.device,

@@ -44,4 +44,4 @@ def load_session(options: NodeOptions, registration: RegistrationOptions, log: C
     registrar = Registrar(volume, registration)
     size, spacing = ("x".join(f"{value:g}" for value in row) for row in (volume.shape_ijk, volume.voxel_size_mm))
     log(f"CT of {size} voxels, {spacing} mm, ready in {time.monotonic() - begin:.1f} s (fingerprint {volume.fingerprint[:12]})")
-    return Session(volume, Tracker(registrar, initial_pose), registrar.method.name)
+    return Session(volume, Tracker(registrar, initial_pose, background=True), registrar.method.name)

@@ -35,11 +35,11 @@ class Statistics:
         with self._lock:
             self.counts[name] += 1
 
-    def record_result(self, result: RegistrationResult, seconds: Mapping[str, float]) -> None:
-        """Count the result of one frame, with its seconds by stage."""
+    def record_result(self, result: RegistrationResult, seconds: Mapping[str, float], is_late: bool = False) -> None:
+        """Count the result of one frame, with its seconds by stage; a late one is the second of its frame."""
         with self._lock:
             self.state = result.state
-            if result.frame:
+            if result.frame and not is_late:
                 self.frames[result.frame] += 1
             for stage, value in seconds.items():
                 self._window(stage).append(value)

@@ -12,20 +12,23 @@ Item = TypeVar("Item")
 
 
 class LatestWorker(Generic[Item]):
-    """Calls `work` with the newest item, in its own thread. `work` must not raise, since nothing would catch it."""
+    """Calls `work` with the newest item, in its own thread, and `when_idle` after `wake` unless an item has come.
 
-    def __init__(self, work: Callable[[Item], None], name: str) -> None:
-        self._work = work
+    Neither must raise, since nothing would catch it.
+    """
+
+    def __init__(self, work: Callable[[Item], None], name: str, when_idle: Callable[[], None] = lambda: None) -> None:
+        self._work, self._when_idle = work, when_idle
         self._name = name
         self._changed = threading.Condition()
         self._item: Item | None = None
-        self._running = False
+        self._running = self._woken = False
         self._thread: threading.Thread | None = None
         self.dropped = 0
 
     def start(self) -> None:
         """Start the thread with an empty mailbox."""
-        self._item, self._running = None, True
+        self._item, self._running, self._woken = None, True, False
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
@@ -34,6 +37,12 @@ class LatestWorker(Generic[Item]):
         with self._changed:
             self.dropped += self._item is not None
             self._item = item
+            self._changed.notify()
+
+    def wake(self) -> None:
+        """Ask for a call of `when_idle`."""
+        with self._changed:
+            self._woken = True
             self._changed.notify()
 
     def clear(self) -> None:
@@ -55,8 +64,11 @@ class LatestWorker(Generic[Item]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._item is not None or not self._running)
-                if not self._running or self._item is None:
+                self._changed.wait_for(lambda: self._item is not None or self._woken or not self._running)
+                if not self._running:
                     return
-                item, self._item = self._item, None
-            self._work(item)
+                item, self._item, self._woken = self._item, None, False
+            if item is None:
+                self._when_idle()
+            else:
+                self._work(item)

@@ -46,6 +46,8 @@ class FakeTracker:
     changed_options: list[RegistrationOptions] = field(default_factory=list)
     resets: int = 0
     before_result: Callable[[], None] = lambda: None
+    searching_since: float | None = None
+    on_search_end: Callable[[], None] = lambda: None
 
     def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult:
         self.images.append(xray)
@@ -66,6 +68,15 @@ class FakeTracker:
 
     def change_options(self, options: RegistrationOptions) -> None:
         self.changed_options.append(options)
+
+    def late_result(self) -> RegistrationResult | None:
+        return None
+
+    def when_search_ends(self, call: Callable[[], None]) -> None:
+        self.on_search_end = call
+
+    def close(self, timeout_s: float) -> bool:
+        return True
 
 
 class Bench(Probe):

@@ -57,13 +57,19 @@ def test_a_jump_beyond_the_limit_is_not_published(world, tracker):
     assert "jumped" in jumped.reason
 
 
+def test_after_many_rejections_a_patient_who_has_not_moved_is_found_without_a_search(world, tracker):
+    assert tracker.update(_fresh(world)).accepted
+    assert _states(tracker, [_noise(world.xray(), n) for n in range(LOST_AFTER)])[-1] == "lost"
+    found = tracker.update(_fresh(world, seed=1))
+    assert found.accepted
+    assert found.n_renders <= 12
+
+
 def test_after_many_rejections_the_initial_pose_is_used_again(world, tracker):
-    image = world.xray()
-    tracker.update(image)
-    noise = replace(image, pixels=torch.rand(image.pixels.shape, generator=torch.Generator().manual_seed(0)) * 1000)
-    for _ in range(LOST_AFTER):
-        assert not tracker.update(noise).accepted
-    found = tracker.update(image)
+    """For a patient who is back there, far from where he was seen last."""
+    assert all(tracker.update(_fresh(world, _moved(world, 8.0 * n), n)).accepted for n in range(9))
+    assert _states(tracker, [_noise(world.xray(), n) for n in range(LOST_AFTER)])[-1] == "lost"
+    found = tracker.update(_fresh(world))
     assert found.accepted
     torch.testing.assert_close(found.initial_camera_from_patient.matrix(), tracker.initial_pose.matrix())
 
