@@ -11,6 +11,8 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
 
+os.environ.setdefault("FLUORO_REG_CT_CACHE", "off")  # tests leave nothing in the user's cache folder
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # must be set before Triton is imported; its kernels then run in Python
 

@@ -55,6 +55,15 @@ class CTArguments:
 
     ct: Annotated[Path, typer.Option(metavar="CT", help=CT_HELP)]
     series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
+    ct_cache: Annotated[
+        bool,
+        typer.Option(
+            "--ct-cache/--no-ct-cache",
+            help="Keep the CT that was read in the user's cache folder, where it is found the next time; "
+            "FLUORO_REG_CT_CACHE=off turns it off for good. Default: --ct-cache.",
+            show_default=False,
+        ),
+    ] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +226,12 @@ def weights_by_similarity(paths: list[Path] | None) -> dict[str, str] | None:
 
 def read_volume(arguments: CTArguments, output: Output) -> "CTVolume":
     """Read the CT and pass its warnings to `output`."""
+    from fluoro_reg.ct.cache import read_ct_cached
     from fluoro_reg.ct.reader import read_ct
 
     with output.status("reading the CT"):
-        volume = read_ct(arguments.ct, arguments.series)
+        read = read_ct_cached if arguments.ct_cache else read_ct
+        volume = read(arguments.ct, arguments.series)
     for sentence in volume.warnings:
         output.warn(sentence)
     return volume

@@ -7,7 +7,6 @@ both at their HU already stay as they are.
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from scipy import ndimage, signal
 
 from fluoro_reg.ct.attenuation import AIR_HU
 from fluoro_reg.ct.hu_thresholds import SOFT_TISSUE_HU
@@ -62,6 +61,8 @@ def _tissue(modes: Float64[np.ndarray, "modes 2"]) -> float:
 
 def _modes(sample: Float32[np.ndarray, "samples"]) -> Float64[np.ndarray, "modes 2"]:
     """Return (level, height) of the modes of a sample, in ascending order of their levels."""
+    from scipy import ndimage, signal  # imported here, as they take a third of a second and few CTs need them
+
     low, high = np.quantile(sample, (0.001, 0.995))
     if high <= low:
         return np.empty((0, 2))

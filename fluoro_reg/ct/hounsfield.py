@@ -7,6 +7,7 @@ are not HU. The HU are converted to attenuation in place and not kept.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -111,14 +112,18 @@ def volume_from_hu(
         *_truncation_warnings(hu),
     )
     fingerprint = _fingerprint(hu, patient_from_voxel)
-    for plane in hu:
-        plane[...] = attenuation_from_hu(plane)
+    with ThreadPoolExecutor() as pool:  # interpolation releases the GIL
+        list(pool.map(_to_attenuation, hu))
     if not hu.any():
         raise InputError(
             f"{where} contains nothing denser than air (HU {hu_range[0]:.0f} to {hu_range[1]:.0f}); give a CT in HU"
         )
     matrix = torch.from_numpy(np.asarray(patient_from_voxel, dtype=np.float64).copy())
     return CTVolume(torch.from_numpy(np.ascontiguousarray(hu)), matrix, fingerprint, hu_range, all_warnings, not value_warnings)
+
+
+def _to_attenuation(plane: Float32[np.ndarray, "rows columns"]) -> None:
+    plane[...] = attenuation_from_hu(plane)
 
 
 def _fingerprint(hu: Float32[np.ndarray, "slices rows columns"], patient_from_voxel: Float[np.ndarray, "4 4"]) -> str:

@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from fluoro_reg.ct.dicom.files import find_files, has_dicom_prefix, looks_like_dicom
-from fluoro_reg.ct.dicom.reader import read_dicom
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ct.volume_files import VOLUME_FORMATS, holds_volume, is_volume_file, read_volume_file
 from fluoro_reg.errors import InputError
@@ -33,10 +32,16 @@ def read_ct(path: str | os.PathLike[str], series: str | None = None) -> CTVolume
     if path.is_dir():
         return _read_folder(path, series)
     if has_dicom_prefix(path) or (looks_like_dicom(path) and not holds_volume(path)):
-        return read_dicom([path], series)
+        return _read_dicom([path], series)
     if is_volume_file(path) or holds_volume(path):
         return read_volume_file(path)
     raise InputError(f"'{path.name or path}' is not a readable CT; give DICOM or {VOLUME_FORMATS}")
+
+
+def _read_dicom(files: list[Path], series: str | None) -> CTVolume:
+    from fluoro_reg.ct.dicom.reader import read_dicom  # imported here, as pydicom takes a fifth of a second
+
+    return read_dicom(files, series)
 
 
 def _read_folder(folder: Path, series: str | None) -> CTVolume:
@@ -48,7 +53,7 @@ def _read_folder(folder: Path, series: str | None) -> CTVolume:
             f"the folder '{folder.name or folder}' contains DICOM and {len(volumes)} volume files; give the path of one"
         )
     if dicom:
-        return read_dicom(dicom, series)
+        return _read_dicom(dicom, series)
     if len(volumes) == 1:
         return read_volume_file(volumes[0])
     if volumes:

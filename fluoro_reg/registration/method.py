@@ -149,7 +149,7 @@ def learned_similarities(stages: Sequence[StageOptions]) -> tuple[str, ...]:
 
 def load_methods() -> dict[str, Method]:
     """All installed methods by name."""
-    return {path.stem: _read(path) for path in sorted((config_folder() / "methods").glob("*.yaml"))}
+    return {name: _read(path) for name, path in _installed().items()}
 
 
 def load_method(method: Method | Path | str) -> Method:
@@ -164,15 +164,15 @@ def load_method(method: Method | Path | str) -> Method:
     """
     if isinstance(method, Method):
         return method
-    methods = load_methods()
+    installed = _installed()
     if Path(method).suffix in _SUFFIXES:
-        if Path(method).stem in methods:
+        if Path(method).stem in installed:
             raise InputError(f"{Path(method).name} has the name of an installed method; give the file another name")
         return _read(Path(method))
-    if str(method) not in methods:
-        known = ", ".join(methods)
+    if str(method) not in installed:
+        known = ", ".join(installed)
         raise InputError(f"there is no method '{method}'; choose one of {known}, or give the path of a YAML file")
-    return methods[str(method)]
+    return _read(installed[str(method)])
 
 
 def missing_weights(method: Method, model: object, learned: Mapping[str, object]) -> str | None:
@@ -192,6 +192,11 @@ def missing_weights(method: Method, model: object, learned: Mapping[str, object]
             needed = f"the method {method.name} needs weights of the similarity {kind}"
             return f"{needed}; give them with --similarity W.safetensors (setting learned.{kind}); {made}"
     return None
+
+
+def _installed() -> dict[str, Path]:
+    """The files of the installed methods by name, in the order of the names."""
+    return {path.stem: path for path in sorted((config_folder() / "methods").glob("*.yaml"))}
 
 
 def _read(path: Path) -> Method:

@@ -4,6 +4,8 @@ The format follows from the content. The camera describes the pixels in the orie
 rotated or mirrored for display (FieldOfViewRotation, FieldOfViewHorizontalFlip), this is undone first, because no pinhole
 camera with positive focal lengths describes a mirrored image. Files without these tags are not changed. A given camera.json
 takes precedence over the geometry of the DICOM file, which is nominal.
+
+The reader of DICOM is imported when the first DICOM file is read, because pydicom takes a fifth of a second.
 """
 
 import dataclasses
@@ -17,8 +19,6 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray import raster
 from fluoro_reg.xray.camera_check import camera_disagreement, centre_warnings
-from fluoro_reg.xray.dicom import reader as dicom_reader
-from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
 from fluoro_reg.xray.distortion import Distortion, undistort
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.stored import StoredImage
@@ -72,14 +72,21 @@ def n_frames(path: Path | str) -> int:
     kind = _format(path)
     if kind == "npy":
         return 1
-    return raster.count_pages(path) if kind == "raster" else dicom_reader.count_frames(path)
+    if kind == "raster":
+        return raster.count_pages(path)
+    from fluoro_reg.xray.dicom.reader import count_frames
+
+    return count_frames(path)
 
 
 def frame_times_ns(path: Path | str) -> list[int]:
     """Return the time of each frame in ns after the first, without decoding pixels; `DEFAULT_RATE_HZ` if it is unknown."""
+    from fluoro_reg.xray.dicom.reader import read_times_ns
+    from fluoro_reg.xray.dicom.times import DEFAULT_RATE_HZ
+
     path = Path(path)
     if _format(path) == "dicom":
-        return dicom_reader.read_times_ns(path)
+        return read_times_ns(path)
     return [round(1e9 * n / DEFAULT_RATE_HZ) for n in range(n_frames(path))]
 
 
@@ -135,7 +142,9 @@ def read_stored(path: Path, intensity: Intensity = Intensity.AUTO, frame: int = 
     """
     kind = _format(path)
     if kind == "dicom":
-        return dicom_reader.read_dicom(path, intensity, frame)
+        from fluoro_reg.xray.dicom.reader import read_dicom
+
+        return read_dicom(path, intensity, frame)
     if kind == "raster":
         stored = raster.read_png_or_tiff(path, frame)
     else:

@@ -4,20 +4,23 @@ Files are found by listing the folder. References in a DICOMDIR and links out of
 was such a path). pydicom's warnings and errors quote element values, which may contain a name, so warnings are suppressed and
 errors are replaced without their cause. Error messages call a file by its number in name order, because file names often
 contain names or UIDs too.
+
+pydicom is imported when the first file is parsed, because it takes a fifth of a second and other formats do not need it.
 """
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import pydicom
-from pydicom.dataset import FileDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from typing import TYPE_CHECKING
 
 from fluoro_reg.errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 4 * 2**30
@@ -74,19 +77,41 @@ def looks_like_dicom(path: Path) -> bool:
 
 @contextmanager
 def silent_pydicom() -> Iterator[None]:
-    """Suppress pydicom's warnings and log messages, which quote element values."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    """Suppress pydicom's warnings and log messages, which quote element values, in all threads until the last one leaves."""
+    _silence.enter()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        _silence.leave()
 
 
-def parse_dicom(path: Path, label: str, header_only: bool) -> FileDataset:
+class _Silence:
+    """What is suppressed belongs to the process, so that threads enter together: the first changes it, the last restores it."""
+
+    def __init__(self) -> None:
+        self._lock, self._entered, self._stack = threading.Lock(), 0, ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._entered == 0:
+                logger = logging.getLogger("pydicom")
+                self._stack.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
+                self._stack.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._entered += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._entered -= 1
+            if self._entered == 0:
+                self._stack.close()
+
+
+_silence = _Silence()
+
+
+def parse_dicom(path: Path, label: str, header_only: bool) -> "FileDataset":
     """Parse one file. pydicom parses values on access, so access them within `convert_pydicom_errors`.
 
     Args:
@@ -97,6 +122,9 @@ def parse_dicom(path: Path, label: str, header_only: bool) -> FileDataset:
     Raises:
         InputError: The file is not DICOM, is damaged, or is too large.
     """
+    import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
     if not has_dicom_prefix(path):
         raise InputError(f"{label} has no 'DICM' prefix: it is empty, damaged or not DICOM; export it again or remove it")
     size = path.stat().st_size
@@ -121,4 +149,6 @@ def convert_pydicom_errors(label: str) -> Iterator[None]:
 
 
 def _transfer_syntax(path: Path) -> str:
+    import pydicom
+
     return str(pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", ""))

@@ -7,6 +7,7 @@ dependency: the one for lossless JPEG is GPL, and GDCM is affected by CVE-2026-3
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,6 +23,7 @@ from fluoro_reg.ct.hu_thresholds import AIR_OR_LUNG_MAXIMUM_HU
 from fluoro_reg.dicom_bits import stored_pixels
 from fluoro_reg.errors import InputError
 
+READERS = 8  # threads that read files at once: those of a network answer late, and decoding leaves the GIL
 _JPEG = "1.2.840.10008.1.2.4."
 _LIBJPEG = "pip install pylibjpeg pylibjpeg-libjpeg"
 _EXTRA = 'pip install "fluoro_reg[decoders]"'
@@ -43,9 +45,20 @@ def read_hounsfield(stack: Stack) -> tuple[Float32[np.ndarray, "slices rows colu
     """
     first = stack.positions[0][0]
     hu = np.empty((len(stack.positions), first.rows, first.columns), dtype=np.float32)
+    numbers = range(len(hu))
+    files = {str(item.path) for slices in stack.positions for item in slices}
+    part = max(1, len(hu) // READERS) if len(files) > 1 else len(hu)  # the frames of one file share its dataset
+    with ThreadPoolExecutor(READERS) as pool:
+        parts = [numbers[begin : begin + part] for begin in range(0, len(hu), part)]
+        found = list(pool.map(lambda part: _read_part(hu, stack, part), parts))
+    return hu, list(dict.fromkeys(warning for warnings in found for warning in warnings))
+
+
+def _read_part(hu: Float32[np.ndarray, "slices rows columns"], stack: Stack, part: range) -> list[str]:
+    """Read the slices of some positions into `hu`, and return warnings."""
     warnings: list[str] = []
     open_file = _file_cache()
-    for plane, slices in zip(hu, stack.positions, strict=True):
+    for plane, slices in zip(hu[part.start : part.stop], stack.positions[part.start : part.stop], strict=True):
         plane[...] = _slice_hu(open_file, slices[0], warnings)
         for number, other in enumerate(slices[1:], start=2):
             if not np.array_equal(plane, _slice_hu(open_file, other, warnings)):
@@ -53,7 +66,7 @@ def read_hounsfield(stack: Stack) -> tuple[Float32[np.ndarray, "slices rows colu
                     f"{len(slices)} slices at one position have different pixels (number {number} is the first that differs): "
                     "the series contains several phases or reconstructions; export one of them"
                 )
-    return hu, warnings
+    return warnings
 
 
 def _file_cache() -> Callable[[CTSlice], FileDataset]:

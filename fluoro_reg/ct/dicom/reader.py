@@ -1,9 +1,10 @@
 """Reader of DICOM CT series: the steps from files to slices, a series, a stack, pixels and a `CTVolume`."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fluoro_reg.ct.dicom.pixels import read_hounsfield
+from fluoro_reg.ct.dicom.pixels import READERS, read_hounsfield
 from fluoro_reg.ct.dicom.series import choose_series
 from fluoro_reg.ct.dicom.slices import CTSlice, SkippedFile, read_slices
 from fluoro_reg.ct.dicom.stack import stack_slices
@@ -34,13 +35,15 @@ def read_dicom(files: Sequence[Path], series: str | None = None) -> CTVolume:
 def _read_slices(files: Sequence[Path]) -> tuple[list[CTSlice], list[SkippedFile]]:
     slices: list[CTSlice] = []
     skipped: list[SkippedFile] = []
-    for number, path in enumerate(files, start=1):
-        label = "the DICOM file" if len(files) == 1 else f"DICOM file {number} of {len(files)} (in name order)"
-        found = read_slices(path, label)
-        if isinstance(found, SkippedFile):
-            skipped.append(found)
-        else:
-            slices.extend(found)
+    labels = [f"DICOM file {number} of {len(files)} (in name order)" for number in range(1, len(files) + 1)]
+    if len(files) == 1:
+        labels = ["the DICOM file"]
+    with ThreadPoolExecutor(READERS) as pool:
+        for found in pool.map(read_slices, files, labels):
+            if isinstance(found, SkippedFile):
+                skipped.append(found)
+            else:
+                slices.extend(found)
     return slices, skipped
 
 

@@ -39,16 +39,15 @@ class Extent:
     @staticmethod
     def of(volume: CTVolume, cut_fraction: float = CUT_FRACTION) -> "Extent":
         """The extent of a volume; the box of an empty one is the whole grid."""
-        filled = volume.attenuation > 0
+        filled, body = (_counts(volume.attenuation > limit) for limit in (0.0, BODY_ATTENUATION))
         low, high = torch.zeros(3, dtype=torch.float64), torch.tensor(volume.shape_ijk, dtype=torch.float64) - 1
         cut_low, cut_high = torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
         for axis in range(3):
-            dim = 2 - axis
-            occupied = _occupied(filled, dim)
+            occupied = filled[axis].nonzero().squeeze(-1)
             if occupied.numel():
                 low[axis], high[axis] = float(occupied[0]), float(occupied[-1])
-            body = (volume.attenuation > BODY_ATTENUATION).float().mean(dim=tuple(d for d in range(3) if d != dim))
-            cut_low[axis], cut_high[axis] = (end > cut_fraction * body.max() for end in (body[0], body[-1]))
+            area = body[axis].double()
+            cut_low[axis], cut_high[axis] = (end > cut_fraction * area.max() for end in (area[0], area[-1]))
         return Extent(low, high, cut_low, cut_high)
 
     def uncut(self) -> "Extent":
@@ -72,9 +71,10 @@ class Extent:
         return Extent((self.low / factors).floor(), high, self.cut_low, self.cut_high)
 
 
-def _occupied(filled: Bool[Tensor, "k j i"], dim: int) -> Tensor:
-    others = tuple(d for d in range(3) if d != dim)
-    return filled.sum(dim=others).nonzero().squeeze(-1)
+def _counts(flags: Bool[Tensor, "k j i"]) -> tuple[Tensor, Tensor, Tensor]:
+    """The number of set voxels in every slice across i, j and k. The sum over the slices k serves two of the axes."""
+    along_k = flags.sum(0, dtype=torch.int32)
+    return along_k.sum(0), along_k.sum(1), flags.flatten(1).sum(1, dtype=torch.int32)
 
 
 def complete_rays(

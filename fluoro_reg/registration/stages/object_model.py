@@ -6,6 +6,7 @@ Both are readings, and the registration decides between them.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -55,9 +56,11 @@ def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Te
 
     `auto` compares an object in air near its projection only, and takes an object of metal to saturate.
     """
-    is_dense, values = is_dense_object(volume), sample_filled_voxels(volume)
+    values = sample_filled_voxels(volume)
+    is_dense = _are_mostly_dense(values)
     if roi == "auto":
-        is_object = is_dense or float((volume.attenuation > 0).float().mean()) < MOSTLY_AIR
+        filled = int(torch.count_nonzero(volume.attenuation > 0)) / volume.attenuation.numel()
+        is_object = is_dense or filled < MOSTLY_AIR
         roi = "moving-support" if is_object else "full"
     middle = float(values.median())
     is_metal = middle > attenuation_of_tissue(METAL_HU)
@@ -71,13 +74,18 @@ def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Te
 
 def is_dense_object(volume: CTVolume) -> bool:
     """Whether a CT is a bone or an implant in air: most of it is denser than soft tissue."""
-    return float((sample_filled_voxels(volume) > attenuation_of_tissue(DENSE_OBJECT_HU)).float().mean()) > MOSTLY_DENSE
+    return _are_mostly_dense(sample_filled_voxels(volume))
+
+
+def _are_mostly_dense(values: Float[Tensor, "n"]) -> bool:
+    return float((values > attenuation_of_tissue(DENSE_OBJECT_HU)).float().mean()) > MOSTLY_DENSE
 
 
 def sample_filled_voxels(volume: CTVolume) -> Float[Tensor, "n"]:
     """About 100 000 voxels that are not air, from all over the CT."""
-    values = volume.attenuation[volume.attenuation > 0]
-    return values[:: max(1, values.numel() // 100_000)]
+    values = volume.attenuation.detach().cpu().numpy()
+    filled = values[values > 0]  # in numpy, which is five times as fast here as torch
+    return torch.from_numpy(filled[:: max(1, filled.size // 100_000)].copy())
 
 
 def bone_model_of(whole: ObjectModel) -> ObjectModel:

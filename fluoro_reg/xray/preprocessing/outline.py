@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import ConvexHull, QhullError
 
 _MAXIMUM_SIDES = 8
 
@@ -85,6 +84,8 @@ def outline_of(region: Bool[np.ndarray, "rows columns"]) -> Outline | None:
 
 def _hull(inside: Bool[np.ndarray, "rows columns"]) -> Float[np.ndarray, "n 3"] | None:
     """Return the half-planes of the convex hull, except those along the border of the image, where the region may continue."""
+    from scipy.spatial import ConvexHull, QhullError  # imported here, as it takes a tenth of a second and few images need it
+
     rows = np.flatnonzero(inside.any(axis=1))
     first = inside[rows].argmax(axis=1)
     last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
