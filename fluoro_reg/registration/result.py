@@ -58,7 +58,8 @@ class RegistrationResult:
         pose_source: What the pose rests on: `image`, this image alone, or `filtered`, this image and the motion until then.
         state: The tracker's state after this frame; empty without a tracker.
         frame: What the frame is: `new`, or `repeated` or `dark`, which are not registered; empty without a tracker.
-        searching: Whether a search has begun beside tracking whose result no image has used yet.
+        searching: Whether a search runs beside tracking that may still explain this image: if no other image comes before it
+            has ended, this one has a second result.
     """
 
     outcome: Outcome

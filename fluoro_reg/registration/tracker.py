@@ -92,15 +92,15 @@ class Tracker:
             else:
                 result = RegistrationResult(Outcome.REJECTED_IMAGE, REASONS[kind], self.registrar.method.name)
         self._unaccepted += 1  # unless it is accepted
-        if kind is FrameKind.NEW and self._searcher.is_busy:
+        if kind is FrameKind.NEW and self._searcher.is_running:
             self._unanswered = image
         return self._answered(xray, result, kind)
 
     def late_result(self) -> RegistrationResult | None:
         """Return the second answer to the last image, if a search has ended since that `update` did not wait for.
 
-        For the moment at which no further image has come; `when_search_ends` tells when. Otherwise `update` carries what was
-        found to the next image.
+        For results that are `searching`, while no further image has come; `when_search_ends` tells when. Otherwise `update`
+        carries what was found to the next image.
         """
         image = self._unanswered
         if image is None or (found := self._searcher.take()) is None:
@@ -149,7 +149,7 @@ class Tracker:
             self._last, self._unaccepted, self._tries, self._unanswered = result, 0, 0, None
             self._searcher.discard()
         self.state = self._state_after(result)
-        return replace(result, state=self.state.value, frame=kind.value, searching=self._searcher.is_busy)
+        return replace(result, state=self.state.value, frame=kind.value, searching=self._unanswered is not None)
 
     def _state_after(self, result: RegistrationResult) -> TrackerState:
         if result.accepted:

@@ -44,8 +44,11 @@ class ResultListener:
                 self._is_pending = False
 
     def _on_result(self, message: DiagnosticArray) -> None:
+        record = result_record(message, self._published_s)
+        if record["values"].get("searching") == "true":
+            return  # the image has a second result when the search has ended
         self._is_pending = False
-        print(json.dumps(result_record(message, self._published_s)), flush=True)
+        print(json.dumps(record), flush=True)
 
 
 def result_record(message: DiagnosticArray, published_s: float) -> dict[str, Any]:

@@ -78,8 +78,13 @@ class Searcher:
         self._own = self.registrar.beside()
 
     @property
-    def is_busy(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a search has begun whose result has not been taken or discarded yet."""
+        return self._running is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """The same, or whether its result has been kept for another image."""
         return self._running is not None or self._found is not None
 
     def begin(self, search: Search) -> None:
