@@ -71,14 +71,15 @@ def water_and_bone_thickness_mm(
     return water, bone
 
 
-def _compile(function: Callable) -> Any:
+def compile_kernel(function: Callable) -> Any:
+    """Compile a loop, and keep the result on disk if possible."""
     try:
         return numba.njit(nogil=True, fastmath=True, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the home folder is writable: compile once per process
         return numba.njit(nogil=True, fastmath=True)(function)
 
 
-@_compile
+@compile_kernel
 @no_type_check  # numba infers float32
 def decompose(mu):
     """Return the equivalent mm of water and of cortical bone per mm of a tissue with attenuation `mu` (1/mm).
@@ -94,7 +95,7 @@ def decompose(mu):
     return _MAXIMUM_WATER_DENSITY * (np.float32(1) - fraction), fraction
 
 
-@_compile
+@compile_kernel
 @no_type_check
 def _trilinear(attenuation, pi, pj, pk):
     slices, rows, columns = attenuation.shape
@@ -108,9 +109,9 @@ def _trilinear(attenuation, pi, pj, pk):
     return v0 + c * (v1 - v0)
 
 
-@_compile
+@compile_kernel
 @no_type_check
-def _intersect_box(source, direction, ends):
+def intersect_box(source, direction, ends):
     """Return the distances (mm from the source) at which a ray enters and leaves the grid, (1, 0) if it misses."""
     near, far = 0.0, 1e9
     for axis in range(3):
@@ -123,7 +124,7 @@ def _intersect_box(source, direction, ends):
     return near, far
 
 
-@_compile
+@compile_kernel
 @no_type_check
 def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, bone):
     slices, rows, columns = attenuation.shape
@@ -137,7 +138,7 @@ def _sample_rows(attenuation, voxel_from_camera, k, first_row, step_mm, water, b
             di = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / length
             dj = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / length
             dk = (m[2, 0] * x + m[2, 1] * y + m[2, 2]) / length
-            near, far = _intersect_box(source, (di, dj, dk), ends)
+            near, far = intersect_box(source, (di, dj, dk), ends)
             sum_water, sum_bone = np.float32(0), np.float32(0)
             for n in range(int(np.ceil(near / step_mm)), int(np.floor(far / step_mm)) + 1):
                 t = n * step_mm

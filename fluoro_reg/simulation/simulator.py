@@ -12,6 +12,7 @@ so that the open beam beside the patient causes no scatter.
 """
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from fluoro_reg.simulation.beam_profile import beam_profile
 from fluoro_reg.simulation.body import body_box
 from fluoro_reg.simulation.couch import couch_boxes, couch_water_mm
 from fluoro_reg.simulation.metal import Cylinder, metal_thickness_mm
+from fluoro_reg.simulation.moved_bodies import MovableBodies
 from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.ray_sampling import SampledVolume, crop_to_body, water_and_bone_thickness_mm
 from fluoro_reg.simulation.spectrum import transmitted_fraction, tube_spectrum
@@ -59,9 +61,17 @@ class XraySimulator:
         intrinsics: CameraIntrinsics,
         generator: torch.Generator,
         tools: tuple[Cylinder, ...] = (),
+        moved: tuple[MovableBodies, Mapping[str, RigidTransform]] | None = None,
     ) -> UInt16[np.ndarray, "height width"]:
-        """Return one X-ray, with `tools` added to the anatomy; `generator` gives its noise."""
-        water, bone = water_and_bone_thickness_mm(self._volume, camera_from_patient, intrinsics)
+        """Return one X-ray, with `tools` added to the anatomy; `generator` gives its noise.
+
+        `moved` are the bones of the CT, and `camera_from_patient` of those that have moved.
+        """
+        if moved is None:
+            water, bone = water_and_bone_thickness_mm(self._volume, camera_from_patient, intrinsics)
+        else:
+            bodies, poses = moved
+            water, bone = bodies.water_and_bone_thickness_mm(camera_from_patient, poses, intrinsics)
         body = water + bone > _MINIMUM_BODY_MM
         if self._couch:
             water = water + couch_water_mm(self._couch, camera_from_patient, intrinsics).astype(np.float32)

@@ -1,0 +1,233 @@
+"""`BodiesRegistrar`: registers the reference as any CT, then every other body from it, then all together, and assesses each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.ct.label_map import LabelMap
+from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.formats.bodies import BodiesConfig
+from fluoro_reg.geometry import RigidTransform, se3
+from fluoro_reg.registration.assessment.evidence import Assessment, assess, pose_uncertainty
+from fluoro_reg.registration.assessment.joint import assess_jointly
+from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver
+from fluoro_reg.registration.bodies.body import Body, make_bodies
+from fluoro_reg.registration.bodies.scene import SeenView
+from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
+from fluoro_reg.registration.bodies.uncertainty import body_covariances
+from fluoro_reg.registration.method import Method
+from fluoro_reg.registration.options import RegistrationOptions
+from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.result import Outcome, RegistrationResult
+from fluoro_reg.registration.stages.joint import JointRefined
+from fluoro_reg.registration.view_run import Clock
+from fluoro_reg.rendering import resolve_device
+from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings
+from fluoro_reg.xray.view import CalibratedXray
+
+MAXIMUM_PRIOR_SD = 4.0  # a body further from where its joint lets it be is not where it seems to be
+
+
+@dataclass(frozen=True, slots=True)
+class BodiesResult:
+    """The answer to one image: the result of every body by name, the reference first.
+
+    `camera_from_patient` of a body maps the coordinates of its CT, moved with the body, to the camera.
+    """
+
+    reference: str
+    bodies: dict[str, RegistrationResult]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the reference is accepted. Every other body has an outcome of its own."""
+        return self.bodies[self.reference].accepted
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `fluoro-reg register --bodies --json` prints: that of the reference, and one of each body."""
+        each = {name: result.to_json() for name, result in self.bodies.items()}
+        return {**each[self.reference], "bodies": each}
+
+
+class BodiesRegistrar:
+    """Registers X-rays to the bodies of one patient. Do not use it from two threads at once.
+
+    Args:
+        ct: The CT.
+        config: The bodies, as `read_bodies` returns them.
+        labels: The segmentation of the CT, if a body is made of labels.
+        volumes: The CTs of the bodies that have their own, by name.
+        options: All settings; without them, the defaults.
+        method: The method that finds the reference.
+
+    Raises:
+        InputError: A body is not in the segmentation, or what `Registrar` raises.
+    """
+
+    def __init__(
+        self,
+        ct: CTVolume,
+        config: BodiesConfig,
+        labels: LabelMap | None = None,
+        volumes: Mapping[str, CTVolume] | None = None,
+        options: RegistrationOptions | None = None,
+        *,
+        method: Method | Path | str | None = None,
+    ) -> None:
+        self.options = options or RegistrationOptions()
+        self.bodies = make_bodies(config, ct, labels, volumes or {}, self.options, resolve_device(self.options.device))
+        self._registrar = Registrar(ct, self.options, method=method)
+        self._reference = self.bodies[0]
+
+    def register(self, xray: XrayImage, initial_pose: RigidTransform | None = None) -> BodiesResult:
+        """Find the poses of all bodies in one X-ray; `initial_pose` is the reference's `camera_from_patient`, if known."""
+        first = self._registrar.register(xray, initial_pose)
+        return self._with_bodies(first, [CalibratedXray(xray, RigidTransform.identity())])
+
+    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> BodiesResult:
+        """Find the poses of all bodies in several X-rays of known relative geometry; all poses are `reference_from_patient`.
+
+        Raises:
+            InputError: There is no view.
+        """
+        return self._with_bodies(self._registrar.register_views(views, initial_pose), views)
+
+    def _with_bodies(self, first: RegistrationResult, views: Sequence[CalibratedXray]) -> BodiesResult:
+        name = self._reference.name
+        if len(self.bodies) == 1:
+            return BodiesResult(name, {name: first})
+        if first.camera_from_patient is None:
+            return BodiesResult(name, {body.name: self._without_pose(body, first) for body in self.bodies})
+        with one_torch_thread():
+            return BodiesResult(name, self._register(first, first.camera_from_patient, views))
+
+    def _register(
+        self, first: RegistrationResult, pose: RigidTransform, views: Sequence[CalibratedXray]
+    ) -> dict[str, RegistrationResult]:
+        """All bodies after the reference has been found as a rigid CT."""
+        clock = Clock()
+        seen = [SeenView(_prepared(view.image, first, self.options), view.camera_from_reference) for view in views]
+        alone = AloneSolver(self.bodies, seen, self.options.gate.distinct_mm, self.options.seed)
+        poses, others = self._expected(pose), dict[str, RigidTransform]()
+        clock.lap("prepare")
+        n_renders = 0
+        for body in self.bodies[1:]:
+            poses |= self._expected(pose, {name: poses[name] for name in others})
+            found = alone.find(body, poses)
+            poses[body.name], others[body.name] = found.poses[0], found.poses[1:]
+            n_renders += found.n_renders
+        clock.lap("find each body")
+        together = refine_together(self.bodies, seen, poses)
+        n_renders += together.n_renders
+        clock.lap("refine together")
+        covariances = body_covariances(self.bodies, together, seen[0].camera_from_reference)
+        others[self._reference.name] = _batch([other.camera_from_patient for other in first.alternatives])
+        results = dict[str, RegistrationResult]()
+        for number, body in enumerate(self.bodies):
+            found_pose = together.poses[body.name]
+            hypotheses = RigidTransform.cat([RigidTransform.stack([found_pose]), others[body.name]])
+            arrived = together.has_arrived(number, covariances[body.name])
+            refined = alone.evaluate(body, together.poses, hypotheses, arrived)
+            assessment = self._assess(body, refined, covariances[body.name])
+            assessment = self._checked(body, assessment, together, first, results)
+            results[body.name] = RegistrationResult(
+                assessment.outcome,
+                assessment.reason,
+                first.method if body is self._reference else METHOD,
+                camera_from_patient=found_pose,
+                initial_camera_from_patient=first.initial_camera_from_patient if body is self._reference else None,
+                similarity=assessment.evidence.similarity,
+                alternatives=assessment.alternatives,
+                covariance=assessment.covariance,
+                intensity=first.intensity,
+                intensity_confidence=first.intensity_confidence,
+                reading=first.reading,
+                readings=first.readings,
+                device=first.device,
+                scores=assessment.evidence.scores(),
+            )
+        clock.lap("assess")
+        seconds = {**first.seconds, **clock.laps}
+        total = first.elapsed_s + clock.total()
+        n_renders += first.n_renders
+        return {
+            name: replace(result, n_renders=n_renders, elapsed_s=total, seconds=seconds) for name, result in results.items()
+        }
+
+    def _expected(
+        self, reference: RigidTransform, known: Mapping[str, RigidTransform] | None = None
+    ) -> dict[str, RigidTransform]:
+        """Every body where its joint expects it, or where it is known to be."""
+        poses = {self._reference.name: reference}
+        for body in self.bodies[1:]:
+            assert body.joint is not None
+            expected = poses[body.joint.parent] @ body.joint.parent_from_body
+            poses[body.name] = (known or {}).get(body.name, expected)
+        return poses
+
+    def _assess(self, body: Body, refined: JointRefined, covariance: Float[Tensor, "6 6"] | None) -> Assessment:
+        """The gates, with the uncertainty that the other bodies leave; the reference must also pass them without it.
+
+        An X-ray rarely shows a long bone whole, so that the smaller overlap of bones holds for all but the reference.
+        """
+        gate = self.options.gate
+        if body.joint is not None:
+            gate = replace(gate, minimum_overlap=min(gate.minimum_overlap, gate.minimum_overlap_of_bone))
+        uncertainty = pose_uncertainty(covariance, refined.poses[0], body.pivot)
+        if len(refined.views) > 1:
+            return replace(assess_jointly(refined, body.metric, gate)[0], covariance=uncertainty.covariance)
+        alone = assess(refined.views[0], body.metric, gate) if body.joint is None else None
+        assessment = assess(refined.views[0], body.metric, gate, uncertainty)
+        if alone is not None and assessment.outcome is Outcome.CONVERGED and alone.outcome is not Outcome.CONVERGED:
+            return alone
+        return assessment
+
+    def _checked(
+        self,
+        body: Body,
+        assessment: Assessment,
+        together: FoundTogether,
+        first: RegistrationResult,
+        results: Mapping[str, RegistrationResult],
+    ) -> Assessment:
+        """The assessment after what no image shows: the prior of the joint, and the reference's outcome."""
+        if assessment.outcome is not Outcome.CONVERGED:
+            return assessment
+        if body.joint is None:
+            if first.outcome is Outcome.CONVERGED or first.initial_camera_from_patient is not None:
+                return assessment
+            return replace(assessment, outcome=first.outcome, reason=first.reason)
+        mean = together.poses[body.joint.parent] @ body.joint.parent_from_body
+        twist = se3.local(mean, together.poses[body.name], body.pivot)
+        distance = float((twist @ body.joint.information @ twist).sqrt())
+        if not distance <= MAXIMUM_PRIOR_SD:
+            reason = f"the pose lies {distance:.1f} standard deviations of its joint from where it is expected"
+            return replace(assessment, outcome=Outcome.REJECTED_POSE, reason=reason)
+        if not results[self._reference.name].accepted:
+            reason = f"the reference {self._reference.name}, from which it was sought, is rejected"
+            return replace(assessment, outcome=Outcome.REJECTED_POSE, reason=reason)
+        return assessment
+
+    def _without_pose(self, body: Body, first: RegistrationResult) -> RegistrationResult:
+        if body is self._reference:
+            return first
+        return replace(first, method=METHOD, reason=f"the reference {self._reference.name} was not found: {first.reason}")
+
+
+def _prepared(image: XrayImage, first: RegistrationResult, options: RegistrationOptions) -> Preprocessed:
+    """The X-ray in the reading in which the reference was found."""
+    readings = preprocess_readings(image, options.preprocess)
+    return next((one for one in readings if first.reading.startswith(f"{one.reading}; ")), readings[0])
+
+
+def _batch(poses: Sequence[RigidTransform]) -> RigidTransform:
+    """Poses as a batch, which may be empty."""
+    if poses:
+        return RigidTransform.stack(list(poses))
+    return RigidTransform(torch.zeros(0, 3, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.float64))

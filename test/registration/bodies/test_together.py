@@ -1,0 +1,72 @@
+"""The joint problem of all bodies: its gradient is that of its cost, joints included, and a joint pulls a body to its mean."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fluoro_reg.geometry import RigidTransform, retract
+from fluoro_reg.registration.bodies.scene import SeenView
+from fluoro_reg.registration.bodies.together import FoundTogether, SceneObjective, scene_view
+from fluoro_reg.registration.bodies.uncertainty import body_covariances
+from fluoro_reg.similarity import GradientNCC
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
+
+
+@pytest.fixture(scope="module")
+def problem(patient, registrar):
+    view = patient.view()
+    moved = patient.moved(view, {"femur_left": (1.0, 1.0, 0.0, 4.0, -3.0, 2.0)})
+    seen = SeenView(preprocess(patient.xray(view, moved), PreprocessOptions()), RigidTransform.identity())
+    poses = {body.name: view for body in registrar.bodies}
+    objective = SceneObjective(
+        registrar.bodies, (scene_view(registrar.bodies, seen, poses, 96),), GradientNCC(robust_scale=float("inf"))
+    )
+    generator = torch.Generator().manual_seed(2)
+    apart = [RigidTransform.stack([retract(view, _twist(generator), body.pivot)]) for body in registrar.bodies]
+    return objective, apart
+
+
+def _twist(generator):
+    return torch.randn(6, generator=generator, dtype=torch.float64) * torch.tensor([1.0] * 3 + [0.01] * 3)
+
+
+def test_the_gradient_is_that_of_the_cost(problem):
+    objective, poses = problem
+    at = objective.evaluate(poses)
+    here = objective.linearise(at)
+    assert float(objective.cost(at, here)[0]) == pytest.approx(float(here.cost[0]), rel=1e-5)
+    for p in range(here.gradient.shape[-1]):
+        step = torch.zeros(1, here.gradient.shape[-1], dtype=torch.float64)
+        step[0, p] = 0.05 if p % 6 < 3 else 5e-4
+        ahead, behind = (float(objective.cost(objective.retract(at, sign * step), here)[0]) for sign in (1, -1))
+        slope = 2 * float((here.gradient[0] * step[0]).sum())
+        scale = float((here.hessian[0].diagonal().sqrt() * step[0]).sum())
+        assert (ahead - behind) / 2 == pytest.approx(slope, abs=0.06 * scale), p
+
+
+def test_a_parent_that_moves_takes_the_expected_pose_along(registrar):
+    joint, body, parent = registrar.bodies[1].joint, registrar.bodies[1], registrar.bodies[0]
+    pose = retract(RigidTransform.identity(), torch.tensor([3.0, 1.0, 2.0, 0.1, -0.2, 0.05], dtype=torch.float64), parent.pivot)
+    small = torch.tensor([1e-4, 2e-4, -1e-4, 1e-5, 3e-5, -2e-5], dtype=torch.float64)
+    moved = retract(pose, small, parent.pivot)
+    by_twist = retract(pose, joint.from_parent(body.pivot, parent.pivot) @ small, body.pivot)
+    assert torch.allclose(moved.matrix(), by_twist.matrix(), atol=1e-8)
+
+
+def test_other_bodies_that_may_move_make_a_body_less_certain(problem, registrar):
+    objective, poses = problem
+    here = objective.linearise(objective.evaluate(poses))
+    found = FoundTogether({b.name: pose[0] for b, pose in zip(registrar.bodies, poses, strict=True)}, here, True, 0)
+    image_hessian, gradient = here.image_hessian[:, :6, :6], here.gradient[:, :6]
+    first = replace(found, equations=replace(here, image_hessian=image_hessian, hessian=image_hessian, gradient=gradient))
+    together = body_covariances(_without_joints(registrar.bodies), found, RigidTransform.identity())["pelvis"]
+    alone = body_covariances(registrar.bodies[:1], first, RigidTransform.identity())["pelvis"]
+    gained = torch.linalg.eigvalsh(together - alone)
+    assert float(gained[0]) > -1e-6 * float(gained[-1]) and float(gained[-1]) > 0
+
+
+def _without_joints(bodies):
+    """Joints so loose that they tell nothing: with them, a parent may be more certain than alone."""
+    loose = [replace(body.joint, information=1e-9 * body.joint.information) for body in bodies[1:]]
+    return (bodies[0], *(replace(body, joint=joint) for body, joint in zip(bodies[1:], loose, strict=True)))
