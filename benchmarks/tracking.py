@@ -1,13 +1,16 @@
 """Sequences through the tracker alone: frames a second, latencies, renders, errors, and what was lost and found again.
 
     python benchmarks/tracking.py [--sequences demo long jump dropout wrong-patient swing] [--frames 600] [--size 256]
-        [--recording BAG --ct CT --initial POSE --landmarks POINTS] [--tracker new|previous|both] [--json]
+        [--recording BAG --ct CT --initial POSE --landmarks POINTS] [--tracker new|previous|both] [--live] [--json]
 
 `previous` is the tracker that ran two stages of the method from the last pose, without a prediction; both run in turn on each
 frame in the same process. Latencies are those of `Tracker.update` after the first frame, which searches. `ratio` is the
 processor time of a frame relative to that of one image with Jacobian at the tracked scale, measured between the frames of the
 same run, so that it depends neither on the machine nor on what else runs there. Errors are those of accepted frames that show
 the patient. A frame counts as lost from its first rejection until the next accepted frame.
+
+`--live` gives the new tracker alone the frames at the times of their stamps, with searches beside it, as in the node. A late
+second result counts for its frame. What is found then depends on the machine; without it, equal frames give equal results.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +78,13 @@ class Run:
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
 
+    def add(self, register: Callable[[], RegistrationResult]) -> None:
+        """Register a frame and time it. The processor time is that of the whole process, a search beside it included."""
+        begin, begin_cpu = time.perf_counter(), time.process_time()
+        self.results.append(register())
+        self.seconds.append(time.perf_counter() - begin)
+        self.cpu_seconds.append(time.process_time() - begin_cpu)
+
     def summary(self, reference_cpu_s: float) -> dict[str, Any]:
         frames, tracked = self.sequence.frames, self.seconds[1:]
         bad = [n for n, frame in enumerate(frames) if frame.kind != GOOD]
@@ -95,6 +106,7 @@ class Run:
             "mtre_mm": _median_and_maximum([error.mtre_mm for error in errors]),
             "in_plane_mm": _median_and_maximum([error.in_plane_mm for error in errors]),
             "depth_mm": _median_and_maximum([error.depth_mm for error in errors]),
+            "states": self._states(),
             "lost": self._lost(),
         }
 
@@ -106,6 +118,14 @@ class Run:
     def _stages(self) -> dict[str, float]:
         names = dict.fromkeys(name for result in self.results[1:] for name in result.seconds)
         return {name: statistics.median(result.seconds.get(name, 0.0) for result in self.results[1:]) for name in names}
+
+    def _states(self) -> list[tuple[str, int]]:
+        """The states, each with its number of frames, in order; none of a tracker that has none."""
+        runs: list[tuple[str, int]] = []
+        for state in (result.state for result in self.results if result.state):
+            count = runs.pop()[1] if runs and runs[-1][0] == state else 0
+            runs.append((state, count + 1))
+        return runs
 
     def _lost(self) -> list[dict[str, Any]]:
         """Runs of rejected frames: where they begin, how long they are, and how many of their frames show the patient."""
@@ -135,19 +155,39 @@ def track(sequence: TrackedSequence, volume: CTVolume, names: list[str], options
     for frame in sequence.frames:
         reference.measure()
         for name, tracker in trackers.items():
-            begin, begin_cpu = time.perf_counter(), time.process_time()
-            runs[name].results.append(tracker.update(frame.xray, frame.stamp_ns))
-            runs[name].seconds.append(time.perf_counter() - begin)
-            runs[name].cpu_seconds.append(time.process_time() - begin_cpu)
+            runs[name].add(lambda tracker=tracker, frame=frame: tracker.update(frame.xray, frame.stamp_ns))
     reference_s, reference_cpu_s = (statistics.median(values) for values in (reference.seconds, reference.cpu_seconds))
     summaries = {name: run.summary(reference_cpu_s) for name, run in runs.items()}
     return {"image_with_jacobian_s": reference_s, "image_with_jacobian_cpu_s": reference_cpu_s, **summaries}
 
 
+def track_live(sequence: TrackedSequence, volume: CTVolume, options: RegistrationOptions) -> dict[str, Any]:
+    """Run the tracker at the rate of the sequence, with searches in the background; return its summary."""
+    tracker = Tracker(Registrar(volume, options), sequence.initial_pose, background=True)
+    reference = Reference(volume, sequence.frames[0].xray.intrinsics, sequence.initial_pose, options.device)
+    for _ in range(20):
+        reference.measure()
+    run, begin = Run(sequence), time.perf_counter()
+    for frame in sequence.frames:
+        due = begin + (frame.stamp_ns - sequence.frames[0].stamp_ns) * 1e-9
+        while (left := due - time.perf_counter()) > 0:
+            time.sleep(min(left, 0.005))
+            if run.results and run.results[-1].searching and (late := tracker.late_result()) is not None:
+                run.results[-1] = late
+        run.add(lambda frame=frame: tracker.update(frame.xray, frame.stamp_ns))
+    tracker.close()
+    reference_s, reference_cpu_s = (statistics.median(values) for values in (reference.seconds, reference.cpu_seconds))
+    return {
+        "image_with_jacobian_s": reference_s,
+        "image_with_jacobian_cpu_s": reference_cpu_s,
+        "new, live": run.summary(reference_cpu_s),
+    }
+
+
 def table(records: dict[str, dict[str, Any]]) -> str:
     rows, lost = [], []
     for sequence, record in records.items():
-        for name in (name for name in ("previous", "new") if name in record):
+        for name in (name for name in ("previous", "new", "new, live") if name in record):
             r, numbers = record[name], []
             numbers += [f"{1000 * r['latency_s'][q]:.0f}" for q in ("p50", "p95", "p99", "p100")]
             numbers += [f"{r['ratio'][q]:.1f}" for q in ("p50", "p99")] + [f"{r['renders']:g}", f"{r['frames_per_second']:.1f}"]
@@ -155,6 +195,7 @@ def table(records: dict[str, dict[str, Any]]) -> str:
             numbers += ["-" if r[k] is None else "{:.2f}, {:.2f}".format(*r[k]) for k in ("mtre_mm", "in_plane_mm", "depth_mm")]
             rows.append([sequence, name, *numbers])
             lost += [f"- {sequence}, {name}: {_sentence(run)}" for run in r["lost"] if run["good"]]
+            lost += [f"- {sequence}, {name}: " + ", ".join(f"{state} {n}" for state, n in r["states"])] if r["states"] else []
     columns = ["sequence", "tracker", "p50, ms", "p95, ms", "p99, ms", "longest, ms", "ratio p50", "ratio p99", "renders",
                "frames/s", "accepted", "bad accepted", "> 5 mm accepted", "mTRE, mm", "in plane, mm", "depth, mm"]  # fmt: skip
     return "\n".join([markdown(columns, rows, texts=2), "", *lost])
@@ -170,6 +211,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600, help="length of the long sequence")
     parser.add_argument("--size", type=int, default=256, help="width and height of the simulated X-rays")
     parser.add_argument("--tracker", choices=("new", "previous", "both"), default="both")
+    parser.add_argument("--live", action="store_true", help="the new tracker alone, at the rate of the frames")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="auto")
     parser.add_argument("--method", default=RegistrationOptions().method)
     parser.add_argument("--recording", type=Path, help="a bag or cine instead of simulated sequences")
@@ -185,7 +227,10 @@ def main() -> None:
         )  # fmt: skip
         names = ["previous", "new"] if arguments.tracker == "both" else [arguments.tracker]
         options = RegistrationOptions(method=arguments.method, device=resolve_device(arguments.device))
-        records = {sequence.name: track(sequence, volume, names, options) for volume, sequence in sequences}
+        records = {
+            sequence.name: track_live(sequence, volume, options) if arguments.live else track(sequence, volume, names, options)
+            for volume, sequence in sequences
+        }
     except InputError as error:
         sys.exit(f"error: {error}")
     if arguments.json:
