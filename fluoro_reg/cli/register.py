@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.panel import Panel
 
+from fluoro_reg.cli.bodies_arguments import BodiesArguments
 from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.input_arguments import (
@@ -23,6 +24,7 @@ from fluoro_reg.cli.input_arguments import (
 )
 from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.cli.output_files import check_writable, write_file
+from fluoro_reg.cli.register_bodies import bodies_overlay, bodies_table
 from fluoro_reg.cli.register_many import register_many
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
 from fluoro_reg.cli.typer_command import epilog_text
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fluoro_reg.ct.volume import CTVolume
+    from fluoro_reg.formats.bodies import BodiesConfig
     from fluoro_reg.geometry import RigidTransform
-    from fluoro_reg.registration import RegistrationResult
+    from fluoro_reg.registration import RegistrationOptions, RegistrationResult
     from fluoro_reg.xray.view import CalibratedXray
 
 NAME = "register"
@@ -64,6 +67,11 @@ EPILOG = epilog_text(
             "Register a frontal and a lateral X-ray together",
             "fluoro-reg register --ct ct/ --image frontal.dcm --initial initial.json --second-view lateral.json",
         ),
+        (
+            "Register every bone on its own",
+            "fluoro-reg register --ct ct/ --bodies bodies.yaml --labels segmentation.nii.gz --image xray.png \\\n"
+            "--camera camera.json --initial initial.json --json > poses.json",
+        ),
     ],
     "0 accepted; 1 rejected (the result is still printed, with the reason); 2 unusable input. Several X-rays: 0 all accepted; "
     "1 any rejected or unreadable (its line says why); 2 none readable, or unusable CT or arguments.",
@@ -76,6 +84,7 @@ def command(
     further: FurtherXrayArguments,
     initial_pose: InitialPoseArguments,
     searched: SearchArguments,
+    several: BodiesArguments,
     registration: RegistrationArguments,
     common: CommonArguments,
     overlay: Annotated[
@@ -83,7 +92,8 @@ def command(
         typer.Option(
             metavar="F.png",
             help="Write the X-ray with the projected bone edges of the CT: green at the final pose, orange at the initial one. "
-            "Several X-rays are placed side by side, --image first.",
+            "Several X-rays are placed side by side, --image first. With --bodies, accepted bodies have colours of their own, "
+            "and rejected ones are grey.",
         ),
     ] = None,
 ) -> int:
@@ -98,6 +108,9 @@ def command(
     With --image more than once, or a folder, every X-ray is registered on its own, from the same --initial or search. --json
     then prints one JSON object on one line for each, in order, with the key image. An X-ray that cannot be read is rejected
     on its line, and the others go on.
+
+    With --bodies, every bone that bodies.yaml names has a pose of its own, and is accepted or rejected on its own. The result
+    speaks of the reference body, as without --bodies, and holds all bodies in addition (bodies in --json).
     """
     from fluoro_reg.registration import Registrar
 
@@ -108,6 +121,9 @@ def command(
         check_writable(overlay, (".png",))
     check_further_xrays(further_files, initial_pose, options)
     initial = read_initial_pose(initial_pose, options)
+    bodies = several.config()
+    if xray.are_several and bodies is not None:
+        raise InputError("--bodies registers one X-ray, or several of known relative geometry; give --image once, with a file")
     if xray.are_several:
         _check_several(further_files, overlay)
         return register_many(xray.files(), xray, ct, initial, options, output)
@@ -115,6 +131,8 @@ def command(
     for sentence in dict.fromkeys(warning for view in views for warning in view.image.warnings):
         output.warn(sentence)
     volume = read_volume(ct, output)
+    if bodies is not None:
+        return _register_bodies(volume, bodies, several, views, initial, options, overlay, output)
     with output.status("registering"):
         registrar = Registrar(volume, options)
         if len(views) == 1:
@@ -130,6 +148,35 @@ def command(
             write_file(overlay, image.save)
     names = [path.name for path in (xray.image[0], *further_files)]
     output.show(result.to_json(), _result_panel(result, volume.centre_patient, _view_descriptions(views, names)))
+    return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
+
+
+def _register_bodies(
+    volume: "CTVolume",
+    config: "BodiesConfig",
+    arguments: BodiesArguments,
+    views: "list[CalibratedXray]",
+    initial: "RigidTransform | None",
+    options: "RegistrationOptions",
+    overlay: Path | None,
+    output: Output,
+) -> int:
+    from PIL.Image import fromarray
+
+    from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
+
+    labels, volumes = arguments.read(config, output)
+    with output.status("registering"):
+        registrar = BodiesRegistrar(volume, config, labels, volumes, options)
+        if len(views) == 1:
+            result = registrar.register(views[0].image, initial)
+        else:
+            assert initial is not None  # check_further_xrays requires it
+            result = registrar.register_views(views, initial)
+    if overlay is not None:
+        image = fromarray(_side_by_side([bodies_overlay(view, registrar.bodies, result) for view in views]))
+        write_file(overlay, image.save)
+    output.show(result.to_json(), bodies_table(result))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED
 
 

@@ -59,9 +59,9 @@ class BodiesConfig:
     bodies: dict[str, BodyOptions]
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether a segmentation is needed."""
-        return any(body.labels for body in self.bodies.values())
+    def moves_labels(self) -> bool:
+        """Whether a body other than the reference is made of labels, so that a segmentation is needed."""
+        return any(body.labels for name, body in self.bodies.items() if name != self.reference)
 
     def parent(self, name: str) -> str:
         """The body that a joint refers to."""

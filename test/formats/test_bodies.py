@@ -21,7 +21,7 @@ def test_a_file_is_read_with_paths_beside_it(tmp_path):
     found = read_bodies(tmp_path / "bodies.yaml")
     assert found.bodies["femur"].numbers == (75, 76) and found.bodies["femur"].joint.point_mm == (1.0, 2.0, 3.0)
     assert found.bodies["plate"].ct == str(tmp_path / "plate.nii.gz") and found.bodies["plate"].frame == "plate_link"
-    assert found.bodies["femur"].frame == "femur" and found.parent("femur") == "pelvis" and found.needs_labels
+    assert found.bodies["femur"].frame == "femur" and found.parent("femur") == "pelvis" and found.moves_labels
 
 
 def test_parents_come_before_their_children():
