@@ -18,9 +18,13 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A reading of the X-ray with a reading of the CT, in words `reading`, and the solver for it."""
+    """A reading of the X-ray with a reading of the CT, in words `reading`, and the solver for it.
+
+    `initial` are all poses to begin from, `known` those of them that no search of views found.
+    """
 
     prepared: Preprocessed
+    known: InitialPoses
     initial: InitialPoses
     solver: Solver
     reading: str
@@ -68,9 +72,17 @@ class CandidateMaker:
                 begin = initial.with_found(self.view_search.find(reading, prepared))
             scales = reading.scales(prepared, begin.first)
             solver = Solver(
-                scales, reading.model, self.metric, self.refiners, request.prior, self.distinct_mm, self.seed, learned
+                scales,
+                reading.model,
+                self.metric,
+                self.refiners,
+                request.prior,
+                self.distinct_mm,
+                self.seed,
+                learned,
+                keeps_rivals=search_views,
             )
-            candidates.append(Candidate(prepared, begin, solver, f"{prepared.reading}; {reading.name}"))
+            candidates.append(Candidate(prepared, initial, begin, solver, f"{prepared.reading}; {reading.name}"))
         return candidates
 
 

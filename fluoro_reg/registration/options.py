@@ -27,6 +27,21 @@ class GateOptions:
     minimum_patch_similarity_of_bone: float = option(
         0.30, "the same patch NCC when the bone of a cut CT is compared alone", minimum=0.1, maximum=1.0
     )
+    certain_similarity: float = option(
+        0.75, "gradient NCC of a body that needs no decoys where one X-ray alone speaks for a pose", minimum=0.2, maximum=1.0
+    )
+    certain_patch_similarity: float = option(
+        0.85, "mean patch NCC of a body that needs no decoys where one X-ray alone speaks for a pose", minimum=0.4, maximum=1.0
+    )
+    minimum_similarity_with_decoys: float = option(
+        0.18, "gradient NCC of an object or of bone below which decoys (mirrored images) cannot help", minimum=0.1, maximum=1.0
+    )
+    minimum_patch_similarity_with_decoys: float = option(
+        0.18, "mean patch NCC of an object or of bone below which decoys cannot help", minimum=0.1, maximum=1.0
+    )
+    minimum_decoy_gain: float = option(
+        3.0, "evidence relative to that of decoys, where a similarity is not certain", minimum=1.5, maximum=100.0
+    )
     minimum_pixels: int = option(400, "compared pixels at the finest scale", unit="px", minimum=100, maximum=10_000_000)
     minimum_overlap: float = option(0.3, "fraction of the projected CT that is compared", minimum=0.05, maximum=1.0)
     minimum_overlap_of_bone: float = option(

@@ -14,8 +14,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
-from fluoro_reg.registration.assessment.evidence import assess
-from fluoro_reg.registration.assessment.joint import assess_jointly
+from fluoro_reg.registration.assessor import Assessor
 from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
 from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
@@ -23,12 +22,11 @@ from fluoro_reg.registration.providers import Predictor, SimilarityProvider
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
-from fluoro_reg.registration.stages.joint import JointSolver
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
 from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, ViewSearch
-from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
+from fluoro_reg.registration.view_run import Clock, Request, ViewRun
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
@@ -117,6 +115,7 @@ class Registrar:
         prior: PosePrior | None = None,
         tracking: bool = False,
         reading: str = "",
+        decoy_similarity: float | None = None,
     ) -> RegistrationResult:
         """Find the pose of the CT in one X-ray and assess it.
 
@@ -127,12 +126,15 @@ class Registrar:
             prior: A Gaussian belief about the pose before the image is seen.
             tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
             reading: The `reading` of the result of the previous frame. Where it is plausible, no other is tried.
+            decoy_similarity: While tracking, the similarity that decoys of an earlier frame reached, if any was registered.
 
         Returns:
             The result. An unusable image or initial pose gives a rejected result, not an exception.
         """
         view = CalibratedXray(xray, RigidTransform.identity())
-        return self._register([view], Request(initial_pose, prior, tracking, reading=reading))
+        return self._register(
+            [view], Request(initial_pose, prior, tracking, reading=reading, decoy_similarity=decoy_similarity)
+        )
 
     def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
@@ -166,8 +168,11 @@ class Registrar:
                 runs.append(run := self._run(view, request, clock))
                 if run.refined is None:
                     return self._result(run.outcome, _named(run.reason, len(runs), request), run, clock)
-            cameras = [view.camera_from_reference for view in views] if request.joint else None
-            assessed = self._assess(runs, cameras, clock)
+            assessor = Assessor(self._candidates, self.method, self.options.gate)
+            if request.joint:
+                assessed = assessor.several_views(runs, [view.camera_from_reference for view in views], clock)
+            else:
+                assessed = assessor.one_view(runs[0], request, clock)
             clock.lap("assess")
         assessment, number = assessed.assessment, assessed.view
         return replace(
@@ -211,9 +216,9 @@ class Registrar:
         if known := [candidate for candidate in candidates if candidate.reading == request.reading]:
             candidates = known
         best, coarse = likeliest(candidates, None if request.tracking else self.method.search, stages, clock)
+        run = replace(run, initial=best.known, is_searched=search_views)
         if run.initial_pose is None:
-            pose = view.camera_from_reference.inverse() @ best.initial.first
-            run = replace(run, initial_pose=pose, is_searched=not best.initial.searched)
+            run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
         refined = best.solver.run_last(coarse, stages)
         clock.lap("refine")
         n_renders = sum(candidate.solver.n_renders for candidate in candidates)
@@ -229,26 +234,6 @@ class Registrar:
             initial = initial.with_predictions(self._predictor, prepared.image, self.method.prediction)
             clock.lap("predict")
         return initial
-
-    def _assess(
-        self, runs: Sequence[ViewRun], cameras_from_reference: Sequence[RigidTransform] | None, clock: Clock
-    ) -> AssessedPose:
-        """The best hypothesis, assessed. With cameras, the hypotheses of all views are refined jointly first."""
-        gate, metric = self.options.gate, self._metric
-        if any(run.is_searched for run in runs):  # every view was tried, so that a wrong image finds one that resembles it
-            similarity, patch = max(gate.minimum_similarity, 0.7), max(gate.minimum_patch_similarity, 0.82)
-            gate = replace(gate, minimum_similarity=similarity, minimum_patch_similarity=patch)
-        solvers, refined = [run.solver for run in runs if run.solver], [run.refined for run in runs if run.refined]
-        n_renders = sum(run.n_renders for run in runs)
-        if cameras_from_reference is None:
-            return AssessedPose(assess(refined[0], metric, gate), 0, refined[0].poses[0], n_renders)
-        found = [camera.inverse() @ one.poses for camera, one in zip(cameras_from_reference, refined, strict=True)]
-        found += [RigidTransform.stack([run.initial_pose]) for run in runs[:1] if run.initial_pose is not None]
-        solver = JointSolver(tuple(solvers), tuple(cameras_from_reference))
-        joint = solver.run(RigidTransform.cat(found), metric, gate.distinct_mm)
-        clock.lap("refine jointly")
-        assessment, number = assess_jointly(joint, metric, gate)
-        return AssessedPose(assessment, number, joint.poses[0], n_renders + solver.n_renders)
 
     def _out_of_range(self, depth_mm: float) -> str | None:
         near, far = self.options.gate.depth_range_mm

@@ -222,7 +222,7 @@ class Tracker:
         attempt = None
         if self._solver.is_available:
             prior = predicted.prior if filtered else None
-            attempt = self._solver.solve(image.xray, predicted.pose, last.reading, prior, coarse)
+            attempt = self._solver.solve(image.xray, predicted.pose, last, prior, coarse)
         if attempt is None:
             attempt = self._general(image.xray, predicted, last)
         result = self._consistent(attempt.result, predicted, last)
@@ -236,7 +236,9 @@ class Tracker:
 
     def _general(self, xray: XrayImage, predicted: MotionState, last: RegistrationResult) -> Attempt:
         """The last stages of the method from the prediction, for methods and devices without a fused pass."""
-        result = self.registrar.register(xray, predicted.pose, tracking=True, reading=last.reading)
+        result = self.registrar.register(
+            xray, predicted.pose, tracking=True, reading=last.reading, decoy_similarity=last.scores.get("decoy_similarity")
+        )
         return Attempt(result, self._information(result))
 
     def _consistent(self, result: RegistrationResult, predicted: MotionState, last: RegistrationResult) -> RegistrationResult:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.evidence import Assessment
 from fluoro_reg.registration.result import Outcome
+from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.solver import Refined, Solver
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
@@ -16,7 +17,7 @@ class Request:
     """The input other than the images.
 
     `initial_pose` is `reference_from_patient`. `joint` asks for a joint refinement in the reference frame, even of one view.
-    `reading` is the only reading to try, where it is plausible.
+    `reading` is the only reading to try, where it is plausible. `decoy_similarity` is what decoys of an earlier frame reached.
     """
 
     initial_pose: RigidTransform | None
@@ -24,6 +25,7 @@ class Request:
     tracking: bool = False
     joint: bool = False
     reading: str = ""
+    decoy_similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class ViewRun:
     reason: str = ""
     reading: str = ""
     n_renders: int = 0
-    is_searched: bool = False  # without an initial pose
+    initial: InitialPoses = InitialPoses([])  # known before any search
+    is_searched: bool = False  # in all views of a range
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""

@@ -17,7 +17,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import covariance_of_information, ros_covariance, twist_information
-from fluoro_reg.registration.assessment.gates import Evidence, check_gates
+from fluoro_reg.registration.assessment.gates import Evidence, Support, check_gates
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.objective import effective_pixels
@@ -39,6 +39,25 @@ class Assessment:
     alternatives: tuple[Hypothesis, ...]
     covariance: Float[Tensor, "6 6"] | None
 
+    def with_support(self, support: Support, gate: GateOptions) -> "Assessment":
+        """The outcome if something else supported the pose."""
+        return self._checked(replace(self.evidence, support=support), gate)
+
+    def beside_decoys(self, similarity: float, gate: GateOptions) -> "Assessment":
+        """The outcome beside the similarity that decoys have reached."""
+        return self._checked(replace(self.evidence, decoy_similarity=similarity), gate)
+
+    def _checked(self, evidence: Evidence, gate: GateOptions) -> "Assessment":
+        outcome, reason = check_gates(evidence, gate)
+        return replace(self, outcome=outcome, reason=reason, evidence=evidence)
+
+    def beside_earlier_decoys(self, similarity: float | None, gate: GateOptions) -> "Assessment":
+        """The same with decoys of an earlier frame, if any was registered. A pose that passes alone needs none."""
+        if similarity is None:
+            return self
+        beside = self.beside_decoys(similarity, gate)
+        return replace(self, evidence=beside.evidence) if self.outcome is Outcome.CONVERGED else beside
+
 
 @dataclass(frozen=True, slots=True)
 class PoseUncertainty:
@@ -52,7 +71,13 @@ class PoseUncertainty:
     turn_sd_deg: float | None
 
 
-def assess(refined: Refined, metric: PoseMetric, gate: GateOptions, uncertainty: PoseUncertainty | None = None) -> Assessment:
+def assess(
+    refined: Refined,
+    metric: PoseMetric,
+    gate: GateOptions,
+    uncertainty: PoseUncertainty | None = None,
+    support: Support = Support.OTHER_IMAGES,
+) -> Assessment:
     """Score every hypothesis with the same two similarities, whatever the method maximised, and apply the gates to the first.
 
     Args:
@@ -60,6 +85,7 @@ def assess(refined: Refined, metric: PoseMetric, gate: GateOptions, uncertainty:
         metric: Measures how far apart two poses are.
         gate: The thresholds.
         uncertainty: That of the first hypothesis, if it rests on more than this image.
+        support: What supports the first hypothesis besides this image.
     """
     at, objective = refined.at, refined.objective
     fixed, weight = objective.scale.fixed, refined.linearised.weight
@@ -86,6 +112,7 @@ def assess(refined: Refined, metric: PoseMetric, gate: GateOptions, uncertainty:
         turn_sd_deg=uncertainty.turn_sd_deg,
         converged=bool(refined.converged[0]),
         compared=objective.model.compared,
+        support=support,
     )
     outcome, reason = check_gates(evidence, gate)
     alternatives = tuple(Hypothesis(at.poses[k], float(similarity[k])) for k in rivals)

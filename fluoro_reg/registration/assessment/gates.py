@@ -11,11 +11,20 @@ poses scored 0.17 to 0.63 (gradient NCC), poses far off 0.35 at most, and mirror
 0.42. `benchmarks/cases.py`, `independent.py`, `wrong.py` and `knee_implants.py` print such numbers.
 """
 
+import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Outcome
+
+
+class Support(enum.Enum):
+    """What supports a pose besides the X-ray that is assessed."""
+
+    OTHER_IMAGES = "other images"  # the frames before it, or other views
+    INITIAL_POSE = "initial pose"
+    NOTHING = "nothing"  # all views were searched: a wrong X-ray, too, finds the one that it resembles
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Evidence:
         turn_sd_deg: Predicted standard deviation of the least certain rotation; None if it is undetermined.
         converged: Whether the optimiser met its tolerance.
         compared: What is compared: `body`, `object` (only pixels near the projected CT) or `bone` (of a cut CT).
+        support: What supports the pose besides the X-ray.
+        decoy_similarity: The similarity that mirrored images reached; None if none was registered.
     """
 
     similarity: float
@@ -47,6 +58,8 @@ class Evidence:
     turn_sd_deg: float | None
     converged: bool
     compared: str
+    support: Support = Support.OTHER_IMAGES
+    decoy_similarity: float | None = None
 
     def scores(self) -> dict[str, float]:
         """The values by name, for the result, without those that are None or not finite."""
@@ -60,6 +73,7 @@ class Evidence:
             "depth_sd_mm": self.depth_sd_mm,
             "outline_mm": self.outline_mm,
             "turn_sd_deg": self.turn_sd_deg,
+            "decoy_similarity": self.decoy_similarity,
         }
         return {name: float(value) for name, value in numbers.items() if value is not None and math.isfinite(value)}
 
@@ -75,13 +89,19 @@ def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         )
     if e.pixels < gate.minimum_pixels:
         return Outcome.REJECTED_POSE, f"only {e.pixels} pixels can be compared, fewer than {gate.minimum_pixels}"
-    minimum, minimum_patch, minimum_overlap = _minima(e.compared, gate)
+    minimum_overlap = gate.minimum_overlap_of_bone if e.compared == "bone" else gate.minimum_overlap
+    minimum, minimum_patch = _sufficient(e, gate) if e.decoy_similarity is None else _lowest(e, gate)
     if not e.overlap >= minimum_overlap:
         return Outcome.REJECTED_POSE, f"only {e.overlap:.0%} of the CT's projection can be compared with the image"
     if not e.similarity >= minimum:
         return Outcome.REJECTED_POSE, f"the CT does not explain the image: similarity {e.similarity:.2f} < {minimum}"
     if not e.patch_similarity >= minimum_patch:
         reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {minimum_patch}"
+        return Outcome.REJECTED_POSE, reason
+    if not is_above_decoys(e, e.decoy_similarity, gate):
+        reason = (
+            f"the mirrored image is explained nearly as well: similarity {e.similarity:.2f} against {e.decoy_similarity:.2f}"
+        )
         return Outcome.REJECTED_POSE, reason
     if e.rival_similarity is not None and not e.similarity - e.rival_similarity >= gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
@@ -97,14 +117,49 @@ def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
     return Outcome.CONVERGED, f"similarity {e.similarity:.2f} over {e.pixels} pixels"
 
 
-def _minima(compared: str, gate: GateOptions) -> tuple[float, float, float]:
-    """The smallest similarity, patch similarity and overlap for what is compared."""
+def decoys_decide(evidence: Evidence, gate: GateOptions) -> bool:
+    """Whether the pose is rejected without decoys, and would be accepted if they were explained badly enough."""
+    outcomes = [check_gates(replace(evidence, decoy_similarity=decoy), gate)[0] for decoy in (None, 0.0)]
+    return outcomes[0] is not Outcome.CONVERGED and outcomes[1] is Outcome.CONVERGED
+
+
+def is_above_decoys(evidence: Evidence, decoy_similarity: float | None, gate: GateOptions) -> bool:
+    """Whether the similarity tells a pose from those of decoys; True without decoys.
+
+    The evidence of a pixel at correlation r is `-log(1 - r^2) / 2`, as in `image_evidence`. Evidence that is sufficient without
+    decoys must exceed theirs, any other by `minimum_decoy_gain`.
+    """
+    if decoy_similarity is None:
+        return True
+    minimum, minimum_patch = _sufficient(evidence, gate)
+    is_sufficient = evidence.similarity >= minimum and evidence.patch_similarity >= minimum_patch
+    needed = 1.0 if is_sufficient else gate.minimum_decoy_gain
+    return _gain(evidence.similarity) > needed * _gain(decoy_similarity)
+
+
+def _gain(similarity: float) -> float:
+    return -0.5 * math.log1p(-(min(max(similarity, 0.0), 1 - 1e-9) ** 2))
+
+
+def _sufficient(evidence: Evidence, gate: GateOptions) -> tuple[float, float]:
+    """The smallest similarity and patch similarity that need no decoys."""
+    similarity, patch = _minima(evidence.compared, gate)
+    if evidence.support is Support.NOTHING or (evidence.support is Support.INITIAL_POSE and evidence.compared == "body"):
+        return max(similarity, gate.certain_similarity), max(patch, gate.certain_patch_similarity)
+    return similarity, patch
+
+
+def _lowest(evidence: Evidence, gate: GateOptions) -> tuple[float, float]:
+    """The smallest similarity and patch similarity beside decoys."""
+    if evidence.compared == "body":
+        return _minima(evidence.compared, gate)
+    return gate.minimum_similarity_with_decoys, gate.minimum_patch_similarity_with_decoys
+
+
+def _minima(compared: str, gate: GateOptions) -> tuple[float, float]:
+    """The smallest similarity and patch similarity for what is compared."""
     return {
-        "body": (gate.minimum_similarity, gate.minimum_patch_similarity, gate.minimum_overlap),
-        "object": (
-            gate.minimum_similarity_of_object,
-            gate.minimum_patch_similarity_of_object,
-            gate.minimum_overlap,
-        ),
-        "bone": (gate.minimum_similarity_of_bone, gate.minimum_patch_similarity_of_bone, gate.minimum_overlap_of_bone),
+        "body": (gate.minimum_similarity, gate.minimum_patch_similarity),
+        "object": (gate.minimum_similarity_of_object, gate.minimum_patch_similarity_of_object),
+        "bone": (gate.minimum_similarity_of_bone, gate.minimum_patch_similarity_of_bone),
     }[compared]

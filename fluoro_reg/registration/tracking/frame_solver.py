@@ -59,21 +59,26 @@ class FrameSolver:
         return resolve_device(self.registrar.options.device) == "cpu" and _is_fused(self.registrar.method.stages[-1])
 
     def solve(
-        self, xray: XrayImage, predicted: RigidTransform, reading: str, prior: PosePrior | None = None, coarse: bool = False
+        self,
+        xray: XrayImage,
+        predicted: RigidTransform,
+        last: RegistrationResult,
+        prior: PosePrior | None = None,
+        coarse: bool = False,
     ) -> Attempt | None:
         """Register a frame from a predicted pose.
 
         Args:
             xray: The X-ray.
             predicted: `camera_from_patient`.
-            reading: The `reading` of the last accepted result.
+            last: The last accepted result. Its reading and the similarity of its decoys are used again.
             prior: The prediction as a prior on the published pose; None for the pose of the image alone.
             coarse: Whether to take the coarse step first, as after a prediction that failed.
 
         Returns:
             The attempt; None if image or CT cannot be read in this way any more.
         """
-        clock, name = Clock(), reading.partition("; ")
+        clock, reading, name = Clock(), last.reading, last.reading.partition("; ")
         options = self.registrar.options
         coarse_xray = coarse_image(xray.pixels, xray.mask)
         self._known = read_again(xray, coarse_xray, name[0], options.preprocess, self._known)
@@ -98,7 +103,7 @@ class FrameSolver:
         run = _FrameRun(self, ct_reading, ct_reading.scales(prepared, predicted), prior)
         refined = run.refine(predicted, coarse)
         clock.lap("refine")
-        assessed, assessment = run.assess(refined)
+        assessed, assessment = run.assess(refined, last.scores.get("decoy_similarity"))
         if assessment.outcome is Outcome.CONVERGED:
             self._memory.update(run.memory)
         clock.lap("assess")
@@ -166,7 +171,7 @@ class _FrameRun:
             begin = self._refined(predicted, self.finest_px // COARSER, is_coarse=True).pose
         return self._refined(begin, self.finest_px, is_coarse=False)
 
-    def assess(self, refined: RefinedFrame) -> tuple[Refined, Assessment]:
+    def assess(self, refined: RefinedFrame, decoy_similarity: float | None) -> tuple[Refined, Assessment]:
         """Score the pose with everything that the gates check, with the pixels that count there."""
         one = RigidTransform.stack([refined.pose])
         objective = PoseObjective(self.scales.scale(self.finest_px, one), self.reading.model, self.similarity)
@@ -175,7 +180,9 @@ class _FrameRun:
         self.n_renders += objective.n_renders
         converged = torch.tensor([refined.converged])
         assessed = Refined(objective, at, linearised, converged)
-        return assessed, assess(assessed, self.solver.registrar.metric, self.solver.registrar.options.gate)
+        registrar = self.solver.registrar
+        assessment = assess(assessed, registrar.metric, registrar.options.gate)
+        return assessed, assessment.beside_earlier_decoys(decoy_similarity, registrar.options.gate)
 
     def _refined(self, pose: RigidTransform, object_px: int, is_coarse: bool) -> RefinedFrame:
         scale = self.scales.scale(object_px, RigidTransform.stack([pose]), is_coarse)

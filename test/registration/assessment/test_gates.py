@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fluoro_reg.registration.assessment.gates import Evidence, check_gates
+from fluoro_reg.registration.assessment.gates import Evidence, Support, check_gates, decoys_decide, is_above_decoys
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Outcome
 
@@ -95,3 +95,66 @@ def test_objects_and_bodies_have_thresholds_of_their_own():
 def test_bone_of_a_cut_ct_has_thresholds_of_its_own(change, outcome):
     bone = replace(GOOD, compared="bone", similarity=0.45, patch_similarity=0.31, overlap=0.25, rival_similarity=None)
     assert check_gates(replace(bone, **change), GateOptions())[0] is outcome
+
+
+UNCERTAIN = replace(GOOD, similarity=0.3, patch_similarity=0.3, rival_similarity=None, compared="bone")
+
+
+def outcome(evidence, **changes):
+    return check_gates(replace(evidence, **changes), GateOptions())[0]
+
+
+def test_an_uncertain_similarity_is_accepted_only_far_above_that_of_decoys():
+    assert outcome(UNCERTAIN) is Outcome.REJECTED_POSE
+    assert outcome(UNCERTAIN, decoy_similarity=0.15) is Outcome.CONVERGED
+    rejected, reason = check_gates(replace(UNCERTAIN, decoy_similarity=0.2), GateOptions())
+    assert rejected is Outcome.REJECTED_POSE
+    assert "mirrored image" in reason
+
+
+@pytest.mark.parametrize("decoy", [0.8, 0.95, float("nan")])
+def test_a_certain_similarity_must_still_exceed_that_of_decoys(decoy):
+    assert outcome(GOOD, decoy_similarity=0.79) is Outcome.CONVERGED
+    assert outcome(GOOD, decoy_similarity=decoy) is Outcome.REJECTED_POSE
+
+
+@pytest.mark.parametrize("change", [{"similarity": 0.1}, {"patch_similarity": 0.1}, {"similarity": float("nan")}])
+def test_decoys_cannot_help_a_similarity_that_is_too_low(change):
+    assert outcome(UNCERTAIN, decoy_similarity=0.0, **change) is Outcome.REJECTED_POSE
+    assert not decoys_decide(replace(UNCERTAIN, **change), GateOptions())
+
+
+def test_decoys_do_not_lower_what_a_body_needs():
+    assert outcome(UNCERTAIN, compared="body", decoy_similarity=0.0) is Outcome.REJECTED_POSE
+
+
+def test_decoys_decide_only_where_every_other_gate_is_passed():
+    assert decoys_decide(UNCERTAIN, GateOptions())
+    assert not decoys_decide(replace(UNCERTAIN, converged=False), GateOptions())
+    assert not decoys_decide(GOOD, GateOptions())  # accepted without them
+
+
+def test_the_gain_over_decoys_is_one_of_evidence():
+    """At small correlations the evidence grows with the square, at large ones without bound."""
+    gate = GateOptions(minimum_decoy_gain=4.0)
+    assert is_above_decoys(UNCERTAIN, 0.149, gate)
+    assert not is_above_decoys(UNCERTAIN, 0.153, gate)
+    assert is_above_decoys(UNCERTAIN, None, gate)
+
+
+@pytest.mark.parametrize(
+    ("compared", "support", "sufficient"),
+    [
+        ("body", Support.OTHER_IMAGES, True),
+        ("body", Support.INITIAL_POSE, False),
+        ("body", Support.NOTHING, False),
+        ("object", Support.INITIAL_POSE, True),
+        ("object", Support.NOTHING, False),
+        ("bone", Support.INITIAL_POSE, True),
+        ("bone", Support.NOTHING, False),
+    ],
+)
+def test_what_is_sufficient_depends_on_what_else_supports_the_pose(compared, support, sufficient):
+    evidence = replace(GOOD, similarity=0.7, compared=compared, support=support)
+    assert (outcome(evidence) is Outcome.CONVERGED) is sufficient
+    assert outcome(evidence, decoy_similarity=0.3) is Outcome.CONVERGED  # beside decoys that are explained badly

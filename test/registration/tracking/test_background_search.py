@@ -36,7 +36,7 @@ class Gate:
 def gate(monkeypatch):
     gate, register = Gate(), Registrar.register
 
-    def slow(registrar, xray, initial_pose=None, prior=None, tracking=False, reading=""):
+    def slow(registrar, xray, initial_pose=None, prior=None, tracking=False, reading="", decoy_similarity=None):
         if not tracking:
             gate.searches += 1
             assert gate.open.wait(TIMEOUT_S)

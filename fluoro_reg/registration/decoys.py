@@ -1,0 +1,97 @@
+"""Decoys: how well the CT explains an X-ray that it cannot explain.
+
+A similarity means something only beside what a wrong pose reaches with this CT, this view and this noise. The mirrored X-ray
+has the same noise, field and contrast, and no pose of the CT is right for it. It is therefore registered by the same steps,
+and the similarity that it reaches is the measure for that of the X-ray. The idea is that of decoy databases in proteomics
+(Elias and Gygi, Nature Methods 2007).
+
+Patients are nearly symmetric. The pose that explains a mirrored X-ray best is therefore near the mirror image of the right
+pose, and the decoys begin there, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.registration.assessment.evidence import similarities
+from fluoro_reg.registration.candidates import CandidateMaker, likeliest
+from fluoro_reg.registration.method import Method
+from fluoro_reg.registration.stages.initial_poses import InitialPoses
+from fluoro_reg.registration.view_run import Clock, Request, ViewRun
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
+
+LEFT_RIGHT, TOP_BOTTOM = 1, 0  # the axis of the pixels (row, column) along which a decoy is mirrored
+MIRRORED_AXIS_OF_PATIENT = {LEFT_RIGHT: 0, TOP_BOTTOM: 2}  # left-right, feet-head
+
+
+@dataclass(slots=True)
+class DecoyRegistration:
+    """Registers decoys of an X-ray as the X-ray was registered.
+
+    Attributes:
+        candidates: Makes the candidates, as for the X-ray.
+        method: The method.
+        run: The X-ray, registered.
+        found: Its pose, `camera_from_patient`.
+        n_renders: Rendered views.
+    """
+
+    candidates: CandidateMaker
+    method: Method
+    run: ViewRun
+    found: RigidTransform
+    n_renders: int = 0
+
+    def nearest(self) -> float:
+        """The similarity of the mirrored X-ray near the mirrored pose."""
+        return self._register(LEFT_RIGHT, InitialPoses([]), search_views=False)
+
+    def highest(self, is_enough: Callable[[float], bool]) -> float:
+        """The highest similarity of all decoys, from mirrored initial poses and by the same search.
+
+        The first one that `is_enough` is the last that is registered.
+        """
+        highest = 0.0
+        for axis in (LEFT_RIGHT, TOP_BOTTOM):
+            highest = max(highest, self._register(axis, self.run.initial, self.run.is_searched))
+            if is_enough(highest):
+                break
+        return highest
+
+    def _register(self, axis: int, initial: InitialPoses, search_views: bool) -> float:
+        centre, camera = self.candidates.readings.whole.model.pivot, self.run.prepared.image.intrinsics
+        starts = InitialPoses(
+            [mirrored_pose(pose, centre, camera, axis) for pose in initial.searched],
+            [mirrored_pose(poses, centre, camera, axis) for poses in (RigidTransform.stack([self.found]), *initial.refined)],
+        )
+        request, stages = Request(None, reading=self.run.reading), self.method.stages
+        made = self.candidates.make(mirrored(self.run.prepared, axis), starts, request, stages, search_views)
+        best, coarse = likeliest(made, self.method.search, stages, Clock())
+        highest = float(similarities(best.solver.run_last(coarse, stages)).max())
+        self.n_renders += sum(candidate.solver.n_renders for candidate in made)
+        return highest
+
+
+def mirrored(prepared: Preprocessed, axis: int) -> Preprocessed:
+    """A preprocessed X-ray with its rows (`axis` 0) or columns (1) in reverse order."""
+    image = prepared.image
+    image = replace(image, pixels=image.pixels.flip(axis), mask=image.mask.flip(axis))
+    return replace(prepared, image=image, outline=prepared.outline.flip(axis))
+
+
+def mirrored_pose(
+    poses: RigidTransform, centre_patient: Float[Tensor, "3"], camera: CameraIntrinsics, axis: int
+) -> RigidTransform:
+    """The poses at which a symmetric patient, mirrored about a plane through `centre_patient`, gives the mirrored image."""
+    across = 1 - axis  # columns are reversed along u, rows along v
+    of_camera, of_patient = torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    of_camera[across] = of_patient[MIRRORED_AXIS_OF_PATIENT[axis]] = -1
+    rotation = of_camera[:, None] * poses.rotation * of_patient
+    centre = of_camera * poses.apply(centre_patient[None])[..., 0, :]
+    size, focal, middle = ((camera.width, camera.fx, camera.cx), (camera.height, camera.fy, camera.cy))[across]
+    centre[..., across] += 2 * ((size - 1) / 2 - middle) / focal * centre[..., 2]
+    return RigidTransform(rotation, centre - (rotation @ centre_patient[:, None]).squeeze(-1))
