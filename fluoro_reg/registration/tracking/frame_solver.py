@@ -24,7 +24,7 @@ from fluoro_reg.registration.stages.objective import PoseObjective, PosePrior, S
 from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.registration.tracking.passes import fused_pass_of, has_fused_pass
-from fluoro_reg.registration.tracking.refine import FrameMemory, FrameRefiner, RefinedFrame
+from fluoro_reg.registration.tracking.refine import MAXIMUM_PASSES, FrameMemory, FrameRefiner, RefinedFrame
 from fluoro_reg.registration.view_run import Clock
 from fluoro_reg.rendering import project, resolve_device
 from fluoro_reg.similarity import AbstractResidualSimilarity
@@ -34,7 +34,9 @@ from fluoro_reg.xray.preprocessing.continued import KnownReading, read_again
 from fluoro_reg.xray.preprocessing.preprocess import preprocess_reading
 
 _WARM_UP_PIXEL_MM = 2.0
+PREDICTION_FAILED = "the pose did not converge from the predicted one"
 COARSER = 2  # the one coarse step has half the pixels, where the basin is twice as wide
+COARSE_PASSES = 12  # each costs a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class FrameSolver:
             predicted: `camera_from_patient`.
             last: The last accepted result. Its reading and the similarity of its decoys are used again.
             prior: The prediction as a prior on the published pose; None for the pose of the image alone.
-            coarse: Whether to take the coarse step first, as after a prediction that failed.
+            coarse: Whether to take the coarse step first, as after a prediction that failed. Without it, a pose that has not
+                converged is not assessed.
 
         Returns:
             The attempt; None if image or CT cannot be read in this way any more.
@@ -103,6 +106,9 @@ class FrameSolver:
         run = _FrameRun(self, ct_reading, ct_reading.scales(prepared, predicted), prior)
         refined = run.refine(predicted, coarse)
         clock.lap("refine")
+        if not (refined.converged or coarse):
+            result = replace(result, outcome=Outcome.NOT_CONVERGED, reason=PREDICTION_FAILED, n_renders=run.n_renders)
+            return Attempt(_timed(result, clock), None)
         assessed, assessment = run.assess(refined, last.scores.get("decoy_similarity"))
         if assessment.outcome is Outcome.CONVERGED:
             self._memory.update(run.memory)
@@ -190,7 +196,8 @@ class _FrameRun:
         fused = fused_pass_of(scale, self.reading.model, self.similarity, weight)
         if fused is None:  # nothing to compare
             return RefinedFrame(pose, FrameMemory(np.zeros(0)), False)
-        refiner = FrameRefiner(fused, self.reading.model.pivot, float(effective_pixels(weight[None])[0]), self.prior)
+        passes = COARSE_PASSES if is_coarse else MAXIMUM_PASSES
+        refiner = FrameRefiner(fused, self.reading.model.pivot, float(effective_pixels(weight[None])[0]), self.prior, passes)
         refined = refiner.refine(pose, self.solver.memory(object_px))
         self.n_renders += fused.n_renders
         self.memory[object_px] = refined.memory

@@ -23,7 +23,7 @@ from fluoro_reg.registration.tracking.passes import AbstractFusedPass, FusedSyst
 from fluoro_reg.similarity.kernels import TWIST
 
 NEGLIGIBLE_SD = 0.2  # a step of fewer standard deviations of the pose is the last
-MAXIMUM_PASSES = 12
+MAXIMUM_PASSES = 6  # a prediction that needs more has failed: good ones need two to four
 LARGEST_STEP = (12.0, 0.14)  # mm, rad
 DAMPING, EASING, TIGHTENING = 1e-3, 10.0, 8.0
 CURVATURE = (0.6, 1.0)  # of the Hessian, as far as a secant is believed
@@ -48,12 +48,13 @@ class FrameMemory:
 
 @dataclass(slots=True)
 class FrameRefiner:
-    """Minimises one pass. `effective_pixels` is the number of independent residuals."""
+    """Minimises one pass, with a limited number of evaluations. `effective_pixels` is the number of independent residuals."""
 
     fused: AbstractFusedPass
     pivot: Float[Tensor, "3"]
     effective_pixels: float
     prior: PosePrior | None = None
+    maximum_passes: int = MAXIMUM_PASSES
 
     def refine(self, pose: RigidTransform, memory: FrameMemory | None = None) -> RefinedFrame:
         """Refine a pose, beginning with what the last frame has learned."""
@@ -62,7 +63,7 @@ class FrameRefiner:
         if fit.size and not fit.any():
             fit = self._first_fit(pose)
         here, damping = self._with_prior(self.fused.system(pose, fit), pose), DAMPING
-        for _ in range(MAXIMUM_PASSES):
+        for _ in range(self.maximum_passes):
             step = _solve(here, damping, curvature)
             trial = retract(pose, torch.from_numpy(step[:TWIST]), self.pivot)
             if self._is_negligible(here, step, pose):
