@@ -61,6 +61,8 @@ class Searcher:
         registrar: The registrar of the tracker.
         background: Whether `begin` returns at once.
         on_end: Called by the thread of the search when a search has ended that was not discarded.
+
+    Attributes:
         running_since: When the present search began, on the monotonic clock, s; None if none runs. Any thread may read it.
     """
 
