@@ -5,6 +5,8 @@ its type is shown, because its text may quote a file's content; `--debug` shows 
 readers when they run, so that `--help` is fast.
 """
 
+import atexit
+import os
 import sys
 import traceback
 import warnings
@@ -113,8 +115,19 @@ def _unusable(sentence: str) -> int:
 
 
 def run() -> None:
-    """Run the command line of this process and exit."""
-    sys.exit(main())
+    """Run the command line of this process and exit.
+
+    What was registered to run at the end runs. The interpreter is then left without being taken apart, which takes half a
+    second once torch is loaded.
+    """
+    status = main()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        status = ExitStatus.BROKEN_PIPE if isinstance(error, BrokenPipeError) else ExitStatus.FAULT
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class CTVolume:
             return self
         factors = factors_ijk[::-1]  # memory order
         padding = [p for n, f in zip(self.shape_ijk, factors_ijk, strict=True) for p in (0, -n % f)]
-        padded = torch.nn.functional.pad(self.attenuation, padding)
+        padded = torch.nn.functional.pad(self.attenuation, padding) if any(padding) else self.attenuation
         pooled = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].contiguous()
         scale = torch.tensor(factors_ijk, dtype=torch.float64)
         coarse = torch.eye(4, dtype=torch.float64)

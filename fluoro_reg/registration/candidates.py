@@ -10,6 +10,7 @@ from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
+from fluoro_reg.registration.stages.rivals import with_shifted_rivals
 from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.registration.stages.view_search import ViewSearch
 from fluoro_reg.registration.view_run import Clock, Request
@@ -97,8 +98,11 @@ def likeliest(
         clock.lap("search")
         refined.append((candidate, solver.run_coarse(found, stages)))
         clock.lap("refine")
-    if len(refined) == 1:
-        return refined[0]
-    best = max(refined, key=lambda one: one[0].solver.evidence(one[1]))
-    clock.lap("choose a reading")
-    return best
+    best, coarse = refined[0]
+    if len(refined) > 1:
+        best, coarse = max(refined, key=lambda one: one[0].solver.evidence(one[1]))
+        clock.lap("choose a reading")
+    if best.solver.keeps_rivals:
+        coarse = with_shifted_rivals(best.solver, coarse)
+        clock.lap("search")
+    return best, coarse

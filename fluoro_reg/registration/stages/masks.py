@@ -9,6 +9,7 @@ the first one does.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -39,7 +40,8 @@ class Extent:
     @staticmethod
     def of(volume: CTVolume, cut_fraction: float = CUT_FRACTION) -> "Extent":
         """The extent of a volume; the box of an empty one is the whole grid."""
-        filled, body = (_counts(volume.attenuation > limit) for limit in (0.0, BODY_ATTENUATION))
+        values = volume.attenuation.detach().cpu().numpy()
+        filled, body = _counts(values, 0.0), _counts(values, BODY_ATTENUATION)
         low, high = torch.zeros(3, dtype=torch.float64), torch.tensor(volume.shape_ijk, dtype=torch.float64) - 1
         cut_low, cut_high = torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
         for axis in range(3):
@@ -71,10 +73,14 @@ class Extent:
         return Extent((self.low / factors).floor(), high, self.cut_low, self.cut_high)
 
 
-def _counts(flags: Bool[Tensor, "k j i"]) -> tuple[Tensor, Tensor, Tensor]:
-    """The number of set voxels in every slice across i, j and k. The sum over the slices k serves two of the axes."""
-    along_k = flags.sum(0, dtype=torch.int32)
-    return along_k.sum(0), along_k.sum(1), flags.flatten(1).sum(1, dtype=torch.int32)
+def _counts(values: Float[np.ndarray, "k j i"], limit: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The number of voxels above a limit in every slice across i, j and k, in one pass through memory."""
+    across_k, along_k = np.zeros(len(values), np.int64), np.zeros(values.shape[1:], np.int64)
+    for k, plane in enumerate(values):
+        flags = plane > limit
+        across_k[k] = np.count_nonzero(flags)
+        along_k += flags
+    return torch.from_numpy(along_k.sum(0)), torch.from_numpy(along_k.sum(1)), torch.from_numpy(across_k)
 
 
 def complete_rays(
@@ -120,6 +126,11 @@ def _dilated(flags: Tensor, dim: int, reach: int) -> Tensor:
 def _filled(flags: Tensor, dim: int) -> Tensor:
     """Return the values with everything between the first and the last 1 set to 1."""
     return flags.cummax(dim).values * flags.flip(dim).cummax(dim).values.flip(dim)
+
+
+def with_neighbours(flags: Bool[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
+    """1 where a pixel and those of its eight neighbours that are in the image are set, 0 elsewhere."""
+    return 1 - torch.nn.functional.max_pool2d((~flags).float()[:, None], 3, stride=1, padding=1)[:, 0]
 
 
 def eroded(usable: Bool[Tensor, "height width"]) -> Float[Tensor, "1 height width"]:

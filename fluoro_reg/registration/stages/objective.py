@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
 from fluoro_reg.optimisers import NormalEquations
-from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
+from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object, with_neighbours
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.rendering.projection import project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
@@ -34,8 +34,13 @@ class Scale:
     margin_px: float
 
     def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
-        """The pixels that count at each pose, limited to those that are `near` the object."""
-        return self.usable * near * complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
+        """The pixels that count at each pose, limited to those that are `near` the object.
+
+        The neighbours of a pixel, which its gradient reads, must be complete as well: at the end of a cut CT, the rendered
+        image has an edge that the X-ray does not have.
+        """
+        complete = complete_rays(self.renderer.volume, self.extent, poses, self.intrinsics)
+        return self.usable * near * (with_neighbours(complete) if self.extent.is_cut else complete)
 
 
 @dataclass(frozen=True, slots=True)

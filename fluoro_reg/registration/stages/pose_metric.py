@@ -29,12 +29,10 @@ class PoseMetric:
     def distinct(self, poses: RigidTransform, order: Int[Tensor, "batch"], apart_mm: float, keep: int) -> list[int]:
         """The first `keep` rows of `order` that are further than `apart_mm` from every row chosen before."""
         chosen: list[int] = []
-        for row in order.tolist():
-            near = [float(self.distances(poses[row : row + 1], poses[other])[0]) for other in chosen]
-            if all(distance > apart_mm for distance in near):
-                chosen.append(row)
-            if len(chosen) == keep:
-                break
+        while len(order) and len(chosen) < keep:
+            chosen.append(int(order[0]))
+            order = order[1:]
+            order = order[self.distances(poses[order], poses[chosen[-1]]) > apart_mm]
         return chosen
 
 

@@ -38,6 +38,8 @@ from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimil
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
 HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
+RIVAL = 0.7  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
+KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 COMPARED_PX = 64  # across the CT's projection: readings are compared
 MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
@@ -76,6 +78,7 @@ class Solver:
     distinct_mm: float  # hypotheses closer than this count as one, so that each one kept is a possible alternative
     seed: int = 0
     learned: Mapping[str, ImageProblem] = field(default_factory=dict)
+    keeps_rivals: bool = False  # no hypothesis that explains the image as well may be lost, because nothing else excludes it
     n_renders: int = 0
 
     def initial_poses(self, initial_pose: RigidTransform, options: SearchOptions | None) -> RigidTransform:
@@ -139,8 +142,10 @@ class Solver:
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
-        rows = self._best(at.poses, -evidence, self.scales.pixel_mm(scale.intrinsics), stage.keep)
-        rows = rows[evidence[rows] >= HOPELESS * evidence[rows[0]]]
+        keep = max(stage.keep, KEEP_RIVALS) if self.keeps_rivals else stage.keep
+        rows = self._best(at.poses, -evidence, self.scales.pixel_mm(scale.intrinsics), keep)
+        minimum = torch.tensor([HOPELESS] * stage.keep + [RIVAL] * keep)[: len(rows)]
+        rows = rows[evidence[rows] >= minimum * evidence[rows[0]]]
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _refine_ncc(

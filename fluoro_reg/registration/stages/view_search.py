@@ -23,6 +23,7 @@ from fluoro_reg.carm.view_grid import ViewGrid, view_grid
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.masks import eroded
+from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import PoseObjective, Scale
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.scales import projected_box
@@ -35,7 +36,9 @@ DEFAULT_RANGE = "ap-pa"
 SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smaller
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 15_000  # of an X-ray with a template, about 3 s on one core; a wide range takes longer steps
-KEEP = 16  # hypotheses at most; those with less than `HOPELESS` of the best evidence are dropped
+KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
+KEEP_RIVALS, RIVAL_MM = 12, 20.0  # besides these, the best that are so far apart: the others may all lead to one pose
+PEAKS, PEAK_PX = 3, 5  # of the evidence over all pixels, for every view: highest within so many pixels; vertebrae look alike
 CLIP = 0.98  # quantile at which gradients of the X-ray are clipped, as in gradient NCC
 MINIMUM_OVERLAP = 0.25  # fraction of the largest over all shifts
 MINIMUM_ENERGY = 0.02  # of gradients in the overlap, likewise; the outline of a body holds far more than its inside
@@ -75,20 +78,22 @@ class ViewSearch:
         templates = self.templates(reading, scale)
         found, evidence = [], []
         for roll_deg in templates.grid.roll_deg:
-            shifted, value = _best_shifts(templates, *_rotated(scale, roll_deg), scale.intrinsics)
+            shifted, value = best_shifts(templates, *rotated(scale, roll_deg), scale.intrinsics)
             found.append(_turned(so3.exp(torch.tensor([0.0, 0.0, math.radians(roll_deg)], dtype=torch.float64)), shifted))
             evidence.append(value)
         poses, values = RigidTransform.cat(found), torch.cat(evidence)
         depth_mm = float(middle.apply(reading.model.pivot[None])[0, 2])
         order = values.argsort(descending=True)
-        rows = torch.tensor(self.metric.distinct(poses, order[: 8 * KEEP], depth_mm / scale.intrinsics.fx, KEEP))
-        return poses[rows[values[rows] >= HOPELESS * values[rows[0]]]]
+        order = order[values[order] >= HOPELESS * values[order[0]]]
+        rows = self.metric.distinct(poses, order, depth_mm / scale.intrinsics.fx, KEEP)
+        rivals = self.metric.distinct(poses, order, RIVAL_MM, KEEP_RIVALS)
+        return poses[torch.tensor(list(dict.fromkeys([*rows, *rivals])))]
 
     def templates(self, reading: CTReading, scale: Scale) -> Templates:
         """The templates for a camera, made at its first X-ray and kept while there is room."""
         key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk)
         if key not in self._kept:
-            self._kept[key] = self._render(reading, scale)
+            self._kept[key] = make_templates(scale, reading.model, reading.corners_patient, self._grid(reading))
             while len(self._kept) > 1 and sum(one.n_bytes for one in self._kept.values()) > MAXIMUM_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -101,19 +106,20 @@ class ViewSearch:
             step_deg *= 1.1
         return grid
 
-    def _render(self, reading: CTReading, scale: Scale) -> Templates:
-        grid = self._grid(reading)
-        camera = scale.intrinsics
-        low, high = projected_box(reading.corners_patient, grid.camera_from_patient, camera)
-        reach = torch.maximum(high - torch.tensor([camera.cx, camera.cy]), torch.tensor([camera.cx, camera.cy]) - low)
-        half_u, half_v = (min(math.ceil(float(r)), _side(camera) - 1) for r in reach)
-        wide = CameraIntrinsics(2 * half_u + 1, 2 * half_v + 1, camera.fx, camera.fy, half_u, half_v)
-        blank = torch.ones(1, wide.height, wide.width)
-        whole = Scale(scale.renderer, wide, blank, blank, scale.extent, scale.margin_px)
-        length = _fast_length(2 * _side(camera) - 1)  # longer images would only hold shifts that move the aim out of the image
-        objective = PoseObjective(whole, reading.model, GradientNCC())
-        spectra = [_template_spectra(objective, part, length) for part in _parts(grid)]
-        return Templates(grid, torch.cat(spectra), (half_u, half_v), length)
+
+def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid) -> Templates:
+    """Render the CT, whose box has the given corners, from all views of a grid."""
+    camera = scale.intrinsics
+    low, high = projected_box(corners_patient, grid.camera_from_patient, camera)
+    reach = torch.maximum(high - torch.tensor([camera.cx, camera.cy]), torch.tensor([camera.cx, camera.cy]) - low)
+    half_u, half_v = (min(math.ceil(float(r)), _side(camera) - 1) for r in reach)
+    wide = CameraIntrinsics(2 * half_u + 1, 2 * half_v + 1, camera.fx, camera.fy, half_u, half_v)
+    blank = torch.ones(1, wide.height, wide.width)
+    whole = Scale(scale.renderer, wide, blank, blank, scale.extent, scale.margin_px)
+    length = _fast_length(2 * _side(camera) - 1)  # longer images would only hold shifts that move the aim out of the image
+    objective = PoseObjective(whole, model, GradientNCC())
+    spectra = [_template_spectra(objective, part, length) for part in _parts(grid)]
+    return Templates(grid, torch.cat(spectra), (half_u, half_v), length)
 
 
 def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
@@ -135,7 +141,7 @@ def _side(camera: CameraIntrinsics) -> int:
     return math.ceil(math.hypot(camera.width, camera.height)) | 1
 
 
-def _rotated(scale: Scale, roll_deg: float) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"]]:
+def rotated(scale: Scale, roll_deg: float) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"]]:
     """The X-ray and its usable pixels, rotated back by `roll_deg` about the optical axis, which becomes the middle."""
     camera = scale.intrinsics
     side = _side(camera)
@@ -148,10 +154,10 @@ def _rotated(scale: Scale, roll_deg: float) -> tuple[Float[Tensor, "height width
     return fixed[0, 0], eroded(usable[0, 0] > 0.99)[0]
 
 
-def _best_shifts(
+def best_shifts(
     templates: Templates, fixed: Float[Tensor, "side side"], usable: Float[Tensor, "side side"], camera: CameraIntrinsics
 ) -> tuple[RigidTransform, Float[Tensor, "views"]]:
-    """Every view of the grid, turned about the source to its best shift, and the evidence there."""
+    """Every view of the grid, turned about the source to each of its best shifts, and the evidence there."""
     f = sobel_gradients(fixed[None, None])[0, 0]
     limit = f[:, usable > 0].abs().flatten().quantile(CLIP) if bool(usable.any()) else torch.tensor(0.0)
     f = f.clamp(-limit, limit) * usable
@@ -160,7 +166,8 @@ def _best_shifts(
     found = [_best_pixels(spectra, part, len(fixed), templates) for part in templates.spectra.split(COMPARED_AT_ONCE)]
     evidence, pixel = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
-    return _turned(_towards(slopes), templates.grid.camera_from_patient), evidence
+    views = torch.arange(len(evidence)).repeat_interleave(PEAKS)
+    return _turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views]), evidence.flatten()
 
 
 def _best_pixels(
@@ -168,8 +175,11 @@ def _best_pixels(
     views: Complex[Tensor, "views 4 length half_length"],
     side: int,
     templates: Templates,
-) -> tuple[Float[Tensor, "views"], Float[Tensor, "views 2"]]:
-    """The most evidence over all pixels of the image to which the aim of the C-arm may move, and that pixel (u, v)."""
+) -> tuple[Float[Tensor, "views peaks"], Float[Tensor, "views peaks 2"]]:
+    """The peaks of the evidence over all pixels of the image to which the aim of the C-arm may move, and their pixels (u, v).
+
+    A view with fewer peaks than `PEAKS` has others without evidence.
+    """
     f_columns, f_rows, f_squared, used = image.conj()
     m_columns, m_rows, m_squared, weights = views.unbind(1)
     u, v = ((centre - torch.arange(side)) % templates.length for centre in templates.centre)  # the offset for each pixel
@@ -185,7 +195,8 @@ def _best_pixels(
     evidence = -0.5 * overlap * torch.log1p(-r.square())
     for support, minimum in ((overlap, MINIMUM_OVERLAP), (energies[0], MINIMUM_ENERGY), (energies[1], MINIMUM_ENERGY)):
         evidence = evidence.masked_fill(support < minimum * support.flatten(1).amax(-1)[:, None, None], 0.0)
-    best, index = evidence.flatten(1).max(-1)
+    is_peak = evidence == torch.nn.functional.max_pool2d(evidence[:, None], PEAK_PX, stride=1, padding=PEAK_PX // 2)[:, 0]
+    best, index = (evidence * is_peak).flatten(1).topk(PEAKS)
     return best, torch.stack([index % side, index // side], dim=-1).float()
 
 

@@ -8,7 +8,7 @@ import torch
 from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.registration.stages.masks import Extent, complete_rays, eroded, near_object
+from fluoro_reg.registration.stages.masks import Extent, complete_rays, eroded, near_object, with_neighbours
 from fluoro_reg.rendering import make_renderer, project
 
 CAMERA = CameraIntrinsics(64, 64, 200.0, 200.0, 31.5, 31.5)
@@ -92,3 +92,11 @@ def test_erosion_removes_the_border_and_the_neighbours_of_holes():
     assert kept[0].sum() == 0
     assert kept[3:6, 3:6].sum() == 0
     assert kept.sum() == 49 - 9
+
+
+def test_a_gradient_reads_no_incomplete_neighbour():
+    flags = torch.ones(1, 5, 6, dtype=torch.bool)
+    flags[0, 2, 3] = False
+    expected = torch.ones(1, 5, 6)
+    expected[0, 1:4, 2:5] = 0
+    assert torch.equal(with_neighbours(flags), expected), "the border of the image alone makes no pixel incomplete"
