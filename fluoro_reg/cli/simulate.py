@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fluoro_reg.cli.bodies_arguments import BodiesArguments
 from fluoro_reg.cli.common_arguments import CommonArguments, Device
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.input_arguments import CT_HELP
@@ -15,6 +16,7 @@ from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     from fluoro_reg.simulation.bags import BagOptions
+    from fluoro_reg.simulation.body_motion import BodyFiles
     from fluoro_reg.simulation.cases import CaseOptions
 
 NAME = "simulate"
@@ -26,6 +28,10 @@ EPILOG = epilog_text(
             "fluoro-reg simulate --ct ct/ --out cases/ --cases 60 \\\n"
             "--set 'start_mm=[[5,10],[10,25],[25,60]]' \\\n"
             "--set 'variants=[standard,noisy,truncated,instruments]'",
+        ),
+        (
+            "Simulate cases in which bones have moved",
+            "fluoro-reg simulate --ct ct/ --bodies bodies.yaml --labels segmentation.nii.gz --out cases/",
         ),
         (
             "Simulate a recording of a moving C-arm",
@@ -105,6 +111,7 @@ def command(
     ct: Annotated[Path, typer.Option(metavar="CT", help=CT_HELP)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, new or empty.")],
     simulation: SimulationArguments,
+    several: BodiesArguments,
     common: CommonArguments,
 ) -> int:
     """Simulate X-rays of a CT with known poses: case folders, or a rosbag2 with --bag.
@@ -113,7 +120,8 @@ def command(
     and collimation.
 
     A case folder holds image.png (16 bit, transmitted), camera.json, initial.json, truth.json, landmarks.json (mm) and
-    case.json. Next to a bag are truth.json (the pose at every stamp), initial.json, camera.json and landmarks.json.
+    case.json. With --bodies, every bone is moved at random by the ranges in bodies.yaml (motion), and bodies.json holds the
+    true pose of each. Next to a bag are truth.json (the pose at every stamp), initial.json, camera.json and landmarks.json.
     """
     from fluoro_reg.carm.range import CarmRange
     from fluoro_reg.config import from_mapping, load_yaml
@@ -123,6 +131,7 @@ def command(
 
     output = Output(common.json)
     options = simulation.settings(common)
+    bodies = _body_files(several, simulation)
     landmarks = None if simulation.landmarks is None else read_landmarks(simulation.landmarks)
     file = simulation.range
     carm = None if file is None else from_mapping(CarmRange, load_yaml(file), file.name)
@@ -137,7 +146,21 @@ def command(
                 "truth": files.truth.name,
             }
         else:
-            result["cases"] = [folder.name for folder in simulate_cases(ct, out, options, landmarks, progress.update, carm)]
+            folders = simulate_cases(ct, out, options, landmarks, progress.update, carm, bodies)
+            result["cases"] = [folder.name for folder in folders]
     summary = {**result, "cases": len(result["cases"])} if "cases" in result else result
     output.show(result, key_value_table(summary))
     return ExitStatus.ACCEPTED
+
+
+def _body_files(several: BodiesArguments, simulation: SimulationArguments) -> "BodyFiles | None":
+    """The files of the bodies to move; None without --bodies."""
+    from fluoro_reg.simulation.body_motion import BodyFiles
+
+    if several.config() is None:
+        return None
+    if simulation.bag:
+        raise InputError("--bodies applies to case folders only; leave --bag out")
+    if several.bodies is None or several.labels is None:
+        raise InputError("bodies are moved within the CT by their labels; give the segmentation with --labels SEG")
+    return BodyFiles(several.bodies, several.labels)

@@ -3,7 +3,7 @@
     reference: pelvis
     bodies:
       pelvis: {labels: [sacrum, hip_left, hip_right]}
-      femur_left: {labels: [femur_left], joint: {point_mm: [-84, -36, -412], sd_mm: 5, sd_deg: 15}}
+      femur_left: {labels: [femur_left], joint: {point_mm: [92, -36, -412], sd_mm: 3, sd_deg: 8}}
       ulna: {ct: ulna.nii.gz, frame: ulna_link}
 
 The reference is what the CT is registered by: everything that belongs to no other body moves with it. Every other body is made
@@ -37,6 +37,14 @@ class JointOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MotionOptions:
+    """How far `simulate` moves a body against its parent."""
+
+    mm: float = option(0.0, "largest shift", unit="mm", minimum=0.0, maximum=100.0)
+    deg: float = option(0.0, "largest turn about the joint's point", unit="deg", minimum=0.0, maximum=90.0)
+
+
+@dataclass(frozen=True, slots=True)
 class BodyOptions:
     """One body."""
 
@@ -44,6 +52,7 @@ class BodyOptions:
     labels: tuple[str, ...] = option((), "labels of the segmentation: numbers, or TotalSegmentator's names of bones")
     ct: str = option("", "path of a CT of this body alone, relative to the file")
     joint: JointOptions = section(JointOptions)
+    motion: MotionOptions = section(MotionOptions)
 
     @property
     def numbers(self) -> tuple[int, ...]:

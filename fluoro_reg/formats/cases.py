@@ -42,6 +42,8 @@ class RegistrationCase:
         variant: What is special about the image.
         start_band_mm: Band (low, high) of mTRE from which the error of the initial pose was drawn.
         frame: Index of the frame, from 0, where the image is a cine.
+        bodies: Path of a bodies.yaml, if every bone has a pose of its own; their true poses are in bodies.json of the folder.
+        labels: Path of the segmentation for it.
     """
 
     folder: Path
@@ -56,6 +58,8 @@ class RegistrationCase:
     variant: str = ""
     start_band_mm: tuple[float, float] | None = None
     frame: int = 0
+    bodies: Path | None = None
+    labels: Path | None = None
 
     @property
     def name(self) -> str:
@@ -106,6 +110,8 @@ def read_case(folder: Path | str) -> RegistrationCase:
         variant=_string(content, "variant"),
         start_band_mm=_band(content),
         frame=_frame(content),
+        bodies=_existing_path(folder, content, "bodies", default=None) if "bodies" in content else None,
+        labels=_existing_path(folder, content, "labels", default=None) if "labels" in content else None,
     )
 
 
@@ -122,11 +128,16 @@ def write_case(case: RegistrationCase, pixels: UInt16[np.ndarray, "height width"
         write_pose(case.folder / "initial.json", case.initial)
     write_pose(case.folder / "truth.json", case.truth)
     write_landmarks(case.folder / "landmarks.json", case.landmarks_patient)
-    relative = (os.path.relpath(path.resolve(), case.folder.resolve()) for path in (case.ct, case.image))
-    ct, image = (Path(path).as_posix() for path in relative)
+    ct, image = _relative(case, case.ct), _relative(case, case.image)
     labels = {"ct_name": case.ct_name, "variant": case.variant, "start_band_mm": case.start_band_mm, "frame": case.frame}
     labels = {key: value for key, value in labels.items() if value}
+    labels |= {"bodies": _relative(case, case.bodies)} if case.bodies else {}
+    labels |= {"labels": _relative(case, case.labels)} if case.labels else {}
     write_json(case.folder / "case.json", {"ct": ct, "image": image, "intensity": case.intensity.value, **labels})
+
+
+def _relative(case: RegistrationCase, path: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), case.folder.resolve())).as_posix()
 
 
 def _existing_path(folder: Path, content: dict[str, Any], key: str, default: str | None) -> Path:

@@ -21,10 +21,12 @@ from fluoro_reg.config import option
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
+from fluoro_reg.formats.body_truth import write_body_truths
 from fluoro_reg.formats.cases import RegistrationCase, default_ct_name, write_case
 from fluoro_reg.formats.folders import create_empty_folder
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
+from fluoro_reg.simulation.body_motion import BodyFiles, BodyScene
 from fluoro_reg.simulation.crop import CROPS, contains, crop_ct
 from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.second_view import second_view_pose, write_second_view
@@ -71,6 +73,7 @@ def simulate_cases(
     landmarks_patient: Float[Tensor, "n 3"] | None = None,
     progress: Progress | None = None,
     carm: CarmRange | None = None,
+    bodies: BodyFiles | None = None,
 ) -> list[Path]:
     """Write the case folders `case_000`, `case_001`, ... into a new folder.
 
@@ -85,6 +88,7 @@ def simulate_cases(
             shows.
         progress: Called after each case.
         carm: Views and camera of a particular C-arm. By default, AP and oblique views and a generic camera.
+        bodies: The bones to move, by the ranges in their file. The true pose of each is written as `bodies.json`.
 
     Returns:
         The case folders.
@@ -99,12 +103,17 @@ def simulate_cases(
     aim = aim_point(volume, bone)
     camera = carm_camera(options.size_px) if carm is None else carm.camera(options.size_px)
     scene = _Scene(volume, bone, camera, Path(ct), default_ct_name(ct))
+    if options.crop != "none" and bodies is not None:
+        raise InputError("bodies move within the whole CT; leave --crop out, or --bodies")
     if options.crop != "none":
         scene = _cropped_scene(scene, options.crop, folder, landmarks_patient, generator)
     scenes = dict.fromkeys(options.variants, scene)
     if TRUNCATED in scenes:
         scenes[TRUNCATED] = _truncated_scene(scene, aim, folder / "ct_truncated.nii.gz", generator)
     whole_ct = XraySimulator(volume, SimulationOptions())
+    moving = None if bodies is None else BodyScene.read(bodies, volume, generator)
+    if moving is not None and landmarks_patient is None:
+        scenes = {name: _on_reference(one, moving) for name, one in scenes.items()}
     written = []
     for n in range(options.count):
         band = options.start_mm[n % len(options.start_mm)]
@@ -116,11 +125,19 @@ def simulate_cases(
         case = _make_case(scenes[variant], spec, truth, landmarks_patient, generator)
         tools = tools_for_variant(variant, case.landmarks_patient, generator)
         simulator = whole_ct.with_options(machine)
-        write_case(case, simulator.image(truth, camera, generator, tools))
+        moved = None if moving is None else (moving.movable, moving.draw(truth, generator))
+        if moving is not None and moved is not None and bodies is not None:
+            case = replace(case, bodies=bodies.bodies, labels=bodies.labels)
+        write_case(case, simulator.image(truth, camera, generator, tools, moved))
+        if moving is not None and moved is not None:
+            write_body_truths(case.folder / "bodies.json", moving.truths(truth, moved[1], camera))
         if options.second_view_deg:
             pose = second_view_pose(case, options.second_view_deg)
             noise = torch.Generator().manual_seed(options.seed + n)  # separate, so that second views do not change the cases
-            write_second_view(case, pose, simulator.image(pose, camera, noise, tools))
+            if moved is not None:
+                from_first = pose @ truth.inverse()
+                moved = moved[0], {name: from_first @ body for name, body in moved[1].items()}
+            write_second_view(case, pose, simulator.image(pose, camera, noise, tools, moved))
         written.append(case.folder)
         if progress is not None:
             progress(n + 1, options.count)
@@ -176,6 +193,12 @@ def _truncated_scene(full_scene: _Scene, aim_patient: Float[Tensor, "3"], path: 
     part = truncate_ct(full_scene.volume, aim_patient)
     bone = bone_points(part, BONE_SAMPLES, generator)
     return replace(full_scene, volume=part, bone_patient=bone, ct=write_volume(path, part))
+
+
+def _on_reference(scene: _Scene, moving: BodyScene) -> _Scene:
+    """Take the target points from the reference body only, if it is labelled: the others have errors of their own."""
+    points = moving.points.get(moving.config.reference)
+    return scene if points is None else replace(scene, bone_patient=points)
 
 
 def _make_case(

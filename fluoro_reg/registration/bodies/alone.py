@@ -1,12 +1,11 @@
 """One body, with all others where they are taken to be, is registered by the stages of any object, in one view or several."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.assessment.covariance import prior_in_image_units
 from fluoro_reg.registration.bodies.body import Body
 from fluoro_reg.registration.bodies.scene import Poses, SeenView, without_others
 from fluoro_reg.registration.method import load_method
@@ -51,9 +50,9 @@ class AloneSolver:
         hypotheses = RigidTransform.cat([hypotheses, RigidTransform.stack([poses[body.name]])])
         return FoundAlone(joint.run(hypotheses, body.metric, self.distinct_mm).poses, n_renders + joint.n_renders)
 
-    def evaluate(self, body: Body, poses: Poses, hypotheses: RigidTransform, converged: bool) -> JointRefined:
+    def evaluate(self, body: Body, poses: Poses, hypotheses: RigidTransform) -> JointRefined:
         """Every view's residuals at some hypotheses, the first of which is the result, at the scale of the assessment."""
-        flags = torch.full((len(hypotheses.translation),), converged)
+        flags = torch.ones(len(hypotheses.translation), dtype=torch.bool)
         seen = []
         for view in self.views:
             in_view = view.camera_from_reference @ hypotheses
@@ -68,6 +67,16 @@ class AloneSolver:
         prior = None
         if body.joint is not None:
             mean = view.camera_from_reference @ poses[body.joint.parent] @ body.joint.parent_from_body
-            prior = PosePrior(mean, prior_in_image_units(body.joint.information, 1.0, 1.0, mean.rotation))
+            prior = PosePrior(mean, body.joint.information)
         refiners = NCCRefiners(body.pivot)
         return Solver(scales, body.reading.model, body.metric, refiners, prior, self.distinct_mm, self.seed)
+
+
+def marked(found: JointRefined, converged: bool) -> JointRefined:
+    """The same, with whether the result has converged."""
+    return replace(found, views=tuple(replace(view, converged=view.converged & converged) for view in found.views))
+
+
+def cost_at(found: JointRefined) -> float:
+    """What the residuals near a body, at its pose, say of the noise there: the mean over the views."""
+    return sum(float(view.linearised.cost[0]) for view in found.views) / len(found.views)

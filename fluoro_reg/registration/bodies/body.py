@@ -27,6 +27,7 @@ SEARCH_STEP_DEG = 8.0  # Levenberg-Marquardt finds a bone from half of this at t
 SEARCHED_SD = 1.7  # turns are searched up to this many standard deviations of the prior
 SHIFTED_SD = 2.5  # the same of shifts
 MINIMUM_SHIFT_MM = 5.0
+KEPT = 12  # poses of the search that are refined
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,10 @@ class Body:
         steps = round(SEARCHED_SD * turn_deg / SEARCH_STEP_DEG)
         angles = [SEARCH_STEP_DEG * n for n in range(-steps, steps + 1)]
         return SearchOptions(
-            out_of_plane_deg=tuple(angles[steps:]), in_plane_deg=tuple(angles), shift_mm=max(shift_mm, MINIMUM_SHIFT_MM)
+            out_of_plane_deg=tuple(angles[steps:]),
+            in_plane_deg=tuple(angles),
+            shift_mm=max(shift_mm, MINIMUM_SHIFT_MM),
+            keep=KEPT,
         )
 
 

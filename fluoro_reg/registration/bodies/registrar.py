@@ -15,7 +15,7 @@ from fluoro_reg.formats.bodies import BodiesConfig
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, pose_uncertainty
 from fluoro_reg.registration.assessment.joint import assess_jointly
-from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver
+from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, marked
 from fluoro_reg.registration.bodies.body import Body, make_bodies
 from fluoro_reg.registration.bodies.scene import SeenView
 from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
@@ -126,21 +126,23 @@ class BodiesRegistrar:
         together = refine_together(self.bodies, seen, poses)
         n_renders += together.n_renders
         clock.lap("refine together")
-        covariances = body_covariances(self.bodies, together, seen[0].camera_from_reference)
         others[self._reference.name] = _batch([other.camera_from_patient for other in first.alternatives])
+        evaluated = {
+            body.name: alone.evaluate(body, together.poses, _with_first(together.poses[body.name], others[body.name]))
+            for body in self.bodies
+        }
+        costs = {name: cost_at(at) for name, at in evaluated.items()}
+        covariances = body_covariances(self.bodies, together, seen[0].camera_from_reference, costs)
         results = dict[str, RegistrationResult]()
         for number, body in enumerate(self.bodies):
-            found_pose = together.poses[body.name]
-            hypotheses = RigidTransform.cat([RigidTransform.stack([found_pose]), others[body.name]])
-            arrived = together.has_arrived(number, covariances[body.name])
-            refined = alone.evaluate(body, together.poses, hypotheses, arrived)
+            refined = marked(evaluated[body.name], together.has_arrived(number, covariances[body.name]))
             assessment = self._assess(body, refined, covariances[body.name])
             assessment = self._checked(body, assessment, together, first, results)
             results[body.name] = RegistrationResult(
                 assessment.outcome,
                 assessment.reason,
                 first.method if body is self._reference else METHOD,
-                camera_from_patient=found_pose,
+                camera_from_patient=together.poses[body.name],
                 initial_camera_from_patient=first.initial_camera_from_patient if body is self._reference else None,
                 similarity=assessment.evidence.similarity,
                 alternatives=assessment.alternatives,
@@ -224,6 +226,11 @@ def _prepared(image: XrayImage, first: RegistrationResult, options: Registration
     """The X-ray in the reading in which the reference was found."""
     readings = preprocess_readings(image, options.preprocess)
     return next((one for one in readings if first.reading.startswith(f"{one.reading}; ")), readings[0])
+
+
+def _with_first(pose: RigidTransform, others: RigidTransform) -> RigidTransform:
+    """A pose, followed by a batch of others."""
+    return RigidTransform.cat([RigidTransform.stack([pose]), others])
 
 
 def _batch(poses: Sequence[RigidTransform]) -> RigidTransform:

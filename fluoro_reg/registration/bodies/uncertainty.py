@@ -4,30 +4,36 @@ The information of the image has a block for every pair of bodies. Its inverse h
 the others may move, too: two bones that overlap in every view are less certain than each alone. Joints add their priors.
 """
 
+import math
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.assessment.covariance import twist_information
+from fluoro_reg.registration.assessment.covariance import MINIMUM_COST, twist_information
 from fluoro_reg.registration.bodies.body import Body
 from fluoro_reg.registration.bodies.together import FoundTogether
 
 
 def body_covariances(
-    bodies: tuple[Body, ...], found: FoundTogether, camera_from_reference: RigidTransform
+    bodies: tuple[Body, ...], found: FoundTogether, camera_from_reference: RigidTransform, costs: Mapping[str, float]
 ) -> dict[str, Float[Tensor, "6 6"] | None]:
     """The covariance of every body's twist about its pivot; all None if the poses are not determined together.
 
-    Standard deviations are inflated along the axes of a camera, as for a CT alone.
+    Standard deviations are inflated along the axes of a camera, as for a CT alone. `costs` are those of each body alone: the
+    noise between two images is not the same everywhere, and a small body is as certain as the pixels near it are.
     """
     here = found.equations
-    cost, pixels, hessian = float(here.image_cost[0]), float(here.pixels[0]), here.image_hessian[0]
+    pixels, hessian = float(here.pixels[0]), here.image_hessian[0]
     rotations = [(camera_from_reference @ found.poses[body.name]).rotation for body in bodies]
+    noise = [max(costs[body.name], float(here.image_cost[0]), MINIMUM_COST) for body in bodies]
     information = torch.zeros_like(hessian)
     for n, row in enumerate(rotations):
         for m, column in enumerate(rotations):
             block = hessian[6 * n : 6 * n + 6, 6 * m : 6 * m + 6]
+            cost = math.sqrt(noise[n] * noise[m])
             information[6 * n : 6 * n + 6, 6 * m : 6 * m + 6] = _deflated_block(block, cost, pixels, row, column)
     information = information + _joints(bodies, found)
     covariance = _inverse(information)

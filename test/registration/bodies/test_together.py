@@ -60,8 +60,9 @@ def test_other_bodies_that_may_move_make_a_body_less_certain(problem, registrar)
     found = FoundTogether({b.name: pose[0] for b, pose in zip(registrar.bodies, poses, strict=True)}, here, True, 0)
     image_hessian, gradient = here.image_hessian[:, :6, :6], here.gradient[:, :6]
     first = replace(found, equations=replace(here, image_hessian=image_hessian, hessian=image_hessian, gradient=gradient))
-    together = body_covariances(_without_joints(registrar.bodies), found, RigidTransform.identity())["pelvis"]
-    alone = body_covariances(registrar.bodies[:1], first, RigidTransform.identity())["pelvis"]
+    costs = dict.fromkeys(found.poses, 0.3)
+    together = body_covariances(_without_joints(registrar.bodies), found, RigidTransform.identity(), costs)["pelvis"]
+    alone = body_covariances(registrar.bodies[:1], first, RigidTransform.identity(), costs)["pelvis"]
     gained = torch.linalg.eigvalsh(together - alone)
     assert float(gained[0]) > -1e-6 * float(gained[-1]) and float(gained[-1]) > 0
 
