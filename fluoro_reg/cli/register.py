@@ -232,6 +232,8 @@ def _result_panel(result: "RegistrationResult", centre_patient: "Float[Tensor, '
     initial, final = result.initial_camera_from_patient, result.camera_from_patient
     if initial is not None and final is not None:
         lines["motion from the initial pose"] = _motion(initial, final, centre_patient)
+    if result.start_detail:
+        lines["searched"] = result.start_detail
     if result.similarity is not None:
         lines["similarity"] = f"{result.similarity:.3f} (1 is perfect)"
     if result.covariance is not None:

@@ -66,11 +66,11 @@ class CandidateMaker:
         learned = {kind: self.similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
         whole, begin = self.readings.whole, initial
         if search_views:
-            begin = initial.with_found(self.view_search.find(whole, prepared))
+            begin = initial.with_found(self.view_search.find(whole, prepared, request.parts))
         candidates = []
         for reading in [whole] if learned else self.readings.plausible(prepared, begin.first):
             if search_views and reading is not whole:
-                begin = initial.with_found(self.view_search.find(reading, prepared))
+                begin = initial.with_found(self.view_search.find(reading, prepared, request.parts))
             scales = reading.scales(prepared, begin.first)
             solver = Solver(
                 scales,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fluoro_reg.carm.range import load_range
+from fluoro_reg.carm.range import CarmRange, load_range
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -27,6 +27,7 @@ from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
 from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, ViewSearch
 from fluoro_reg.registration.view_run import Clock, Request, ViewRun
+from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.xray.image import XrayImage
@@ -79,12 +80,14 @@ class Registrar:
         whole = self._readings.whole
         whole.renderers.for_pixel(_WARM_UP_PIXEL_MM)[0].warm_up()  # compiles, so that the first image does not wait for it
         self._metric = PoseMetric(reference_points(whole.corners_patient))
+        range_name = self.options.initial.given or self.method.search.range or DEFAULT_RANGE
+        self._views = SearchedViews(load_range(range_name), range_name, bool(self.options.initial.given))
         self._candidates = CandidateMaker(
             self._readings,
             self._metric,
             NCCRefiners(whole.model.pivot),
             self._similarities,
-            ViewSearch(load_range(self.options.initial.given or self.method.search.range or DEFAULT_RANGE), self._metric),
+            ViewSearch(self._views.carm, self._metric),
             self.options.gate.distinct_mm,
             self.options.seed,
         )
@@ -132,9 +135,14 @@ class Registrar:
             The result. An unusable image or initial pose gives a rejected result, not an exception.
         """
         view = CalibratedXray(xray, RigidTransform.identity())
-        return self._register(
-            [view], Request(initial_pose, prior, tracking, reading=reading, decoy_similarity=decoy_similarity)
-        )
+        request = Request(initial_pose, prior, tracking, reading=reading, decoy_similarity=decoy_similarity)
+        if initial_pose is not None or self._predictor is not None:
+            return replace(self._register([view], request), start="weights" if initial_pose is None else "pose")
+
+        def register_within(parts: tuple[CarmRange, ...]) -> RegistrationResult:
+            return self._register([view], replace(request, parts=parts))
+
+        return register_in_views(self._views, xray.nominal_view, register_within)
 
     def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
@@ -155,7 +163,7 @@ class Registrar:
         """
         if not views:
             raise InputError("a registration of several views needs at least one X-ray")
-        return self._register(views, Request(initial_pose, joint=True))
+        return replace(self._register(views, Request(initial_pose, joint=True)), start="pose")
 
     def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
         """Mean displacement of the CT's points between two poses, mm, with depth counted at a fifth."""

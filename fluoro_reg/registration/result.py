@@ -50,6 +50,9 @@ class RegistrationResult:
         reading: How image and CT were read, in words: the meaning of the pixels, the field, and what of the CT was compared.
         readings: The same by name: intensity, field, ct, roi (the region that is compared) and ct_cut (whether the body goes on
             beyond the CT); empty if nothing was registered.
+        start: Where the registration began: `pose` (given, or of the frame before), `weights` (predicted), `header` (the views
+            around the nominal one of a DICOM file), or `range` (all views of a range).
+        start_detail: Which views were searched, and whether the header contradicts them; empty if none were.
         n_renders: Rendered views.
         elapsed_s: Total time in seconds.
         device: Where the images were rendered.
@@ -74,6 +77,8 @@ class RegistrationResult:
     intensity_confidence: float | None = None
     reading: str = ""
     readings: dict[str, str | bool] = field(default_factory=dict)
+    start: str = ""
+    start_detail: str = ""
     n_renders: int = 0
     elapsed_s: float = 0.0
     device: str = "cpu"
@@ -112,6 +117,8 @@ class RegistrationResult:
             "intensity_confidence": self.intensity_confidence,
             "reading": self.reading,
             "readings": self.readings,
+            "start": self.start,
+            "start_detail": self.start_detail,
             "n_renders": self.n_renders,
             "elapsed_s": self.elapsed_s,
             "device": self.device,

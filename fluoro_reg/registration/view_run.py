@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.evidence import Assessment
 from fluoro_reg.registration.result import Outcome
@@ -18,6 +19,7 @@ class Request:
 
     `initial_pose` is `reference_from_patient`. `joint` asks for a joint refinement in the reference frame, even of one view.
     `reading` is the only reading to try, where it is plausible. `decoy_similarity` is what decoys of an earlier frame reached.
+    `parts` are the ranges of views to search; empty: the registrar's.
     """
 
     initial_pose: RigidTransform | None
@@ -26,6 +28,7 @@ class Request:
     joint: bool = False
     reading: str = ""
     decoy_similarity: float | None = None
+    parts: tuple[CarmRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

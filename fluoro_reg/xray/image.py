@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.xray.nominal_view import NominalView
 
 
 class Intensity(str, enum.Enum):
@@ -37,6 +38,7 @@ class XrayImage:
         intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
         inverse_sum: The sum of a pixel value and its inverse, if the values may be inverted photons, by what the header states
             of them or of their display; None if not.
+        nominal_view: Where a header says that the C-arm was; None if it does not.
     """
 
     pixels: Float[Tensor, "height width"]
@@ -46,6 +48,7 @@ class XrayImage:
     warnings: tuple[str, ...] = ()
     intensity_from_header: bool = False
     inverse_sum: float | None = None
+    nominal_view: NominalView | None = None
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "XrayImage":
         """Return the window whose first pixel is (left, top), with its camera."""

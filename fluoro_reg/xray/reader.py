@@ -55,7 +55,12 @@ def read_xray(
     if intrinsics is not None and stored.intrinsics is not None:
         warnings += camera_disagreement(intrinsics, stored.intrinsics, path.name)
     image = xray_from_pixels(stored.pixels, camera, stored.intensity, stored.mask, path.name, distortion, warnings)
-    return dataclasses.replace(image, intensity_from_header=stored.intensity_from_header, inverse_sum=stored.inverse_sum)
+    return dataclasses.replace(
+        image,
+        intensity_from_header=stored.intensity_from_header,
+        inverse_sum=stored.inverse_sum,
+        nominal_view=stored.nominal_view,
+    )
 
 
 def read_cine(

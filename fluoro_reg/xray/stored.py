@@ -7,6 +7,7 @@ from jaxtyping import Bool, Num
 
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.nominal_view import NominalView
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class StoredImage:
         intensity_from_header: Whether `intensity` is what a header states, which the pixels may contradict.
         inverse_sum: See `XrayImage`.
         warnings: Sentences for the user.
+        nominal_view: See `XrayImage`.
     """
 
     pixels: Num[np.ndarray, "height width"]
@@ -32,3 +34,4 @@ class StoredImage:
     intensity_from_header: bool = False
     inverse_sum: float | None = None
     warnings: tuple[str, ...] = ()
+    nominal_view: NominalView | None = None

@@ -11,7 +11,7 @@ rotation of the camera about the source, which leaves the rays through the CT as
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -71,16 +71,20 @@ class ViewSearch:
     metric: PoseMetric
     _kept: OrderedDict[tuple[object, ...], Templates] = field(default_factory=OrderedDict)
 
-    def find(self, reading: CTReading, prepared: Preprocessed) -> RigidTransform:
-        """Return distinct poses that may explain an X-ray, `camera_from_patient`, the likeliest first."""
+    def find(self, reading: CTReading, prepared: Preprocessed, parts: Sequence[CarmRange] = ()) -> RigidTransform:
+        """Return distinct poses that may explain an X-ray, `camera_from_patient`, the likeliest first.
+
+        With `parts`, only these ranges are searched instead of the whole one.
+        """
         middle = self.carm.central_view(reading.model.pivot)
         scale = reading.scales(prepared, middle).scale(SEARCHED_PX, None, coarse=True)
-        templates = self.templates(reading, scale)
         found, evidence = [], []
-        for roll_deg in templates.grid.roll_deg:
-            shifted, value = best_shifts(templates, *rotated(scale, roll_deg), scale.intrinsics)
-            found.append(_turned(so3.exp(torch.tensor([0.0, 0.0, math.radians(roll_deg)], dtype=torch.float64)), shifted))
-            evidence.append(value)
+        for carm in parts or [self.carm]:
+            templates = self.templates(reading, scale, carm)
+            for roll_deg in templates.grid.roll_deg:
+                shifted, value = best_shifts(templates, *rotated(scale, roll_deg), scale.intrinsics)
+                found.append(_turned(so3.exp(torch.tensor([0.0, 0.0, math.radians(roll_deg)], dtype=torch.float64)), shifted))
+                evidence.append(value)
         poses, values = RigidTransform.cat(found), torch.cat(evidence)
         depth_mm = float(middle.apply(reading.model.pivot[None])[0, 2])
         order = values.argsort(descending=True)
@@ -89,22 +93,24 @@ class ViewSearch:
         rivals = self.metric.distinct(poses, order, RIVAL_MM, KEEP_RIVALS)
         return poses[torch.tensor(list(dict.fromkeys([*rows, *rivals])))]
 
-    def templates(self, reading: CTReading, scale: Scale) -> Templates:
-        """The templates for a camera, made at its first X-ray and kept while there is room."""
-        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk)
+    def templates(self, reading: CTReading, scale: Scale, carm: CarmRange | None = None) -> Templates:
+        """The templates for a camera and a range (by default, the whole one), made once and kept while there is room."""
+        carm = carm or self.carm
+        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm)
         if key not in self._kept:
-            self._kept[key] = make_templates(scale, reading.model, reading.corners_patient, self._grid(reading))
+            self._kept[key] = make_templates(scale, reading.model, reading.corners_patient, _grid(reading, carm))
             while len(self._kept) > 1 and sum(one.n_bytes for one in self._kept.values()) > MAXIMUM_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _grid(self, reading: CTReading) -> ViewGrid:
-        """The grid at the finest step at which an X-ray is compared no more than `MAXIMUM_COMPARISONS` times."""
-        step_deg = STEP_DEG
-        while (grid := view_grid(reading.renderers.volume, self.carm, step_deg)).n_comparisons > MAXIMUM_COMPARISONS:
-            step_deg *= 1.1
-        return grid
+
+def _grid(reading: CTReading, carm: CarmRange) -> ViewGrid:
+    """The grid at the finest step at which an X-ray is compared no more than `MAXIMUM_COMPARISONS` times."""
+    step_deg = STEP_DEG
+    while (grid := view_grid(reading.renderers.volume, carm, step_deg)).n_comparisons > MAXIMUM_COMPARISONS:
+        step_deg *= 1.1
+    return grid
 
 
 def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid) -> Templates:

@@ -2,8 +2,8 @@
 
 Two items give a camera: DistanceSourceToDetector and ImagerPixelSpacing. Everything else is nominal. Angles are rounded to
 degrees and refer to the C-arm's isocentre and not to the patient, tables sag, and a distance to the patient is that to the
-table or to the isocentre. Such values can help a person to choose an initial pose or to notice a wrong file. They are never the
-pose.
+table or to the isocentre. The angles of a C-arm and its distance are where a search without an initial pose begins
+(`positioner`). Other values can help a person to notice a wrong file. None of them is ever the pose.
 
 Only numbers and defined terms are returned, because any other text of a header may identify a person. Source: DICOM PS3.3,
 C.8.7.5, C.8.7.6, C.8.7.8, C.8.11.2, C.8.19.3, C.8.19.6.
@@ -39,6 +39,8 @@ class CArmItem:
 
 
 _ANGLE = "nominal, rounded, and relative to the C-arm's isocentre; never the pose"
+_START = "without an initial pose, the views around them are searched first; never the pose"
+_DISTANCE = "without an initial pose, distances within 20 % of it are searched first; never a depth"
 _TABLE = "the position of a table is not that of a patient"
 _DISPLAY = "undone in the pixels before anything else"
 _PRINCIPAL = "together they place the principal point"
@@ -56,7 +58,7 @@ CARM_ITEMS = (
     CArmItem("FieldOfViewShape", "", "round for an image intensifier", "the field is found in the image"),
     CArmItem("FieldOfViewDimensions", "mm", "size of the field on the detector", "a hint to a missing spacing"),
     CArmItem("IntensifierSize", "mm", "diameter of an image intensifier", "a hint to a missing spacing"),
-    CArmItem("DistanceSourceToPatient", "mm", "distance to the table, isocentre or skin, by vendor", "never a depth"),
+    CArmItem("DistanceSourceToPatient", "mm", "distance to the table, isocentre or skin, by vendor", _DISTANCE, used=True),
     CArmItem("DistanceSourceToIsocenter", "mm", "distance to the C-arm's isocentre", "the patient may be elsewhere"),
     CArmItem(
         "EstimatedRadiographicMagnificationFactor",
@@ -64,10 +66,10 @@ CARM_ITEMS = (
         "distance to the detector over that to the patient",
         "a hint to a missing distance",
     ),
-    CArmItem("PositionerPrimaryAngle", "deg", "right (-) to left (+) anterior oblique", _ANGLE),
-    CArmItem("PositionerSecondaryAngle", "deg", "caudal (-) to cranial (+)", _ANGLE),
-    CArmItem("PositionerPrimaryAngleIncrement", "deg", "primary angle of each frame, relative", _ANGLE),
-    CArmItem("PositionerSecondaryAngleIncrement", "deg", "secondary angle of each frame, relative", _ANGLE),
+    CArmItem("PositionerPrimaryAngle", "deg", "right (-) to left (+) anterior oblique", _START, used=True),
+    CArmItem("PositionerSecondaryAngle", "deg", "caudal (-) to cranial (+)", _START, used=True),
+    CArmItem("PositionerPrimaryAngleIncrement", "deg", "primary angle of each frame, relative", _START, used=True),
+    CArmItem("PositionerSecondaryAngleIncrement", "deg", "secondary angle of each frame, relative", _START, used=True),
     CArmItem("DetectorPrimaryAngle", "deg", "angle of the detector to the beam", _ANGLE),
     CArmItem("DetectorSecondaryAngle", "deg", "angle of the detector to the beam", _ANGLE),
     CArmItem("PositionerIsocenterPrimaryAngle", "deg", "primary angle about the isocentre", _ANGLE),

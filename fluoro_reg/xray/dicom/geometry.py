@@ -3,7 +3,8 @@
 ImagerPixelSpacing is the size of a pixel on the detector. PixelSpacing is a size in the patient and is not used. The principal
 point is assumed to be the centre of the detector's active area, whose position in the image follows from FieldOfViewOrigin
 (offset of the image in detector elements, before rotation and flip). If the size of the detector is unknown, the centre of the
-image is used. Positioner angles are nominal and are not read. Enhanced objects have the same attributes in functional groups.
+image is used. Positioner angles do not enter the camera (`positioner` reads them). Enhanced objects have the same attributes in
+functional groups.
 Source: DICOM PS3.3, C.8.7.5, C.8.11.3.1.2, C.8.19.6.
 """
 

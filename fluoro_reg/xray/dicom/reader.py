@@ -35,6 +35,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.xray.dicom.geometry import intrinsics_from_dicom, lookup, numbers
 from fluoro_reg.xray.dicom.modality import apply_modality
 from fluoro_reg.xray.dicom.padding import find_padding
+from fluoro_reg.xray.dicom.positioner import nominal_view
 from fluoro_reg.xray.dicom.shutter import open_field
 from fluoro_reg.xray.dicom.statements import statement_warnings
 from fluoro_reg.xray.dicom.times import frame_times_ns
@@ -99,6 +100,7 @@ def _read(path: Path, intensity: Intensity, frame: int) -> StoredImage:
     camera, missing = intrinsics_from_dicom(dataset, frame)
     with _no_warnings():
         warnings = [*padding_warnings, *statement_warnings(dataset, frame)]
+        stated_view = nominal_view(dataset, frame)
     if _is_capture(dataset):
         camera, missing = None, "it is a secondary capture, whose header does not describe a detector"
         warnings.append(
@@ -112,6 +114,7 @@ def _read(path: Path, intensity: Intensity, frame: int) -> StoredImage:
         intrinsics=camera,
         why_no_intrinsics=missing,
         warnings=tuple(warnings),
+        nominal_view=stated_view,
     )
 
 

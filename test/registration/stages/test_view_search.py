@@ -69,10 +69,10 @@ def test_a_view_on_the_grid_is_found_exactly(world, registrar):
 
 
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
-    search = ViewSearch(load_range("any"), registrar.metric)
-    assert search._grid(registrar.readings.whole).n_comparisons <= view_search.MAXIMUM_COMPARISONS
+    whole, carm = registrar.readings.whole, load_range("any")
+    assert view_search._grid(whole, carm).n_comparisons <= view_search.MAXIMUM_COMPARISONS
     monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 2000)
-    assert search._grid(registrar.readings.whole).n_comparisons <= 2000
+    assert view_search._grid(whole, carm).n_comparisons <= 2000
 
 
 def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, registrar, monkeypatch):

@@ -1,0 +1,73 @@
+"""Where a registration begins that has no initial pose: around the header's view, in a range, and what is said about it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fluoro_reg.carm.view_pose import view_pose
+from fluoro_reg.config import from_mapping
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.xray.nominal_view import NominalView
+
+DETECTOR = NominalView(primary_deg=-20.0, secondary_deg=8.0, source_to_patient_mm=720.0)  # of the true view, which is PA
+
+
+@pytest.fixture(scope="module")
+def registrar(world):
+    return Registrar(world.volume)
+
+
+@pytest.fixture(scope="module")
+def truth(world):
+    """A view whose focal spot is behind the patient, 4 degrees beside what the header states."""
+    return view_pose(world.volume.centre_patient, 160.0 + 4.0, -8.0 + 3.0, 2.0, 700.0)
+
+
+def error_mm(registrar, result, truth):
+    return registrar.displacement_mm(result.camera_from_patient, truth)
+
+
+def test_the_header_narrows_the_search_and_is_not_the_pose(world, registrar, truth):
+    xray = replace(world.xray(pose=truth), nominal_view=DETECTOR)
+    wide, near = registrar.register(replace(xray, nominal_view=None)), registrar.register(xray)
+    assert (wide.start, wide.start_detail) == ("range", "the views ap-pa")
+    assert near.start == "header" and "angles -20 and 8 deg of the header" in near.start_detail
+    for result in (wide, near):
+        assert result.accepted, result.reason
+        assert error_mm(registrar, result, truth) < 1.0
+    assert near.to_json()["start"] == "header"
+
+
+def test_a_header_leads_to_views_outside_the_default_range(world, registrar):
+    truth = view_pose(world.volume.centre_patient, 93.0, 2.0, 0.0, 700.0)
+    result = registrar.register(replace(world.xray(pose=truth), nominal_view=NominalView(-90.0, 0.0)))
+    assert (result.start, result.accepted) == ("header", True), result.reason
+    assert error_mm(registrar, result, truth) < 1.0
+
+
+def test_a_wrong_header_does_not_keep_the_pose_from_being_found(world, registrar, truth):
+    result = registrar.register(replace(world.xray(pose=truth), nominal_view=NominalView(45.0, -20.0)))
+    assert result.accepted and error_mm(registrar, result, truth) < 1.0
+    assert result.start == "range" and "nothing was accepted within 15 deg of the angles 45 and -20" in result.start_detail
+
+
+def test_a_given_range_is_not_left_and_the_conflict_is_said(world, truth):
+    registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"initial": {"view": "lateral-left"}}))
+    result = registrar.register(replace(world.xray(pose=truth), nominal_view=DETECTOR))
+    assert not result.accepted
+    assert (result.start, result.start_detail) == (
+        "range",
+        "the views lateral-left, which do not include the angles -20 and 8 deg of the header",
+    )
+
+
+def test_a_given_pose_comes_first(world, registrar, truth):
+    result = registrar.register(replace(world.xray(pose=truth), nominal_view=NominalView(45.0, 0.0)), truth)
+    assert (result.start, result.start_detail) == ("pose", "") and result.accepted
+
+
+def test_an_unusable_image_is_not_searched_twice(world, registrar):
+    blank = replace(world.xray(), pixels=torch.full((128, 128), 7.0), nominal_view=DETECTOR)
+    result = registrar.register(blank)
+    assert result.outcome is Outcome.REJECTED_IMAGE and result.start == "header"
