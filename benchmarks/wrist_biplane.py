@@ -1,10 +1,12 @@
 """Registration of real biplane frames of a wrist, one bone at a time, with one view and with two, from seeded initial poses.
 
     python benchmarks/wrist_biplane.py FOLDER --starts 10 --overlays OUT
+    python benchmarks/wrist_biplane.py FOLDER --without-initial
 
 The reference poses are a fit of both views by another program (1 sigma 0.2 to 0.3 mm; 0.5 degrees for the radius, up to 2
 degrees about the long axis of the ulna), not ground truth, so the errors are differences from a reference. Errors of one view
 are in its camera's axes. A result without a pose counts as a failure. Prints two Markdown tables, or with `--json` one object.
+Without initial poses, every direction is searched at about a metre from the source, once for each X-ray; two views need a pose.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from fluoro_reg.carm.pose_sampling import perturb_to_mtre
-from fluoro_reg.config import from_mapping, parse_overrides
+from fluoro_reg.config import from_mapping, merged, parse_overrides
 from fluoro_reg.ct.attenuation import AIR_HU, attenuation_from_hu
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
@@ -36,6 +38,7 @@ BONES, FRAMES, CAMERAS = ("rad", "uln"), ("0002", "0099"), ("01", "02")
 SPACING_MM = (0.39625, 0.39625, 0.625)
 HU_OF_ZERO = -1024.0
 N_POINTS = 500
+RANGE = Path(__file__).resolve().parent / "ranges" / "any_at_a_metre.yaml"
 RIGHT_MM, RIGHT_DEG, WRONG_MM = 1.0, 10.0, 2.0
 
 
@@ -75,7 +78,7 @@ def read_views(folder: Path, frame: str) -> list[CalibratedXray]:
 
 
 def registrations(
-    register: Callable[[RigidTransform], RegistrationResult],
+    register: Callable[[RigidTransform | None], RegistrationResult],
     truth: RigidTransform,
     points: torch.Tensor,
     labels: dict[str, str],
@@ -84,16 +87,18 @@ def registrations(
 ) -> list[tuple[RegistrationResult, dict[str, Any]]]:
     """Register from every initial pose; return the results and their records."""
     results = []
-    for k in range(arguments.starts):
+    for k in range(1 if arguments.without_initial else arguments.starts):
         generator = torch.Generator().manual_seed(seed + k)
         low, high = arguments.start_mm
         start_mm = low + (high - low) * float(torch.rand(1, generator=generator))
-        result = register(perturb_to_mtre(truth, points, start_mm, points.mean(0), generator))
+        searched = arguments.without_initial
+        result = register(None if searched else perturb_to_mtre(truth, points, start_mm, points.mean(0), generator))
         pose = result.camera_from_patient
         errors = None if pose is None else target_registration_errors(pose, truth, points)
         record = {
             **labels,
-            "start_mm": start_mm,
+            "start_mm": None if searched else start_mm,
+            "truth_among_rivals": truth_among(result, truth, points),
             "mtre_mm": errors.mtre_mm if errors else None,
             "in_plane_mm": errors.in_plane_mm if errors else None,
             "depth_mm": errors.depth_mm if errors else None,
@@ -110,13 +115,25 @@ def registrations(
                 found = f"{errors.mtre_mm:6.2f} mm, in plane {errors.in_plane_mm:5.2f}, {errors.rotation_deg:5.1f} deg"
             scores = " ".join(f"{name} {value:.2f}" for name, value in result.scores.items())
             verdict = f"{result.outcome.value}, {result.elapsed_s:.2f} s; {scores}"
-            print(f"{' '.join(labels.values())} start {start_mm:5.1f} mm -> {found}, {verdict}", flush=True)
+            begin = "searched" if searched else f"start {start_mm:5.1f} mm"
+            if searched:
+                among = "" if record["truth_among_rivals"] else "not "
+                verdict = f"{len(result.alternatives)} alternatives, reference {among}among all; {verdict}"
+            print(f"{' '.join(labels.values())} {begin} -> {found}, {verdict}", flush=True)
     return results
+
+
+def truth_among(result: RegistrationResult, truth: RigidTransform, points: torch.Tensor) -> bool:
+    """Whether the pose or an alternative is right: near the truth in the image plane and in rotation."""
+    poses = [result.camera_from_patient, *(other.camera_from_patient for other in result.alternatives)]
+    errors = [target_registration_errors(pose, truth, points) for pose in poses if pose is not None]
+    return any(one.in_plane_mm < WRONG_MM and one.rotation_deg < RIGHT_DEG for one in errors)
 
 
 def run(arguments: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     """Return one record per registration with one view, and with two."""
-    options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
+    searched = {"initial": {"range": str(RANGE)}} if arguments.without_initial else {}
+    options = from_mapping(RegistrationOptions, merged(searched, parse_overrides(arguments.set)))
     references = json.loads((arguments.folder / "reference_poses.json").read_text())["world_from_patient"]
     one, two = [], []
     for bone in BONES:
@@ -138,6 +155,8 @@ def run(arguments: argparse.Namespace) -> tuple[list[dict], list[dict]]:
                     arguments.overlays.mkdir(parents=True, exist_ok=True)
                     image_with_edges = overlay(view.image.pixels, renderer, pose, view.image.intrinsics, truth)
                     Image.fromarray(image_with_edges).save(arguments.overlays / f"{bone}_{frame}_cam{camera}.png")
+            if arguments.without_initial:
+                continue
             labels = {"bone": bone, "frame": frame, "camera": "both"}
             register = partial(registrar.register_views, views)
             results = registrations(register, world_from_patient, points, labels, 1000 * index, arguments)
@@ -168,6 +187,7 @@ def summarise(records: list[dict], two_views: bool) -> dict[str, float]:
         "accepted_over_2_mm_in_plane_or_10_deg": sum(
             r["in_plane_mm"] > WRONG_MM or r["rotation_deg"] > RIGHT_DEG for r in accepted
         ),
+        "truth_among_rivals": sum(r["truth_among_rivals"] for r in records),
         "right_but_refused": sum(r not in accepted for r in right),
         "median_seconds": seconds,
     }
@@ -178,12 +198,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the data folder `xray/wrist_biplane`")
     parser.add_argument("--starts", type=int, default=10, help="seeded initial poses per bone, frame and camera, at least 1")
     parser.add_argument("--start-mm", type=float, nargs=2, default=(3.0, 12.0), help="range of the mTRE of initial poses")
+    parser.add_argument("--without-initial", action="store_true", help="search every direction instead of initial poses")
     parser.add_argument("--set", action="append", default=[], help="registration option, key=value")
     parser.add_argument("--overlays", type=Path, help="folder for overlays of one view: the result green, the reference orange")
     parser.add_argument("--verbose", action="store_true", help="print one line per registration")
     parser.add_argument("--json", action="store_true", help="print one JSON object with summary and records")
     arguments = parser.parse_args()
     summary, records = {}, dict(zip(("one view", "two views"), run(arguments), strict=True))
+    if arguments.without_initial:
+        del records["two views"]
     for views, rows in records.items():
         groups = {bone: [r for r in rows if r["bone"] == bone] for bone in BONES} | {"all": rows}
         summary[views] = {name: summarise(group, views == "two views") for name, group in groups.items()}

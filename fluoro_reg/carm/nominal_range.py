@@ -23,14 +23,7 @@ def views_around(nominal: NominalView, carm: CarmRange) -> list[CarmRange]:
 
 def anywhere_around(nominal: NominalView, carm: CarmRange) -> list[CarmRange]:
     """Return the views near a nominal view, wherever the range of angles of `carm` is; all else is that of `carm`."""
-    unlimited = replace(
-        carm,
-        distribution="uniform",
-        views=("AP",),
-        primary_deg=(-180.0, 180.0),
-        secondary_deg=(-90.0, 90.0),
-        **{name: carm.interval(name) for name in ("roll_deg", "left_mm", "back_mm", "up_mm", "source_to_object_mm")},
-    )
+    unlimited = replace(_uniform(carm), views=("AP",), primary_deg=(-180.0, 180.0), secondary_deg=(-90.0, 90.0))
     return views_around(nominal, unlimited)
 
 
@@ -43,13 +36,26 @@ def _around(nominal: NominalView, carm: CarmRange, side: str, view: str) -> Carm
     if primaries is None or secondaries is None:
         return None
     return replace(
-        carm,
-        distribution="uniform",
+        _uniform(carm),
         views=(view,),
         primary_deg=primaries,
         secondary_deg=secondaries,
         source_to_object_mm=_distances(nominal, carm),
-        **{name: carm.interval(name) for name in ("roll_deg", "left_mm", "back_mm", "up_mm")},
+    )
+
+
+def _uniform(carm: CarmRange) -> CarmRange:
+    """The same range with pairs of (low, high), whatever its distribution."""
+    return replace(
+        carm,
+        distribution="uniform",
+        primary_deg=carm.interval("primary_deg"),
+        secondary_deg=carm.interval("secondary_deg"),
+        roll_deg=carm.interval("roll_deg"),
+        left_mm=carm.interval("left_mm"),
+        back_mm=carm.interval("back_mm"),
+        up_mm=carm.interval("up_mm"),
+        source_to_object_mm=carm.interval("source_to_object_mm"),
     )
 
 

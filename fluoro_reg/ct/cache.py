@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def load(entry: Path) -> CTVolume | None:
     header_begin = len(_MAGIC) + _DIGEST_BYTES
     if content[: len(_MAGIC)].tobytes() != _MAGIC:
         return None
-    if hashlib.sha256(content[header_begin:]).digest() != content[len(_MAGIC) : header_begin].tobytes():
+    if hashlib.sha256(content[header_begin:].data).digest() != content[len(_MAGIC) : header_begin].tobytes():
         return None
     begin = header_begin + _LENGTH_BYTES
     end = begin + int.from_bytes(content[header_begin:begin].tobytes(), "little")
@@ -102,7 +102,7 @@ def store(entry: Path, volume: CTVolume) -> None:
     voxels = np.ascontiguousarray(volume.attenuation.numpy(), np.float32)
     if voxels.nbytes > MAXIMUM_BYTES:
         return
-    parts = [*_header(volume), voxels.reshape(-1).view(np.uint8).data]
+    parts: list[bytes | memoryview] = [*_header(volume), cast(memoryview, voxels.data)]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
