@@ -5,8 +5,8 @@
 
 `simulated` moves femurs up to 15 degrees and 5 mm, and vertebrae up to 5 degrees and 2 mm against the bone below. Without
 `--ct` it takes the phantom. A body counts where at least half of it is in the image; a wrong accepted one counts wherever it
-is. Beside it is the rigid registration of the whole CT. `wrist` takes the pose of the ulna in the radius in the *other* frame as
-the mean of the joint; the reference poses are a fit by another program, so errors are differences. Prints Markdown tables.
+is. Beside it is the rigid registration of the whole CT. `wrist` takes the pose of the ulna in the radius in the *other* frame
+as the mean of the joint; the reference poses are a fit by another program, so errors are differences. Prints Markdown tables.
 """
 
 import argparse

@@ -22,9 +22,9 @@ from fluoro_reg.similarity.residual import geman_mcclure
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
-FINEST_PX = 256  # across a body's projection: the finest scale at which it is compared
-MARGIN_PX = 6  # the gain is that of the image this far around a body
-GAIN_ITERATIONS = 5
+FINEST_PX = 512  # across a body's projection: twice the finest scale, so that scales are what they are for a CT alone
+MARGIN_PX = 6  # the gain is that of the image up to this far around a body's box
+GAIN_ITERATIONS = 4
 ROBUST_SCALE = 4.0  # Geman-McClure's c, in squared standard deviations of the residuals
 
 Poses = Mapping[str, RigidTransform]  # reference_from_patient of every body, by name
@@ -39,7 +39,7 @@ class SeenView:
 
 
 def without_others(view: SeenView, bodies: Sequence[Body], poses: Poses, body: Body) -> Preprocessed:
-    """The X-ray of one body alone; the image is no finer than the body's finest scale."""
+    """The X-ray of one body alone; the image is no finer than the scales of the body need."""
     scales = body.reading.scales(view.prepared, view.camera_from_reference @ poses[body.name])
     factor = scales.factor(FINEST_PX)
     image = view.prepared.image.binned(factor)
@@ -49,11 +49,8 @@ def without_others(view: SeenView, bodies: Sequence[Body], poses: Poses, body: B
         if other.name != body.name:
             others = others + body_image(view, other, poses[other.name], image)
     own = body_image(view, body, poses[body.name], image)
-    weight = eroded(image.mask)[0]
-    if body.reading.model.roi != "full":
-        window = torch.nn.functional.max_pool2d((own > 0).float()[None], 2 * MARGIN_PX + 1, stride=1, padding=MARGIN_PX)[0]
-        weight = weight * window
-    gain = _gain(image.pixels, others + own, weight)
+    compared = (image.pixels, others + own, eroded(image.mask)[0])
+    gain = _gain(*compared) if body.reading.model.roi == "full" else _gain(*(part[_near(own)] for part in compared))
     without = replace(image, pixels=image.pixels - gain * others)
     return replace(view.prepared, image=without, outline=image.mask & ~outline)
 
@@ -72,10 +69,21 @@ def body_image(view: SeenView, body: Body, pose: RigidTransform, image: XrayImag
     return whole
 
 
+def _near(own: Float[Tensor, "height width"]) -> tuple[slice, slice]:
+    """The rows and columns within a margin of a body; none if it is not in the image."""
+    rows, columns = ((own > 0).any(dim).nonzero().flatten().tolist() for dim in (1, 0))
+    if not rows:
+        return slice(0, 0), slice(0, 0)
+    top, left = max(0, rows[0] - MARGIN_PX), max(0, columns[0] - MARGIN_PX)
+    return slice(top, rows[-1] + MARGIN_PX + 1), slice(left, columns[-1] + MARGIN_PX + 1)
+
+
 def _gain(
     fixed: Float[Tensor, "height width"], moving: Float[Tensor, "height width"], weight: Float[Tensor, "height width"]
 ) -> float:
     """The factor by which the gradients of the line integrals fit those of the X-ray, robustly; 0 where nothing is."""
+    if fixed.numel() == 0:
+        return 0.0
     g_fixed, g_moving = (sobel_gradients(image[None, None])[0, 0].double() for image in (fixed, moving))
     w, gain = weight.double().expand_as(g_fixed), torch.zeros(())
     robust = w

@@ -5,6 +5,7 @@ one body after the other would converge slowly and understate the uncertainty. T
 a block of two bodies is empty but for the common scale of the image where they overlap in no view and share no joint.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform, retract, se3
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import prior_in_image_units
@@ -20,9 +21,9 @@ from fluoro_reg.registration.bodies.body import Body, Joint
 from fluoro_reg.registration.bodies.scene import Poses, SeenView
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
 from fluoro_reg.registration.stages.objective import effective_pixels
+from fluoro_reg.registration.stages.scales import WINDOW_MM
 from fluoro_reg.rendering.bodies import RenderedBody, project_bodies
 from fluoro_reg.similarity import GradientNCC
-from fluoro_reg.xray.image import XrayImage
 
 SCALES_PX = (128, 256)  # across the reference's projection; each body has been found before
 ITERATIONS = 30
@@ -36,7 +37,7 @@ class SceneView:
     """One view at one scale: the X-ray, and how each body is rendered in it."""
 
     camera_from_reference: RigidTransform
-    image: XrayImage
+    camera: CameraIntrinsics
     fixed: Float[Tensor, "1 height width"]
     usable: Float[Tensor, "1 height width"]
     rendered: tuple[RenderedBody, ...]
@@ -154,7 +155,7 @@ class SceneObjective:
 
     def _seen(self, view: SceneView, poses: Sequence[RigidTransform]) -> SeenScene:
         in_view = [view.camera_from_reference @ pose for pose in poses]
-        camera = view.image.intrinsics
+        camera = view.camera
         images = project_bodies(view.rendered, in_view, camera)
         weight = torch.zeros(images.integrals.shape[0], camera.height, camera.width)
         rows = zip(images.integrals.unbind(1), view.rois, view.margins_px, strict=True)
@@ -199,21 +200,39 @@ def refine_together(bodies: tuple[Body, ...], views: Sequence[SeenView], poses: 
 
 
 def scene_view(bodies: Sequence[Body], view: SeenView, poses: Poses, object_px: int) -> SceneView:
-    """One view at the scale at which the reference's projection spans `object_px`."""
+    """One view at the scale at which the reference's projection spans `object_px`; of objects in air, only where they are."""
     reference = bodies[0]
     scales = reference.reading.scales(view.prepared, view.camera_from_reference @ poses[reference.name])
     scale = scales.scale(object_px, None)
-    image = XrayImage(scale.fixed[0], scale.intrinsics, view.prepared.intensity, scale.usable[0] > 0)
+    fixed, usable, camera = scale.fixed, scale.usable, scale.intrinsics
     rendered, extents, margins = [], [], []
     for body in bodies:
         model = body.reading.model
         depth_mm = float((view.camera_from_reference @ poses[body.name]).apply(body.pivot[None])[0, 2])
-        pixel_mm = depth_mm / scale.intrinsics.fx
+        pixel_mm = depth_mm / camera.fx
         renderer, extent = body.reading.renderers.for_pixel(pixel_mm)
         rendered.append(RenderedBody(renderer, body.pivot))
         extents.append(extent if model.veto_cut_rays else extent.uncut())
         margins.append(model.margin_mm / pixel_mm)
     rois = tuple(body.reading.model.roi for body in bodies)
-    return SceneView(
-        view.camera_from_reference, image, scale.fixed, scale.usable, tuple(rendered), tuple(extents), tuple(margins), rois
-    )
+    if "full" not in rois:
+        in_view = [RigidTransform.stack([view.camera_from_reference @ poses[body.name]]) for body in bodies]
+        reach = [margin * (1 + WINDOW_MM / body.reading.model.margin_mm) for margin, body in zip(margins, bodies, strict=True)]
+        left, top, width, height = _window(rendered, in_view, camera, math.ceil(max(reach)))
+        fixed, usable = (image[:, top : top + height, left : left + width] for image in (fixed, usable))
+        camera = camera.cropped(left, top, width, height)
+    return SceneView(view.camera_from_reference, camera, fixed, usable, tuple(rendered), tuple(extents), tuple(margins), rois)
+
+
+def _window(
+    bodies: Sequence[RenderedBody], poses: Sequence[RigidTransform], camera: CameraIntrinsics, margin: int
+) -> tuple[int, int, int, int]:
+    """The pixels within `margin` of any body: first column and row, width and height. All, if no body is in the image."""
+    windows = [body.window(pose, camera) for body, pose in zip(bodies, poses, strict=True)]
+    seen = [window for window in windows if window is not None]
+    if not seen:
+        return 0, 0, camera.width, camera.height
+    left, top = (max(0, min(window[n] for window in seen) - margin) for n in range(2))
+    right = min(camera.width, max(window[0] + window[2] for window in seen) + margin)
+    bottom = min(camera.height, max(window[1] + window[3] for window in seen) + margin)
+    return left, top, right - left, bottom - top
