@@ -27,6 +27,8 @@ def check_frame_options(options: NodeOptions) -> None:
         raise InputError("frames.patient is empty; give the patient's frame a name, such as patient")
     if options.tf.mode == "anchored" and not frames.anchor:
         raise InputError("tf.mode is anchored, but frames.anchor is empty; set it to the parent, such as robot_base")
+    if options.tf.fuse and options.tf.mode != "anchored":
+        raise InputError(f"tf.fuse needs a frame that stays still, but tf.mode is {options.tf.mode}; set it to anchored")
     names = [name for name in given.values() if name]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         same = " and ".join(parameter for parameter, name in given.items() if name == repeated)

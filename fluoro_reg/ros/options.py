@@ -58,6 +58,11 @@ class TfOptions:
     maximum_gap: float = option(
         0.2, "anchored: largest gap between two transforms on /tf to interpolate in", unit="s", minimum=0.001, maximum=10.0
     )
+    fuse: bool = option(False, "anchored: fuse accepted poses from several angles of the C-arm while the patient lies still")
+    anchor_sd_mm: float = option(
+        0.5, "fuse: standard deviation of the camera's place in the anchor", unit="mm", minimum=0.0, maximum=50.0
+    )
+    anchor_sd_deg: float = option(0.1, "fuse: the same of its rotation", unit="deg", minimum=0.0, maximum=10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Outputs:
         self._renderer = renderer
         create = node.create_lifecycle_publisher
         self._pose = create(PoseWithCovarianceStamped, "~/pose", 10)
+        self._fused = create(PoseWithCovarianceStamped, "~/fused_pose", 10) if options.tf.fuse else None
         self._result = create(DiagnosticArray, "~/result", 10)
         self._valid = create(Bool, "~/valid", VALID_PROFILE)
         self._overlay = create(Image, "~/overlay", 1)
@@ -58,7 +59,7 @@ class Outputs:
     def close(self) -> None:
         """Destroy the publishers."""
         publishers = [self._pose, self._result, self._valid, self._overlay, self._drr, self._markers, self.diagnostics]
-        for publisher in publishers:
+        for publisher in [*publishers, *([self._fused] if self._fused else [])]:
             self._node.destroy_publisher(publisher)
 
     def publish(self, processed: ProcessedFrame, percentiles_s: Percentiles) -> None:
@@ -67,6 +68,11 @@ class Outputs:
         pose = result.camera_from_patient
         if result.accepted and pose is not None:
             self._pose.publish(conversions.pose_message(pose, result.covariance, frame.stamp_ns, frame.frame_id))
+        if (fused := processed.fused) is not None and self._fused is not None:
+            message = conversions.pose_message(
+                fused.anchor_from_patient, fused.covariance, frame.stamp_ns, self.options.frames.anchor
+            )
+            self._fused.publish(message)
         self.set_valid(result.accepted)
         self._result.publish(result_message(processed, diagnostic_name(self._node), percentiles_s))
 

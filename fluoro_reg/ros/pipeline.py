@@ -74,7 +74,7 @@ class Pipeline:
         self._stamps = StampChecker(options.restart_after, options.maximum_image_ahead)
         self._processor = FrameProcessor(session.tracker, session.method, options, self._log.error)
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
-        self._edge = TfEdge(node, options) if options.tf.enable else None
+        self._edge = TfEdge(node, options, session.volume.centre_patient) if options.tf.enable else None
         self._reported_problem = ""
         tracker = session.tracker
         self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
@@ -148,6 +148,8 @@ class Pipeline:
             self._worker.clear()
             self._processor.request_reset()
             self._outputs.set_valid(False)
+            if self._edge is not None:
+                self._edge.forget_poses()
 
     def forget_other_publishers(self) -> None:
         """Publish on /tf again, because another publisher of the same frame is said to be gone."""
@@ -238,18 +240,19 @@ class Pipeline:
 
     def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
         """Return an accepted frame with its transform, or a rejected one if tf2 has no place for it."""
-        pose, frame = processed.result.camera_from_patient, processed.frame
-        if self._edge is None or not processed.result.accepted or pose is None:
+        result, frame = processed.result, processed.frame
+        if self._edge is None or not result.accepted:
             return processed
         try:
-            return replace(processed, transform=self._edge.place(pose, frame.stamp_ns, frame.frame_id))
+            placed = self._edge.place(result, frame.stamp_ns, frame.frame_id)
+            return replace(processed, transform=placed.transform, fused=placed.fused)
         except InputError as error:
             return self._rejected(processed, str(error))
 
     def _rejected(self, processed: ProcessedFrame, reason: str, outcome: Outcome = Outcome.REJECTED_POSE) -> ProcessedFrame:
         before = processed.result
         rejection = replace(self._processor.rejection(reason, outcome), state=before.state, frame=before.frame)
-        return replace(processed, result=rejection, transform=None)
+        return replace(processed, result=rejection, transform=None, fused=None)
 
     def _reject_if_too_old(self, processed: ProcessedFrame, limit: float) -> ProcessedFrame:
         age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S

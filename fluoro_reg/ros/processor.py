@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.fusion import FusedPose
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.ros import conversions
@@ -71,7 +72,8 @@ class ProcessedFrame:
     """A frame with its result.
 
     `waited_s` is the time in the mailbox. `xray` is None if the messages could not be decoded. `transform` is what goes on /tf:
-    None for a rejected frame, and without a publisher there. `is_late` tells the second result of a frame.
+    None for a rejected frame, and without a publisher there. `fused` is the pose in it, where poses are fused. `is_late` tells
+    the second result of a frame.
     """
 
     frame: Frame
@@ -80,6 +82,7 @@ class ProcessedFrame:
     decode_s: float = 0.0
     waited_s: float = 0.0
     transform: TransformStamped | None = None
+    fused: FusedPose | None = None
     is_late: bool = False
 
     @property

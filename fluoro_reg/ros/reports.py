@@ -56,6 +56,7 @@ def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Per
         "seconds.wait": processed.waited_s,
         "seconds.decode": processed.decode_s,
         "seconds.register": result.elapsed_s,
+        **_fused(processed),
         **{f"seconds.register.{stage}": seconds for stage, seconds in result.seconds.items()},
         **{f"score.{name}": score for name, score in result.scores.items()},
         **{f"{name}.{stage}": value for stage, values in percentiles_s.items() for name, value in values.items()},
@@ -63,6 +64,13 @@ def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Per
     level = DiagnosticStatus.OK if result.accepted else DiagnosticStatus.WARN
     status = _status(f"{node_name}: result", level, result.reason, values)
     return DiagnosticArray(header=header_message(frame.stamp_ns, frame.frame_id), status=[status])
+
+
+def _fused(processed: ProcessedFrame) -> dict[str, Any]:
+    """What the fused pose rests on, where poses are fused."""
+    if (fused := processed.fused) is None:
+        return {}
+    return {"fused.views": fused.views, "fused.spread_deg": fused.spread_deg, "fused.began_anew": fused.began_anew}
 
 
 @dataclass(frozen=True, slots=True)

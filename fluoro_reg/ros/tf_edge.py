@@ -10,19 +10,23 @@ runs only while the node is active and is joined before the node becomes inactiv
 """
 
 import importlib
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
+from jaxtyping import Float
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from tf2_msgs.msg import TFMessage
+from torch import Tensor
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.fusion import FusedPose, PatientFusion
+from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.frame_tree import FrameTree
 from fluoro_reg.ros.frames import without_slash
@@ -41,12 +45,25 @@ class _Foreign:
     is_static: bool
 
 
-class TfEdge:
-    """Places accepted poses on tf2. `place` and `send` belong to the worker's thread, the subscriptions to the executor's."""
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The transform to publish, and the fused pose that it holds, if poses are fused."""
 
-    def __init__(self, node: LifecycleNode, options: NodeOptions) -> None:
+    transform: TransformStamped
+    fused: FusedPose | None = None
+
+
+class TfEdge:
+    """Places accepted poses on tf2. `place` and `send` belong to the worker's thread, the subscriptions to the executor's.
+
+    `pivot` is the point of the patient (mm) about which fused poses turn.
+    """
+
+    def __init__(self, node: LifecycleNode, options: NodeOptions, pivot: Float[Tensor, "3"]) -> None:
         self._node = node
         self._options = options
+        self._pivot = pivot
+        self.forget_poses()
         self._tree = FrameTree(options.tf.maximum_gap)
         self._lock = threading.Lock()
         self._sent: OrderedDict[tuple[object, ...], None] = OrderedDict()
@@ -65,24 +82,28 @@ class TfEdge:
             self._node.destroy_subscription(subscription)
         self._node.destroy_publisher(self._publisher)
 
-    def place(self, camera_from_patient: RigidTransform, stamp: int, camera_frame: str) -> TransformStamped:
-        """Return the transform to publish for an accepted pose; stamp in ns.
+    def place(self, result: RegistrationResult, stamp: int, camera_frame: str) -> Placed:
+        """Return the transform to publish for an accepted result; stamp in ns.
 
         Raises:
             InputError: another node publishes the same child, or the camera's place in the anchor is unknown at the stamp.
         """
         frames, mode = self._options.frames, self._options.tf.mode
+        camera_from_patient = result.camera_from_patient
+        assert camera_from_patient is not None  # or it would not be accepted
         if mode == "inverse":
             self._child = camera_frame
         self._refuse_second_parent()
         if mode == "inverse":
-            return conversions.transform_message(camera_from_patient.inverse(), stamp, frames.patient, camera_frame)
+            return Placed(conversions.transform_message(camera_from_patient.inverse(), stamp, frames.patient, camera_frame))
         if mode == "direct":
-            return conversions.transform_message(camera_from_patient, stamp, camera_frame, frames.patient)
+            return Placed(conversions.transform_message(camera_from_patient, stamp, camera_frame, frames.patient))
         if frames.patient in self._tree.ancestors(camera_frame) + self._tree.ancestors(frames.anchor):
             raise InputError(f"'{frames.patient}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
         anchor_from_camera = self._tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
-        return conversions.transform_message(anchor_from_camera @ camera_from_patient, stamp, frames.anchor, frames.patient)
+        fused = self._fusion.add(anchor_from_camera, result) if self._options.tf.fuse else None
+        pose = anchor_from_camera @ camera_from_patient if fused is None else fused.anchor_from_patient
+        return Placed(conversions.transform_message(pose, stamp, frames.anchor, frames.patient), fused)
 
     def send(self, transform: TransformStamped) -> None:
         """Publish a transform from `place`."""
@@ -106,6 +127,11 @@ class TfEdge:
     def forget_others(self) -> None:
         """Take the other publishers of the child on /tf to be gone; on /tf_static, tf2 keeps what they published."""
         self._foreign = {child: foreign for child, foreign in self._foreign.items() if foreign.is_static}
+
+    def forget_poses(self) -> None:
+        """Begin the fusion anew with the next frame."""
+        tf = self._options.tf
+        self._fusion = PatientFusion(self._pivot, (tf.anchor_sd_mm, math.radians(tf.anchor_sd_deg)))
 
     def forget(self) -> None:
         """Drop the dynamic transforms, because time went back."""

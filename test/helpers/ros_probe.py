@@ -45,6 +45,7 @@ class Probe:
         for kind, message_type, topic, profile in (
             ("tf", TFMessage, "/tf", 100),
             ("pose", PoseWithCovarianceStamped, f"{name}/pose", 100),
+            ("fused_pose", PoseWithCovarianceStamped, f"{name}/fused_pose", 100),
             ("result", DiagnosticArray, f"{name}/result", 100),
             ("valid", Bool, f"{name}/valid", latched),
             ("diagnostics", DiagnosticArray, "/diagnostics", 100),

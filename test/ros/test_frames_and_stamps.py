@@ -93,6 +93,7 @@ def test_a_clock_that_goes_back_restarts_tracking(make_bench):
         ({"tf__mode": "anchored"}, "frames.anchor is empty; set it to the parent"),
         ({"tf__mode": "anchored", "frames__anchor": "/table"}, "frames.anchor is '/table'"),
         ({"tf__mode": "anchored", "frames__anchor": "patient"}, "frames.patient and frames.anchor are both 'patient'"),
+        ({"tf__fuse": True}, "tf.fuse needs a frame that stays still, but tf.mode is direct; set it to anchored"),
     ],
 )
 def test_frames_that_tf2_would_refuse_fail_configure_with_a_sentence(make_bench, capfd, parameters, sentence):

@@ -92,6 +92,26 @@ def test_an_anchored_pose_waits_for_the_camera_and_is_rejected_without_it(robot)
     assert not late.received["valid"][-1].data
 
 
+def test_poses_are_fused_in_the_anchor_until_the_patient_moves(robot):
+    """The tracker always sees the same pose, so that the patient moves with a camera that moves."""
+    bench, publish = robot(tf__mode="anchored", frames__anchor="robot_base", tf__fuse=True)
+    moved = RigidTransform(BASE_FROM_CAMERA.rotation, BASE_FROM_CAMERA.translation + 40.0)
+    seen = []
+    for n, base_from_camera in enumerate((BASE_FROM_CAMERA, BASE_FROM_CAMERA, moved)):
+        publish("robot_base", "carm_optical", FIRST_STAMP + n * FRAME_NS, base_from_camera)
+        seen.append(key_values(bench.send_and_wait(FIRST_STAMP + n * FRAME_NS)))
+    assert [values["fused.began_anew"] for values in seen] == ["false", "false", "true"]
+    assert {values["fused.views"] for values in seen} == {"1"}
+    bench.spin_until(lambda: len(bench.received["fused_pose"]) == 3 and len(edges(bench, "patient")) == 3)
+    fused = bench.received["fused_pose"][-1]
+    assert fused.header.frame_id == "robot_base"
+    torch.testing.assert_close(conversions.pose_from_message(fused).matrix(), (moved @ KNOWN_POSE).matrix())
+    assert fused.pose.covariance[0] > 0
+    last = conversions.transform_from_message(edges(bench, "patient")[-1])
+    torch.testing.assert_close(last.matrix(), (moved @ KNOWN_POSE).matrix())
+    assert bench.received["pose"][-1].header.frame_id == "carm_optical"  # that of the image alone
+
+
 def test_an_anchor_is_refused_when_the_camera_hangs_below_the_patient(robot):
     bench, publish = robot(tf__mode="anchored", frames__anchor="robot_base")
     publish("patient", "carm_optical", FIRST_STAMP)
