@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from fluoro_reg.cli.common_arguments import CommonArguments
@@ -129,6 +130,7 @@ def command(
     To continue an interrupted evaluation, repeat the command. Cases and methods may be added; any other difference is an error.
     Settings (--config, --set) are those of register.
     """
+    from fluoro_reg.evaluation.bodies import summarise_bodies
     from fluoro_reg.evaluation.comparison import summarise_methods
     from fluoro_reg.evaluation.report.files import summary_row
     from fluoro_reg.evaluation.runner import read_evaluation
@@ -149,7 +151,9 @@ def command(
         "failed": sum(summary.failures for summary in summaries),
         "methods": [summary_row(summary) for summary in summaries],
     }
-    output.show(result, _table(summaries))
+    if bodies := summarise_bodies(evaluated.records):
+        result["bodies"] = bodies
+    output.show(result, Group(_table(summaries), _bodies_table(bodies)) if bodies else _table(summaries))
     return ExitStatus.REJECTED if all(record.failed for record in evaluated.records) else ExitStatus.ACCEPTED
 
 
@@ -195,6 +199,7 @@ def _evaluate(
 
 def _write_report(evaluated: "EvaluationResult", out: Path, output: Output) -> None:
     from fluoro_reg.cli.output_files import write_file
+    from fluoro_reg.evaluation.bodies import write_bodies_csv
     from fluoro_reg.evaluation.report.comparison import ComparisonReport, comparison_html
     from fluoro_reg.evaluation.report.files import write_records_csv, write_summary_csv
     from fluoro_reg.evaluation.report.plots import group_by_method
@@ -204,6 +209,8 @@ def _write_report(evaluated: "EvaluationResult", out: Path, output: Output) -> N
     run, records = evaluated.run, evaluated.records
     write_file(out / TABLE, lambda path: write_records_csv(path, records))
     write_file(out / SUMMARY, lambda path: write_summary_csv(path, records))
+    if any(record.bodies for record in records):
+        write_file(out / "bodies.csv", lambda path: write_bodies_csv(path, records))
     with output.progress("images of the report") as progress:
         images = render_worst_cases(group_by_method(records), lambda case: run.case_folder(out, case), progress.update)
     page = comparison_html(ComparisonReport(run, records, images))
@@ -228,4 +235,17 @@ def _table(summaries: "list[MethodSummary]") -> Table:
         percentages = [f"{100 * fraction:.0f} %" for fraction in summary.success]
         values = [f"{summary.mtre[0].value:.2f} mm", *map(str, counts), f"{summary.seconds:.2f}"]
         table.add_row(summary.method, str(summary.records), *percentages, *values)
+    return table
+
+
+def _bodies_table(rows: list[dict[str, Any]]) -> Table:
+    """One row for each method and body."""
+    table = Table("method", "body", "n", "in plane <= 1 mm", "median in plane", "median mTRE", "accepted", "> 5 mm accepted")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        within, in_plane, mtre = row["in_plane_within_1_mm"], row["median_in_plane_mm"], row["median_mtre_mm"]
+        errors = ("-", "-", "-") if within is None else (f"{100 * within:.0f} %", f"{in_plane:.2f} mm", f"{mtre:.2f} mm")
+        counts = (str(row["accepted"]), str(row["gross_accepted"]))
+        table.add_row(row["method"], row["body"], str(row["n"]), *errors, *counts)
     return table

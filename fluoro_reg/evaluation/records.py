@@ -29,7 +29,8 @@ class EvaluationRecord:
     they are unknown (no pose, or no source-to-detector distance). `reason` is that of the registration, or the error sentence
     of a failure. `seconds` is the time of the registration alone. `warm` means that the process had registered another image to
     this CT with this method before; the first registration includes compilation and the preparation of coarse CTs.
-    `start_band_mm` is that of the case, or None.
+    `start_band_mm` is that of the case, or None. `bodies` are the outcome and the errors of every body by name, where the case
+    has bodies; everything else is about the reference body then.
     """
 
     case: str
@@ -53,6 +54,7 @@ class EvaluationRecord:
     seconds: float | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
     warm: bool = False
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str]:

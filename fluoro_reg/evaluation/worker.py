@@ -8,18 +8,24 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from fluoro_reg.ct.label_map import read_label_map
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
+from fluoro_reg.evaluation.bodies import body_entries
 from fluoro_reg.evaluation.metrics import double_geodesic_mm, projection_errors, target_registration_errors
 from fluoro_reg.evaluation.plan import Job
 from fluoro_reg.evaluation.records import FAILED, EvaluationRecord
+from fluoro_reg.formats.bodies import read_bodies
+from fluoro_reg.formats.body_truth import read_body_truths
 from fluoro_reg.formats.cases import RegistrationCase, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Method, Registrar, RegistrationOptions
+from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.xray.image import Intensity
 from fluoro_reg.xray.reader import read_xray
@@ -49,6 +55,7 @@ class Worker:
     settings: WorkerSettings
     _ct: tuple[Path, CTVolume] | None = field(default=None, init=False)
     _registrar: tuple[Path, Registrar] | None = field(default=None, init=False)
+    _bodies: tuple[tuple[Path, Path, Path | None, str], BodiesRegistrar] | None = field(default=None, init=False)
     _warm: bool = field(default=False, init=False)
 
     def run(self, job: Job) -> EvaluationRecord:
@@ -61,13 +68,22 @@ class Worker:
             return failure_record(job, _program_error(error))
 
     def _register(self, job: Job, case: RegistrationCase) -> EvaluationRecord:
-        registrar = self._registrar_for(case.ct.resolve(), job)
+        ct = case.ct.resolve()
+        registrar = (
+            self._registrar_for(ct, job) if case.bodies is None else self._bodies_registrar_for(ct, case.bodies, case, job)
+        )
         image = read_xray(case.image, case.intrinsics, self.settings.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
         finds_start = _finds_initial_pose(registrar.method)
         if case.initial is None and not finds_start:
             raise InputError(f"the case has no initial.json, and the method {job.method} begins from an initial pose")
-        result = registrar.register(image, None if finds_start else case.initial)
+        initial, entries = None if finds_start else case.initial, dict[str, dict[str, Any]]()
+        if isinstance(registrar, BodiesRegistrar):
+            found = registrar.register(image, initial)
+            result = found.bodies[found.reference]
+            entries = body_entries(found, read_body_truths(case.folder / "bodies.json"), registrar.config)
+        else:
+            result = registrar.register(image, initial)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(
@@ -86,7 +102,20 @@ class Worker:
             seconds=result.elapsed_s,
             stage_seconds=result.seconds,
             warm=warm,
+            bodies=entries,
         )
+
+    def _bodies_registrar_for(self, ct: Path, bodies: Path, segmentation: Path | None, job: Job) -> BodiesRegistrar:
+        """The registrar of all bodies of a case; cases of one CT with the same files share it."""
+        key = (ct, bodies.resolve(), None if segmentation is None else segmentation.resolve(), job.method)
+        if self._bodies is None or self._bodies[0] != key:
+            method, config = self.settings.method(job.method), read_bodies(bodies)
+            options = replace(self.settings.registration, method=job.method, seed=job.seed)
+            labels = None if segmentation is None else read_label_map(segmentation)
+            volumes = {name: read_ct(body.ct) for name, body in config.bodies.items() if body.ct}
+            registrar = BodiesRegistrar(read_ct(ct), config, labels, volumes, options, method=method)
+            self._bodies, self._warm = (key, registrar), False
+        return self._bodies[1]
 
     def _registrar_for(self, ct: Path, job: Job) -> Registrar:
         method = self.settings.method(job.method)

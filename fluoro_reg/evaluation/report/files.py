@@ -29,12 +29,12 @@ def write_summary_csv(path: Path, records: Sequence[EvaluationRecord]) -> None:
         for group in (Group(), *single, *crossed)
         for summary in summarise_methods(group.select(records))
     ]
-    _write(path, rows)
+    write_rows(path, rows)
 
 
 def write_records_csv(path: Path, records: Sequence[EvaluationRecord]) -> None:
     """Write all records without poses and scores, which are in `records.jsonl`."""
-    _write(path, [record_row(record) for record in records])
+    write_rows(path, [record_row(record) for record in records])
 
 
 def summary_row(summary: MethodSummary) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def _group_row(group: Group) -> dict[str, Any]:
     return {"ct": group.ct, "start_band_low_mm": low, "start_band_high_mm": high, "variant": group.variant}
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table whose columns are the keys of all rows."""
     rows = [{key: _cell(value) for key, value in row.items()} for row in rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -80,9 +80,11 @@ class BodiesRegistrar:
         *,
         method: Method | Path | str | None = None,
     ) -> None:
+        self.ct, self.config = ct, config
         self.options = options or RegistrationOptions()
         self.bodies = make_bodies(config, ct, labels, volumes or {}, self.options, resolve_device(self.options.device))
         self._registrar = Registrar(ct, self.options, method=method)
+        self.method = self._registrar.method
         self._reference = self.bodies[0]
 
     def register(self, xray: XrayImage, initial_pose: RigidTransform | None = None) -> BodiesResult:
