@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ def store(entry: Path, volume: CTVolume) -> None:
     voxels = np.ascontiguousarray(volume.attenuation.numpy(), np.float32)
     if voxels.nbytes > MAXIMUM_BYTES:
         return
-    parts: list[bytes | memoryview] = [*_header(volume), cast(memoryview, voxels.data)]
+    parts: list[bytes | memoryview] = [*_header(volume), voxels.data]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
