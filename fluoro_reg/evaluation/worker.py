@@ -68,10 +68,10 @@ class Worker:
             return failure_record(job, _program_error(error))
 
     def _register(self, job: Job, case: RegistrationCase) -> EvaluationRecord:
-        ct = case.ct.resolve()
-        registrar = (
-            self._registrar_for(ct, job) if case.bodies is None else self._bodies_registrar_for(ct, case.bodies, case, job)
-        )
+        if case.bodies is None:
+            registrar: Registrar | BodiesRegistrar = self._registrar_for(case.ct.resolve(), job)
+        else:
+            registrar = self._bodies_registrar_for(case.ct.resolve(), case.bodies, case.labels, job)
         image = read_xray(case.image, case.intrinsics, self.settings.intensity or case.intensity, case.frame)
         torch.manual_seed(job.seed)
         finds_start = _finds_initial_pose(registrar.method)
