@@ -19,6 +19,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel
 import numpy as np
 import pytest
 import yaml
@@ -32,7 +33,7 @@ from fluoro_reg.config import walk_options
 from fluoro_reg.formats.bags import read_frames
 from fluoro_reg.registration import GateOptions, Outcome
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phantom_labels
 from fluoro_reg.xray.encodings import pixels_from_message
 
 RUN = ("README.md", *(f"docs/{path.relative_to(DOCS)}" for path in sorted(DOCS.glob("getting-started/*.md"))))
@@ -94,6 +95,7 @@ def inputs(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     (folder / "ct_folder").symlink_to(phantom_folder)
     for number, name in enumerate(("other_ct", "third_ct"), start=1):
         write_dicom_series(folder / name, *phantom_hu(PhantomOptions(spacing_mm=(8.0, 8.0, 8.0), seed=number)))
+    write_segmentation(folder / "segmentation.nii.gz")
     simulated = ["simulate", "--ct", str(phantom_folder), "--size", "256", "--json"]
     with contextlib.redirect_stdout(io.StringIO()):
         case = folder / "views" / "case_000"
@@ -117,6 +119,13 @@ def inputs(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     write_xray_with_geometry(folder / "xray.dcm", frames[0], json.loads((folder / "bag_camera.json").read_text()))
     (folder / "dicom_initial.json").write_bytes((folder / "bag_initial.json").read_bytes())
     return folder
+
+
+def write_segmentation(path: Path) -> None:
+    """The bones of the phantom on another grid than its CT."""
+    labels = phantom_labels(PhantomOptions(spacing_mm=(3.0, 3.0, 3.0)))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ labels.patient_from_voxel.numpy()
+    nibabel.save(nibabel.Nifti1Image(labels.labels.numpy().transpose(2, 1, 0), affine), path)
 
 
 def write_xray_with_geometry(path: Path, pixels: np.ndarray, camera: dict) -> None:
