@@ -127,6 +127,7 @@ class Pipeline:
             if self._on_hang is not None:
                 self._on_hang()
             raise HangError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s; the node ends itself")
+        self._outputs.flush()  # the process may end at once
 
     def close(self) -> None:
         """Destroy the subscription and the publishers."""
