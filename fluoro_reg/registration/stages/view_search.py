@@ -26,7 +26,7 @@ from fluoro_reg.registration.stages.masks import eroded
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import PoseObjective, Scale
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.scales import projected_box
+from fluoro_reg.registration.stages.scales import ImageScales, projected_box
 from fluoro_reg.registration.stages.solver import HOPELESS
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.similarity.gradient_ncc import sobel_gradients
@@ -34,6 +34,7 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 DEFAULT_RANGE = "ap-pa"
 SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smaller
+SEARCHED_IMAGE_PX = 80  # across the image at most: an implant in a large image is searched with fewer pixels across
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 15_000  # of an X-ray with a template, about 3 s on one core; a wide range takes longer steps
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
@@ -77,7 +78,7 @@ class ViewSearch:
         With `parts`, only these ranges are searched instead of the whole one.
         """
         middle = self.carm.central_view(reading.model.pivot)
-        scale = reading.scales(prepared, middle).scale(SEARCHED_PX, None, coarse=True)
+        scale = _searched_scale(reading.scales(prepared, middle))
         found, evidence = [], []
         for carm in parts or [self.carm]:
             templates = self.templates(reading, scale, carm)
@@ -103,6 +104,13 @@ class ViewSearch:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def _searched_scale(scales: ImageScales) -> Scale:
+    """The scale at which views are compared."""
+    size = max(scales.image.intrinsics.width, scales.image.intrinsics.height)
+    too_large = size / scales.factor(SEARCHED_PX) / SEARCHED_IMAGE_PX
+    return scales.scale(round(SEARCHED_PX / max(too_large, 1.0)), None, coarse=True)
 
 
 def _grid(reading: CTReading, carm: CarmRange) -> ViewGrid:
