@@ -12,6 +12,7 @@ from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.registration import Registrar
 from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.registration.result import Outcome
+from fluoro_reg.simulation.metal import Cylinder
 from fluoro_reg.xray.view import CalibratedXray
 
 TWISTS = {
@@ -136,3 +137,23 @@ def test_two_views_determine_the_depth_of_every_bone(patient, registrar):
 def test_labels_that_are_needed_but_not_given_are_asked_for(patient):
     with pytest.raises(InputError, match="give it with --labels SEG"):
         BodiesRegistrar(patient.ct, patient.config)
+
+
+def test_a_bone_hidden_by_metal_is_rejected_while_the_reference_is_accepted(patient, registrar):
+    view = patient.view()
+    moved = patient.moved(view, {"L5": TWISTS["L5"]})
+    centre, towards_source = patient.points("L5").mean(0), -view.rotation[2]
+    plate = Cylinder(centre + 60 * towards_source, centre + 64 * towards_source, 45.0, "steel")
+    result = registrar.register(patient.xray(view, moved, (plate,)), view)
+    assert not result.bodies["L5"].accepted
+    assert result.bodies["pelvis"].accepted
+    assert in_plane_mm(patient, "pelvis", result.bodies["pelvis"].camera_from_patient, view) < 1.0
+
+
+@pytest.mark.parametrize("level", [1, -1])
+def test_a_start_that_is_wrong_by_a_vertebra_puts_no_body_at_its_neighbours_place(patient, registrar, seen, level):
+    view, moved, xray, _, _ = seen
+    step = torch.tensor([0.0, 0.0, 36.0 * level, 0.0, 0.0, 0.0], dtype=torch.float64)
+    result = registrar.register(xray, retract(view, step, patient.ct.centre_patient))
+    for name, found in result.bodies.items():
+        assert not found.accepted or in_plane_mm(patient, name, found.camera_from_patient, moved.get(name, view)) < 1.0, name
