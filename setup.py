@@ -54,7 +54,7 @@ setup(
         "decoders": ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pyjpegls>=1.4"],
         "datasets": ["h5py>=3.8", "nibabel>=5"],
         "ray": ["ray>=2.9"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "hypothesis>=6"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "beartype>=0.18", "hypothesis>=6", "pyigtl>=0.3"],
         "interpreter": ["triton>=3.3; platform_system == 'Linux' and platform_machine == 'x86_64'"],
         "docs": ["zensical>=0.0.73,<0.1", "mkdocstrings-python>=2"],
         "dev": ["ruff", "mypy", "types-PyYAML", "typos", "pre-commit"],

@@ -62,5 +62,5 @@ def test_a_recording_is_tracked(phantom_folder: Path, tmp_path: Path) -> None:
 
 def test_every_example_is_run_here() -> None:
     run = {"register_xray", "own_method", "register_two_views", "track_recording"}
-    elsewhere = {"follow_patient"}  # a node, in test/ros/test_follow_patient.py
+    elsewhere = {"follow_patient", "openigtlink_bridge"}  # nodes, in test/ros
     assert {path.stem for path in EXAMPLES.glob("*.py")} == run | elsewhere
