@@ -2,17 +2,20 @@
 
     python benchmarks/bodies.py simulated --ct DATA/ct/abdomen_pelvis_3mm --cases 30 --out records.jsonl
     python benchmarks/bodies.py wrist DATA/xray/wrist_biplane --starts 5 --overlays OUT
+    python benchmarks/bodies.py time
 
 `simulated` moves femurs up to 15 degrees and 5 mm, and vertebrae up to 5 degrees and 2 mm against the bone below. Without
 `--ct` it takes the phantom. A body counts where at least half of it is in the image; a wrong accepted one counts wherever it
 is. Beside it is the rigid registration of the whole CT. `wrist` takes the pose of the ulna in the radius in the *other* frame
-as the mean of the joint; the reference poses are a fit by another program, so errors are differences. Prints Markdown tables.
+as the mean of the joint; the reference poses are a fit by another program, so errors are differences. `time` registers one
+X-ray of the phantom with 1 to 8 bodies and counts processor time. Prints Markdown tables.
 """
 
 import argparse
 import json
 import math
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +47,7 @@ from fluoro_reg.xray.image import Intensity, XrayImage
 SIZE_PX, START_MM = 256, (5.0, 15.0)
 IN_FIELD = 0.5  # of a body's points: it counts
 RIGHT_MM, WRONG_MM = 1.0, 5.0
+MOVING = ("femur_left", "femur_right", "vertebrae_L5", "vertebrae_L4", "vertebrae_L3", "hip_left", "hip_right")
 KINDS = {"pelvis": "pelvis", "femur": "femurs", "L": "vertebrae"}
 
 
@@ -256,6 +260,29 @@ def _turn(pose: dict[str, RigidTransform]) -> float:
     return math.degrees(float(so3.angle(first.rotation @ second.rotation.mT)))
 
 
+def time_table(repeats: int) -> list[str]:
+    """Processor time and renders of one X-ray of the phantom, by the number of bodies."""
+    ct, labels = phantom_volume(PhantomOptions()), phantom_labels(PhantomOptions())
+    view = random_view(ct.centre_patient, 0.0, torch.Generator().manual_seed(0))
+    camera = carm_camera(SIZE_PX)
+    pixels = XraySimulator(ct, SimulationOptions()).image(view, camera, torch.Generator().manual_seed(0))
+    usable = torch.ones(SIZE_PX, SIZE_PX, dtype=torch.bool)
+    xray = XrayImage(torch.from_numpy(pixels.astype(np.float32)), camera, Intensity.TRANSMITTED, usable)
+    lines = ["| bodies | processor time, s | images of bodies |", "|--:|--:|--:|"]
+    for count in (1, 2, 4, 8):
+        rows = {"rest": {}, **{name: {"labels": [name], "joint": {"sd_mm": 2, "sd_deg": 3}} for name in MOVING[: count - 1]}}
+        config = bodies_from_mapping({"reference": "rest", "bodies": rows}, "bodies of the benchmark")
+        registrar = BodiesRegistrar(ct, config, labels)
+        registrar.register(xray, view)  # compiles, and makes coarse volumes
+        seconds = []
+        for _ in range(repeats):
+            begin = time.process_time()
+            result = registrar.register(xray, view)
+            seconds.append(time.process_time() - begin)
+        lines.append(f"| {count} | {statistics.median(seconds):.2f} | {result.bodies['rest'].n_renders} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs = parser.add_subparsers(dest="job", required=True)
@@ -267,9 +294,14 @@ def main() -> None:
     of_wrist.add_argument("folder", type=Path, help="the data folder `xray/wrist_biplane`")
     of_wrist.add_argument("--starts", type=int, default=5, help="seeded initial poses of each frame")
     of_wrist.add_argument("--overlays", type=Path, help="folder for overlays of the first start")
+    of_time = jobs.add_parser("time")
+    of_time.add_argument("--repeats", type=int, default=3)
     for job in (of_simulated, of_wrist):
         job.add_argument("--out", type=Path, help="append one JSON line for each body to this file")
     arguments = parser.parse_args()
+    if arguments.job == "time":
+        print("\n".join(time_table(arguments.repeats)) + f"\n\n{json.dumps(machine())}")
+        return
     records = []
     for record in simulated(arguments) if arguments.job == "simulated" else wrist(arguments):
         records.append(record)

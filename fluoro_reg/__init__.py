@@ -8,9 +8,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fluoro_reg.ct.label_map import read_label_map
     from fluoro_reg.ct.reader import read_ct
     from fluoro_reg.ct.volume import CTVolume
     from fluoro_reg.errors import InputError
+    from fluoro_reg.formats.bodies import read_bodies
     from fluoro_reg.formats.cameras import read_camera, write_camera
     from fluoro_reg.formats.poses import read_pose, write_pose
     from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         load_method,
         load_methods,
     )
+    from fluoro_reg.registration.bodies.registrar import BodiesRegistrar, BodiesResult
     from fluoro_reg.xray.image import Intensity, XrayImage
     from fluoro_reg.xray.reader import read_xray
     from fluoro_reg.xray.view import CalibratedXray
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _MODULE_OF = {
+    "BodiesRegistrar": "registration.bodies.registrar",
+    "BodiesResult": "registration.bodies.registrar",
     "CTVolume": "ct.volume",
     "CalibratedXray": "xray.view",
     "CameraIntrinsics": "geometry",
@@ -52,8 +57,10 @@ _MODULE_OF = {
     "XrayImage": "xray.image",
     "load_method": "registration",
     "load_methods": "registration",
+    "read_bodies": "formats.bodies",
     "read_camera": "formats.cameras",
     "read_ct": "ct.reader",
+    "read_label_map": "ct.label_map",
     "read_pose": "formats.poses",
     "read_xray": "xray.reader",
     "write_camera": "formats.cameras",
@@ -61,6 +68,8 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "BodiesRegistrar",
+    "BodiesResult",
     "CTVolume",
     "CalibratedXray",
     "CameraIntrinsics",
@@ -79,8 +88,10 @@ __all__ = [
     "XrayImage",
     "load_method",
     "load_methods",
+    "read_bodies",
     "read_camera",
     "read_ct",
+    "read_label_map",
     "read_pose",
     "read_xray",
     "write_camera",
