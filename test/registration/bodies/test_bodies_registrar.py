@@ -157,3 +157,12 @@ def test_a_start_that_is_wrong_by_a_vertebra_puts_no_body_at_its_neighbours_plac
     result = registrar.register(xray, retract(view, step, patient.ct.centre_patient))
     for name, found in result.bodies.items():
         assert not found.accepted or in_plane_mm(patient, name, found.camera_from_patient, moved.get(name, view)) < 1.0, name
+
+
+@pytest.mark.parametrize(("name", "shift"), [("L5", (0.0, 0.0, 0.0)), ("femur_left", (60.0, 0.0, -30.0))])
+def test_a_bone_that_the_patient_lacks_is_rejected(patient, registrar, name, shift):
+    view = patient.view(shift=shift)
+    away = retract(view, torch.tensor([600.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64), patient.ct.centre_patient)
+    result = registrar.register(patient.xray(view, {name: away}), view)
+    assert not result.bodies[name].accepted
+    assert result.bodies["pelvis"].accepted
