@@ -18,6 +18,7 @@ from fluoro_reg.registration.assessment.joint import assess_jointly
 from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, marked
 from fluoro_reg.registration.bodies.body import Body, make_bodies
 from fluoro_reg.registration.bodies.scene import SeenView
+from fluoro_reg.registration.bodies.swap import SwapCheck
 from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
 from fluoro_reg.registration.bodies.uncertainty import body_covariances
 from fluoro_reg.registration.method import Method
@@ -156,6 +157,7 @@ class BodiesRegistrar:
                 device=first.device,
                 scores=assessment.evidence.scores(),
             )
+        results = self._unless_swapped(results, SwapCheck(alone, seen, self.options.gate.minimum_margin), together, evaluated)
         clock.lap("assess")
         seconds = {**first.seconds, **clock.laps}
         total = first.elapsed_s + clock.total()
@@ -163,6 +165,23 @@ class BodiesRegistrar:
         return {
             name: replace(result, n_renders=n_renders, elapsed_s=total, seconds=seconds) for name, result in results.items()
         }
+
+    def _unless_swapped(
+        self,
+        results: dict[str, RegistrationResult],
+        check: SwapCheck,
+        together: FoundTogether,
+        evaluated: Mapping[str, JointRefined],
+    ) -> dict[str, RegistrationResult]:
+        """The results, in which accepted bodies that could as well be at their neighbour's place are ambiguous."""
+        if sum(result.accepted for result in results.values()) < 2:
+            return results
+        doubtful = check.swapped_with(self.bodies, together.poses, evaluated)
+        for name, neighbour in doubtful.items():
+            if results[name].accepted:
+                reason = f"at the place of {neighbour}, and {neighbour} here, it explains the image as well"
+                results[name] = replace(results[name], outcome=Outcome.AMBIGUOUS, reason=reason)
+        return results
 
     def _expected(
         self, reference: RigidTransform, known: Mapping[str, RigidTransform] | None = None

@@ -166,3 +166,23 @@ def test_a_bone_that_the_patient_lacks_is_rejected(patient, registrar, name, shi
     result = registrar.register(patient.xray(view, {name: away}), view)
     assert not result.bodies[name].accepted
     assert result.bodies["pelvis"].accepted
+
+
+def test_two_vertebrae_that_are_expected_at_each_others_place_are_not_accepted_there(patient):
+    labels = {"L5": 27, "L4": 28}
+    voxels = {name: (patient.labels.labels == number).nonzero().flip(1).double() for name, number in labels.items()}
+    centres = {name: patient.ct.points_patient(at).mean(0) for name, at in voxels.items()}
+    bodies = {"pelvis": {}}
+    for name, other in (("L5", "L4"), ("L4", "L5")):
+        swapped = RigidTransform(torch.eye(3, dtype=torch.float64), centres[other] - centres[name])
+        joint = {"parent_from_body": swapped.matrix().tolist(), "sd_mm": 4, "sd_deg": 4}
+        bodies[name] = {"labels": [labels[name]], "joint": joint}
+    registrar = BodiesRegistrar(
+        patient.ct, bodies_from_mapping({"reference": "pelvis", "bodies": bodies}, "bodies.yaml"), patient.labels
+    )
+    view = patient.view(shift=(0.0, 0.0, 55.0))
+    result = registrar.register(patient.xray(view, {}), view)
+    for name in labels:
+        found = result.bodies[name]
+        errors = target_registration_errors(found.camera_from_patient, view, patient.ct.points_patient(voxels[name][::20]))
+        assert not found.accepted or errors.in_plane_mm < 1.0, f"{name}: {found.reason}"
