@@ -17,6 +17,7 @@ from fluoro_reg.geometry.so3 import hat
 INFLATION = 3.0  # of in-plane standard deviations
 MINIMUM_COST = 0.1  # of standardised residuals; no model of an X-ray is better, however well one image happens to fit
 DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
+BONE_TURN_INFLATION = 3.0  # of rotations, besides, where bone is compared alone: its edges move with the threshold
 
 
 def twist_covariance(
@@ -48,6 +49,12 @@ def covariance_of_information(information: Float[Tensor, "6 6"]) -> Float[Tensor
     if not torch.isfinite(correlation).all() or float(torch.linalg.eigvalsh(correlation)[0]) < 1e-7:
         return None
     return scale[:, None] * torch.linalg.inv(correlation) * scale
+
+
+def with_uncertain_turns(twist_covariance: Float[Tensor, "6 6"], inflation: float) -> Float[Tensor, "6 6"]:
+    """The covariance of a twist after the standard deviations of its rotation are inflated."""
+    scale = torch.tensor([1.0] * 3 + [inflation] * 3, dtype=torch.float64)
+    return scale[:, None] * twist_covariance * scale
 
 
 def ros_covariance(

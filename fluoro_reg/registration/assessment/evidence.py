@@ -16,7 +16,13 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
-from fluoro_reg.registration.assessment.covariance import covariance_of_information, ros_covariance, twist_information
+from fluoro_reg.registration.assessment.covariance import (
+    BONE_TURN_INFLATION,
+    covariance_of_information,
+    ros_covariance,
+    twist_information,
+    with_uncertain_turns,
+)
 from fluoro_reg.registration.assessment.gates import Evidence, Support, check_gates
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
@@ -100,6 +106,9 @@ def assess(
         if covariance is not None and shift is not None:
             covariance = covariance + torch.outer(shift, shift) if bool(torch.isfinite(shift).all()) else None
         uncertainty = pose_uncertainty(covariance, at.poses[0], objective.model.pivot)
+        if covariance is not None and objective.model.compared == "bone":  # the gate of turns knows the smaller one
+            wider = with_uncertain_turns(covariance, BONE_TURN_INFLATION)
+            uncertainty = replace(uncertainty, covariance=ros_covariance(wider, at.poses[0], objective.model.pivot))
     evidence = Evidence(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),

@@ -9,6 +9,7 @@ from fluoro_reg.registration.assessment.covariance import (
     position_covariance,
     ros_covariance,
     twist_covariance,
+    with_uncertain_turns,
 )
 
 PIVOT = torch.tensor([30.0, -200.0, 500.0], dtype=torch.float64)
@@ -54,3 +55,11 @@ def test_an_undetermined_direction_has_no_covariance():
     assert twist_covariance(hessian, 0.1, 100.0, torch.eye(3, dtype=torch.float64)) is None
     hessian[2, 2] = float("nan")
     assert twist_covariance(hessian, 0.1, 100.0, torch.eye(3, dtype=torch.float64)) is None
+
+
+def test_uncertain_turns_leave_the_position_of_the_pivot_as_it_is():
+    factor = torch.randn(6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    covariance, wider = factor @ factor.T, with_uncertain_turns(factor @ factor.T, 3.0)
+    torch.testing.assert_close(wider[:3, :3], covariance[:3, :3])
+    torch.testing.assert_close(wider[3:, 3:], 9 * covariance[3:, 3:])
+    torch.testing.assert_close(wider[:3, 3:], 3 * covariance[:3, 3:])
