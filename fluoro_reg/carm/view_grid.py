@@ -46,6 +46,12 @@ def view_grid(volume: CTVolume, carm: CarmRange, step_deg: float) -> ViewGrid:
     return ViewGrid(RigidTransform.stack(poses), _steps(*carm.interval("roll_deg"), step_deg))
 
 
+def count_comparisons(n_aims: int, carm: CarmRange, step_deg: float) -> int:
+    """Return `n_comparisons` of `view_grid` with a number of aims, without making its poses."""
+    n_views = n_aims * len(_distances(*carm.interval("source_to_object_mm"))) * len(_directions(carm, step_deg))
+    return n_views * len(_steps(*carm.interval("roll_deg"), step_deg))
+
+
 def _directions(carm: CarmRange, step_deg: float) -> list[tuple[float, float]]:
     directions = []
     for view in carm.views:

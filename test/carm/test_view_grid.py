@@ -8,7 +8,7 @@ from helpers.registration_world import bony_volume
 
 from fluoro_reg.carm.aim import aim_points
 from fluoro_reg.carm.range import load_range, range_names
-from fluoro_reg.carm.view_grid import DISTANCE_RATIO, view_grid
+from fluoro_reg.carm.view_grid import DISTANCE_RATIO, count_comparisons, view_grid
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import so3
@@ -56,3 +56,9 @@ def test_every_installed_range_can_be_read_and_an_unknown_one_is_refused() -> No
         load_range(name)
     with pytest.raises(InputError, match="there is no range of views 'oblique'; choose one of any, ap"):
         load_range("oblique")
+
+
+@pytest.mark.parametrize("name", range_names())
+def test_comparisons_are_counted_without_a_grid(name: str) -> None:
+    volume, carm = bony_volume(), load_range(name)
+    assert count_comparisons(len(aim_points(volume)), carm, 20.0) == view_grid(volume, carm, 20.0).n_comparisons

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from fluoro_reg.carm.aim import aim_points
 from fluoro_reg.carm.range import CarmRange
-from fluoro_reg.carm.view_grid import ViewGrid, view_grid
+from fluoro_reg.carm.view_grid import ViewGrid, count_comparisons, view_grid
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.masks import eroded
@@ -37,6 +38,7 @@ SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smalle
 SEARCHED_IMAGE_PX = 80  # across the image at most: an implant in a large image is searched with fewer pixels across
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 15_000  # of an X-ray with a template, about 3 s on one core; a wide range takes longer steps
+COMPARED_LENGTH = 128  # px, of transforms that these hold for; of longer ones there are fewer, in proportion to their area
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
 KEEP_RIVALS, RIVAL_MM = 12, 20.0  # besides these, the best that are so far apart: the others may all lead to one pose
 PEAKS, PEAK_PX = 3, 5  # of the evidence over all pixels, for every view: highest within so many pixels; vertebrae look alike
@@ -99,7 +101,9 @@ class ViewSearch:
         carm = carm or self.carm
         key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm)
         if key not in self._kept:
-            self._kept[key] = make_templates(scale, reading.model, reading.corners_patient, _grid(reading, carm))
+            self._kept[key] = make_templates(
+                scale, reading.model, reading.corners_patient, _grid(reading, carm, _length(scale.intrinsics))
+            )
             while len(self._kept) > 1 and sum(one.n_bytes for one in self._kept.values()) > MAXIMUM_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -113,12 +117,14 @@ def _searched_scale(scales: ImageScales) -> Scale:
     return scales.scale(round(SEARCHED_PX / max(too_large, 1.0)), None, coarse=True)
 
 
-def _grid(reading: CTReading, carm: CarmRange) -> ViewGrid:
-    """The grid at the finest step at which an X-ray is compared no more than `MAXIMUM_COMPARISONS` times."""
+def _grid(reading: CTReading, carm: CarmRange, length: int) -> ViewGrid:
+    """The grid at the finest step at which an X-ray is compared no more often than transforms of a length allow."""
     step_deg = STEP_DEG
-    while (grid := view_grid(reading.renderers.volume, carm, step_deg)).n_comparisons > MAXIMUM_COMPARISONS:
+    maximum = MAXIMUM_COMPARISONS * min(1.0, (COMPARED_LENGTH / length) ** 2)
+    n_aims = len(aim_points(reading.renderers.volume))
+    while count_comparisons(n_aims, carm, step_deg) > maximum:
         step_deg *= 1.1
-    return grid
+    return view_grid(reading.renderers.volume, carm, step_deg)
 
 
 def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid) -> Templates:
@@ -130,7 +136,7 @@ def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tens
     wide = CameraIntrinsics(2 * half_u + 1, 2 * half_v + 1, camera.fx, camera.fy, half_u, half_v)
     blank = torch.ones(1, wide.height, wide.width)
     whole = Scale(scale.renderer, wide, blank, blank, scale.extent, scale.margin_px)
-    length = _fast_length(2 * _side(camera) - 1)  # longer images would only hold shifts that move the aim out of the image
+    length = _length(camera)
     objective = PoseObjective(whole, model, GradientNCC())
     spectra = [_template_spectra(objective, part, length) for part in _parts(grid)]
     return Templates(grid, torch.cat(spectra), (half_u, half_v), length)
@@ -224,6 +230,11 @@ def _towards(slopes: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 3 3"]:
     length = slopes.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     axis = torch.stack([-slopes[:, 1], slopes[:, 0], torch.zeros_like(slopes[:, 0])], dim=-1) / length
     return so3.exp(torch.atan(length) * axis)
+
+
+def _length(camera: CameraIntrinsics) -> int:
+    """The length of the transforms; longer ones would only hold shifts that move the aim out of the image."""
+    return _fast_length(2 * _side(camera) - 1)
 
 
 def _fast_length(length: int) -> int:

@@ -70,9 +70,10 @@ def test_a_view_on_the_grid_is_found_exactly(world, registrar):
 
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
     whole, carm = registrar.readings.whole, load_range("any")
-    assert view_search._grid(whole, carm).n_comparisons <= view_search.MAXIMUM_COMPARISONS
+    assert view_search._grid(whole, carm, 128).n_comparisons <= view_search.MAXIMUM_COMPARISONS
+    assert view_search._grid(whole, carm, 256).n_comparisons <= view_search.MAXIMUM_COMPARISONS / 4
     monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 2000)
-    assert view_search._grid(whole, carm).n_comparisons <= 2000
+    assert view_search._grid(whole, carm, 128).n_comparisons <= 2000
 
 
 def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, registrar, monkeypatch):
