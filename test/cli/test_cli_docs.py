@@ -11,7 +11,7 @@ PAGE = page("reference/command-line.md")
 # Options of pip, venv, rosdep, colcon, ROS 2, docker, torchrun and of the bag player.
 FOREIGN = {
     *("--system-site-packages", "--from-paths", "--ignore-src", "--symlink-install", "--packages-select"),
-    *("--ros-args", "--show-args", "--params-file", "--topics", "--nproc-per-node", "--clock", "--shm-size"),
+    *("--ros-args", "--show-args", "--params-file", "--topics", "--nproc-per-node", "--clock", "--shm-size", "--live"),
 }
 COMMANDS = [command.name for command in app.registered_commands] + [
     f"{group.typer_instance.info.name} {command.name}"

@@ -14,6 +14,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.bodies import BodiesConfig
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, pose_uncertainty
+from fluoro_reg.registration.assessment.gates import Support
 from fluoro_reg.registration.assessment.joint import assess_jointly
 from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, marked
 from fluoro_reg.registration.bodies.body import Body, make_bodies
@@ -139,7 +140,7 @@ class BodiesRegistrar:
         results = dict[str, RegistrationResult]()
         for number, body in enumerate(self.bodies):
             refined = marked(evaluated[body.name], together.has_arrived(number, covariances[body.name]))
-            assessment = self._assess(body, refined, covariances[body.name])
+            assessment = self._assess(body, refined, covariances[body.name], first)
             assessment = self._checked(body, assessment, together, first, results)
             results[body.name] = RegistrationResult(
                 assessment.outcome,
@@ -194,10 +195,13 @@ class BodiesRegistrar:
             poses[body.name] = (known or {}).get(body.name, expected)
         return poses
 
-    def _assess(self, body: Body, refined: JointRefined, covariance: Float[Tensor, "6 6"] | None) -> Assessment:
+    def _assess(
+        self, body: Body, refined: JointRefined, covariance: Float[Tensor, "6 6"] | None, first: RegistrationResult
+    ) -> Assessment:
         """The gates, with the uncertainty that the other bodies leave; the reference must also pass them without it.
 
-        An X-ray rarely shows a long bone whole, so that the smaller overlap of bones holds for all but the reference.
+        An X-ray rarely shows a long bone whole, so that the smaller overlap of bones holds for all but the reference. If the
+        rigid CT was rejected in one X-ray, such as beside decoys, nothing but that X-ray supports the bodies.
         """
         gate = self.options.gate
         if body.joint is not None:
@@ -205,8 +209,9 @@ class BodiesRegistrar:
         uncertainty = pose_uncertainty(covariance, refined.poses[0], body.pivot)
         if len(refined.views) > 1:
             return replace(assess_jointly(refined, body.metric, gate)[0], covariance=uncertainty.covariance)
-        alone = assess(refined.views[0], body.metric, gate) if body.joint is None else None
-        assessment = assess(refined.views[0], body.metric, gate, uncertainty)
+        support = Support.OTHER_IMAGES if first.accepted else Support.INITIAL_POSE
+        alone = assess(refined.views[0], body.metric, gate, support=support) if body.joint is None else None
+        assessment = assess(refined.views[0], body.metric, gate, uncertainty, support)
         if alone is not None and assessment.outcome is Outcome.CONVERGED and alone.outcome is not Outcome.CONVERGED:
             return alone
         return assessment
