@@ -99,10 +99,8 @@ def check_gates(evidence: Evidence, gate: GateOptions) -> tuple[Outcome, str]:
         reason = f"parts of the image contradict the pose: patch similarity {e.patch_similarity:.2f} < {minimum_patch}"
         return Outcome.REJECTED_POSE, reason
     if not is_above_decoys(e, e.decoy_similarity, gate):
-        reason = (
-            f"the mirrored image is explained nearly as well: similarity {e.similarity:.2f} against {e.decoy_similarity:.2f}"
-        )
-        return Outcome.REJECTED_POSE, reason
+        reason = f"the mirrored image is explained nearly as well: similarity {e.decoy_similarity:.2f}, not {e.similarity:.2f}"
+        return _outcome_beside_decoys(e, gate), reason
     if e.rival_similarity is not None and not e.similarity - e.rival_similarity >= gate.minimum_margin:
         return Outcome.AMBIGUOUS, f"another pose explains the image as well: similarity {e.rival_similarity:.3f}"
     if e.depth_sd_mm is None or not e.depth_sd_mm <= gate.maximum_sd_mm:
@@ -135,6 +133,14 @@ def is_above_decoys(evidence: Evidence, decoy_similarity: float | None, gate: Ga
     is_sufficient = evidence.similarity >= minimum and evidence.patch_similarity >= minimum_patch
     needed = 1.0 if is_sufficient else gate.minimum_decoy_gain
     return _gain(evidence.similarity) > needed * _gain(decoy_similarity)
+
+
+def _outcome_beside_decoys(evidence: Evidence, gate: GateOptions) -> Outcome:
+    """The outcome of a pose that decoys do not allow: ambiguous if it is similar enough, but to its mirror image, too."""
+    similarity, patch = _minima(evidence.compared, gate)
+    is_similar = evidence.similarity >= similarity and evidence.patch_similarity >= patch
+    is_better = evidence.similarity > (evidence.decoy_similarity or 0.0)
+    return Outcome.AMBIGUOUS if is_similar and is_better else Outcome.REJECTED_POSE
 
 
 def _gain(similarity: float) -> float:

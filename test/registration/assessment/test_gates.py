@@ -118,6 +118,13 @@ def test_a_certain_similarity_must_still_exceed_that_of_decoys(decoy):
     assert outcome(GOOD, decoy_similarity=decoy) is Outcome.REJECTED_POSE
 
 
+def test_what_is_similar_to_its_mirror_image_is_ambiguous_and_what_is_less_similar_is_rejected():
+    implant = replace(GOOD, compared="object", similarity=0.7, patch_similarity=0.5, support=Support.NOTHING)
+    assert outcome(implant, decoy_similarity=0.65) is Outcome.AMBIGUOUS
+    assert outcome(implant, decoy_similarity=0.75) is Outcome.REJECTED_POSE
+    assert outcome(implant, patch_similarity=0.4, decoy_similarity=0.65) is Outcome.REJECTED_POSE
+
+
 @pytest.mark.parametrize("change", [{"similarity": 0.1}, {"patch_similarity": 0.1}, {"similarity": float("nan")}])
 def test_decoys_cannot_help_a_similarity_that_is_too_low(change):
     assert outcome(UNCERTAIN, decoy_similarity=0.0, **change) is Outcome.REJECTED_POSE
