@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.evidence import Assessment, assess
-from fluoro_reg.registration.assessment.gates import Support, decoys_decide, is_above_decoys
+from fluoro_reg.registration.assessment.gates import Support, decoys_decide, gain, is_above_decoys
 from fluoro_reg.registration.assessment.joint import assess_jointly
 from fluoro_reg.registration.candidates import CandidateMaker
 from fluoro_reg.registration.decoys import DecoyRegistration
@@ -19,6 +19,8 @@ from fluoro_reg.registration.result import Outcome
 from fluoro_reg.registration.stages.joint import JointSolver
 from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
+
+FAR_BELOW = 2.0  # evidence relative to that of a decoy at a coarse scale, at which no finer scale is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Assessor:
         evidence = assessment.evidence
         clock.lap("assess")
         if assessment.outcome is Outcome.CONVERGED:
-            assessment = assessment.beside_decoys(decoys.nearest(), gate)
+            nearest = decoys.nearest(lambda decoy: gain(evidence.similarity) > FAR_BELOW * gain(decoy))
+            assessment = assessment.beside_decoys(nearest, gate)
         elif decoys_decide(evidence, gate):
             highest = decoys.highest(lambda similarity: not is_above_decoys(evidence, similarity, gate))
             assessment = assessment.beside_decoys(highest, gate)

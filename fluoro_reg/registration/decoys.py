@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.assessment.evidence import similarities
-from fluoro_reg.registration.candidates import CandidateMaker, likeliest
+from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
 from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.view_run import Clock, Request, ViewRun
@@ -46,9 +46,11 @@ class DecoyRegistration:
     found: RigidTransform
     n_renders: int = 0
 
-    def nearest(self) -> float:
-        """The similarity of the mirrored X-ray near the mirrored pose."""
-        return self._register(LEFT_RIGHT, InitialPoses([]), search_views=False)
+    def nearest(self, is_far_below: Callable[[float], bool]) -> float:
+        """The similarity of the mirrored X-ray near the mirrored pose; at a coarse scale, if it `is_far_below` there."""
+        candidate, poses = self._coarse(LEFT_RIGHT, InitialPoses([]), search_views=False)
+        coarse = candidate.solver.coarse_similarity(poses)
+        return coarse if is_far_below(coarse) else self._finest(candidate, poses)
 
     def highest(self, is_enough: Callable[[float], bool]) -> float:
         """The highest similarity of all decoys, from mirrored initial poses and by the same search.
@@ -57,23 +59,30 @@ class DecoyRegistration:
         """
         highest = 0.0
         for axis in (LEFT_RIGHT, TOP_BOTTOM):
-            highest = max(highest, self._register(axis, self.run.initial, self.run.is_searched))
+            highest = max(highest, self._finest(*self._coarse(axis, self.run.initial, self.run.is_searched)))
             if is_enough(highest):
                 break
         return highest
 
-    def _register(self, axis: int, initial: InitialPoses, search_views: bool) -> float:
+    def _coarse(self, axis: int, initial: InitialPoses, search_views: bool) -> tuple[Candidate, RigidTransform]:
+        """A decoy after all stages but the last, in the reading of the X-ray where that is plausible."""
         centre, camera = self.candidates.readings.whole.model.pivot, self.run.prepared.image.intrinsics
         starts = InitialPoses(
             [mirrored_pose(pose, centre, camera, axis) for pose in initial.searched],
             [mirrored_pose(poses, centre, camera, axis) for poses in (RigidTransform.stack([self.found]), *initial.refined)],
         )
-        request, stages = Request(None, reading=self.run.reading), self.method.stages
-        made = self.candidates.make(mirrored(self.run.prepared, axis), starts, request, stages, search_views)
-        best, coarse = likeliest(made, self.method.search, stages, Clock())
-        highest = float(similarities(best.solver.run_last(coarse, stages)).max())
+        stages = self.method.stages
+        made = self.candidates.make(mirrored(self.run.prepared, axis), starts, Request(None), stages, search_views)
+        made = [candidate for candidate in made if candidate.reading == self.run.reading] or made
+        best, poses = likeliest(made, self.method.search, stages, Clock())
         self.n_renders += sum(candidate.solver.n_renders for candidate in made)
-        return highest
+        return best, poses
+
+    def _finest(self, candidate: Candidate, poses: RigidTransform) -> float:
+        before = candidate.solver.n_renders
+        similarity = float(similarities(candidate.solver.run_last(poses, self.method.stages)).max())
+        self.n_renders += candidate.solver.n_renders - before
+        return similarity
 
 
 def mirrored(prepared: Preprocessed, axis: int) -> Preprocessed:

@@ -1,5 +1,6 @@
 """A node that dies or hangs, in a real process: what consumers notice, and what the node says."""
 
+import re
 import signal
 import time
 
@@ -86,5 +87,5 @@ def test_native_code_that_holds_the_interpreter_ends_the_node_with_its_stacks(st
     probe.spin_until(lambda: lost)
     assert lost[0] - sent < NOTICED_S + 0.5
     assert node.wait(20) == 1
-    assert "Timeout (0:00:06)!" in node.log
+    assert re.search(r"Timeout \(0:00:0[56]", node.log)  # what is left of 1 s and of the grace of 5 s when it is armed
     assert "hang_in_third" in node.log  # where it hangs

@@ -132,7 +132,7 @@ def is_above_decoys(evidence: Evidence, decoy_similarity: float | None, gate: Ga
     minimum, minimum_patch = _sufficient(evidence, gate)
     is_sufficient = evidence.similarity >= minimum and evidence.patch_similarity >= minimum_patch
     needed = 1.0 if is_sufficient else gate.minimum_decoy_gain
-    return _gain(evidence.similarity) > needed * _gain(decoy_similarity)
+    return gain(evidence.similarity) > needed * gain(decoy_similarity)
 
 
 def _outcome_beside_decoys(evidence: Evidence, gate: GateOptions) -> Outcome:
@@ -143,7 +143,8 @@ def _outcome_beside_decoys(evidence: Evidence, gate: GateOptions) -> Outcome:
     return Outcome.AMBIGUOUS if is_similar and is_better else Outcome.REJECTED_POSE
 
 
-def _gain(similarity: float) -> float:
+def gain(similarity: float) -> float:
+    """The evidence of a pixel at a similarity."""
     return -0.5 * math.log1p(-(min(max(similarity, 0.0), 1 - 1e-9) ** 2))
 
 

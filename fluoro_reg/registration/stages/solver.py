@@ -119,10 +119,18 @@ class Solver:
 
     def evidence(self, poses: RigidTransform) -> float:
         """The evidence of the best of some poses, at the scale at which readings of an X-ray and a CT are compared."""
+        return float(image_evidence(*self._compared(poses)).max())
+
+    def coarse_similarity(self, poses: RigidTransform) -> float:
+        """The gradient NCC of the best of some poses, at the same scale."""
+        return float(GradientNCC().score(*self._compared(poses)).max())
+
+    def _compared(self, poses: RigidTransform) -> tuple[Tensor, Tensor, Tensor]:
+        """Rendered images, the X-ray and the weights at the scale at which readings are compared."""
         objective = PoseObjective(self.scales.scale(COMPARED_PX, None, coarse=True), self.model, GradientNCC())
         at = objective.evaluate(poses)
         self.n_renders += objective.n_renders
-        return float(image_evidence(at.moving, objective.scale.fixed, objective.weight(at)).max())
+        return at.moving, objective.scale.fixed, objective.weight(at)
 
     def _run_stage(self, poses: RigidTransform, stage: StageOptions, coarse: bool) -> Refined | Found:
         if isinstance(stage.similarity, Learned):
