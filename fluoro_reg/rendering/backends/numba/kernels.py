@@ -31,6 +31,7 @@ PAD_BEFORE, PAD_AFTER = 1, 2
 BLOCK_SIZE_M, BLOCK_SIZE_AC = 16, 8  # voxels of a block along m, and along a and c; powers of two
 MAX_SKIP_SLOPE = 1.0
 
+_EDGE = 2.0**-18  # voxels within the padding where a ray ends: more than the rounding of 4096 fixed-point steps
 _TILE_WIDTH = 16  # columns of pixels, whose rays share the cache lines of their voxels
 _INDEX_MASK = uint32(0x7FFFFFFF)  # shows LLVM that an index has no sign bit, so that it gathers with 32-bit indices
 _FIXED_POINT_ONE = 2.0**32  # one voxel
@@ -162,7 +163,8 @@ def _step_length(metric: np.ndarray, ma: float, mc: float) -> tuple[float, float
 def _plane_range(shape: tuple[int, int, int], s: tuple[float, float, float], d: tuple[float, float, float]) -> tuple:
     """Return the first plane, the number of planes, and the slopes of a ray.
 
-    At these planes the ray is in front of its source and within the grid.
+    At these planes the ray is in front of its source and within the grid. It must be well within: a ray that leaves through an
+    edge of the grid would otherwise be rounded to the voxel before it, whose index is that of another place in memory, or none.
     """
     ma, mc = d[1] / d[0], d[2] / d[0]
     low, high = 1.0, shape[0] - 3.0
@@ -175,10 +177,10 @@ def _plane_range(shape: tuple[int, int, int], s: tuple[float, float, float], d: 
     for axis, slope in ((1, ma), (2, mc)):
         last = shape[axis] - 2.0
         if abs(slope) < 1e-12:
-            if s[axis] < 0.0 or s[axis] > last:
+            if s[axis] < _EDGE or s[axis] > last:
                 high = 0.0
         else:
-            one, two = s[0] - s[axis] / slope, s[0] + (last - s[axis]) / slope
+            one, two = s[0] + (_EDGE - s[axis]) / slope, s[0] + (last - s[axis]) / slope
             low, high = max(low, min(one, two)), min(high, max(one, two))
     if not high >= low:
         return 1, 0, ma, mc
