@@ -1,99 +1,83 @@
-"""What each part of the registration of X-rays from elsewhere contributes: the same cases without one part at a time.
+"""Ablation of the training of a regressor: one change at a time, the same time for each, the same validation views.
 
-    python benchmarks/ablation.py CASES [CASES ...]
+    python benchmarks/ablation.py CT --range config/carm.yaml --budget 100 > ablation.md
 
-CASES are folders of cases, such as `independent/cases` or what `fluoro-reg simulate` writes. Prints a row per part: how many
-cases are within 2 mm in-plane without it, how many are accepted, how many of these are beyond 10 mm, and the median seconds.
+Run it on an otherwise idle machine, as it compares what a given time buys. All trainings are validated with the views of the
+first row, which are degraded and uniformly distributed over the range.
 """
 
 import argparse
-import statistics
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import torch
-from cases import GROSS_MM, run
-from independent import RIGHT_IN_PLANE_MM
+from fluoro_reg.carm.range import CarmRange
+from fluoro_reg.config import from_mapping, load_yaml
+from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.rendering import resolve_device
+from fluoro_reg.training.degradations import DegradationOptions
+from fluoro_reg.training.losses import LossOptions
+from fluoro_reg.training.options import TrainingOptions
+from fluoro_reg.training.trainer import RegressorTraining
+from fluoro_reg.training.validation import validation_errors
 
-from fluoro_reg.optimisers import LevenbergMarquardt
-from fluoro_reg.registration import RegistrationOptions, registrar
-from fluoro_reg.registration.method import Method, load_method
-from fluoro_reg.registration.stages import ct_readings, object_model, solver
-from fluoro_reg.similarity import GradientNCC
-from fluoro_reg.xray.preprocessing.preprocess import preprocess_readings
-
-FEW = 3  # hypotheses that the search keeps, without "more hypotheses"
-
-
-def by_similarity(moving: torch.Tensor, fixed: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Rank hypotheses by gradient NCC alone, whatever the number of pixels that bear it."""
-    return GradientNCC().score(moving, fixed, weight).double().clamp_min(0.0)
+NO_DEGRADATION: dict[str, Any] = dict.fromkeys(
+    ("saturation", "scatter", "noise", "blur_px", "shading", "tools", "writing", "collimation"), 0.0
+)
 
 
-def first_reading(*arguments: Any) -> list[Any]:
-    """Return the reading of the X-ray that the rules prefer, alone."""
-    return preprocess_readings(*arguments)[:1]
+def variants(options: TrainingOptions, carm: CarmRange) -> Iterator[tuple[str, TrainingOptions, CarmRange]]:
+    """Yield name, settings and range of every training."""
+    network = options.network
+    yield "as shipped", options, carm
+    yield "geodesic loss alone", replace(options, losses=LossOptions(landmarks=0)), carm
+    yield "landmark loss alone", replace(options, losses=LossOptions(geodesic=0)), carm
+    yield "log geodesic for geodesic", replace(options, losses=LossOptions(geodesic=0, log_geodesic=0.01)), carm
+    diffpose = LossOptions(geodesic=0.01, log_geodesic=0.01, landmarks=0, image=1)
+    yield "DiffPose's losses, image loss included", replace(options, losses=diffpose), carm
+    yield "head quaternion-adjugate", replace(options, network=replace(network, head="quaternion-adjugate")), carm
+    yield "head se3-log", replace(options, network=replace(network, head="se3-log")), carm
+    yield "images of 96 px", replace(options, network=replace(network, image_px=96)), carm
+    yield "views with a normal distribution", options, normal_range(carm)
+    clean = DegradationOptions(density=(1, 1), gamma=(1, 1), **NO_DEGRADATION)
+    yield "clean images, varying contrast of bone", replace(options, degradations=clean), carm
+    yield "clean images, one contrast", replace(options, degradations=replace(clean, bone_contrast=(1, 1))), carm
 
 
-def whole_ct(readings: ct_readings.CTReadings, *_: Any) -> list[ct_readings.CTReading]:
-    return [readings.whole]
-
-
-def with_stages(change: Callable[[Method], Method]) -> Callable[..., Method]:
-    return lambda *arguments: change(load_method(*arguments))
-
-
-def plain_steps(method: Method) -> Method:
-    """Return the method with Gauss-Newton's own steps."""
-    stages = [
-        replace(stage, optimiser=replace(stage.optimiser, maximum_stretch=1.0))
-        if isinstance(stage.optimiser, LevenbergMarquardt)
-        else stage
-        for stage in method.stages
-    ]
-    return replace(method, stages=tuple(stages))
-
-
-def few_hypotheses(method: Method) -> Method:
-    """Return the method with the best hypotheses of the search only."""
-    search = None if method.search is None else replace(method.search, keep=FEW)
-    return replace(method, search=search, stages=tuple(replace(stage, keep=min(stage.keep, 2)) for stage in method.stages))
-
-
-PARTS: dict[str, list[tuple[Any, str, Any]]] = {
-    "nothing left out": [],
-    "bone of a cut CT as a reading": [(ct_readings.CTReadings, "plausible", whole_ct)],
-    "several readings of the X-ray": [(registrar, "preprocess_readings", first_reading)],
-    "ranking by evidence": [(solver, "image_evidence", by_similarity)],
-    "dropping hopeless hypotheses": [(solver, "HOPELESS", 0.0)],
-    "more hypotheses": [(registrar, "load_method", with_stages(few_hypotheses))],
-    "stretched steps": [(registrar, "load_method", with_stages(plain_steps))],
-    "a finer last stage for bone": [(object_model, "BONE_FINEST_PX", 0)],
-    "a narrow margin around a bone in air": [(object_model, "MARGIN_OF_BONE_MM", object_model.MARGIN_MM)],
-    "thin shafts that count as cut": [(ct_readings, "CUT_FRACTION_OF_OBJECT", ct_readings.CUT_FRACTION)],
-}
+def normal_range(carm: CarmRange) -> CarmRange:
+    """Return the range as a normal distribution, with half the range to either side as two standard deviations."""
+    fields = ("primary_deg", "secondary_deg", "roll_deg", "left_mm", "back_mm", "up_mm", "source_to_object_mm")
+    spread: dict[str, Any] = {}
+    for name in fields:
+        low, high = getattr(carm, name)
+        spread[name] = ((low + high) / 2, (high - low) / 4)
+    return replace(carm, distribution="normal", **spread)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of cases")
-    folders = parser.parse_args().folders
-    print("| left out | cases | within 2 mm in-plane | accepted | accepted beyond 10 mm | median seconds |")
-    print("|---|--:|--:|--:|--:|--:|", flush=True)
-    for name, changes in PARTS.items():
-        patches = [patch.object(owner, attribute, new) for owner, attribute, new in changes]
-        for one in patches:
-            one.start()
-        records = run(folders, RegistrationOptions(), verbose=False)
-        patch.stopall()
-        right = sum(r["in_plane_mm"] is not None and r["in_plane_mm"] < RIGHT_IN_PLANE_MM for r in records)
-        accepted = [r for r in records if r["outcome"] == "converged"]
-        gross = sum(r["mtre_mm"] > GROSS_MM for r in accepted)
-        seconds = statistics.median(r["seconds"] for r in records)
-        print(f"| {name} | {len(records)} | {right} | {len(accepted)} | {gross} | {seconds:.2f} |", flush=True)
+    parser.add_argument("ct", type=Path)
+    parser.add_argument("--range", type=Path, required=True, help="carm.yaml")
+    parser.add_argument("--budget", type=float, default=100.0, help="seconds per training")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the rows whose names contain this text")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    volume, device = read_ct(arguments.ct), resolve_device(arguments.device)
+    carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
+    options = TrainingOptions(budget_s=arguments.budget, patience=1000)
+    validation = RegressorTraining(volume, carm, options, device).validation_views
+    print(f"{arguments.budget:g} s each, {device}; medians over {options.validation_images} validation views\n")
+    print("| training | steps | mTRE, mm | in plane, mm | rotation, deg | below 25 mm |\n|---|--:|--:|--:|--:|--:|")
+    for name, changed, views in (variant for variant in variants(options, carm) if arguments.only in variant[0]):
+        training = RegressorTraining(volume, views, changed, device)
+        with tempfile.TemporaryDirectory() as folder:
+            training.run(Path(folder) / "w.safetensors")
+        same_images = changed.network.image_px == options.network.image_px
+        errors = validation_errors(validation, training.state.average) if same_images else training.best
+        numbers = f"{errors.mtre_mm:.1f} | {errors.in_plane_mm:.1f} | {errors.rotation_deg:.1f} | {errors.captured:.0%}"
+        print(f"| {name} | {training.state.step} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
