@@ -5,10 +5,11 @@ doses. Therefore several independent conditions must all hold. A rejected pose i
 
 The defaults of the similarity gates are based on measurements. On simulated X-rays of two real CTs, correct poses scored 0.80
 to 0.97 (gradient NCC) and 0.81 to 0.97 (patch NCC inside the body), with instruments in view 0.48 to 0.84 and 0.78 to 0.89.
-Wrong CTs and mirrored images stayed below 0.56 and 0.72. Real knee implants score 0.68 to 0.74 and 0.48 to 0.59. From starts 80
-mm away, a wrong pose of another renderer's X-ray reached 0.58 and 0.74. Where the bone of a cut CT is compared alone, correct
-poses scored 0.17 to 0.63 (gradient NCC), poses far off 0.35 at most, and mirrored images, whose anatomy is nearly symmetric,
-0.42. `benchmarks/cases.py`, `independent.py`, `wrong.py` and `knee_implants.py` print such numbers.
+Wrong CTs stayed below 0.56 and 0.74, but mirrored images of a pelvis reached 0.68 and 0.80: hence the decoys. Real knee
+implants score 0.68 to 0.74 and 0.48 to 0.59. From starts 80 mm away, a wrong pose of another renderer's X-ray reached 0.58 and
+0.74. Where the bone of a cut CT is compared alone, correct poses scored 0.17 to 0.63 (gradient NCC), poses far off 0.35 at
+most, and mirrored images, whose anatomy is nearly symmetric, 0.42. `benchmarks/cases.py`, `independent.py`, `wrong.py` and
+`knee_implants.py` print such numbers.
 """
 
 import enum
