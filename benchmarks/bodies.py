@@ -36,7 +36,7 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.bodies import BodiesConfig, bodies_from_mapping
 from fluoro_reg.geometry import RigidTransform, so3
-from fluoro_reg.registration import Registrar
+from fluoro_reg.registration import Registrar, RegistrationResult
 from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.simulation.body_motion import BodyScene
 from fluoro_reg.simulation.options import SimulationOptions
@@ -116,6 +116,23 @@ def _beside(head: list[float]) -> torch.Tensor:
     return torch.tensor([0.6 * head[0], head[1], head[2] + 25.0], dtype=torch.float64)
 
 
+def _wrist_record(
+    run: str, frame: str, bone: str, start: int, found: RegistrationResult, errors: dict[str, float]
+) -> dict[str, Any]:
+    pose = found.camera_from_patient
+    return {
+        "run": run,
+        "frame": frame,
+        "bone": bone,
+        "start": start,
+        **errors,
+        "accepted": found.accepted,
+        "reason": found.reason,
+        "seconds": found.elapsed_s,
+        "pose": None if pose is None else pose.matrix().tolist(),
+    }
+
+
 def _errors(prefix: str, found: RigidTransform | None, true: RigidTransform, points: torch.Tensor) -> dict[str, float]:
     if found is None:
         return {f"{prefix}in_plane_mm": math.inf, f"{prefix}mtre_mm": math.inf, f"{prefix}rotation_deg": math.inf}
@@ -185,33 +202,12 @@ def wrist(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 for bone, found in result.bodies.items():
                     true = from_world @ pose[f"{bone}_{frame}"]
                     record = _errors("", found.camera_from_patient, true, bones[bone][1])
-                    matrix = None if found.camera_from_patient is None else found.camera_from_patient.matrix().tolist()
-                    yield {
-                        "run": name,
-                        "frame": frame,
-                        "bone": bone,
-                        "start": k,
-                        **record,
-                        "accepted": found.accepted,
-                        "reason": found.reason,
-                        "seconds": found.elapsed_s,
-                        "pose": matrix,
-                    }
+                    yield _wrist_record(name, frame, bone, k, found, record)
             for bone, registrar_alone in alone.items():
                 begin = initial if bone == "rad" else initial @ RigidTransform.from_matrix(mean)
                 found = registrar_alone.register_views(views, begin)
                 record = _errors("", found.camera_from_patient, pose[f"{bone}_{frame}"], bones[bone][1])
-                yield {
-                    "run": "both views, alone",
-                    "frame": frame,
-                    "bone": bone,
-                    "start": k,
-                    **record,
-                    "accepted": found.accepted,
-                    "reason": found.reason,
-                    "seconds": found.elapsed_s,
-                    "pose": None if found.camera_from_patient is None else found.camera_from_patient.matrix().tolist(),
-                }
+                yield _wrist_record("both views, alone", frame, bone, k, found, record)
 
 
 def _write_overlays(folder: Path, frame: str, views: list, registrar: BodiesRegistrar, result: Any) -> None:
