@@ -59,7 +59,8 @@ class DecoyRegistration:
         """
         highest = 0.0
         for axis in (LEFT_RIGHT, TOP_BOTTOM):
-            highest = max(highest, self._finest(*self._coarse(axis, self.run.initial, self.run.is_searched)))
+            found = self._finest(*self._coarse(axis, self.run.initial, self.run.is_searched))
+            highest = max(found, highest)  # in this order NaN stays, which no gate accepts
             if is_enough(highest):
                 break
         return highest

@@ -1,6 +1,8 @@
 """Decoys: mirrored X-rays are refused, even those of nearly symmetric patients, whose similarity alone would pass."""
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.registration import Outcome, Registrar
-from fluoro_reg.registration.decoys import LEFT_RIGHT, TOP_BOTTOM, mirrored_pose
+from fluoro_reg.registration.decoys import LEFT_RIGHT, TOP_BOTTOM, DecoyRegistration, mirrored_pose
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import XrayImage
 
@@ -67,3 +69,13 @@ def test_a_tracked_frame_is_not_compared_with_decoys(world):
     result = Registrar(world.volume).register(world.xray(), world.truth, tracking=True)
     assert result.accepted
     assert "decoy_similarity" not in result.scores
+
+
+@pytest.mark.parametrize("similarities", [(float("nan"), 0.1), (0.1, float("nan"))])
+def test_a_decoy_that_cannot_be_compared_lets_nothing_through(monkeypatch, similarities):
+    found = iter(similarities)
+    monkeypatch.setattr(DecoyRegistration, "_coarse", lambda *_: (None, None))
+    monkeypatch.setattr(DecoyRegistration, "_finest", lambda *_: next(found))
+    decoys = object.__new__(DecoyRegistration)  # none of its parts is needed
+    decoys.run = SimpleNamespace(initial=None, is_searched=False)
+    assert math.isnan(decoys.highest(lambda similarity: not similarity < 0.5))
