@@ -93,7 +93,15 @@ class Probe:
         """Publish a frame, wait for its result and return it."""
         before = len(self.results())
         self.send(stamp, **options)
-        self.spin_until(lambda: len(self.results()) > before)
+        try:
+            self.spin_until(lambda: len(self.results()) > before)
+        except AssertionError as error:
+            said = [
+                (status.message, key_values(status))
+                for message in self.received["diagnostics"][-1:]
+                for status in message.status
+            ]
+            raise AssertionError(f"no answer to the image with stamp {stamp}; the node's last diagnostics: {said}") from error
         return self.received["result"][-1].status[0]
 
     def call(self, service_type: Any, name: str, request: Any = None) -> Any:
