@@ -31,12 +31,12 @@ from wrist_biplane import CAMERAS, FRAMES, read_bone, read_views
 from fluoro_reg.carm.aim import aim_point, bone_points
 from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.carm.views import carm_camera, random_view
-from fluoro_reg.cli.register_bodies import bodies_overlay
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.bodies import BodiesConfig, bodies_from_mapping
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationResult
+from fluoro_reg.registration.bodies.overlay import BodiesOverlay
 from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.simulation.body_motion import BodyScene
 from fluoro_reg.simulation.options import SimulationOptions
@@ -213,7 +213,7 @@ def wrist(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _write_overlays(folder: Path, frame: str, views: list, registrar: BodiesRegistrar, result: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for camera, view in zip(CAMERAS, views, strict=True):
-        Image.fromarray(bodies_overlay(view, registrar.bodies, result)).save(folder / f"wrist_{frame}_cam{camera}.png")
+        Image.fromarray(BodiesOverlay(registrar.bodies).draw(view, result)).save(folder / f"wrist_{frame}_cam{camera}.png")
 
 
 def wrist_table(records: list[dict[str, Any]], references: Path) -> list[str]:

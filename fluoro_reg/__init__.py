@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         load_method,
         load_methods,
     )
-    from fluoro_reg.registration.bodies.registrar import BodiesRegistrar, BodiesResult
+    from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
     from fluoro_reg.xray.image import Intensity, XrayImage
     from fluoro_reg.xray.reader import read_xray
     from fluoro_reg.xray.view import CalibratedXray
@@ -38,7 +38,6 @@ __version__ = "0.2.0"
 
 _MODULE_OF = {
     "BodiesRegistrar": "registration.bodies.registrar",
-    "BodiesResult": "registration.bodies.registrar",
     "CTVolume": "ct.volume",
     "CalibratedXray": "xray.view",
     "CameraIntrinsics": "geometry",
@@ -69,7 +68,6 @@ _MODULE_OF = {
 
 __all__ = [
     "BodiesRegistrar",
-    "BodiesResult",
     "CTVolume",
     "CalibratedXray",
     "CameraIntrinsics",

@@ -24,7 +24,7 @@ from fluoro_reg.cli.input_arguments import (
 )
 from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.cli.output_files import check_writable, write_file
-from fluoro_reg.cli.register_bodies import bodies_overlay, bodies_table
+from fluoro_reg.cli.register_bodies import bodies_table
 from fluoro_reg.cli.register_many import register_many
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
 from fluoro_reg.cli.typer_command import epilog_text
@@ -140,6 +140,8 @@ def command(
         else:
             assert initial is not None  # check_further_xrays requires it
             result = registrar.register_views(views, initial)
+    for sentence in result.warnings:
+        output.warn(sentence)
     if overlay is not None:
         if result.camera_from_patient is None:
             output.warn(f"{overlay.name} is not written because there is no pose to show")
@@ -163,6 +165,7 @@ def _register_bodies(
 ) -> int:
     from PIL.Image import fromarray
 
+    from fluoro_reg.registration.bodies.overlay import BodiesOverlay
     from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 
     labels, volumes = arguments.read(config, output)
@@ -174,7 +177,8 @@ def _register_bodies(
             assert initial is not None  # check_further_xrays requires it
             result = registrar.register_views(views, initial)
     if overlay is not None:
-        image = fromarray(_side_by_side([bodies_overlay(view, registrar.bodies, result) for view in views]))
+        drawing = BodiesOverlay(registrar.bodies)
+        image = fromarray(_side_by_side([drawing.draw(view, result) for view in views]))
         write_file(overlay, image.save)
     output.show(result.to_json(), bodies_table(result))
     return ExitStatus.ACCEPTED if result.accepted else ExitStatus.REJECTED

@@ -14,17 +14,19 @@ from fluoro_reg.evaluation.records import EvaluationRecord
 from fluoro_reg.evaluation.report.files import write_rows
 from fluoro_reg.formats.bodies import BodiesConfig
 from fluoro_reg.formats.body_truth import BodyTruth
-from fluoro_reg.registration.bodies.registrar import BodiesResult
+from fluoro_reg.registration import RegistrationResult
 
 RIGHT_MM, WRONG_MM = 1.0, 5.0  # in plane
 
 
-def body_entries(result: BodiesResult, truths: Mapping[str, BodyTruth], config: BodiesConfig) -> dict[str, dict[str, Any]]:
+def body_entries(
+    result: RegistrationResult, truths: Mapping[str, BodyTruth], config: BodiesConfig
+) -> dict[str, dict[str, Any]]:
     """The outcome and the errors of every body, for the record of a case; no errors without a pose or visible points."""
     return {name: _entry(name, result, truths, config) for name in result.bodies}
 
 
-def _entry(name: str, result: BodiesResult, truths: Mapping[str, BodyTruth], config: BodiesConfig) -> dict[str, Any]:
+def _entry(name: str, result: RegistrationResult, truths: Mapping[str, BodyTruth], config: BodiesConfig) -> dict[str, Any]:
     found, truth = result.bodies[name], truths.get(name)
     entry: dict[str, Any] = {"accepted": found.accepted, "outcome": found.outcome.value, "reason": found.reason}
     if truth is None:

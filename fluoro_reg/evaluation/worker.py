@@ -77,13 +77,9 @@ class Worker:
         finds_start = _finds_initial_pose(registrar.method)
         if case.initial is None and not finds_start:
             raise InputError(f"the case has no initial.json, and the method {job.method} begins from an initial pose")
-        initial, entries = None if finds_start else case.initial, dict[str, dict[str, Any]]()
+        result, entries = registrar.register(image, None if finds_start else case.initial), dict[str, dict[str, Any]]()
         if isinstance(registrar, BodiesRegistrar):
-            found = registrar.register(image, initial)
-            result = found.bodies[found.reference]
-            entries = body_entries(found, read_body_truths(case.folder / "bodies.json"), registrar.config)
-        else:
-            result = registrar.register(image, initial)
+            entries = body_entries(result, read_body_truths(case.folder / "bodies.json"), registrar.config)
         warm, self._warm = self._warm, True
         pose = result.camera_from_patient
         return EvaluationRecord(

@@ -63,6 +63,8 @@ class RegistrationResult:
         frame: What the frame is: `new`, or `repeated` or `dark`, which are not registered; empty without a tracker.
         searching: Whether a search runs beside tracking that may still explain this image: if no other image comes before it
             has ended, this one has a second result.
+        bodies: Where bones have poses of their own: the result of every body by name, the reference first. The result itself is
+            then that of the reference. `camera_from_patient` of a body maps the coordinates of its CT, moved with the body.
     """
 
     outcome: Outcome
@@ -88,6 +90,7 @@ class RegistrationResult:
     state: str = ""
     frame: str = ""
     searching: bool = False
+    bodies: dict[str, "RegistrationResult"] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -100,6 +103,7 @@ class RegistrationResult:
         def matrix(pose: RigidTransform | None) -> list[list[float]] | None:
             return None if pose is None else pose.matrix().tolist()
 
+        each = {"bodies": {name: body.to_json() for name, body in self.bodies.items()}} if self.bodies else {}
         return {
             "accepted": self.accepted,
             "outcome": self.outcome.value,
@@ -128,4 +132,5 @@ class RegistrationResult:
             "state": self.state,
             "frame": self.frame,
             "searching": self.searching,
+            **each,
         }

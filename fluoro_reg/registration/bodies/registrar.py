@@ -1,9 +1,8 @@
 """`BodiesRegistrar`: registers the reference as any CT, then every other body from it, then all together, and assesses each."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +19,7 @@ from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, m
 from fluoro_reg.registration.bodies.body import Body, make_bodies
 from fluoro_reg.registration.bodies.scene import SeenView
 from fluoro_reg.registration.bodies.swap import SwapCheck
-from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
+from fluoro_reg.registration.bodies.together import SCALES_PX, FoundTogether, refine_together
 from fluoro_reg.registration.bodies.uncertainty import body_covariances
 from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.options import RegistrationOptions
@@ -34,27 +33,6 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_re
 from fluoro_reg.xray.view import CalibratedXray
 
 MAXIMUM_PRIOR_SD = 4.0  # a body further from where its joint lets it be is not where it seems to be
-
-
-@dataclass(frozen=True, slots=True)
-class BodiesResult:
-    """The answer to one image: the result of every body by name, the reference first.
-
-    `camera_from_patient` of a body maps the coordinates of its CT, moved with the body, to the camera.
-    """
-
-    reference: str
-    bodies: dict[str, RegistrationResult]
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the reference is accepted. Every other body has an outcome of its own."""
-        return self.bodies[self.reference].accepted
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `fluoro-reg register --bodies --json` prints: that of the reference, and one of each body."""
-        each = {name: result.to_json() for name, result in self.bodies.items()}
-        return {**each[self.reference], "bodies": each}
 
 
 class BodiesRegistrar:
@@ -83,51 +61,98 @@ class BodiesRegistrar:
         method: Method | Path | str | None = None,
     ) -> None:
         self.ct, self.config = ct, config
-        self.options = options or RegistrationOptions()
-        self.bodies = make_bodies(config, ct, labels, volumes or {}, self.options, resolve_device(self.options.device))
-        self._registrar = Registrar(ct, self.options, method=method)
-        self.method = self._registrar.method
+        options = options or RegistrationOptions()
+        self.bodies = make_bodies(config, ct, labels, volumes or {}, options, resolve_device(options.device))
+        self.rigid = Registrar(ct, options, method=method)
         self._reference = self.bodies[0]
 
-    def register(self, xray: XrayImage, initial_pose: RigidTransform | None = None) -> BodiesResult:
-        """Find the poses of all bodies in one X-ray; `initial_pose` is the reference's `camera_from_patient`, if known."""
-        first = self._registrar.register(xray, initial_pose)
-        return self._with_bodies(first, [CalibratedXray(xray, RigidTransform.identity())])
+    @property
+    def options(self) -> RegistrationOptions:
+        """The settings, which are those of the rigid registration."""
+        return self.rigid.options
 
-    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> BodiesResult:
+    @property
+    def method(self) -> Method:
+        """The method that finds the reference."""
+        return self.rigid.method
+
+    def register(self, xray: XrayImage, initial_pose: RigidTransform | None = None) -> RegistrationResult:
+        """Find the poses of all bodies in one X-ray; `initial_pose` is the reference's `camera_from_patient`, if known.
+
+        Returns:
+            The result of the reference; its `bodies` holds that of every body.
+        """
+        return self.with_bodies(self.rigid.register(xray, initial_pose), [CalibratedXray(xray, RigidTransform.identity())])
+
+    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
         """Find the poses of all bodies in several X-rays of known relative geometry; all poses are `reference_from_patient`.
 
         Raises:
             InputError: There is no view.
         """
-        return self._with_bodies(self._registrar.register_views(views, initial_pose), views)
+        return self.with_bodies(self.rigid.register_views(views, initial_pose), views)
 
-    def _with_bodies(self, first: RegistrationResult, views: Sequence[CalibratedXray]) -> BodiesResult:
-        name = self._reference.name
+    def with_bodies(
+        self,
+        first: RegistrationResult,
+        views: Sequence[CalibratedXray],
+        known: Mapping[str, RigidTransform] | None = None,
+        sought: Collection[str] | None = None,
+    ) -> RegistrationResult:
+        """Find the other bodies after the reference has been found as a rigid CT.
+
+        Args:
+            first: The result of the rigid CT.
+            views: The X-rays.
+            known: The poses of bodies relative to the reference that were accepted in earlier images. These are refined only.
+            sought: The bodies to search; None for all. Any other body is refined from its known or expected pose.
+
+        Returns:
+            The result of the reference; its `bodies` holds that of every body. No body has a pose if `first` has none.
+        """
         if len(self.bodies) == 1:
-            return BodiesResult(name, {name: first})
-        if first.camera_from_patient is None:
-            return BodiesResult(name, {body.name: self._without_pose(body, first) for body in self.bodies})
-        with one_torch_thread():
-            return BodiesResult(name, self._register(first, first.camera_from_patient, views))
+            results = {self._reference.name: first}
+        elif first.camera_from_patient is None:
+            results = self.without_poses(first)
+        else:
+            with one_torch_thread():
+                results = self._register(first, first.camera_from_patient, views, known or {}, sought)
+        return replace(results[self._reference.name], bodies=results)
+
+    def without_poses(self, first: RegistrationResult) -> dict[str, RegistrationResult]:
+        """The results of all bodies where the reference was not found."""
+        reason = f"the reference {self._reference.name} was not found: {first.reason}"
+        outcome = Outcome.REJECTED_POSE if first.outcome is Outcome.CONVERGED else first.outcome
+        other = RegistrationResult(
+            outcome, reason, METHOD, device=first.device, state=first.state, frame=first.frame, searching=first.searching
+        )
+        return {body.name: first if body is self._reference else other for body in self.bodies}
 
     def _register(
-        self, first: RegistrationResult, pose: RigidTransform, views: Sequence[CalibratedXray]
+        self,
+        first: RegistrationResult,
+        pose: RigidTransform,
+        views: Sequence[CalibratedXray],
+        known: Mapping[str, RigidTransform],
+        sought: Collection[str] | None,
     ) -> dict[str, RegistrationResult]:
-        """All bodies after the reference has been found as a rigid CT."""
         clock = Clock()
         seen = [SeenView(_prepared(view.image, first, self.options), view.camera_from_reference) for view in views]
         alone = AloneSolver(self.bodies, seen, self.options.gate.distinct_mm, self.options.seed)
-        poses, others = self._expected(pose), dict[str, RigidTransform]()
+        settled = {name: pose @ reference_from_body for name, reference_from_body in known.items()}
+        others = {body.name: _batch([]) for body in self.bodies}
         clock.lap("prepare")
         n_renders = 0
         for body in self.bodies[1:]:
-            poses |= self._expected(pose, {name: poses[name] for name in others})
-            found = alone.find(body, poses)
-            poses[body.name], others[body.name] = found.poses[0], found.poses[1:]
+            if sought is not None and body.name not in sought:
+                continue
+            found = alone.find(body, self._expected(pose, settled))
+            settled[body.name], others[body.name] = found.poses[0], found.poses[1:]
             n_renders += found.n_renders
         clock.lap("find each body")
-        together = refine_together(self.bodies, seen, poses)
+        is_followed = len(known) > 0 and not sought and sought is not None
+        scales = SCALES_PX[-1:] if is_followed else SCALES_PX
+        together = refine_together(self.bodies, seen, self._expected(pose, settled), scales)
         n_renders += together.n_renders
         clock.lap("refine together")
         others[self._reference.name] = _batch([other.camera_from_patient for other in first.alternatives])
@@ -142,24 +167,23 @@ class BodiesRegistrar:
             refined = marked(evaluated[body.name], together.has_arrived(number, covariances[body.name]))
             assessment = self._assess(body, refined, covariances[body.name], first)
             assessment = self._checked(body, assessment, together, first, results)
-            results[body.name] = RegistrationResult(
-                assessment.outcome,
-                assessment.reason,
-                first.method if body is self._reference else METHOD,
+            results[body.name] = replace(
+                first,
+                outcome=assessment.outcome,
+                reason=assessment.reason,
+                method=first.method if body is self._reference else METHOD,
                 camera_from_patient=together.poses[body.name],
                 initial_camera_from_patient=first.initial_camera_from_patient if body is self._reference else None,
                 similarity=assessment.evidence.similarity,
                 alternatives=assessment.alternatives,
                 covariance=assessment.covariance,
-                intensity=first.intensity,
-                intensity_confidence=first.intensity_confidence,
-                reading=first.reading,
-                readings=first.readings,
-                device=first.device,
                 scores=assessment.evidence.scores(),
+                pose_source="image",
             )
-        results = self._unless_swapped(results, SwapCheck(alone, seen, self.options.gate.minimum_margin), together, evaluated)
-        clock.lap("assess")
+        if any(result.accepted for name, result in results.items() if name not in {self._reference.name, *known}):
+            swap = SwapCheck(alone, seen, self.options.gate.minimum_margin)
+            results = self._unless_swapped(results, swap, together, evaluated)
+        clock.lap("assess bodies")
         seconds = {**first.seconds, **clock.laps}
         total = first.elapsed_s + clock.total()
         n_renders += first.n_renders
@@ -175,8 +199,6 @@ class BodiesRegistrar:
         evaluated: Mapping[str, JointRefined],
     ) -> dict[str, RegistrationResult]:
         """The results, in which accepted bodies that could as well be at their neighbour's place are ambiguous."""
-        if sum(result.accepted for result in results.values()) < 2:
-            return results
         doubtful = check.swapped_with(self.bodies, together.poses, evaluated)
         for name, neighbour in doubtful.items():
             if results[name].accepted:
@@ -184,15 +206,13 @@ class BodiesRegistrar:
                 results[name] = replace(results[name], outcome=Outcome.AMBIGUOUS, reason=reason)
         return results
 
-    def _expected(
-        self, reference: RigidTransform, known: Mapping[str, RigidTransform] | None = None
-    ) -> dict[str, RigidTransform]:
-        """Every body where its joint expects it, or where it is known to be."""
+    def _expected(self, reference: RigidTransform, settled: Mapping[str, RigidTransform]) -> dict[str, RigidTransform]:
+        """Every body where its joint expects it, or where it has been found."""
         poses = {self._reference.name: reference}
         for body in self.bodies[1:]:
             assert body.joint is not None
             expected = poses[body.joint.parent] @ body.joint.parent_from_body
-            poses[body.name] = (known or {}).get(body.name, expected)
+            poses[body.name] = settled.get(body.name, expected)
         return poses
 
     def _assess(
@@ -241,11 +261,6 @@ class BodiesRegistrar:
             reason = f"the reference {self._reference.name}, from which it was sought, is rejected"
             return replace(assessment, outcome=Outcome.REJECTED_POSE, reason=reason)
         return assessment
-
-    def _without_pose(self, body: Body, first: RegistrationResult) -> RegistrationResult:
-        if body is self._reference:
-            return first
-        return replace(first, method=METHOD, reason=f"the reference {self._reference.name} was not found: {first.reason}")
 
 
 def _prepared(image: XrayImage, first: RegistrationResult, options: RegistrationOptions) -> Preprocessed:

@@ -185,11 +185,13 @@ class FoundTogether:
         return bool(distance <= ARRIVED_SD**2)
 
 
-def refine_together(bodies: tuple[Body, ...], views: Sequence[SeenView], poses: Poses) -> FoundTogether:
+def refine_together(
+    bodies: tuple[Body, ...], views: Sequence[SeenView], poses: Poses, scales_px: Sequence[int] = SCALES_PX
+) -> FoundTogether:
     """Refine all poses (`reference_from_patient`) from coarse to fine."""
     found, n_renders = [RigidTransform.stack([poses[body.name]]) for body in bodies], 0
     converged: Bool[Tensor, "batch"] = torch.zeros(1, dtype=torch.bool)
-    for object_px in SCALES_PX:
+    for object_px in scales_px:
         objective = SceneObjective(bodies, tuple(scene_view(bodies, view, poses, object_px) for view in views), GradientNCC())
         at, equations, converged = LevenbergMarquardt(iterations=ITERATIONS).minimise(objective, objective.evaluate(found))
         found, n_renders = list(at.poses), n_renders + objective.n_renders
