@@ -4,8 +4,11 @@ tf2 drops a transform with other names, and the pose would be missing without a 
 `configure`; names in messages, which the user often cannot change, lose their slash.
 """
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
 from fluoro_reg.errors import InputError
-from fluoro_reg.ros.options import NodeOptions
+from fluoro_reg.ros.options import FrameOptions, NodeOptions
 
 
 def without_slash(frame_id: str) -> str:
@@ -35,8 +38,36 @@ def check_frame_options(options: NodeOptions) -> None:
         raise InputError(f"{same} are both '{repeated}'; tf2 needs different frames, so rename one")
 
 
-def check_camera_frame(camera_frame: str, options: NodeOptions) -> None:
+def check_body_options(options: NodeOptions, frame_of_body: Mapping[str, str], reference: str) -> None:
+    """Check the frames of bodies.yaml, and the parameters that bodies exclude.
+
+    Raises:
+        InputError: a frame has a name that tf2 does not allow or that a parameter uses, or poses are to be fused.
+    """
+    if options.tf.fuse:
+        raise InputError("tf.fuse takes the patient to lie still, but the bodies of bodies.path move; set one of the two only")
+    frames = options.frames
+    if frames.patient not in (FrameOptions().patient, frame_of_body[reference]):
+        raise InputError(
+            f"frames.patient is '{frames.patient}', but in bodies.path the frame of the reference {reference} is "
+            f"'{frame_of_body[reference]}', which takes its place; write 'frame: {frames.patient}' there, or leave one out"
+        )
+    for body, name in frame_of_body.items():
+        _check_name(f"in bodies.path, the frame of {body}", name)
+        for parameter, other in (("frames.camera", frames.camera), ("frames.anchor", frames.anchor)):
+            if name == other:
+                raise InputError(f"in bodies.path, the frame of {body} is '{name}', as is {parameter}; rename one")
+
+
+def with_reference_frame(options: NodeOptions, reference_frame: str) -> NodeOptions:
+    """Return the options, in which the frame of the reference body takes the place of the patient's."""
+    return replace(options, frames=replace(options.frames, patient=reference_frame))
+
+
+def check_camera_frame(camera_frame: str, options: NodeOptions, body_frames: Collection[str] = ()) -> None:
     """Check the camera's frame of one image, which is the image's frame_id unless a parameter overrides it.
+
+    `body_frames` are those of bodies other than the reference.
 
     Raises:
         InputError: it is empty, or the name of another frame.
@@ -47,6 +78,8 @@ def check_camera_frame(camera_frame: str, options: NodeOptions) -> None:
     for parameter, name in (("frames.patient", options.frames.patient), ("frames.anchor", anchor)):
         if camera_frame == name:
             raise InputError(f"the image's frame_id is '{name}', as is {parameter}; set frames.camera, or rename one")
+    if camera_frame in body_frames:
+        raise InputError(f"the image's frame_id is '{camera_frame}', as is a body's frame; set frames.camera, or rename one")
 
 
 def _check_name(parameter: str, name: str) -> None:

@@ -1,4 +1,8 @@
-"""Markers for RViz (`~/markers`): the box of the CT and the viewing pyramid of the camera, from focal spot to detector."""
+"""Markers for RViz (`~/markers`): boxes of the CT and of its bodies, and the viewing pyramid of the camera.
+
+The pyramid reaches from the focal spot to the detector. Every accepted body has a box of its colour in its own frame. The box
+of one that is no longer accepted is deleted: RViz would leave it where it was last seen.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -13,6 +17,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
+from fluoro_reg.registration.bodies.body import Body
+from fluoro_reg.registration.bodies.overlay import colour_of
+from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros.conversions import M_PER_MM
 
 DEFAULT_SOURCE_TO_DETECTOR_MM = 1000.0  # CameraInfo does not contain the distance of the detector
@@ -30,6 +37,19 @@ def scene_markers(volume: CTVolume, intrinsics: CameraIntrinsics, camera_frame: 
             _line_list("camera", camera_frame, _pyramid_corners(intrinsics), _PYRAMID_EDGES, CAMERA_COLOUR),
         ]
     )
+
+
+def body_markers(bodies: Sequence[Body], result: RegistrationResult) -> list[Marker]:
+    """Return the box of every accepted body of a result, and the deletion of all others."""
+    markers = []
+    for number, body in enumerate(bodies):
+        corners = _box_corners(body.reading.renderers.volume)
+        red, green, blue = (level / 255 for level in colour_of(number))
+        marker = _line_list(f"body {body.name}", body.frame, corners, _BOX_EDGES, (red, green, blue))
+        if not result.bodies[body.name].accepted:
+            marker.action, marker.points = Marker.DELETE, []
+        markers.append(marker)
+    return markers
 
 
 def _box_corners(volume: CTVolume) -> Float[Tensor, "8 3"]:

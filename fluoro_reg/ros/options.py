@@ -16,6 +16,20 @@ class CTOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class BodiesOptions:
+    """The bones that have poses of their own."""
+
+    path: str = option("", "a bodies.yaml: the bones that move on their own, each with a frame; if empty, the CT is one body")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsOptions:
+    """The segmentation of the CT."""
+
+    path: str = option("", "with bodies.path: the segmentation that holds the labels of the bodies, in any format of --labels")
+
+
+@dataclass(frozen=True, slots=True)
 class InitialOptions:
     """The initial pose."""
 
@@ -27,7 +41,7 @@ class FrameOptions:
     """Frame names on tf2."""
 
     camera: str = option("", "the camera's frame; if empty, the frame_id of the image")
-    patient: str = option("patient", "the patient's frame")
+    patient: str = option("patient", "the patient's frame; with bodies.path, the frame of the reference body takes its place")
     anchor: str = option("", "with tf.mode anchored: the parent of the patient, such as robot_base or table")
 
 
@@ -82,6 +96,8 @@ class NodeOptions:
 
     autostart: bool = option(False, "configure and activate on start, without a lifecycle manager")
     ct: CTOptions = section(CTOptions)
+    bodies: BodiesOptions = section(BodiesOptions)
+    labels: LabelsOptions = section(LabelsOptions)
     initial: InitialOptions = section(InitialOptions)
     frames: FrameOptions = section(FrameOptions)
     intensity: str = option(

@@ -19,7 +19,7 @@ from visualization_msgs.msg import MarkerArray
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_images import DebugImageRenderer
-from fluoro_reg.ros.markers import scene_markers
+from fluoro_reg.ros.markers import body_markers, scene_markers
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import ProcessedFrame
 from fluoro_reg.ros.reports import Percentiles, diagnostic_name, result_message
@@ -53,7 +53,8 @@ class Outputs:
         self.diagnostics = create(DiagnosticArray, "/diagnostics", 10)
         self._valid_state: bool | None = None
         self._valid_lock = threading.Lock()
-        self._marked_camera: tuple[CameraIntrinsics, str] | None = None
+        self._frame_of_body = {body.name: body.frame for body in renderer.bodies}
+        self._marked: tuple[CameraIntrinsics, str, tuple[bool, ...]] | None = None
         self._last_image_s = 0.0
 
     def close(self) -> None:
@@ -74,21 +75,24 @@ class Outputs:
             )
             self._fused.publish(message)
         self.set_valid(result.accepted)
-        self._result.publish(result_message(processed, diagnostic_name(self._node), percentiles_s))
+        self._result.publish(result_message(processed, diagnostic_name(self._node), percentiles_s, self._frame_of_body))
 
     def publish_unregistered(self, processed: ProcessedFrame) -> None:
         """Publish the rejection of a frame that was not registered; `~/valid` does not change."""
-        self._result.publish(result_message(processed, diagnostic_name(self._node), {}))
+        self._result.publish(result_message(processed, diagnostic_name(self._node), {}, self._frame_of_body))
 
     def publish_debug_images(self, processed: ProcessedFrame) -> None:
         """Publish markers, overlay and DRR of an accepted frame; images only if subscribed to and at most at `debug.rate`."""
-        pose, xray, frame = processed.result.camera_from_patient, processed.xray, processed.frame
-        if not processed.result.accepted or pose is None or xray is None:
+        result, xray, frame = processed.result, processed.xray, processed.frame
+        if not result.accepted or xray is None:
             return
-        if self._marked_camera != (xray.intrinsics, frame.frame_id):
-            self._marked_camera = (xray.intrinsics, frame.frame_id)
+        marked = xray.intrinsics, frame.frame_id, tuple(body.accepted for body in result.bodies.values())
+        if self._marked != marked:
+            self._marked = marked
             frames = (frame.frame_id, self.options.frames.patient)
-            self._markers.publish(scene_markers(self._renderer.volume, xray.intrinsics, *frames))
+            markers = scene_markers(self._renderer.volume, xray.intrinsics, *frames)
+            markers.markers += body_markers(self._renderer.bodies, result)
+            self._markers.publish(markers)
         due = time.monotonic() - self._last_image_s >= 1 / self.options.debug.rate
         subscribed = [publisher.get_subscription_count() > 0 for publisher in (self._overlay, self._drr)]
         if not due or not any(subscribed):
@@ -98,7 +102,7 @@ class Outputs:
             (self._overlay, self._drr), (self._renderer.overlay, self._renderer.drr), subscribed, strict=True
         ):
             if is_subscribed:
-                publisher.publish(conversions.image_message(render(xray, pose), frame.stamp_ns, frame.frame_id))
+                publisher.publish(conversions.image_message(render(xray, result), frame.stamp_ns, frame.frame_id))
 
     def set_valid(self, state: bool) -> None:
         """Publish on `~/valid` whether the last pose may be relied on, if that has changed."""

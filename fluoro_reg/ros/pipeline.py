@@ -21,7 +21,7 @@ from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.debug_images import DebugImageRenderer
-from fluoro_reg.ros.frames import without_slash
+from fluoro_reg.ros.frames import with_reference_frame, without_slash
 from fluoro_reg.ros.inputs import ImageInput
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
@@ -61,7 +61,8 @@ class Pipeline:
     ) -> None:
         self._node = node
         self._log = node.get_logger()
-        self._options = options
+        self._bodies = session.bodies
+        self._options = options = self._with_reference_frame(options)
         self._ct = session.volume
         self._configuration = {
             "method": session.method,
@@ -69,12 +70,17 @@ class Pipeline:
             "ct fingerprint": session.volume.fingerprint,
             "tf.mode": options.tf.mode if options.tf.enable else "off",
             "image_time_offset": options.image_time_offset,
+            **({"bodies": ", ".join(body.name for body in session.bodies)} if session.bodies else {}),
         }
+        frame_of_other = {body.name: body.frame for body in session.bodies[1:]}
         self._statistics = Statistics()
         self._stamps = StampChecker(options.restart_after, options.maximum_image_ahead)
-        self._processor = FrameProcessor(session.tracker, session.method, options, self._log.error)
-        self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device))
-        self._edge = TfEdge(node, options, session.volume.centre_patient) if options.tf.enable else None
+        self._processor = FrameProcessor(
+            session.tracker, session.method, options, self._log.error, list(frame_of_other.values())
+        )
+        self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device, session.bodies))
+        pivot = session.volume.centre_patient
+        self._edge = TfEdge(node, options, pivot, frame_of_other) if options.tf.enable else None
         self._reported_problem = ""
         tracker = session.tracker
         self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
@@ -139,8 +145,11 @@ class Pipeline:
 
     def change(self, options: NodeOptions, registration: RegistrationOptions) -> None:
         """Use other options from the next frame on; a frame never sees some of the old and some of the new ones."""
-        self._options = self._outputs.options = options
+        self._options = self._outputs.options = self._with_reference_frame(options)
         self._processor.request_options(registration)
+
+    def _with_reference_frame(self, options: NodeOptions) -> NodeOptions:
+        return with_reference_frame(options, self._bodies[0].frame) if self._bodies else options
 
     def reset(self) -> None:
         """Forget the last pose; a waiting frame is dropped and a frame being processed is rejected."""
@@ -234,26 +243,26 @@ class Pipeline:
         seconds = {} if processed.is_late else {"latency": processed.latency_s, **processed.seconds}
         self._statistics.record_result(processed.result, seconds, processed.is_late)
         self._last_frame = processed
-        if processed.transform is not None and self._edge is not None:
-            self._edge.send(processed.transform)
+        if processed.transforms and self._edge is not None:
+            self._edge.send(processed.transforms)
         self._outputs.publish(processed, self._statistics.percentiles_s())
         self._statistics.record_seconds("publish", time.monotonic() - begin)
 
     def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
-        """Return an accepted frame with its transform, or a rejected one if tf2 has no place for it."""
+        """Return an accepted frame with its transforms, or a rejected one if tf2 has no place for them."""
         result, frame = processed.result, processed.frame
         if self._edge is None or not result.accepted:
             return processed
         try:
             placed = self._edge.place(result, frame.stamp_ns, frame.frame_id)
-            return replace(processed, transform=placed.transform, fused=placed.fused)
+            return replace(processed, transforms=placed.transforms, fused=placed.fused)
         except InputError as error:
             return self._rejected(processed, str(error))
 
     def _rejected(self, processed: ProcessedFrame, reason: str, outcome: Outcome = Outcome.REJECTED_POSE) -> ProcessedFrame:
         before = processed.result
         rejection = replace(self._processor.rejection(reason, outcome), state=before.state, frame=before.frame)
-        return replace(processed, result=rejection, transform=None, fused=None)
+        return replace(processed, result=rejection, transforms=(), fused=None)
 
     def _reject_if_too_old(self, processed: ProcessedFrame, limit: float) -> ProcessedFrame:
         age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S

@@ -8,7 +8,7 @@ traceback is logged once per kind of exception.
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -32,7 +32,7 @@ RESET_DURING_REGISTRATION = "tracking was reset while this frame was being regis
 
 @runtime_checkable
 class FrameTracker(Protocol):
-    """The part of `fluoro_reg.registration.Tracker` that the node uses."""
+    """The part of `Tracker` and `BodiesTracker` that the node uses."""
 
     def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult: ...
 
@@ -71,9 +71,9 @@ class Frame:
 class ProcessedFrame:
     """A frame with its result.
 
-    `waited_s` is the time in the mailbox. `xray` is None if the messages could not be decoded. `transform` is what goes on /tf:
-    None for a rejected frame, and without a publisher there. `fused` is the pose in it, where poses are fused. `is_late` tells
-    the second result of a frame.
+    `waited_s` is the time in the mailbox. `xray` is None if the messages could not be decoded. `transforms` are what goes on
+    /tf: none for a rejected frame, and without a publisher there. `fused` is the pose in them, where poses are fused. `is_late`
+    tells the second result of a frame.
     """
 
     frame: Frame
@@ -81,7 +81,7 @@ class ProcessedFrame:
     xray: XrayImage | None = None
     decode_s: float = 0.0
     waited_s: float = 0.0
-    transform: TransformStamped | None = None
+    transforms: tuple[TransformStamped, ...] = ()
     fused: FusedPose | None = None
     is_late: bool = False
 
@@ -106,12 +106,20 @@ class InitialPose:
 
 
 class FrameProcessor:
-    """Registers frames, one at a time."""
+    """Registers frames, one at a time. `other_frames` are those of bodies other than the reference."""
 
-    def __init__(self, tracker: FrameTracker, method: str, options: NodeOptions, log: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        tracker: FrameTracker,
+        method: str,
+        options: NodeOptions,
+        log: Callable[[str], object],
+        other_frames: Collection[str] = (),
+    ) -> None:
         self._tracker = tracker
         self._method = method
         self._options = options
+        self._other_frames = other_frames
         self._intensity = Intensity(options.intensity)
         self._rules = CameraInfoRules(CameraMatrix(options.camera_matrix), options.undistort)
         self._log = log
@@ -150,7 +158,7 @@ class FrameProcessor:
 
         def register() -> RegistrationResult:
             nonlocal xray, decode_s
-            check_camera_frame(frame.frame_id, self._options)
+            check_camera_frame(frame.frame_id, self._options, self._other_frames)
             self._apply_requests(frame)
             xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)
             self._log_once(xray.warnings)

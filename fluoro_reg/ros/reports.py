@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros.conversions import header_message
 from fluoro_reg.ros.input_monitor import InputMonitor
 from fluoro_reg.ros.processor import ProcessedFrame
@@ -30,10 +31,13 @@ COUNTERS = (
 Percentiles = Mapping[str, Mapping[str, float]]  # by stage and by name, in s
 
 
-def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Percentiles) -> DiagnosticArray:
+def result_message(
+    processed: ProcessedFrame, node_name: str, percentiles_s: Percentiles, frame_of_body: Mapping[str, str] | None = None
+) -> DiagnosticArray:
     """Return the result of one frame with its scores and the seconds of each stage, stamped like the image.
 
-    `percentiles_s` are those of the last frames, by stage.
+    `percentiles_s` are those of the last frames, by stage. `frame_of_body` names the frame of each body that has a pose of its
+    own: each has a status after that of the frame, which is also that of the reference.
     """
     frame, result = processed.frame, processed.result
     values: dict[str, Any] = {
@@ -41,6 +45,7 @@ def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Per
         "accepted": result.accepted,
         "outcome": result.outcome.value,
         "reason": result.reason,
+        "warnings": "; ".join(result.warnings),
         "state": result.state,
         "frame": result.frame,
         "searching": result.searching,
@@ -63,7 +68,25 @@ def result_message(processed: ProcessedFrame, node_name: str, percentiles_s: Per
     }
     level = DiagnosticStatus.OK if result.accepted else DiagnosticStatus.WARN
     status = _status(f"{node_name}: result", level, result.reason, values)
-    return DiagnosticArray(header=header_message(frame.stamp_ns, frame.frame_id), status=[status])
+    bodies = [_body_status(f"{node_name}: body {name}", name, child, result) for name, child in (frame_of_body or {}).items()]
+    return DiagnosticArray(header=header_message(frame.stamp_ns, frame.frame_id), status=[status, *bodies])
+
+
+def _body_status(status_name: str, body: str, frame_id: str, frame_result: RegistrationResult) -> DiagnosticStatus:
+    """The status of one body; without results of bodies, that of a frame which is rejected as a whole."""
+    result = frame_result.bodies.get(body, frame_result)
+    values = {
+        "body": body,
+        "frame_id": frame_id,
+        "accepted": result.accepted,
+        "outcome": result.outcome.value,
+        "reason": result.reason,
+        "similarity": result.similarity,
+        "alternatives": len(result.alternatives),
+        **{f"score.{name}": score for name, score in result.scores.items()},
+    }
+    level = DiagnosticStatus.OK if result.accepted else DiagnosticStatus.WARN
+    return _status(status_name, level, result.reason, values)
 
 
 def _fused(processed: ProcessedFrame) -> dict[str, Any]:

@@ -52,7 +52,11 @@ class ResultListener:
 
 
 def result_record(message: DiagnosticArray, published_s: float) -> dict[str, Any]:
-    """Return what is printed for one result; `published_s` and `received_s` are wall-clock times in s since 1970."""
-    values = {pair.key: pair.value for status in message.status for pair in status.values}
+    """Return what is printed for one result; `published_s` and `received_s` are wall-clock times in s since 1970.
+
+    The first status is that of the frame; `bodies` holds those of its bodies by name, if there are any.
+    """
+    values, *others = ({pair.key: pair.value for pair in status.values} for status in message.status)
+    bodies = {"bodies": {body["body"]: body for body in others}} if others else {}
     stamp = stamp_ns(message.header.stamp)
-    return {"stamp_ns": stamp, "published_s": published_s, "received_s": time.time(), "values": values}
+    return {"stamp_ns": stamp, "published_s": published_s, "received_s": time.time(), "values": values, **bodies}

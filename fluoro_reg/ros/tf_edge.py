@@ -1,4 +1,7 @@
-"""The node's edge on tf2: which two frames it connects, whether the tree has room for it, and its publisher.
+"""The node's edges on tf2: which frames they connect, whether the tree has room for them, and their publisher.
+
+There is one edge, or one for each body that is accepted. Bodies other than the reference are always children: in mode `inverse`
+the camera hangs on the reference, and they hang on the camera.
 
 A frame has one parent on tf2. A second publisher of the same child makes the tree flicker between two poses, and nothing tells
 the consumers. `TfEdge` therefore listens to /tf and /tf_static, knows its own transforms again, and refuses to publish once
@@ -13,6 +16,7 @@ import importlib
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +29,7 @@ from tf2_msgs.msg import TFMessage
 from torch import Tensor
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.fusion import FusedPose, PatientFusion
 from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros import conversions
@@ -47,21 +52,29 @@ class _Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The transform to publish, and the fused pose that it holds, if poses are fused."""
+    """The transforms to publish, and the fused pose that they hold, if poses are fused."""
 
-    transform: TransformStamped
+    transforms: tuple[TransformStamped, ...]
     fused: FusedPose | None = None
 
 
 class TfEdge:
     """Places accepted poses on tf2. `place` and `send` belong to the worker's thread, the subscriptions to the executor's.
 
-    `pivot` is the point of the patient (mm) about which fused poses turn.
+    `pivot` is the point of the patient (mm) about which fused poses turn. `frame_of_other` are the frames of bodies other than
+    the reference, by name.
     """
 
-    def __init__(self, node: LifecycleNode, options: NodeOptions, pivot: Float[Tensor, "3"]) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        options: NodeOptions,
+        pivot: Float[Tensor, "3"],
+        frame_of_other: Mapping[str, str] | None = None,
+    ) -> None:
         self._node = node
         self._options = options
+        self._frame_of_other = dict(frame_of_other or {})
         self._pivot = pivot
         self.forget_poses()
         self._tree = FrameTree(options.tf.maximum_gap)
@@ -69,7 +82,8 @@ class TfEdge:
         self._sent: OrderedDict[tuple[object, ...], None] = OrderedDict()
         self._foreign: dict[str, _Foreign] = {}
         inverse = options.tf.mode == "inverse"
-        self._child = options.frames.camera if inverse else options.frames.patient  # empty until the first image names it
+        first = options.frames.camera if inverse else options.frames.patient  # empty until the first image names it
+        self._children = (first, *self._frame_of_other.values())
         self._subscriptions = [
             node.create_subscription(TFMessage, "/tf", self._on_tf, TF_PROFILE, raw=True),
             node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC_PROFILE),
@@ -83,7 +97,7 @@ class TfEdge:
         self._node.destroy_publisher(self._publisher)
 
     def place(self, result: RegistrationResult, stamp: int, camera_frame: str) -> Placed:
-        """Return the transform to publish for an accepted result; stamp in ns.
+        """Return the transforms to publish for an accepted result, one for each accepted body; stamp in ns.
 
         Raises:
             InputError: another node publishes the same child, or the camera's place in the anchor is unknown at the stamp.
@@ -92,36 +106,43 @@ class TfEdge:
         camera_from_patient = result.camera_from_patient
         assert camera_from_patient is not None  # or it would not be accepted
         if mode == "inverse":
-            self._child = camera_frame
+            self._children = (camera_frame, *self._frame_of_other.values())
         self._refuse_second_parent()
+        others = self._others(result)
         if mode == "inverse":
-            return Placed(conversions.transform_message(camera_from_patient.inverse(), stamp, frames.patient, camera_frame))
+            first = conversions.transform_message(camera_from_patient.inverse(), stamp, frames.patient, camera_frame)
+            return Placed((first, *_transforms(others, stamp, camera_frame)))
         if mode == "direct":
-            return Placed(conversions.transform_message(camera_from_patient, stamp, camera_frame, frames.patient))
-        if frames.patient in self._tree.ancestors(camera_frame) + self._tree.ancestors(frames.anchor):
-            raise InputError(f"'{frames.patient}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
+            return Placed(_transforms({frames.patient: camera_from_patient, **others}, stamp, camera_frame))
+        above = self._tree.ancestors(camera_frame) + self._tree.ancestors(frames.anchor)
+        if (child := next((child for child in self._children if child in above), None)) is not None:
+            raise InputError(f"'{child}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
         anchor_from_camera = self._tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
         fused = self._fusion.add(anchor_from_camera, result) if self._options.tf.fuse else None
         pose = anchor_from_camera @ camera_from_patient if fused is None else fused.anchor_from_patient
-        return Placed(conversions.transform_message(pose, stamp, frames.anchor, frames.patient), fused)
+        placed = {frames.patient: pose, **{child: anchor_from_camera @ other for child, other in others.items()}}
+        return Placed(_transforms(placed, stamp, frames.anchor), fused)
 
-    def send(self, transform: TransformStamped) -> None:
-        """Publish a transform from `place`."""
+    def send(self, transforms: Sequence[TransformStamped]) -> None:
+        """Publish transforms from `place`, in one message."""
         with self._lock:
-            self._sent[_key(transform)] = None
-            if len(self._sent) > REMEMBERED:
+            for transform in transforms:
+                self._sent[_key(transform)] = None
+            while len(self._sent) > REMEMBERED:
                 self._sent.popitem(last=False)
-        self._broadcaster.sendTransform(transform)
+        self._broadcaster.sendTransform(list(transforms))
 
     def problem(self) -> str:
-        """Return why the edge cannot be published at present, in words; empty if it can."""
-        foreign = self._foreign.get(self._child)
-        if foreign is None:
+        """Return why an edge cannot be published at present, in words; empty if all can."""
+        child = next((child for child in self._children if child in self._foreign), None)
+        if child is None:
             return ""
+        foreign = self._foreign[child]
         topic, then = ("/tf_static", "configure this node again") if foreign.is_static else ("/tf", "call ~/reset")
+        rename = "the frame in bodies.path" if self._frame_of_other else "frames.patient"
         return (
-            f"another node publishes '{self._child}' below '{foreign.parent}' on {topic}, and a frame has one parent on tf2; "
-            f"stop that node, rename frames.patient, or choose another tf.mode, and then {then}"
+            f"another node publishes '{child}' below '{foreign.parent}' on {topic}, and a frame has one parent on tf2; "
+            f"stop that node, rename {rename}, or choose another tf.mode, and then {then}"
         )
 
     def forget_others(self) -> None:
@@ -137,14 +158,23 @@ class TfEdge:
         """Drop the dynamic transforms, because time went back."""
         self._tree.forget()
 
+    def _others(self, result: RegistrationResult) -> dict[str, RigidTransform]:
+        """`camera_from_patient` of the accepted bodies other than the reference, by frame."""
+        poses = dict[str, RigidTransform]()
+        for name, frame in self._frame_of_other.items():
+            body = result.bodies[name]
+            if body.accepted and body.camera_from_patient is not None:
+                poses[frame] = body.camera_from_patient
+        return poses
+
     def _refuse_second_parent(self) -> None:
         if problem := self.problem():
             raise InputError(problem)
 
     def _on_tf(self, data: bytes) -> None:
         # Other nodes publish much on /tf, and reading all of it takes time in Python.
-        needs_all = self._options.tf.mode == "anchored" or not self._child
-        if not needs_all and f"{self._child}\0".encode() not in data:
+        needs_all = self._options.tf.mode == "anchored" or "" in self._children
+        if not needs_all and not any(f"{child}\0".encode() in data for child in self._children):
             return
         try:
             transforms = deserialize_message(data, TFMessage).transforms
@@ -163,7 +193,7 @@ class TfEdge:
         child, parent = without_slash(transform.child_frame_id), without_slash(transform.header.frame_id)
         if self._options.tf.mode == "anchored":
             self._tree.add(transform, is_static)
-        if is_static or self._child in ("", child):
+        if is_static or "" in self._children or child in self._children:
             self._foreign[child] = _Foreign(parent, is_static)
 
     def _is_own(self, transform: TransformStamped) -> bool:
@@ -186,8 +216,13 @@ class _Broadcaster:
     def __init__(self, publisher: Any) -> None:
         self._publisher = publisher
 
-    def sendTransform(self, transform: TransformStamped) -> None:  # noqa: N802
-        self._publisher.publish(TFMessage(transforms=[transform]))
+    def sendTransform(self, transforms: list[TransformStamped]) -> None:  # noqa: N802
+        self._publisher.publish(TFMessage(transforms=transforms))
+
+
+def _transforms(parent_from_child: Mapping[str, RigidTransform], stamp: int, parent: str) -> tuple[TransformStamped, ...]:
+    """The messages of several children of one parent."""
+    return tuple(conversions.transform_message(pose, stamp, parent, child) for child, pose in parent_from_child.items())
 
 
 def _key(transform: TransformStamped) -> tuple[object, ...]:

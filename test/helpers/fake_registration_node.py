@@ -1,7 +1,8 @@
 """Run `registration_node` as a process, with a fake tracker that returns a known pose.
 
 A first argument names another behaviour: `sleeps` hangs in the third image with the interpreter running, `holds` hangs there in
-native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading.
+native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading. `bodies` answers with four
+bodies, of which the right femur is rejected.
 """
 
 import ctypes
@@ -13,7 +14,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file is run as a 
 
 from fluoro_reg.ros.node import main  # noqa: E402
 from fluoro_reg.ros.session import Session  # noqa: E402
-from helpers.ros_bench import FakeTracker, empty_ct  # noqa: E402
+from helpers.body_parts import BodiesFakeTracker, block_bodies  # noqa: E402
+from helpers.ros_bench import FakeTracker, block_ct, empty_ct  # noqa: E402
 
 HANG = {"sleeps": lambda: time.sleep(1000), "holds": lambda: ctypes.PyDLL(None).sleep(1000), "raises": lambda: 1 / 0}
 
@@ -35,9 +37,11 @@ def load(kind: str) -> Session:
     if kind == "loads":
         print("loading", file=sys.stderr, flush=True)
         time.sleep(1000)
+    if kind == "bodies":
+        return Session(block_ct(), BodiesFakeTracker(rejected={"femur_right"}), "fake", block_bodies())
     return Session(empty_ct(), tracker_of(kind) if kind in HANG else FakeTracker(), "fake")
 
 
 if __name__ == "__main__":
-    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads") else ""
+    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads", "bodies") else ""
     sys.exit(main(load=lambda *_: load(given)))

@@ -94,8 +94,8 @@ def test_an_installed_tf2_ros_sends_the_transforms(make_bench, monkeypatch):
             self.pub_tf = node.create_publisher(TFMessage, "/tf", 100)
             broadcasters.append(self)
 
-        def sendTransform(self, transform):  # noqa: N802
-            self.pub_tf.publish(TFMessage(transforms=[transform]))
+        def sendTransform(self, transforms):  # noqa: N802
+            self.pub_tf.publish(TFMessage(transforms=transforms))
 
     monkeypatch.setitem(sys.modules, "tf2_ros", SimpleNamespace(TransformBroadcaster=TransformBroadcaster))
     bench = make_bench()

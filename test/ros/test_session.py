@@ -3,13 +3,26 @@
 import json
 import sys
 
+import nibabel
+import numpy as np
 import pytest
+import torch
 from helpers.ros_bench import block_ct
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.registration.bodies.tracker import BodiesTracker
+from fluoro_reg.registration.options import TrackingOptions
 from fluoro_reg.ros import session
-from fluoro_reg.ros.options import CTOptions, InitialOptions, NodeOptions
+from fluoro_reg.ros.options import (
+    BodiesOptions,
+    CTOptions,
+    FrameOptions,
+    InitialOptions,
+    LabelsOptions,
+    NodeOptions,
+    TfOptions,
+)
 
 POSE = {"camera_from_patient": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 800], [0, 0, 0, 1]], "unit": "mm"}
 
@@ -77,6 +90,72 @@ def test_a_method_may_be_a_file(ct, tmp_path):
 def test_an_unknown_method_is_an_error(ct):
     with pytest.raises(InputError, match="there is no method 'magic'; choose one of"):
         load(method="magic")
+
+
+BODIES = "reference: pelvis\nbodies:\n  pelvis: {}\n  L5: {labels: [1]}\n"
+
+
+def load_bodies(tmp_path, content=BODIES, labels="", frames=None, tf=None, **registration):
+    path = tmp_path / "bodies.yaml"
+    path.write_text(content)
+    options = NodeOptions(
+        ct=CTOptions("somewhere"),
+        bodies=BodiesOptions(str(path)),
+        labels=LabelsOptions(str(labels)),
+        frames=frames or FrameOptions(),
+        tf=tf or TfOptions(),
+    )
+    return session.load_session(options, RegistrationOptions(**registration), print)
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """A segmentation in which half of the block is L5."""
+    block = block_ct()
+    numbers = torch.zeros(block.attenuation.shape, dtype=torch.int16)
+    numbers[4:12, 4:12, 4:8] = 1
+    ras_from_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    image = nibabel.Nifti1Image(numbers.numpy().transpose(2, 1, 0), ras_from_lps @ block.patient_from_voxel.numpy())
+    nibabel.save(image, tmp_path / "labels.nii")
+    return tmp_path / "labels.nii"
+
+
+def test_a_session_with_bodies_tracks_each_of_them(ct, tmp_path, labels):
+    loaded = load_bodies(tmp_path, labels=labels)
+    assert isinstance(loaded.tracker, BodiesTracker)
+    assert [(body.name, body.frame) for body in loaded.bodies] == [("pelvis", "pelvis"), ("L5", "L5")]
+
+
+def test_without_bodies_a_segmentation_is_refused(ct):
+    options = NodeOptions(ct=CTOptions("somewhere"), labels=LabelsOptions("labels.nii"))
+    with pytest.raises(InputError, match=r"labels\.path belongs to bodies\.path"):
+        session.load_session(options, RegistrationOptions(), print)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"tf": TfOptions(mode="anchored", fuse=True)}, r"tf\.fuse takes the patient to lie still, but the bodies"),
+        (
+            {"frames": FrameOptions(patient="torso")},
+            "'torso', but in bodies.path the frame of the reference pelvis is 'pelvis'",
+        ),
+        ({"frames": FrameOptions(camera="L5")}, "the frame of L5 is 'L5', as is frames.camera"),
+        ({"frames": FrameOptions(anchor="pelvis")}, "the frame of pelvis is 'pelvis', as is frames.anchor"),
+        ({"content": BODIES.replace("pelvis: {}", "pelvis: {frame: /p}")}, "'/p', but names of frames begin without a slash"),
+        ({"content": BODIES.replace("[1]", "[2]")}, "the body L5 has no voxels"),
+        ({"labels": ""}, r"bodies\.path makes bodies of labels; set labels\.path"),
+        ({"tracking": TrackingOptions(pose="filtered")}, r"tracking\.pose is filtered, but poses of several bodies"),
+    ],
+)
+def test_what_bodies_exclude_is_refused_in_one_sentence(ct, tmp_path, labels, given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_bodies(tmp_path, **{"labels": labels, **given})
+
+
+def test_the_reference_may_keep_the_name_of_the_patient(ct, tmp_path, labels):
+    content = BODIES.replace("pelvis: {}", "pelvis: {frame: torso}")
+    assert load_bodies(tmp_path, content, labels, FrameOptions(patient="torso")).bodies[0].frame == "torso"
 
 
 def test_a_missing_opencv_is_reported_when_the_node_is_configured(ct, monkeypatch):
