@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_code.py [--capability 80 --capability 90] [--json]
 
+The kernels of the renderer march through samples. Those of the tracker's passes only read what was rendered, and have none.
 Triton compiles for a given target and includes NVIDIA's assembler and disassembler, so this runs on any Linux machine. The
 instructions per sample give a bound on the time: samples / 32 * instructions / (multiprocessors * 4 schedulers * clock).
 """
@@ -21,23 +22,44 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from fluoro_reg.registration.tracking import device_kernels
+from fluoro_reg.registration.tracking.device_passes import warps_of
 from fluoro_reg.rendering.backends.triton import kernels as kernels
 from fluoro_reg.rendering.backends.triton.ops import TILE
 
 TILE_V, TILE_U = TILE
-VARIANTS = [  # kernel, derivatives, lanes per ray, voxels
-    (kernels.march_kernel, 0, 1, "fp32"),
-    (kernels.march_kernel, 6, 1, "fp32"),
-    (kernels.march_kernel, 6, 2, "fp32"),
-    (kernels.march_kernel, 6, 4, "fp32"),
-    (kernels.march_kernel, 6, 1, "fp16"),
-    (kernels.gram_kernel, 6, 1, "fp32"),
-    (kernels.gram_kernel, 6, 4, "fp32"),
+
+
+def rendering(kernel: Any, derivatives: int, lanes_per_ray: int, voxels: str) -> tuple[Any, dict[str, Any], int, str]:
+    """Return a variant of a kernel of the renderer: kernel, constants, warps, and the type of the voxels."""
+    constants = {"PARAMETERS": derivatives, "SPLIT": lanes_per_ray, "TILE_V": TILE_V, "TILE_U": TILE_U}
+    return kernel, constants, TILE_V * TILE_U * lanes_per_ray // 32, voxels
+
+
+def summing(kernel: Any, lanes: int, saturated: bool) -> tuple[Any, dict[str, Any], int, str]:
+    """Return a variant of a kernel of the tracker."""
+    return kernel, {"LANES": lanes, "SATURATED": saturated, "ROBUST": True}, warps_of(lanes), ""
+
+
+VARIANTS = [
+    rendering(kernels.march_kernel, 0, 1, "fp32"),
+    rendering(kernels.march_kernel, 6, 1, "fp32"),
+    rendering(kernels.march_kernel, 6, 2, "fp32"),
+    rendering(kernels.march_kernel, 6, 4, "fp32"),
+    rendering(kernels.march_kernel, 6, 1, "fp16"),
+    rendering(kernels.gram_kernel, 6, 1, "fp32"),
+    rendering(kernels.gram_kernel, 6, 4, "fp32"),
+    summing(device_kernels.gradient_sums_kernel, 128, False),
+    summing(device_kernels.gradient_sums_kernel, 128, True),
+    summing(device_kernels.patch_sums_kernel, 256, False),
+    summing(device_kernels.patch_sums_kernel, 1024, True),
 ]
 ARGUMENTS = {
     "layout": "*i32", "metric": "*fp32", "scale": "fp32", "source": "*fp64", "direction": "*fp64", "source_tangent": "*fp32",
     "direction_tangent": "*fp32", "axes": "*i32", "fixed": "*fp32", "weight": "*fp32", "out": "*fp32", "height": "i32",
-    "width": "i32",
+    "width": "i32", "images": "*fp32", "target": "*fp32", "patch_weight": "*fp32", "saturation": "fp32", "gain": "fp32",
+    "offset": "fp32", "robust_scale": "fp32", "floor": "fp32", "pixels": "i32", "columns": "i32", "size_v": "i32",
+    "size_u": "i32",
 }  # fmt: skip
 
 
@@ -56,25 +78,21 @@ def main() -> None:
         print("| " + " | ".join(str(variant[column]) for column in columns) + " |")
 
 
-def compile_variant(kernel: Any, parameters: int, split: int, voxels: str, capability: int) -> dict[str, Any]:
+def compile_variant(kernel: Any, constants: dict[str, Any], warps: int, voxels: str, capability: int) -> dict[str, Any]:
     """Compile one kernel for one target and return its figures."""
-    constants = {"PARAMETERS": parameters, "SPLIT": split, "TILE_V": TILE_V, "TILE_U": TILE_U}
     types = {"voxels": f"*{voxels}", **ARGUMENTS}
     signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
     source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()})
-    binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": TILE_V * TILE_U * split // 32}).asm[
-        "cubin"
-    ]
+    binary = triton.compile(source, GPUTarget("cuda", capability, 32), {"num_warps": warps}).asm["cubin"]
     usage, code = disassemble(binary, "-res-usage"), disassemble(binary, "-sass")
     return {
         "kernel": kernel.fn.__name__,
-        "derivatives": parameters,
-        "split": split,
+        "constants": " ".join(f"{name}={value}" for name, value in constants.items() if not name.startswith("TILE")),
         "voxels": voxels,
         "capability": capability,
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),
         "local_bytes": int(re.search(r"STACK:(\d+)", usage)[1]) + int(re.search(r"LOCAL:(\d+)", usage)[1]),
-        "instructions_per_sample": loop_instructions(code),
+        "instructions_per_sample": loop_instructions(code) if voxels else None,
     }
 
 

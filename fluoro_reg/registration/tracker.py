@@ -235,7 +235,7 @@ class Tracker:
         return result
 
     def _general(self, xray: XrayImage, predicted: MotionState, last: RegistrationResult) -> Attempt:
-        """The last stages of the method from the prediction, for methods and devices without a fused pass."""
+        """The last stages of the method from the prediction, for methods without a fused pass."""
         result = self.registrar.register(
             xray, predicted.pose, tracking=True, reading=last.reading, decoy_similarity=last.scores.get("decoy_similarity")
         )

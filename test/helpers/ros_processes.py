@@ -21,7 +21,8 @@ def ros_program(name: str, *arguments: str) -> list[str]:
 def fake_node(*arguments: str, tracker: str = "") -> list[str]:
     """Return the command of a node with a fake tracker of a kind, with ROS arguments.
 
-    Its subscriptions are reliable unless the arguments say otherwise: a best-effort image may be lost, and tests wait for answers.
+    Its subscriptions are reliable unless the arguments say otherwise: a best-effort image may be lost, and tests wait for
+    answers.
     """
     return [*FAKE_NODE, *([tracker] if tracker else []), "--ros-args", "-p", "qos.image:=reliable", *arguments]
 

@@ -113,7 +113,9 @@ def test_the_kernels_compile_for_gpus_without_spilling(tmp_path) -> None:
     assert answer.returncode == 0, answer.stderr
     variants = json.loads(answer.stdout)["variants"]
     assert {variant["capability"] for variant in variants} == {80, 90}
+    assert {"march_kernel", "gram_kernel", "gradient_sums_kernel", "patch_sums_kernel"} == {v["kernel"] for v in variants}
     for variant in variants:
         assert variant["local_bytes"] == 0, variant
         assert variant["registers"] <= 80, variant
-        assert 20 < variant["instructions_per_sample"] < 70, variant
+        if variant["instructions_per_sample"] is not None:  # those of the tracker do not march
+            assert 20 < variant["instructions_per_sample"] < 70, variant

@@ -15,7 +15,7 @@ from torch import Tensor
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, information_of
-from fluoro_reg.registration.method import Learned, StageOptions
+from fluoro_reg.registration.method import StageOptions
 from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.ct_readings import CTReading
@@ -26,7 +26,7 @@ from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.registration.tracking.passes import fused_pass_of, has_fused_pass
 from fluoro_reg.registration.tracking.refine import MAXIMUM_PASSES, FrameMemory, FrameRefiner, RefinedFrame
 from fluoro_reg.registration.view_run import Clock
-from fluoro_reg.rendering import project, resolve_device
+from fluoro_reg.rendering import project
 from fluoro_reg.similarity import AbstractResidualSimilarity
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.coarse import coarse_image
@@ -58,7 +58,9 @@ class FrameSolver:
     @property
     def is_available(self) -> bool:
         """Whether the method's last stage has a fused pass on this device; other methods are tracked by their last stages."""
-        return resolve_device(self.registrar.options.device) == "cpu" and _is_fused(self.registrar.method.stages[-1])
+        stage = self.registrar.method.stages[-1]
+        renderer, _ = self.registrar.readings.whole.renderers.for_pixel(_WARM_UP_PIXEL_MM)
+        return isinstance(stage.optimiser, LevenbergMarquardt) and has_fused_pass(stage.similarity, renderer)
 
     def solve(
         self,
@@ -207,16 +209,9 @@ class _FrameRun:
         """The pixels that count at a pose."""
         one, near = RigidTransform.stack([pose]), torch.ones_like(scale.usable)
         if self.reading.model.roi != "full":
-            near = near_object(project(scale.renderer, one, scale.intrinsics), self.reading.model.roi, scale.margin_px)
+            near = near_object(project(scale.renderer, one, scale.intrinsics).cpu(), self.reading.model.roi, scale.margin_px)
             self.n_renders += 1
         return scale.weight(one, near)[0]
-
-
-def _is_fused(stage: StageOptions) -> bool:
-    similarity = stage.similarity
-    return (
-        isinstance(stage.optimiser, LevenbergMarquardt) and not isinstance(similarity, Learned) and has_fused_pass(similarity)
-    )
 
 
 def _timed(result: RegistrationResult, clock: Clock) -> RegistrationResult:

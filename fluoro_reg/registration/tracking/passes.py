@@ -20,12 +20,13 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.registration.tracking.kernels import sum_gradient_strip, sum_patch_strip
-from fluoro_reg.rendering import NumbaRenderer
+from fluoro_reg.rendering import AbstractRenderer, NumbaRenderer, Rays, RayTangents, TritonRenderer
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.threads import THREADS, parallel_for
-from fluoro_reg.similarity import AbstractSimilarity, GradientNCC, PatchNCC
+from fluoro_reg.similarity import GradientNCC, PatchNCC
 from fluoro_reg.similarity.kernels import TWIST
 
+LARGEST_DEVICE_PATCH = 32  # px: a program of a GPU holds a whole patch
 _MINIMUM_STRIP = 8  # rows: every strip renders two rows more than it sums
 
 
@@ -39,7 +40,7 @@ class FusedSystem:
 
 
 class AbstractFusedPass(ABC):
-    """The pass over one X-ray at one scale; `n_renders` counts views. The CT must have a `NumbaRenderer`."""
+    """The pass over one X-ray at one scale; `n_renders` counts views."""
 
     fit: Float[np.ndarray, "unknowns"]  # gain and offset to begin with; empty if they are not unknowns
     n_renders: int
@@ -53,37 +54,51 @@ def fused_pass_of(
     scale: Scale, model: ObjectModel, similarity: object, weight: Float[Tensor, "height width"]
 ) -> AbstractFusedPass | None:
     """The pass for a similarity and a renderer; None if there is none. `weight` is of the pixels that count."""
-    if not isinstance(scale.renderer, NumbaRenderer) or float(weight.sum()) == 0:
+    if not has_fused_pass(similarity, scale.renderer) or float(weight.sum()) == 0:
         return None
-    if isinstance(similarity, GradientNCC):
-        return GradientPass(_View.of(scale, scale.renderer, model), similarity, scale.fixed, weight)
-    if isinstance(similarity, PatchNCC):
-        return PatchPass(_View.of(scale, scale.renderer, model), similarity, scale.fixed, weight)
-    return None
+    view = View.of(scale, model)
+    if isinstance(scale.renderer, NumbaRenderer):
+        kinds: tuple[Any, Any] = GradientPass, PatchPass
+    else:
+        from fluoro_reg.registration.tracking.device_passes import DeviceGradientPass, DevicePatchPass  # they need Triton
+
+        kinds = DeviceGradientPass, DevicePatchPass
+    return kinds[isinstance(similarity, PatchNCC)](view, similarity, scale.fixed, weight)
 
 
-def has_fused_pass(similarity: AbstractSimilarity) -> bool:
-    """Whether a similarity has a pass, on the CPU."""
-    return isinstance(similarity, (GradientNCC, PatchNCC))
+def has_fused_pass(similarity: object, renderer: AbstractRenderer) -> bool:
+    """Whether there is a pass for a similarity and a renderer."""
+    if isinstance(similarity, PatchNCC) and isinstance(renderer, TritonRenderer):
+        return 0 < similarity.patch <= LARGEST_DEVICE_PATCH
+    return isinstance(similarity, (GradientNCC, PatchNCC)) and isinstance(renderer, (NumbaRenderer, TritonRenderer))
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """What is needed to march the rays of a pose."""
 
-    renderer: NumbaRenderer
+    renderer: AbstractRenderer
     geometry: ViewGeometry
     pivot: Float[Tensor, "3"]
     saturation: float
 
     @staticmethod
-    def of(scale: Scale, renderer: NumbaRenderer, model: ObjectModel) -> "_View":
-        return _View(renderer, ViewGeometry.from_volume(renderer.volume, scale.intrinsics), model.pivot, model.saturation)
+    def of(scale: Scale, model: ObjectModel) -> "View":
+        geometry = ViewGeometry.from_volume(scale.renderer.volume, scale.intrinsics)
+        return View(scale.renderer, geometry, model.pivot, model.saturation)
 
     def march(self, pose: RigidTransform) -> tuple[Any, Any]:
-        """The grid and the rays of a pose in the order of its march axis."""
+        """The grid and the rays of a pose in the order of its march axis, for a `NumbaRenderer`."""
+        assert isinstance(self.renderer, NumbaRenderer)
+        return self.renderer.view(*self._rays(pose))
+
+    def images(self, pose: RigidTransform) -> Float[Tensor, "7 height width"]:
+        """The line integrals of a pose and their derivatives with respect to a twist, on the renderer's device."""
+        return self.renderer.jacobian(*self._rays(pose))[0].movedim(-1, 0).contiguous()
+
+    def _rays(self, pose: RigidTransform) -> tuple[Rays, RayTangents]:
         one = RigidTransform.stack([pose])
-        return self.renderer.view(self.geometry.rays(one), self.geometry.twist_tangents(one, self.pivot))
+        return self.geometry.rays(one), self.geometry.twist_tangents(one, self.pivot)
 
 
 @final
@@ -91,7 +106,7 @@ class _View:
 class GradientPass(AbstractFusedPass):
     """Gradient NCC with gain and offset as unknowns."""
 
-    view: _View
+    view: View
     similarity: GradientNCC
     fixed: Float[Tensor, "1 height width"]
     pixels: Float[Tensor, "height width"]
@@ -128,7 +143,7 @@ class GradientPass(AbstractFusedPass):
 class PatchPass(AbstractFusedPass):
     """Patch NCC."""
 
-    view: _View
+    view: View
     similarity: PatchNCC
     fixed: Float[Tensor, "1 height width"]
     pixels: Float[Tensor, "height width"]
@@ -157,8 +172,7 @@ class PatchPass(AbstractFusedPass):
 
         parallel_for(work, rows)
         self.n_renders += 1
-        sums = parts.sum(0)
-        return FusedSystem(float(sums[7, 0]), sums[6, :TWIST].copy(), sums[:TWIST, :TWIST].copy())
+        return system_of_patches(parts.sum(0))
 
 
 def gradient_target(
@@ -171,7 +185,7 @@ def gradient_target(
 
 def patch_target(
     similarity: PatchNCC, fixed: Float[Tensor, "1 height width"], pixels: Float[Tensor, "height width"]
-) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"], Float[Tensor, "rows columns"]]:
+) -> tuple[Float[Tensor, "rows_px columns_px"], Float[Tensor, "rows_px columns_px"], Float[Tensor, "rows columns"]]:
     """The X-ray standardised in each patch, the weights normalised in each patch, and the weights of the patches.
 
     What is left over beside the last whole patch is cut off.
@@ -183,3 +197,8 @@ def system_of_gradients(sums: Float[np.ndarray, "10 9"], gain: float) -> FusedSy
     """The normal equations of [twist, gain, offset] from the sums of `sum_gradient_strip`."""
     factor = np.concatenate([np.full(TWIST, gain), np.ones(2)])  # d residual / d twist = gain dg / d twist
     return FusedSystem(float(sums[9, 0]), factor * sums[8, :8], factor[:, None] * sums[:8, :8] * factor)
+
+
+def system_of_patches(sums: Float[np.ndarray, "8 7"]) -> FusedSystem:
+    """The normal equations of the twist from the sums of `sum_patch_strip`."""
+    return FusedSystem(float(sums[7, 0]), sums[6, :TWIST].copy(), sums[:TWIST, :TWIST].copy())
