@@ -16,6 +16,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
+from fluoro_reg.cli.bodies_arguments import BodiesArguments
 from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.input_arguments import CTArguments, InitialPoseArguments, SearchArguments, read_initial_pose, read_volume
@@ -28,6 +29,7 @@ from fluoro_reg.errors import InputError
 if TYPE_CHECKING:
     from fluoro_reg.formats.recordings import RecordedFrame
     from fluoro_reg.registration import RegistrationResult, Tracker
+    from fluoro_reg.registration.bodies.tracker import BodiesTracker
 
 NAME = "replay"
 EPILOG = epilog_text(
@@ -46,6 +48,10 @@ EPILOG = epilog_text(
             "Register every frame of a DICOM cine",
             "fluoro-reg replay cine.dcm --camera camera.json --ct ct/ --initial initial.json",
         ),
+        (
+            "Follow every bone on its own",
+            "fluoro-reg replay bag_folder/ --ct ct/ --bodies bodies.yaml --labels seg.nii.gz --initial initial.json",
+        ),
     ],
     "0 at least one frame is accepted; 1 every frame is rejected; 2 unusable input.",
 )
@@ -63,6 +69,7 @@ def command(
     ct: CTArguments,
     initial_pose: InitialPoseArguments,
     searched: SearchArguments,
+    several: BodiesArguments,
     registration: RegistrationArguments,
     common: CommonArguments,
 ) -> int:
@@ -73,19 +80,27 @@ def command(
     is a rejected frame.
 
     --json prints one JSON object on one line for each frame: stamp_ns (of the image; in a cine from 0), accepted, reason,
-    camera_from_patient (4 x 4, mm; null unless accepted) and latency_s.
+    camera_from_patient (4 x 4, mm; null unless accepted) and latency_s. With --bodies, these are of the reference, and bodies
+    holds accepted, outcome, reason and camera_from_patient of every body by name.
     """
     from fluoro_reg.formats.recordings import read_recording
     from fluoro_reg.registration import Registrar, Tracker
+    from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
+    from fluoro_reg.registration.bodies.tracker import BodiesTracker
 
     output = Output(common.json)
     if files := searched.files():
         raise InputError(f"a recording is a single view, but --view names the file {files[0].name}; give the name of a range")
     options = registration.settings(common, {**initial_pose.weights(), "initial": searched.settings()})
     initial = read_initial_pose(initial_pose, options)
+    bodies = several.config()
     frames = read_recording(recording, source.read(), output.warn)
     volume = read_volume(ct, output)
-    tracker = Tracker(Registrar(volume, options), initial)
+    tracker: Tracker | BodiesTracker
+    if bodies is None:
+        tracker = Tracker(Registrar(volume, options), initial)
+    else:
+        tracker = BodiesTracker(BodiesRegistrar(volume, bodies, *several.read(bodies, output), options), initial)
     printer = _FramePrinter(output)
     with output.progress("frames") as progress:
         for frame in frames:
@@ -109,17 +124,25 @@ class _FrameResult:
 
     def to_json(self) -> dict[str, Any]:
         """The keys of one line of JSON; other programs read them."""
-        pose = self.result.camera_from_patient if self.result is not None and self.result.accepted else None
+        bodies = {} if self.result is None else self.result.bodies
+        each = {name: {"outcome": body.outcome.value, **_verdict(body)} for name, body in bodies.items()}
+        unread = {"accepted": False, "reason": self.reason, "camera_from_patient": None}
         return {
             "stamp_ns": self.stamp_ns,
-            "accepted": self.accepted,
-            "reason": self.reason,
-            "camera_from_patient": None if pose is None else pose.matrix().tolist(),
+            **(unread if self.result is None else _verdict(self.result)),
             "latency_s": self.latency_s,
+            **({"bodies": each} if each else {}),
         }
 
 
-def _register_frame(tracker: "Tracker", frame: "RecordedFrame", warn: Callable[[str], object]) -> _FrameResult:
+def _verdict(result: "RegistrationResult") -> dict[str, Any]:
+    """Whether a result is accepted, why, and its pose, which is null unless it is accepted."""
+    pose = result.camera_from_patient if result.accepted else None
+    matrix = None if pose is None else pose.matrix().tolist()
+    return {"accepted": result.accepted, "reason": result.reason, "camera_from_patient": matrix}
+
+
+def _register_frame(tracker: "Tracker | BodiesTracker", frame: "RecordedFrame", warn: Callable[[str], object]) -> _FrameResult:
     start = time.perf_counter()
     try:
         xray = frame.xray()
@@ -163,6 +186,8 @@ class _FramePrinter:
         seconds = (frame.stamp_ns - self.frames[0].stamp_ns) * 1e-9
         verdict = ("accepted", "green") if frame.accepted else ("rejected", "red")
         line = Text.assemble(f"{seconds:9.3f} s  ", verdict, f"  {1000 * frame.latency_s:6.0f} ms  {frame.reason}")
+        for name, body in ({} if frame.result is None else frame.result.bodies).items():
+            line.append(f"  {name}", "green" if body.accepted else "red")
         self.output.show(frame.to_json(), line)
 
     def _summary(self, accepted: int) -> Group:
@@ -176,5 +201,13 @@ class _FramePrinter:
             "rejected": dict(rejections) or "none",
             "median latency": f"{latencies[len(latencies) // 2]:.3f} s",
             "longest latency": f"{latencies[-1]:.3f} s",
+            **{f"accepted {name}": count for name, count in self._accepted_by_body().items()},
         }
         return Group(Text(), key_value_table(content))
+
+    def _accepted_by_body(self) -> Counter[str]:
+        """The accepted frames of every body."""
+        results = [frame.result for frame in self.frames if frame.result is not None]
+        counts = Counter({name: 0 for result in results for name in result.bodies})
+        counts.update(name for result in results for name, body in result.bodies.items() if body.accepted)
+        return counts

@@ -121,7 +121,8 @@ def command(
 
     A case folder holds image.png (16 bit, transmitted), camera.json, initial.json, truth.json, landmarks.json (mm) and
     case.json. With --bodies, every bone is moved at random by the ranges in bodies.yaml (motion), and bodies.json holds the
-    true pose of each. Next to a bag are truth.json (the pose at every stamp), initial.json, camera.json and landmarks.json.
+    true pose of each. Next to a bag are truth.json (the pose at every stamp, with --bodies also of every bone), initial.json,
+    camera.json and landmarks.json.
     """
     from fluoro_reg.carm.range import CarmRange
     from fluoro_reg.config import from_mapping, load_yaml
@@ -131,14 +132,14 @@ def command(
 
     output = Output(common.json)
     options = simulation.settings(common)
-    bodies = _body_files(several, simulation)
+    bodies = _body_files(several)
     landmarks = None if simulation.landmarks is None else read_landmarks(simulation.landmarks)
     file = simulation.range
     carm = None if file is None else from_mapping(CarmRange, load_yaml(file), file.name)
     result: dict[str, Any] = {"out": out.name}
     with output.progress("X-rays") as progress:
         if isinstance(options, BagOptions):
-            files = simulate_bag(ct, out, options, landmarks, progress.update)
+            files = simulate_bag(ct, out, options, landmarks, progress.update, bodies)
             result |= {
                 "frames": options.frames,
                 "bag": files.bag.name,
@@ -153,14 +154,12 @@ def command(
     return ExitStatus.ACCEPTED
 
 
-def _body_files(several: BodiesArguments, simulation: SimulationArguments) -> "BodyFiles | None":
+def _body_files(several: BodiesArguments) -> "BodyFiles | None":
     """The files of the bodies to move; None without --bodies."""
     from fluoro_reg.simulation.body_motion import BodyFiles
 
     if several.config() is None:
         return None
-    if simulation.bag:
-        raise InputError("--bodies applies to case folders only; leave --bag out")
     if several.bodies is None or several.labels is None:
         raise InputError("bodies are moved within the CT by their labels; give the segmentation with --labels SEG")
     return BodyFiles(several.bodies, several.labels)

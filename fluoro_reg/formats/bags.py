@@ -4,7 +4,7 @@ A bag contains sensor_msgs/Image (mono16) with sensor_msgs/CameraInfo of the sam
 them, in sqlite3 or mcap, as `ros2 bag` reads them. Messages are returned unchanged; `xray.encodings` interprets their bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,18 @@ def read_frames(
         )
 
 
-def write_bag_truth(path: Path | str, poses: dict[int, RigidTransform | None]) -> None:
-    """Write the true pose at every stamp; it is null where the frame is blank."""
-    rows = [
-        {"stamp_ns": stamp, "camera_from_patient": None if pose is None else pose.matrix().tolist()}
-        for stamp, pose in poses.items()
-    ]
+def write_bag_truth(
+    path: Path | str,
+    poses: dict[int, RigidTransform | None],
+    bodies: Mapping[int, Mapping[str, RigidTransform]] | None = None,
+) -> None:
+    """Write the true pose at every stamp, null where the frame is blank, and those of bodies by name where they move."""
+    rows = []
+    for stamp, pose in poses.items():
+        row: dict[str, Any] = {"stamp_ns": stamp, "camera_from_patient": None if pose is None else pose.matrix().tolist()}
+        if moved := (bodies or {}).get(stamp):
+            row["bodies"] = {name: body.matrix().tolist() for name, body in moved.items()}
+        rows.append(row)
     write_json(path, {"unit": "mm", "frames": rows})
 
 
@@ -110,6 +116,24 @@ def read_bag_truth(path: Path | str, key: str = "stamp_ns") -> dict[int, RigidTr
         if frame in poses:
             raise InputError(f"{path.name} contains the frame {frame} twice; remove one")
         poses[frame] = None if pose is None else RigidTransform.from_matrix(pose, f"the pose at {frame} in {path.name}")
+    return poses
+
+
+def read_bag_body_truth(path: Path | str) -> dict[int, dict[str, RigidTransform]]:
+    """Read the true poses of bodies from the file that `write_bag_truth` writes, by stamp and name; empty where none move.
+
+    Raises:
+        InputError: The file is missing or malformed.
+    """
+    path, poses = Path(path), dict[int, dict[str, RigidTransform]]()
+    read_bag_truth(path)  # checks the frames
+    for row in read_json(path)["frames"]:
+        bodies = row.get("bodies", {})
+        if not isinstance(bodies, dict):
+            raise InputError(f"{path.name}: 'bodies' of a frame must be an object of 4 x 4 matrices by name")
+        poses[row["stamp_ns"]] = {
+            name: RigidTransform.from_matrix(pose, f"{name} in {path.name}") for name, pose in bodies.items()
+        }
     return poses
 
 

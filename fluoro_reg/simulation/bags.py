@@ -23,7 +23,9 @@ from fluoro_reg.formats.landmarks import write_landmarks
 from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.progress import Progress
+from fluoro_reg.simulation.body_motion import BodyFiles, BodyScene
 from fluoro_reg.simulation.metal import Cylinder
+from fluoro_reg.simulation.moved_bodies import MovableBodies
 from fluoro_reg.simulation.options import SimulationOptions
 from fluoro_reg.simulation.simulator import XraySimulator, blank_xray
 from fluoro_reg.simulation.variants import VARIANTS, aim_for_variant, options_for_variant, tools_for_variant
@@ -64,6 +66,7 @@ def simulate_bag(
     options: BagOptions,
     landmarks_patient: Float[Tensor, "n 3"] | None = None,
     progress: Progress | None = None,
+    bodies: BodyFiles | None = None,
 ) -> SimulatedBag:
     """Write `bag/`, `truth.json`, `initial.json`, `camera.json` and `landmarks.json` into a new folder.
 
@@ -73,6 +76,7 @@ def simulate_bag(
         options: Length, motion, image size and seed of the recording.
         landmarks_patient: Target points in patient mm. By default, points on bone that the first frame shows.
         progress: Called after each frame.
+        bodies: Bones of the CT that move on their own; `truth.json` then also holds their poses.
 
     Returns:
         The paths of the files.
@@ -93,10 +97,14 @@ def simulate_bag(
     tools = tools_for_variant(options.variant, landmarks_patient, generator)
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
     machine = options_for_variant(options.variant, generator)
-    cine = _Cine(XraySimulator(volume, machine), machine, poses, intrinsics, tools)
+    scene = None if bodies is None else BodyScene.read(bodies, volume, generator)
+    moved = None if scene is None else scene.draw_motion(poses, generator)
+    movable = None if scene is None else scene.movable
+    cine = _Cine(XraySimulator(volume, machine), machine, poses, intrinsics, tools, movable, moved)
     write_bag(files.bag, _frames(cine, options, generator, progress), options.storage)
-    true_poses = {_stamp_ns(n, options): None if n in options.blank else poses[n] for n in range(options.frames)}
-    write_bag_truth(files.truth, true_poses)
+    shown = {_stamp_ns(n, options): None if n in options.blank else n for n in range(options.frames)}
+    true_poses = {stamp: None if n is None else poses[n] for stamp, n in shown.items()}
+    write_bag_truth(files.truth, true_poses, {} if moved is None else {s: moved[n] for s, n in shown.items() if n is not None})
     write_pose(files.initial, initial)
     write_camera(files.camera, intrinsics)
     write_landmarks(files.landmarks, landmarks_patient)
@@ -105,13 +113,15 @@ def simulate_bag(
 
 @dataclass(frozen=True, slots=True)
 class _Cine:
-    """The parameters that all frames of a bag share, and the true pose of each frame."""
+    """The parameters that all frames of a bag share, and the true pose of each frame, and of its bones if they move."""
 
     simulator: XraySimulator
     machine: SimulationOptions
     poses: RigidTransform
     intrinsics: CameraIntrinsics
     tools: tuple[Cylinder, ...]
+    movable: MovableBodies | None
+    moved: list[dict[str, RigidTransform]] | None
 
 
 def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progress: Progress | None) -> Iterator[BagFrame]:
@@ -120,7 +130,8 @@ def _frames(cine: _Cine, options: BagOptions, generator: torch.Generator, progre
             beam_on = options.blank.index(n) % 2 == 1
             pixels = blank_xray(cine.intrinsics, cine.machine, generator, beam_on)
         else:
-            pixels = cine.simulator.image(cine.poses[n], cine.intrinsics, generator, cine.tools)
+            moved = None if cine.movable is None or cine.moved is None else (cine.movable, cine.moved[n])
+            pixels = cine.simulator.image(cine.poses[n], cine.intrinsics, generator, cine.tools, moved)
         yield BagFrame(_stamp_ns(n, options), pixels, cine.intrinsics)
         if progress is not None:
             progress(n + 1, options.frames)

@@ -62,14 +62,40 @@ class BodyScene:
 
         Shift and turn have random directions, and lengths that are uniform up to the body's `motion`.
         """
-        poses = {self.config.reference: camera_from_patient}
+        return self._moved(camera_from_patient, self._twists(generator))
+
+    def draw_motion(self, camera_from_patient: RigidTransform, generator: torch.Generator) -> list[dict[str, RigidTransform]]:
+        """The same for every pose of a batch, which are those of the frames of a recording.
+
+        Every body moves to and fro once, smoothly, between all and half of a random twist, so that it is never where the CT
+        shows it.
+        """
+        twists, frames = self._twists(generator), len(camera_from_patient.translation)
+        fractions = [0.75 + 0.25 * math.cos(2 * math.pi * n / frames) for n in range(frames)]
+        return [
+            self._moved(camera_from_patient[n], {name: fraction * twist for name, twist in twists.items()})
+            for n, fraction in enumerate(fractions)
+        ]
+
+    def _twists(self, generator: torch.Generator) -> dict[str, Float[Tensor, "6"]]:
+        """The twist of every body but the reference, about the point of its joint."""
+        twists = {}
         for name, body in self.config.bodies.items():
-            if name == self.config.reference:
-                continue
-            point = torch.tensor(body.joint.point_mm, dtype=torch.float64) if body.joint.point_mm else self.points[name].mean(0)
-            shift, turn = _vector(body.motion.mm, generator), _vector(math.radians(body.motion.deg), generator)
-            poses[name] = retract(poses[self.config.parent(name)], torch.cat([shift, turn]), point)
-        return {name: pose for name, pose in poses.items() if name != self.config.reference}
+            if name != self.config.reference:
+                shift, turn = _vector(body.motion.mm, generator), _vector(math.radians(body.motion.deg), generator)
+                twists[name] = torch.cat([shift, turn])
+        return twists
+
+    def _moved(
+        self, camera_from_patient: RigidTransform, twists: Mapping[str, Float[Tensor, "6"]]
+    ) -> dict[str, RigidTransform]:
+        """`camera_from_patient` of every body but the reference, after a twist against its parent."""
+        poses = {self.config.reference: camera_from_patient}
+        for name, twist in twists.items():
+            given = self.config.bodies[name].joint.point_mm
+            point = torch.tensor(given, dtype=torch.float64) if given else self.points[name].mean(0)
+            poses[name] = retract(poses[self.config.parent(name)], twist, point)
+        return {name: poses[name] for name in twists}
 
     def truths(
         self, camera_from_patient: RigidTransform, moved: Mapping[str, RigidTransform], camera: CameraIntrinsics

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from fluoro_reg.formats.poses import write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phantom_labels
 
 CAMERA = CameraIntrinsics(width=128, height=128, fx=420.0, fy=420.0, cx=63.5, cy=63.5, source_to_detector_mm=1000.0)
 FRONTAL = [
@@ -54,6 +55,19 @@ class View:
         options = {"ct": self.ct, "camera": self.camera, "image": self.image, "initial": self.pose, **changed}
         pairs = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
         return [argument for pair in pairs for argument in pair]
+
+
+@pytest.fixture
+def bodies(tmp_path):
+    """bodies.yaml and the segmentation of the phantom that `view` shows."""
+    segmentation = phantom_labels(PhantomOptions(spacing_mm=(4.0, 4.0, 4.0)))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ segmentation.patient_from_voxel.numpy()
+    nibabel.save(nibabel.Nifti1Image(segmentation.labels.numpy().transpose(2, 1, 0), affine), tmp_path / "seg.nii.gz")
+    (tmp_path / "bodies.yaml").write_text(
+        "reference: pelvis\nbodies:\n  pelvis: {labels: [sacrum, hip_left, hip_right]}\n"
+        "  femur: {labels: [femur_left], joint: {sd_mm: 3, sd_deg: 4}}\n"
+    )
+    return tmp_path
 
 
 @pytest.fixture

@@ -5,21 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_labels
-
-
-@pytest.fixture
-def bodies(tmp_path):
-    """bodies.yaml and the segmentation of the phantom that `view` shows."""
-    segmentation = phantom_labels(PhantomOptions(spacing_mm=(4.0, 4.0, 4.0)))
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ segmentation.patient_from_voxel.numpy()
-    nibabel.save(nibabel.Nifti1Image(segmentation.labels.numpy().transpose(2, 1, 0), affine), tmp_path / "seg.nii.gz")
-    (tmp_path / "bodies.yaml").write_text(
-        "reference: pelvis\nbodies:\n  pelvis: {labels: [sacrum, hip_left, hip_right]}\n"
-        "  femur: {labels: [femur_left], joint: {sd_mm: 3, sd_deg: 4}}\n"
-    )
-    return tmp_path
-
 
 def test_json_holds_every_body_and_speaks_of_the_reference(cli, view, bodies):
     arguments = ("--bodies", bodies / "bodies.yaml", "--labels", bodies / "seg.nii.gz")

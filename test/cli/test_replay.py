@@ -60,6 +60,29 @@ def test_every_frame_is_one_line_and_only_accepted_frames_have_a_pose(replay, vi
     assert np.abs(np.array(frames[2]["camera_from_patient"]) - truth)[:2, 3].max() < 20
 
 
+def test_with_bodies_every_line_holds_each_of_them(replay, good, bodies):
+    blank = np.full_like(good[0], 60000)
+    arguments = ("--bodies", bodies / "bodies.yaml", "--labels", bodies / "seg.nii.gz")
+    finished = replay(write(bodies / "bag", [good, (blank, good[1]), good]), *arguments, "--json")
+    assert finished.status == 0
+    frames = lines(finished)
+    for frame in frames:
+        assert list(frame) == [*KEYS, "bodies"]
+        assert list(frame["bodies"]) == ["pelvis", "femur"]
+        assert frame["bodies"]["pelvis"]["camera_from_patient"] == frame["camera_from_patient"]
+    assert [frame["bodies"]["pelvis"]["accepted"] for frame in frames] == [True, False, True]
+    assert not frames[1]["bodies"]["femur"]["accepted"]
+    assert frames[1]["bodies"]["femur"]["camera_from_patient"] is None
+    text = replay(bodies / "bag", *arguments)
+    assert "accepted pelvis" in text.out and "accepted femur" in text.out
+
+
+def test_a_segmentation_without_bodies_is_refused(replay, good, bodies):
+    finished = replay(write(bodies / "bag", [good]), "--labels", bodies / "seg.nii.gz")
+    assert finished.status == 2 and finished.out == ""
+    assert "--labels belongs to --bodies" in finished.err
+
+
 def test_an_unreadable_frame_among_others_is_a_rejected_frame(replay, good, tmp_path):
     finished = replay(write(tmp_path / "bag", [(good[0][:64], good[1]), good]), "--json")
     assert finished.status == 0

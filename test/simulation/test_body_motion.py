@@ -10,6 +10,7 @@ import torch
 
 from fluoro_reg.cli.main import main
 from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.formats.bags import read_bag_body_truth, read_bag_truth
 from fluoro_reg.formats.bodies import bodies_from_mapping
 from fluoro_reg.formats.body_truth import read_body_truths
 from fluoro_reg.formats.cases import read_case
@@ -70,7 +71,6 @@ def test_simulate_writes_the_true_pose_of_every_body(phantom_folder, tmp_path):
     [
         (["--bodies", "bodies.yaml"], "give the segmentation with --labels SEG"),
         (["--bodies", "bodies.yaml", "--labels", "seg.nii.gz", "--crop", "bone"], "leave --crop out"),
-        (["--bodies", "bodies.yaml", "--labels", "seg.nii.gz", "--bag"], "leave --bag out"),
     ],
 )
 def test_what_cannot_be_simulated_with_bodies_is_refused(phantom_folder, tmp_path, capfd, arguments, sentence):
@@ -79,3 +79,22 @@ def test_what_cannot_be_simulated_with_bodies_is_refused(phantom_folder, tmp_pat
     located = [str(tmp_path / value) if "." in value else value for value in arguments]
     assert main(["simulate", "--ct", str(phantom_folder), "--out", str(tmp_path / "cases"), *located]) == 2
     assert sentence in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_recording_of_moving_bodies_holds_their_true_poses(phantom_folder, tmp_path):
+    labels = segmentation(tmp_path / "seg.nii.gz")
+    (tmp_path / "bodies.yaml").write_text(json.dumps(BODIES))
+    arguments = ["--ct", phantom_folder, "--bodies", tmp_path / "bodies.yaml", "--labels", labels, "--out", tmp_path / "run"]
+    more = ["--bag", "--frames", "4", "--size", "64", "--set", "blank=[2]"]
+    assert main(["simulate", *map(str, [*arguments, *more]), "--json"]) == 0
+    truth, bodies = read_bag_truth(tmp_path / "run" / "truth.json"), read_bag_body_truth(tmp_path / "run" / "truth.json")
+    assert list(truth) == list(bodies)
+    assert [set(poses) for poses in bodies.values()] == [{"L5", "L4"}, {"L5", "L4"}, set(), {"L5", "L4"}]
+    turns = []
+    for stamp, poses in bodies.items():
+        if poses:
+            relative = truth[stamp].inverse() @ poses["L5"]
+            turns.append(math.degrees(float(so3.angle(relative.rotation))))
+            assert torch.allclose(poses["L4"].matrix(), poses["L5"].matrix(), atol=1e-9)
+    assert 0 < min(turns) < max(turns) <= 5.0 + 1e-6
+    assert turns[0] == max(turns) and turns[1] == pytest.approx(turns[2])  # to and fro once in four frames
