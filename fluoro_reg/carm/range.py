@@ -79,13 +79,13 @@ class CarmRange:
 
     def central_view(self, aim_patient: Float[Tensor, "3"]) -> RigidTransform:
         """Return `camera_from_patient` of the view in the middle of the range, for the first of `views`."""
-        parameters = {name: torch.tensor([self._middle(name)], dtype=torch.float64) for name in _PAIRS}
+        parameters = {name: torch.tensor([self.middle(name)], dtype=torch.float64) for name in _PAIRS}
         return _views(parameters, self._primary_offsets_deg([0]), aim_patient)[0]
 
     def sample(self, aim_patient: Float[Tensor, "3"], count: int, generator: torch.Generator) -> RigidTransform:
         """Return a batch of `count` random `camera_from_patient`, float64, on the CPU."""
         parameters = {name: self._sample(name, count, generator) for name in _PAIRS}
-        nearest = _MINIMUM_DISTANCE * self._middle("source_to_object_mm")
+        nearest = _MINIMUM_DISTANCE * self.middle("source_to_object_mm")
         parameters["source_to_object_mm"] = parameters["source_to_object_mm"].clamp_min(nearest)
         view_indices = torch.randint(len(self.views), (count,), generator=generator).tolist()
         return _views(parameters, self._primary_offsets_deg(view_indices), aim_patient)
@@ -93,7 +93,8 @@ class CarmRange:
     def _primary_offsets_deg(self, view_indices: Sequence[int]) -> Float[Tensor, "batch"]:
         return torch.tensor([180.0 if self.views[index] == "PA" else 0.0 for index in view_indices], dtype=torch.float64)
 
-    def _middle(self, name: str) -> float:
+    def middle(self, name: str) -> float:
+        """Return the middle of one pair."""
         first, second = getattr(self, name)
         return first if self.distribution == "normal" else (first + second) / 2
 

@@ -56,5 +56,20 @@ def view_pose(
     return RigidTransform(rotation, on_axis - rotation @ centre_patient.double())
 
 
+def view_angles_deg(camera_from_patient: RigidTransform) -> tuple[float, float, float]:
+    """Return the primary, secondary and roll angle of a pose, the inverse of `view_pose`; primary and roll within 180 degrees.
+
+    Example:
+        >>> pose = view_pose(torch.zeros(3, dtype=torch.float64), 170.0, -12.0, 5.0, 700.0)
+        >>> [round(angle) for angle in view_angles_deg(pose)]
+        [170, -12, 5]
+    """
+    x, y, z = camera_from_patient.rotation[2].tolist()  # the direction of the beam in the patient
+    primary, secondary = math.degrees(math.atan2(-x, y)), -math.degrees(math.asin(max(-1.0, min(1.0, z))))
+    upright = view_pose(torch.zeros(3, dtype=torch.float64), primary, secondary, 0.0, 1.0).rotation
+    turned = camera_from_patient.rotation @ upright.mT
+    return primary, secondary, math.degrees(math.atan2(float(turned[1, 0]), float(turned[0, 0])))
+
+
 def _rotation(axis: tuple[float, float, float], degrees: float) -> Float[Tensor, "3 3"]:
     return so3.exp(math.radians(degrees) * torch.tensor(axis, dtype=torch.float64))

@@ -10,7 +10,7 @@ from fluoro_reg.learned.checkpoint import (
     similarity_kind,
 )
 from fluoro_reg.learned.encoders import ImageEncoder
-from fluoro_reg.learned.inference import ImageProblem, SimilarityInference
+from fluoro_reg.learned.inference import ImageProblem, Side, SimilarityInference
 from fluoro_reg.learned.problem import LearnedProblem
 from fluoro_reg.learned.prost import ProST, ProSTOptions
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
@@ -28,6 +28,7 @@ __all__ = [
     "ProSTOptions",
     "Projection",
     "Projector",
+    "Side",
     "SimilarityInference",
     "Spherical",
     "SphericalOptions",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fluoro_reg.carm.aim import default_aim_point
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -12,6 +13,7 @@ from fluoro_reg.learned.prost import ProST
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity
 from fluoro_reg.learned.spherical import Spherical
 from fluoro_reg.networks.safetensors_file import write_tensors
+from fluoro_reg.networks.seen_views import range_with_spread
 from fluoro_reg.networks.weights import (
     SEVERAL_CTS,
     check_same_ct,
@@ -23,7 +25,8 @@ from fluoro_reg.networks.weights import (
 )
 
 KIND = "weights of a learned similarity"
-VERSION = 3
+VERSION = 4
+_OLDEST = 3  # did not mirror views from the other side, and stated its views only as notes
 
 # By the name that weights files and methods use.
 LEARNED_SIMILARITIES: dict[str, type[AbstractLearnedSimilarity]] = {"prost": ProST, "spherical": Spherical}
@@ -50,6 +53,8 @@ def save_similarity(
         "similarity": next(name for name, kind in LEARNED_SIMILARITIES.items() if isinstance(network, kind)),
         "network": to_mapping(network.options),
         "reference": reference_to_mapping(network.reference),
+        "seen": None if network.seen is None else to_mapping(network.seen),
+        "mirrors": network.mirrors,
         "notes": dict(notes),
     }
     write_tensors(Path(path), network.state_dict(), header)
@@ -65,7 +70,7 @@ def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimila
         InputError: the file cannot be read, is of another program, version or CT, or is damaged.
     """
     name = Path(path).name
-    tensors, header = read_weights(path, KIND, VERSION)
+    tensors, header = read_weights(path, KIND, VERSION, _OLDEST)
     reference = reference_from_mapping(header.get("reference"), name)
     if header.get("ct_fingerprint") == SEVERAL_CTS:
         reference = reference.with_pivot(default_aim_point(volume))
@@ -75,6 +80,7 @@ def load_similarity(path: Path | str, volume: CTVolume) -> AbstractLearnedSimila
     options: Any = from_mapping(kind.Options, header.get("network", {}), name)
     network = kind(options, reference, volume)
     load_weights_into(network, tensors, name)
+    network.seen, network.mirrors = _seen_in(header, name)
     return network.eval().requires_grad_(False)
 
 
@@ -86,7 +92,7 @@ def load_pretrained_similarity(path: Path | str, network: AbstractLearnedSimilar
             other options.
     """
     name = Path(path).name
-    tensors, header = read_weights(path, KIND, VERSION)
+    tensors, header = read_weights(path, KIND, VERSION, _OLDEST)
     kind = _kind_in(header, name)
     if LEARNED_SIMILARITIES[kind] is not type(network):
         raise InputError(f"{name} holds weights of the similarity {kind}; give pretrained weights of the same kind")
@@ -100,7 +106,7 @@ def similarity_kind(path: Path | str) -> str:
     Raises:
         InputError: the file cannot be read, or is of another program or version.
     """
-    _, header = read_weights(path, KIND, VERSION)
+    _, header = read_weights(path, KIND, VERSION, _OLDEST)
     return _kind_in(header, Path(path).name)
 
 
@@ -112,6 +118,20 @@ def check_similarity(path: Path | str, kind: str) -> None:
     """
     if (other := similarity_kind(path)) != kind:
         raise InputError(f"{Path(path).name} holds weights of the similarity {other}, not of {kind}; give the right weights")
+
+
+def _seen_in(header: Mapping[str, Any], name: str) -> tuple[CarmRange | None, bool]:
+    """The range of the poses in the training, if the file states it, and whether views from the other side are mirrored."""
+    if header["version"] == VERSION:
+        stated = header.get("seen")
+        return None if stated is None else from_mapping(CarmRange, stated, name), bool(header.get("mirrors"))
+    notes = header.get("notes", {})
+    if "range" not in notes or "training" not in notes:
+        return None, True
+    carm, pairs = from_mapping(CarmRange, notes["range"], name), notes["training"]["pairs"]
+    is_middle = pairs["around"] == "middle"
+    seen = range_with_spread(carm, is_middle, pairs["rotation_deg"], pairs["translation_mm"], pairs["depth_mm"])
+    return seen, is_middle or len(carm.views) == 1
 
 
 def _kind_in(header: Mapping[str, Any], name: str) -> str:

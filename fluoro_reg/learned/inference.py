@@ -2,14 +2,14 @@
 
 Everything that does not depend on the X-ray is computed once. The network was trained with one camera, and an image of another
 is resampled to it exactly, as for the pose regressor (`fluoro_reg.regressor.predictor`). What the image does not cover is
-masked.
+masked. Poses from the other side of the patient are compared as in the training: as opposite views, with the mirrored X-ray.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
@@ -18,6 +18,8 @@ from fluoro_reg.learned.checkpoint import check_similarity, load_similarity
 from fluoro_reg.learned.problem import LearnedProblem, PoseProblem
 from fluoro_reg.learned.similarity import AbstractLearnedSimilarity, Projection, Projector
 from fluoro_reg.networks.image_input import input_from_xray
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view
+from fluoro_reg.networks.seen_views import SeenViews
 from fluoro_reg.xray.image import XrayImage
 
 # Fraction of the network's image that an X-ray must cover; the collimators in training never leave less.
@@ -37,12 +39,52 @@ class CountingProjector:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """The poses (rows `rows` of a batch) from one side of the patient, as `problem` sees them."""
+
+    problem: PoseProblem
+    rows: Int[Tensor, "rows"]
+    poses: RigidTransform
+    is_opposite: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ImageProblem:
-    """The registration problem of one X-ray, the pivot of its twists (mm, patient frame), and the projector that it uses."""
+    """The registration problem of one X-ray.
+
+    Attributes:
+        problem: the problem.
+        pivot: the pivot of its twists (mm, patient frame).
+        projector: the projector that it uses.
+        mirrored: the problem of the mirrored X-ray, for poses from the other side of the patient than `reference`, which it
+            sees as their opposite views; None: `problem` is that of all poses.
+        reference: a pose on the side that the network has been trained on.
+        seen: the views of its training, if they are known.
+    """
 
     problem: PoseProblem
     pivot: Float[Tensor, "3"]
     projector: CountingProjector
+    mirrored: PoseProblem | None = None
+    reference: RigidTransform | None = None
+    seen: SeenViews | None = None
+
+    def sides(self, poses: RigidTransform) -> list[Side]:
+        """Divide a batch of poses by the side of the patient that they are seen from."""
+        everything = torch.arange(len(poses.translation))
+        if self.mirrored is None or self.reference is None:
+            return [Side(self.problem, everything, poses, False)]
+        opposite = is_opposite_view(poses, self.reference)
+        direct, other = everything[~opposite], everything[opposite]
+        sides = [
+            Side(self.problem, direct, poses[direct], False),
+            Side(self.mirrored, other, opposite_view(poses[other], self.pivot), True),
+        ]
+        return [side for side in sides if len(side.rows)]
+
+    def from_side(self, side: Side, poses: RigidTransform) -> RigidTransform:
+        """Return poses that the problem of a side has found."""
+        return opposite_view(poses, self.pivot) if side.is_opposite else poses
 
 
 @dataclass(slots=True)
@@ -79,6 +121,12 @@ class SimilarityInference:
         images = input_from_xray(
             image, reference.intrinsics, "the similarity", "choose another method", MINIMUM_VISIBLE_FRACTION
         )
-        projector = CountingProjector(self._projector)
-        problem = LearnedProblem(self.network, projector, self.network.embed_fixed(images.to(device)))
-        return ImageProblem(problem, reference.pivot, projector)
+        projector, network = CountingProjector(self._projector), self.network
+
+        def problem_of(images: Float[Tensor, "1 1 height width"]) -> LearnedProblem:
+            return LearnedProblem(network, projector, network.embed_fixed(images.to(device)))
+
+        mirrored = problem_of(images.flip(-1)) if network.mirrors else None
+        name = f"the similarity {type(network).__name__}"
+        seen = None if network.seen is None else SeenViews(name, network.seen, reference.pivot)
+        return ImageProblem(problem_of(images), reference.pivot, projector, mirrored, reference.camera_from_patient, seen)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.learned.calibration import Calibration
@@ -44,6 +45,8 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
         scale: by how much the value decreases on average from a start of the training's pairs to the true pose; 1 before
             training.
         calibration: the relation of values to distances in mm.
+        seen: the range of the poses in its training; None: not known.
+        mirrors: whether views from the other side of the patient are mirrored before they are compared.
     """
 
     Options: type
@@ -52,6 +55,8 @@ class AbstractLearnedSimilarity(nn.Module, ABC):
     def __init__(self, options: Any, reference: ReferenceView, volume: CTVolume) -> None:
         super().__init__()
         self.options, self.reference = options, reference
+        self.seen: CarmRange | None = None
+        self.mirrors = True
         self.register_buffer("scale", torch.ones(()))
         self.calibration = Calibration()
 

@@ -21,14 +21,16 @@ from fluoro_reg.networks.safetensors_file import read_tensors
 SEVERAL_CTS = "several CTs"  # in place of a fingerprint: the weights belong to no single patient
 
 
-def read_weights(path: Path | str, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the header of a weights file.
+def read_weights(
+    path: Path | str, kind: str, version: int, oldest: int | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the header of a weights file of `version`, or of one since `oldest`.
 
     Raises:
         InputError: the file cannot be read, or is of another program, kind or version.
     """
     tensors, header = read_tensors(path, kind)
-    if header.get("version") != version:
+    if header.get("version") not in range(version if oldest is None else oldest, version + 1):
         raise InputError(
             f"{Path(path).name} has format version {header.get('version')}, but this program reads {version}; train again, or "
             "use the matching version of fluoro_reg"

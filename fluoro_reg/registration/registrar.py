@@ -191,7 +191,19 @@ class Registrar:
             covariance=assessment.covariance,
             n_renders=assessed.n_renders,
             scores=assessment.evidence.scores(),
+            warnings=self._warnings(runs[number], assessed.pose if not request.joint else None),
         )
+
+    def _warnings(self, run: ViewRun, found: RigidTransform | None) -> tuple[str, ...]:
+        """A sentence for each pose of one X-ray that the weights in use have not been trained for."""
+        solver = run.solver
+        problems = [] if solver is None else list(solver.learned.values())
+        seen = [one for one in (run.initial.seen, *(problem.seen for problem in problems)) if one is not None]
+        poses = [("the pose that was found", found)]
+        if problems and run.initial.searched:
+            poses.append(("the initial pose", run.initial.searched[0]))
+        sentences = [one.warning(what, pose) for one in seen for what, pose in poses if pose is not None]
+        return tuple(sentence for sentence in sentences if sentence is not None)
 
     def _run(self, view: CalibratedXray, request: Request, clock: Clock) -> ViewRun:
         """One view on its own: preprocess, find initial poses, search and refine every reading coarsely, finish the best."""

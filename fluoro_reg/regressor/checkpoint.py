@@ -9,6 +9,7 @@ from torch import Tensor
 from fluoro_reg.config import from_mapping, to_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.networks.safetensors_file import write_tensors
+from fluoro_reg.networks.seen_views import seen_views
 from fluoro_reg.networks.weights import (
     check_same_ct,
     load_pretrained_weights,
@@ -30,7 +31,7 @@ def save_regressor(path: Path | str, network: PoseRegressor, ct_fingerprint: str
         path: the file to write.
         network: the network.
         ct_fingerprint: the fingerprint of the CT that it was trained on.
-        notes: validation errors and settings of the training, which are stored unchanged.
+        notes: validation errors and settings of the training, which are stored unchanged; `range` is that of its views.
 
     Raises:
         OSError: the file cannot be written.
@@ -60,6 +61,7 @@ def load_regressor(path: Path | str, volume: CTVolume) -> PoseRegressor:
         from_mapping(RegressorOptions, header.get("network", {}), name), reference_from_mapping(header.get("reference"), name)
     )
     load_weights_into(network, tensors, name)
+    network.seen = seen_views(header.get("notes", {}).get("range"), "the regressor", network.reference.pivot, name)
     return network.eval()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fluoro_reg.config import option
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.networks.reference_view import ReferenceView
+from fluoro_reg.networks.seen_views import SeenViews
 from fluoro_reg.regressor.backbones import BACKBONES
 from fluoro_reg.regressor.heads import HEADS
 
@@ -51,11 +52,15 @@ class PoseEstimate:
 
 
 class PoseRegressor(nn.Module):
-    """The network. Its inputs are images of the camera `reference.intrinsics`, standardised by `standardise`."""
+    """The network. Its inputs are images of the camera `reference.intrinsics`, standardised by `standardise`.
+
+    `seen` are the views that it has been trained on, if they are known.
+    """
 
     def __init__(self, options: RegressorOptions, reference: ReferenceView) -> None:
         super().__init__()
         self.options, self.reference = options, reference
+        self.seen: SeenViews | None = None
         self.backbone, features = BACKBONES[options.backbone]()
         self.head = HEADS[options.head]()
         self.pose_numbers = nn.Linear(features, self.head.size)  # a name in weights files, as is the next

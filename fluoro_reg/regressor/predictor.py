@@ -21,6 +21,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.networks import opposite_view as opposite
 from fluoro_reg.networks.image_input import input_from_xray
+from fluoro_reg.networks.seen_views import SeenViews
 from fluoro_reg.regressor.checkpoint import load_regressor
 from fluoro_reg.regressor.network import PoseRegressor, patient_covariance
 from fluoro_reg.xray.image import XrayImage
@@ -28,11 +29,15 @@ from fluoro_reg.xray.image import XrayImage
 
 @dataclass(frozen=True, slots=True)
 class PosePrediction:
-    """A pose, and the covariance of its twist [mm, rad] about `pivot` (mm, patient frame), as `retract` takes it; float64."""
+    """A pose, and the covariance of its twist [mm, rad] about `pivot` (mm, patient frame), as `retract` takes it; float64.
+
+    `seen` are the views that the network has been trained on, if they are known.
+    """
 
     camera_from_patient: RigidTransform
     covariance: Float[Tensor, "6 6"]
     pivot: Float[Tensor, "3"]
+    seen: SeenViews | None = None
 
     def neighbours(self, spread: float) -> RigidTransform:
         """Return six poses, `spread` standard deviations to either side along the three widest axes of the covariance."""
@@ -44,7 +49,7 @@ class PosePrediction:
         """Return the prediction for the opposite view."""
         pose = opposite.opposite_view(self.camera_from_patient, self.pivot)
         covariance = opposite.opposite_view_covariance(self.camera_from_patient, self.covariance)
-        return PosePrediction(pose, covariance, self.pivot)
+        return PosePrediction(pose, covariance, self.pivot, self.seen)
 
     def _scaled_covariance(self) -> Float[Tensor, "6 6"]:
         """Return the covariance with rotations as the displacement 100 mm from the pivot, so that all axes can be ranked."""
@@ -91,7 +96,9 @@ class PosePredictor:
         estimate = self.network(torch.cat([images, images.flip(-1)] if opposite_view else [images]).to(self.device))
         poses = _orthonormal(estimate.camera_from_patient.to("cpu", torch.float64))
         covariances = patient_covariance(estimate).cpu()
-        direct, *mirrored = (PosePrediction(poses[n], covariances[n], reference.pivot) for n in range(len(covariances)))
+        direct, *mirrored = (
+            PosePrediction(poses[n], covariances[n], reference.pivot, self.network.seen) for n in range(len(covariances))
+        )
         return direct, *(prediction.opposite_view() for prediction in mirrored)
 
 

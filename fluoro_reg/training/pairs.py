@@ -1,11 +1,14 @@
 """Training pairs for a learned similarity: X-rays of the whole CT at true poses, and starting poses.
 
-As published, true and starting poses are sampled independently around one view, with standard deviations of 9.45 degrees for
-the Euler angles x, y, z and 22.4 mm for the translations along each axis (0.0525 pi, and 0.15 of half a cube of 298.5 mm). The
-difference between a starting pose and the true pose then has standard deviations that are larger by the square root of two.
-Every starting pose of a batch is paired with every X-ray of the batch. Sampling around the middle of a wide range of views
-leaves out most views; with `around: range`, each batch is sampled around its own view, which is drawn from the range. Rotations
-are about the pivot, around the camera's axes. Source: the released code of C. Gao et al., MICCAI 2020.
+Each batch is sampled around its own view, which is drawn from the range. True and starting poses are sampled independently
+around that view, with standard deviations of 9.45 degrees for the Euler angles x, y, z and 22.4 mm for the translations along
+each axis (0.0525 pi, and 0.15 of half a cube of 298.5 mm). The difference between a starting pose and the true pose then has
+standard deviations that are larger by the square root of two. Every starting pose of a batch is paired with every X-ray of the
+batch. Rotations are about the pivot, around the camera's axes. As published, all batches have the view in the middle of the
+range (`around: middle`), which leaves out most views of a wide range. Source: the released code of C. Gao et al., MICCAI 2020.
+
+Views from the other side of the patient are mirrored, as they are for a regressor and when the weights are used
+(`fluoro_reg.networks.opposite_view`): the network sees one side only.
 """
 
 import math
@@ -18,6 +21,8 @@ from torch import Tensor
 from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.config import option
 from fluoro_reg.geometry import RigidTransform, so3
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view
+from fluoro_reg.networks.seen_views import range_with_spread
 from fluoro_reg.training.random_values import seeded_generator
 from fluoro_reg.training.samples import SampleMaker, TrainingViews
 
@@ -29,13 +34,19 @@ class PairOptions:
     """Which view the true and the starting poses are around, and their standard deviations from it."""
 
     around: str = option(
-        "middle", "the middle of the range, or for each batch another view of the range", choices=("middle", "range")
+        "range",
+        "for each batch another view of the range, or always the middle of the range, as published",
+        choices=("range", "middle"),
     )
     rotation_deg: float = option(9.45, "standard deviation of each Euler angle", unit="deg", minimum=0, maximum=60)
     translation_mm: float = option(
         22.4, "standard deviation of each translation in the image plane", unit="mm", minimum=0, maximum=500
     )
     depth_mm: float = option(22.4, "standard deviation of the translation in depth", unit="mm", minimum=0, maximum=500)
+
+    def seen(self, carm: CarmRange) -> CarmRange:
+        """Return the range of the poses that are seen in a training for a range of views."""
+        return range_with_spread(carm, self.around == "middle", self.rotation_deg, self.translation_mm, self.depth_mm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,11 @@ class PairMaker:
         Raises:
             InputError: hardly any of the views shows bone.
         """
-        pivot, generator = self.samples.reference.pivot, seeded_generator(seed, _FIRST_START_BATCH + number)
+        reference, generator = self.samples.reference, seeded_generator(seed, _FIRST_START_BATCH + number)
+        pivot = reference.pivot
         middle = self.options.around == "middle"
         view = self.carm.central_view(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
-        poses = PosesAround(view, self.options)
-        return Pairs(self.samples.views(n_views, seed, number, poses), poses.sample(pivot, n_starts, generator))
+        views = self.samples.views(n_views, seed, number, PosesAround(view, self.options))
+        if is_opposite_view(view, reference.camera_from_patient):
+            view, views = opposite_view(view, pivot), views.from_opposite_side(pivot)
+        return Pairs(views, PosesAround(view, self.options).sample(pivot, n_starts, generator))

@@ -19,7 +19,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.networks.image_input import standardise
-from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view_where
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view, opposite_view_where
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
@@ -53,6 +53,11 @@ class TrainingViews:
     camera_from_patient: RigidTransform
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
+
+    def from_opposite_side(self, pivot: Float[Tensor, "3"]) -> "TrainingViews":
+        """Return the mirror images, at the poses of the opposite views, which they show except for perspective."""
+        poses = opposite_view(self.camera_from_patient, pivot)
+        return TrainingViews(self.images.flip(-1), poses, self.integrals.flip(-1), self.bone_contrast)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             network = LEARNED_SIMILARITIES[options.kind](network_options, references[0], self.volume)
         if self.pretrained is not None:
             load_pretrained_similarity(self.pretrained, network)
+        network.seen = options.pairs.seen(self.carm)
         self.state = new_state(network.to(self.device), SimilarityRecord, options.learning_rate, options.weight_decay)
         subjects: list[PairSubject] = []
         for volume, reference in zip(volumes, references, strict=True):

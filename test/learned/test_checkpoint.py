@@ -7,9 +7,12 @@ import torch
 from helpers.weights_files import header_of, with_changes
 from safetensors.torch import load_file
 
+from fluoro_reg.carm.range import CarmRange
+from fluoro_reg.config import to_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import LearnedProblem, load_similarity, save_similarity, similarity_kind
+from fluoro_reg.networks.safetensors_file import write_tensors
 from fluoro_reg.regressor import load_regressor
 
 
@@ -33,6 +36,38 @@ def test_a_loaded_similarity_has_the_same_values(prost, volume, reference, weigh
     assert not [name for name in load_file(weights) if "bone" in name], "the CT is not among the weights"
 
 
+def old_file(path, notes):
+    """Write a file as versions before 4 did: without the views of the training, which were in the notes only."""
+    header = {key: value for key, value in header_of(path).items() if key not in ("seen", "mirrors")}
+    old = path.with_name("old.safetensors")
+    write_tensors(old, load_file(path), header | {"version": 3, "notes": notes})
+    return old
+
+
+def notes_of_training(around, views):
+    pairs = {"around": around, "rotation_deg": 9.45, "translation_mm": 22.4, "depth_mm": 30.0}
+    return {"range": to_mapping(CarmRange(views=views)), "training": {"pairs": pairs}}
+
+
+def test_weights_carry_the_views_of_their_training(prost, volume, tmp_path):
+    prost.seen, path = CarmRange(views=("PA",), primary_deg=(-70, 20)), tmp_path / "s.safetensors"
+    save_similarity(path, prost, volume.fingerprint, {})
+    loaded = load_similarity(path, volume)
+    assert loaded.seen == prost.seen and loaded.mirrors
+
+
+def test_weights_from_before_are_read_with_the_views_of_their_pairs(volume, weights):
+    """About the middle of the range was the default; views from behind were not mirrored where pairs followed the range."""
+    loaded = load_similarity(old_file(weights, notes_of_training("middle", ("AP", "PA"))), volume)
+    assert loaded.seen.views == ("AP",) and loaded.mirrors
+    assert loaded.seen.primary_deg == pytest.approx((-18.9, 18.9))
+    assert loaded.seen.source_to_object_mm == pytest.approx((640.0, 760.0))
+    wide = load_similarity(old_file(weights, notes_of_training("range", ("AP", "PA"))), volume)
+    assert wide.seen.primary_deg == pytest.approx((-63.9, 63.9)) and not wide.mirrors
+    assert load_similarity(old_file(weights, notes_of_training("range", ("AP",))), volume).mirrors
+    assert load_similarity(old_file(weights, {}), volume).seen is None
+
+
 def test_another_ct_is_refused(volume, weights):
     with pytest.raises(InputError, match=r"trained on another CT.*'fluoro-reg train similarity'"):
         load_similarity(weights, dataclasses.replace(volume, fingerprint="0" * 64))
@@ -41,7 +76,7 @@ def test_another_ct_is_refused(volume, weights):
 @pytest.mark.parametrize(
     ("header", "tensors", "sentence"),
     [
-        ({"version": 2}, {}, "format version 2, but this program reads 3; train again"),
+        ({"version": 2}, {}, "format version 2, but this program reads 4; train again"),
         ({"similarity": "best"}, {}, "a similarity that this program does not know"),
         ({"network": {"image": 3}}, {}, "unknown key 'image'"),
         ({"reference": {}}, {}, "lacks the reference view"),

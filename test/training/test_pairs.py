@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
@@ -53,7 +54,7 @@ def maker(volume, carm) -> SampleMaker:
 
 def test_starts_and_true_poses_are_independent(maker, carm):
     """With seeds that a generator cannot tell apart, the starts would equal the true poses."""
-    pairs = PairMaker(maker, carm, PairOptions()).batch(200, 200, seed=4, number=0)
+    pairs = PairMaker(maker, carm, PairOptions(around="middle")).batch(200, 200, seed=4, number=0)
     truth, starts = (
         spread_of(p, carm.central_view(maker.reference.pivot)) for p in (pairs.views.camera_from_patient, pairs.starts)
     )
@@ -73,6 +74,26 @@ def test_around_a_range_each_batch_has_its_own_view(maker):
         assert float(primary.max() - primary.min()) < 8
         middles.append(float(primary.mean()))
     assert min(middles) < -30 and max(middles) > 30
+
+
+@pytest.mark.parametrize("around", ["range", "middle"])
+def test_pairs_seen_from_behind_are_mirrored(volume, around):
+    """The network sees the patient from one side: X-rays from behind are mirrored, and their poses are the opposite views."""
+    carm = CarmRange(views=("AP", "PA") if around == "range" else ("AP",), primary_deg=(-30, 30))
+    aim = volume.centre_patient
+    reference = ReferenceView(carm.central_view(aim), aim, carm.camera(24))
+    maker = SampleMaker(volume, carm, reference, DegradationOptions(bone_contrast=(1, 1)))
+    renderer, directions = make_renderer(volume, "cpu"), set()
+    for number in range(8):
+        pairs = PairMaker(maker, carm, PairOptions(around=around)).batch(3, 2, seed=1, number=number)
+        poses = pairs.views.camera_from_patient
+        assert not is_opposite_view(RigidTransform.cat([poses, pairs.starts]), reference.camera_from_patient).any()
+        seen_from = [poses, opposite_view(poses, aim)]
+        direct, behind = (project(renderer, pose, reference.intrinsics) for pose in seen_from)
+        errors = [float((pairs.views.integrals - image).abs().max()) for image in (direct, behind.flip(-1))]
+        assert min(errors) < 0.03 < max(errors)
+        directions.add(errors[0] < errors[1])
+    assert directions == ({True, False} if around == "range" else {True})
 
 
 def test_images_show_the_true_poses_and_batches_differ(volume, carm, maker):
