@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration.method import SearchOptions, StageOptions, learned_similarities
+from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions, learned_similarities
 from fluoro_reg.registration.providers import SimilarityProvider
 from fluoro_reg.registration.stages.ct_readings import CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
@@ -51,7 +51,7 @@ class CandidateMaker:
         stages: tuple[StageOptions, ...],
         search_views: bool,
     ) -> list[Candidate]:
-        """One candidate for every plausible reading of the CT; learned similarities know the whole CT only.
+        """One candidate for every plausible reading of the CT.
 
         Args:
             prepared: The X-ray in one reading.
@@ -68,7 +68,7 @@ class CandidateMaker:
         if search_views:
             begin = initial.with_found(self.view_search.find(whole, prepared, request.parts))
         candidates = []
-        for reading in [whole] if learned else self.readings.plausible(prepared, begin.first):
+        for reading in self.readings.plausible(prepared, begin.first):
             if search_views and reading is not whole:
                 begin = initial.with_found(self.view_search.find(reading, prepared, request.parts))
             scales = reading.scales(prepared, begin.first)
@@ -90,13 +90,22 @@ class CandidateMaker:
 def likeliest(
     candidates: Sequence[Candidate], search: SearchOptions | None, stages: tuple[StageOptions, ...], clock: Clock
 ) -> tuple[Candidate, RigidTransform]:
-    """Search and refine every candidate coarsely. Return the one with the most evidence and its poses; ties go to the first."""
-    refined = []
+    """Search and refine every candidate coarsely. Return the one with the most evidence and its poses; ties go to the first.
+
+    A learned first stage starts from the initial poses. What it finds goes on beside them and beside what a search finds, so
+    that a similarity that leads astray costs time, but loses nothing.
+    """
+    refined, learned = [], dict[int, RigidTransform]()
     for candidate in candidates:
         solver, initial = candidate.solver, candidate.initial
-        found = RigidTransform.cat([*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined])
+        found = [*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined]
         clock.lap("search")
-        refined.append((candidate, solver.run_coarse(found, stages)))
+        others = stages
+        if isinstance(stages[0].similarity, Learned) and len(stages) > 1:
+            if id(initial) not in learned:  # else another reading of the CT, which the similarity does not know
+                learned[id(initial)] = solver.run_learned(initial.poses, stages[0])
+            found, others = [*found, learned[id(initial)]], stages[1:]
+        refined.append((candidate, solver.run_coarse(RigidTransform.cat(found), others)))
         clock.lap("refine")
     best, coarse = refined[0]
     if len(refined) > 1:

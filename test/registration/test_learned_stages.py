@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.learned import (
@@ -17,6 +18,7 @@ from fluoro_reg.learned import (
     save_similarity,
 )
 from fluoro_reg.learned.inference import CountingProjector, ImageProblem
+from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration import LearnedOptions, Outcome, Registrar, RegistrationOptions, load_method
@@ -128,6 +130,69 @@ def test_an_image_is_compared_by_its_resampled_attenuation(world, similarity_wei
     assert problem.projector.n_renders == 2 and near != far
     if kind == "spherical":
         assert near < 0.3 * far
+
+
+def misled(truth: RigidTransform, pivot: Tensor) -> Oracle:
+    """Leads to a pose 80 mm and 30 degrees from the true one, as weights do that have learned something else."""
+    wrong = retract(truth, torch.tensor([70.0, 20.0, -40.0, 0.3, -0.3, 0.3], dtype=torch.float64), pivot)
+    return Oracle(IdealProblem(wrong, pivot, CountingProjector(nothing)))
+
+
+@pytest.mark.parametrize(
+    ("method", "classical"),
+    [("prost", "adam"), ("prost-cmaes", "cma-es"), ("spherical-lm", "lm-gradient-ncc"), ("spherical-gd", "lm-gradient-ncc")],
+)
+def test_a_similarity_that_leads_astray_loses_nothing(world, similarity_weights, method, classical):
+    """The image is the judge between the pose that is found and the initial one."""
+    (kind,), pivot = load_method(method).learned, world.volume.centre_patient
+    start = retract(world.truth, (0.1 if classical == "adam" else 0.4) * FAR, pivot)
+    registrar = Registrar(world.volume, RegistrationOptions(method=method), similarities={kind: misled(world.truth, pivot)})
+    found = registrar.register(world.xray(), start).camera_from_patient
+    points = world.landmarks_patient
+
+    def error_mm(pose: RigidTransform) -> float:
+        return float((pose.apply(points) - world.truth.apply(points)).norm(dim=-1).mean())
+
+    assert error_mm(found) < 2
+    if classical != "adam":
+        alone = Registrar(world.volume, RegistrationOptions(method=classical)).register(world.xray(), start)
+        assert error_mm(found) <= error_mm(alone.camera_from_patient) + 0.1
+
+
+def test_a_pose_from_behind_is_compared_with_the_mirrored_image(world, similarity_weights):
+    """Both sides of one batch: as opposite views with the mirror image, and back."""
+    pivot, projector = world.volume.centre_patient, CountingProjector(nothing)
+    behind = opposite_view(world.truth, pivot)
+    sides = [IdealProblem(pose, pivot, projector) for pose in (world.truth, behind)]
+    problem = ImageProblem(sides[0], pivot, projector, sides[1], world.truth)
+    poses = RigidTransform.stack([behind, world.truth, retract(behind, 0.1 * FAR, pivot)])
+    direct, other = problem.sides(poses)
+    assert direct.rows.tolist() == [1] and other.rows.tolist() == [0, 2] and other.problem is sides[1]
+    torch.testing.assert_close(other.poses[0].matrix(), world.truth.matrix())
+    torch.testing.assert_close(problem.from_side(other, other.poses).matrix(), poses[other.rows].matrix())
+
+
+def test_weights_know_the_mirror_image(world, similarity_weights):
+    similar = SimilarityInference.load(similarity_weights.spherical, "spherical", world.volume)
+    image = preprocess(world.xray(), PreprocessOptions()).image
+    problem = similar.problem(image)
+    (side,) = problem.sides(RigidTransform.stack([opposite_view(world.truth, world.volume.centre_patient)]))
+    assert side.is_opposite and not torch.equal(side.problem.fixed, problem.problem.fixed)
+    flipped = replace(image, pixels=image.pixels.flip(-1), mask=image.mask.flip(-1))
+    torch.testing.assert_close(side.problem.fixed, similar.problem(flipped).problem.fixed, rtol=1e-3, atol=1e-3)
+    similar.network.mirrors = False
+    assert not similar.problem(image).sides(side.poses)[0].is_opposite
+
+
+def test_a_pose_that_the_weights_have_not_seen_is_told_on_the_result(world, similarity_weights):
+    similar = SimilarityInference.load(similarity_weights.spherical, "spherical", world.volume)
+    registrar = Registrar(world.volume, RegistrationOptions(method="spherical-lm"), similarities={"spherical": similar})
+    assert registrar.register(world.xray(), world.truth).warnings == ()  # the file does not state what it has seen
+    similar.network.seen = CarmRange(primary_deg=(60.0, 80.0))
+    result = registrar.register(world.xray(), world.truth)
+    assert [sentence.split(" is outside")[0] for sentence in result.warnings] == ["the pose that was found", "the initial pose"]
+    assert "the similarity Spherical has been trained on: primary" in result.warnings[1]
+    assert result.to_json()["warnings"] == list(result.warnings)
 
 
 def test_an_image_outside_the_similaritys_view_is_rejected(world, similarity_weights):

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract, se3
-from fluoro_reg.learned import ImageProblem
+from fluoro_reg.learned import ImageProblem, Side
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, AutogradProblem, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
@@ -100,10 +100,18 @@ class Solver:
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
     def run_coarse(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> RigidTransform:
-        """Run every stage but the last in turn. Returns the remaining hypotheses, best first."""
+        """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
+
+        A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found.
+        """
         for stage in stages[:-1]:
-            poses = self._run_stage(poses, stage, coarse=True).poses
+            found = self._run_stage(poses, stage, coarse=True).poses
+            poses = RigidTransform.cat([poses, found]) if isinstance(stage.similarity, Learned) else found
         return poses
+
+    def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:
+        """Where a learned stage ends from some poses, the best first."""
+        return self._run_stage(poses, stage, coarse=True).poses
 
     def run_last(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
         """Run the last stage. Its hypotheses can be assessed."""
@@ -181,21 +189,33 @@ class Solver:
         found = moved(poses, minima.twists, self.model.pivot)
         rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         self.n_renders += values.n_renders
+        if len(rows) > 1:  # another similarity is the judge of whether it is worth refining more than one
+            evidence = image_evidence(*self._compared(found[rows]))
+            rows = rows[evidence >= RIVAL * evidence.max()]
         return Found(found[rows], minima.converged[rows])
 
     def _minimise_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
         """Minimise a learned similarity. A prior is ignored, because its weight is relative to a number of pixels."""
-        before, problem = similar.projector.n_renders, similar.problem
+        before, parts = similar.projector.n_renders, []
         with torch.no_grad():
-            if isinstance(stage.optimiser, LevenbergMarquardt):
-                at, here, converged = stage.optimiser.minimise(problem, problem.evaluate(poses))
-                found, values = at.poses, here.cost
-            else:
-                minima = self._minima(stage.optimiser, problem, poses)
-                found, values, converged = retract(poses, minima.twists, similar.pivot), minima.values, minima.converged
+            for side in similar.sides(poses):
+                found, values, converged = self._minimise_side(side, stage, similar.pivot)
+                parts.append((similar.from_side(side, found), values, converged))
+        found = RigidTransform.cat([part[0] for part in parts])
+        values, converged = (torch.cat([part[k] for part in parts]) for k in (1, 2))
         rows = self._best(found, values, 0.0, stage.keep)
         self.n_renders += similar.projector.n_renders - before
         return Found(found[rows], converged[rows])
+
+    def _minimise_side(
+        self, side: Side, stage: StageOptions, pivot: Float[Tensor, "3"]
+    ) -> tuple[RigidTransform, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
+        """Poses, their values, and whether each has converged, as the problem of one side sees them."""
+        if isinstance(stage.optimiser, LevenbergMarquardt):
+            at, here, converged = stage.optimiser.minimise(side.problem, side.problem.evaluate(side.poses))
+            return at.poses, here.cost, converged
+        minima = self._minima(stage.optimiser, side.problem, side.poses)
+        return retract(side.poses, minima.twists, pivot), minima.values, minima.converged
 
     def _minima(self, optimiser: AbstractOptimiser[Any], values: ValueProblem, poses: RigidTransform) -> Minima:
         """Minimise with the run's seed, and with gradients for the optimisers that need them."""
