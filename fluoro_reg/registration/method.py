@@ -20,6 +20,7 @@ from fluoro_reg.similarity import RESIDUAL_SIMILARITIES, SIMILARITIES, AbstractS
 Optimiser = LevenbergMarquardt | AbstractOptimiser[Any]
 STAGE_OPTIMISERS: dict[str, type[Optimiser]] = {**OPTIMISERS, "lm": LevenbergMarquardt}
 _SUFFIXES = (".yaml", ".yml")
+NEEDS = ("start", "weights", "similarity")
 T = TypeVar("T")
 
 
@@ -110,7 +111,7 @@ class Method:
     Attributes:
         name: The name, or the stem of the file.
         description: One line.
-        needs: What the user must give: `start` (an initial pose), `weights` (of a regressor), `similarity` (weights of one).
+        needs: What the user must give, of `NEEDS`: an initial pose, weights of a regressor, weights of a similarity.
         devices: The devices that it runs on.
         search: The coarse search before the first stage.
         prediction: How a regressor's prediction is used.
@@ -209,7 +210,10 @@ def _read(path: Path) -> Method:
     stages = tuple(_stage(row, f"{path.name}, stage {i}") for i, row in enumerate(rows))
     search = from_mapping(SearchOptions, searched, f"{path.name}, search")
     prediction = from_mapping(PredictionOptions, predicted, f"{path.name}, prediction")
-    description, needs = str(content.pop("description", "")), tuple(content.pop("needs", ("start",)))
+    description, needs = str(content.pop("description", "")), content.pop("needs", ["start"])
+    if not isinstance(needs, list) or not all(need in NEEDS for need in needs):
+        raise InputError(f"{path.name}: 'needs' must be a list of {', '.join(NEEDS)}, such as [start]")
+    needs = tuple(needs)
     needs += ("similarity",) if learned_similarities(stages) and "similarity" not in needs else ()
     if content:
         known = "description, needs, search, prediction, stages"

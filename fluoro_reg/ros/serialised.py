@@ -45,5 +45,12 @@ class SerialisedImage:
         return SerialisedImage(data, message_type, seconds * _NS_PER_S + nanoseconds, frame_id)
 
     def message(self) -> Image | CompressedImage:
-        """Return the message."""
-        return deserialize_message(self.data, self.message_type)
+        """Return the message.
+
+        Raises:
+            InputError: the bytes are not a message.
+        """
+        try:
+            return deserialize_message(self.data, self.message_type)
+        except RuntimeError as error:  # of the middleware
+            raise InputError("an image message ends early or contradicts itself; check its publisher") from error

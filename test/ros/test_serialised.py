@@ -44,3 +44,11 @@ def test_big_endian_messages_are_read_too():
 def test_other_bytes_are_an_input_error(data):
     with pytest.raises(InputError, match="header"):
         SerialisedImage.of(data, Image)
+
+
+@pytest.mark.parametrize("length", [40, 60, -1])
+def test_a_message_that_ends_early_is_an_input_error(length):
+    message = Image(header=header_message(STAMP, "carm"), height=4, width=4, encoding="mono8", step=4, data=bytes(16))
+    image = SerialisedImage.of(serialize_message(message)[:length], Image)
+    with pytest.raises(InputError, match="ends early or contradicts itself; check its publisher"):
+        image.message()
