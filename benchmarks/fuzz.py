@@ -4,7 +4,7 @@
     python benchmarks/fuzz.py OUT [--runs 1500] [--seed 1] [--only NAME ...] [--json]
 
 Every kind of input (`fuzz_targets.py`) has a process of its own, which begins with valid files and keeps a change that reaches
-new lines of this package. In JSON and YAML, whole values are exchanged, too. A finding is an exception of another type, an
+new lines of this package or of pydicom. In JSON and YAML, whole values are exchanged, too. A finding is an exception of another type, an
 input that takes longer than 20 s or needs more than 3 GB, or the death of the process. Its input is kept in OUT. The exit
 status is 1 if there are findings.
 """
@@ -90,7 +90,7 @@ def fuzz(name: str, options: argparse.Namespace) -> None:
     """Fuzz in this process, and end it."""
     import atheris
 
-    with atheris.instrument_imports(include=["fluoro_reg"]):
+    with atheris.instrument_imports(include=["fluoro_reg", "pydicom"]):
         from fuzz_targets import TARGETS, describe
 
         from fluoro_reg.errors import InputError

@@ -242,6 +242,6 @@ def _entry(table: Mapping[str, type[T]], given: Any, where: str, others: tuple[s
     """The entry that a section names, with the section's other settings; a name alone means the defaults."""
     settings = dict(given) if isinstance(given, Mapping) else {"name": given}
     name = settings.pop("name", None)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise InputError(f"{where} must be one of {', '.join((*table, *others))}, got {name!r}")
     return from_mapping(table[name], settings, where)

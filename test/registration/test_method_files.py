@@ -14,6 +14,8 @@ from fluoro_reg.similarity import GMNCC, NCC
         ("description: none", "needs 'stages'"),
         ("stages: []", "needs 'stages'"),
         ("stages: [64]", "needs 'stages'"),
+        ("stages: [{optimiser: {name: [lm]}}]", "stage 0: 'optimiser' must be one of"),
+        ("stages: [{similarity: [ncc]}]", "stage 0: 'similarity' must be one of"),
         ("stages: [{object_px: 64}]\nneeds: 0", "'needs' must be a list of start, weights, similarity"),
         ("stages: [{object_px: 64}]\nneeds: [[start]]", "'needs' must be a list of start, weights, similarity"),
         ("stages: [{object_px: 64}]\nneeds: [wights]", "'needs' must be a list of start, weights, similarity"),

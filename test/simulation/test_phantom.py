@@ -232,3 +232,12 @@ def test_the_labels_of_the_phantom_lie_on_its_bones():
     )
     i, j, k = head[:3].round().long().tolist()
     assert labels[k, j, i] == 75
+
+
+def test_the_same_grid_gives_the_same_files(tmp_path):
+    hu, patient_from_voxel = phantom_hu(PhantomOptions(spacing_mm=(30.0, 30.0, 60.0)))
+    once, again = (write_dicom_series(tmp_path / name, hu, patient_from_voxel) for name in ("once", "again"))
+    assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
+    other = write_dicom_series(tmp_path / "other", hu + 1, patient_from_voxel)
+    uids = {pydicom.dcmread(files[0]).SeriesInstanceUID for files in (once, other)}
+    assert len(uids) == 2

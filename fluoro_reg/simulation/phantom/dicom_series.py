@@ -1,7 +1,7 @@
 """DICOM output: writes a grid of HU as a series of CT images, so that demo and tests use the real reader.
 
 The files are CT Image Storage (PS3.3 section A.3), explicit VR little endian, signed 16 bit. The patient's name is PHANTOM,
-dates and institutions are empty, and the UIDs have the root 2.25.
+dates and institutions are empty, and the UIDs have the root 2.25. The same grid gives the same files.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from fluoro_reg.errors import InputError
 
@@ -64,7 +64,7 @@ def _common_attributes(patient_from_voxel: np.ndarray, shape: tuple[int, ...], e
         setattr(data, keyword, None)
     data.SOPClassUID = CTImageStorage
     data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = (
-        generate_uid(prefix=None, entropy_srcs=[entropy, level]) for level in ("study", "series", "frame")
+        _uid(entropy, level) for level in ("study", "series", "frame")
     )
     data.PatientName, data.PatientID = "PHANTOM", "PHANTOM"
     data.Modality, data.SeriesNumber, data.SeriesDescription = "CT", 1, "fluoro_reg procedural pelvis"
@@ -84,7 +84,7 @@ def _write_slice(path: Path, common: Dataset, pixels: np.ndarray, position: np.n
     k, entropy = identity
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None, entropy_srcs=[entropy, str(k)])
+    meta.MediaStorageSOPInstanceUID = _uid(entropy, str(k))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(str(path), common.copy(), preamble=b"\0" * 128, file_meta=meta)
     data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
@@ -92,3 +92,9 @@ def _write_slice(path: Path, common: Dataset, pixels: np.ndarray, position: np.n
     data.ImagePositionPatient = [f"{x:.10g}" for x in position]
     data.PixelData = pixels.tobytes()
     data.save_as(path, enforce_file_format=True)
+
+
+def _uid(*content: str) -> UID:
+    """The same UID for the same content; pydicom's `generate_uid` ignores the content where the root is 2.25."""
+    digest = hashlib.sha256("/".join(content).encode()).digest()
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
