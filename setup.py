@@ -50,7 +50,7 @@ setup(
     extras_require={
         "training": ["monai>=1.5"],
         "opencv": ["opencv-python-headless>=4.8"],
-        "formats": ["nibabel>=5", "SimpleITK>=2.3"],
+        "formats": ["nibabel>=5", "SimpleITK>=2.3", "highdicom>=0.26"],
         "decoders": ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2", "pyjpegls>=1.4"],
         "datasets": ["h5py>=3.8", "nibabel>=5"],
         "ray": ["ray>=2.9"],

@@ -33,7 +33,7 @@ class BodiesArguments:
         Path | None,
         typer.Option(
             metavar="SEG",
-            help="Segmentation of the CT with the labels of --bodies, on any grid: NIfTI, NRRD or MHA.",
+            help="Segmentation of the CT with the labels of --bodies, on any grid: NIfTI, NRRD, MHA or DICOM SEG.",
             rich_help_panel=BODIES_PANEL,
         ),
     ] = None

@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
+from fluoro_reg.ct.dicom.files import has_dicom_prefix, looks_like_dicom
 from fluoro_reg.ct.hounsfield import check_affine, check_size
+from fluoro_reg.ct.raw_grid import RawGrid
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.ct.volume_files import VOLUME_FORMATS, holds_volume, is_volume_file, read_grid
 from fluoro_reg.errors import InputError
@@ -69,7 +71,7 @@ class LabelMap:
 
 
 def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
-    """Read a segmentation from NIfTI, NRRD or MetaImage.
+    """Read a segmentation from NIfTI, NRRD, MetaImage or DICOM SEG.
 
     Raises:
         InputError: The file cannot be read, its geometry is not known, or it does not hold whole numbers from 0.
@@ -77,9 +79,7 @@ def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no segmentation at '{path.name or path}'; check the path")
-    if not (is_volume_file(path) or holds_volume(path)):
-        raise InputError(f"'{path.name}' is not a readable segmentation; give {VOLUME_FORMATS}")
-    grid, where = read_grid(path), f"'{path.name}'"
+    grid, where = _read_grid(path), f"'{path.name}'"
     check_size(grid.values.shape, where)
     check_affine(grid.patient_from_voxel, where)
     whole = np.round(grid.values)
@@ -89,3 +89,13 @@ def read_label_map(path: str | os.PathLike[str]) -> LabelMap:
     return LabelMap(
         torch.from_numpy(whole.astype(np.int32)), torch.from_numpy(np.asarray(grid.patient_from_voxel, dtype=np.float64).copy())
     )
+
+
+def _read_grid(path: Path) -> RawGrid:
+    if has_dicom_prefix(path) or (looks_like_dicom(path) and not holds_volume(path)):
+        from fluoro_reg.ct.dicom.segmentation import read_dicom_segmentation  # imported here, as pydicom takes a moment
+
+        return read_dicom_segmentation(path)
+    if not (is_volume_file(path) or holds_volume(path)):
+        raise InputError(f"'{path.name}' is not a readable segmentation; give {VOLUME_FORMATS}, or a DICOM SEG")
+    return read_grid(path)
