@@ -27,7 +27,7 @@ from fluoro_reg.learned.similarity import Projection, Projector
 from fluoro_reg.optimisers import AutogradProblem, GradientDescent, LevenbergMarquardt, Schedule
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.training.gradient_direction import LENGTH_MM, squared_geodesic
-from fluoro_reg.training.pairs import Pairs
+from fluoro_reg.training.pairs import PairOptions, Pairs
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
 
 NEAR_MM, NEAR_END_MM = 15.0, 2.0
@@ -132,6 +132,7 @@ def main() -> None:
     volume = read_ct(arguments.ct)
     carm = from_mapping(CarmRange, load_yaml(arguments.range), arguments.range.name)
     options = SimilarityTrainingOptions(kind="spherical", steps=arguments.steps, validations=4, patience=1000)
+    options = replace(options, pairs=PairOptions(around="middle"))  # as published
     optimiser = load_method("spherical-lm").stages[0].optimiser
     assert isinstance(optimiser, LevenbergMarquardt)
     print(f"{arguments.steps} steps each; {EVALUATED_PAIRS} pairs\n")

@@ -58,7 +58,9 @@ else
   voxels=32 peers=none sequences=demo cases=2 short=5s long=10s short_needs=30 long_needs=30
   export TRITON_INTERPRET=1
 fi
-export short long cases
+similarity=""
+[ "$device" = cpu ] || similarity="--set batch=128 --set starts=16 --set prost.image_px=96 --set prost.voxel_mm=4 --set prost.samples=64"
+export short long cases similarity
 
 register() { # the first case
   local case
@@ -75,7 +77,13 @@ scene() {
   "$python" benchmarks/phantom.py "$work/ct" &&
     fluoro_reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases "$cases"
 }
-export -f register train scene
+train_similarity() { # in the sizes of a GPU, and register the cases from their initial poses
+  fluoro_reg train similarity --kind prost --ct "$work/ct" --range config/carm.yaml --out "$work/prost.safetensors" \
+    --budget "$short" --device "$device" $similarity &&
+    fluoro_reg evaluate --cases "$work/cases" --similarity "$work/prost.safetensors" --methods cma-es,prost-cmaes \
+      --out "$work/evaluation-prost" --device "$device" --json
+}
+export -f register train train_similarity scene
 
 part 40 10 "card and bandwidth" "$python" benchmarks/gpu_card.py
 part 90 20 "tests marked gpu" "$python" -m pytest -q -m gpu -p no:cacheprovider test/rendering test/registration
@@ -88,4 +96,5 @@ part 60 20 "phantom and cases" bash -c scene
 part 40 15 "one registration" bash -c register
 part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
 part 150 "$short_needs" "a regressor trained for $short" bash -c 'train "$short"'
+part 150 "$short_needs" "a similarity trained for $short" bash -c train_similarity
 part 420 "$long_needs" "a regressor trained for $long" bash -c 'train "$long"'

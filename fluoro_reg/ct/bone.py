@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu, attenuation_of_tissue
-from fluoro_reg.ct.hu_thresholds import BONE_ABOVE_SOFT_TISSUE_HU, BONE_SPLIT_HU, SOFT_TISSUE_HU
+from fluoro_reg.ct.hu_thresholds import BODY_MINIMUM_HU, BONE_ABOVE_SOFT_TISSUE_HU, BONE_SPLIT_HU, SOFT_TISSUE_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 
@@ -30,6 +30,31 @@ def bone_above_soft_tissue(volume: CTVolume) -> CTVolume:
     soft = attenuation_of_tissue(SOFT_TISSUE_HU)
     is_bone = volume.attenuation >= attenuation_of_tissue(BONE_ABOVE_SOFT_TISSUE_HU)
     return replace(volume, attenuation=torch.where(is_bone, volume.attenuation - soft, 0.0))
+
+
+def lacks_soft_tissue(volume: CTVolume) -> bool:
+    """Return whether a CT holds more bone than soft tissue: somebody has removed the rest."""
+    is_body = volume.attenuation >= attenuation_of_tissue(BODY_MINIMUM_HU)
+    is_bone = volume.attenuation >= attenuation_of_tissue(BONE_ABOVE_SOFT_TISSUE_HU)
+    return bool(2 * is_bone.sum() > is_body.sum())
+
+
+def tissue_beyond(volume: CTVolume, margin_mm: float) -> CTVolume | None:
+    """Return soft tissue beyond the faces of a CT, as if its outermost voxels went on, and air within the CT.
+
+    A face in air gives air. None if the CT has no tissue at any face.
+    """
+    tissue = volume.attenuation.clamp_max(attenuation_of_tissue(SOFT_TISSUE_HU))
+    margins = [max(1, round(margin_mm / size)) for size in volume.voxel_size_mm]  # along i, j, k
+    sides = [margin for margin in margins for _ in range(2)]
+    padded = torch.nn.functional.pad(tissue[None, None], sides, mode="replicate")[0, 0]
+    inside = tuple(slice(margin, margin + n) for margin, n in zip(margins[::-1], tissue.shape, strict=True))
+    padded[inside] = 0
+    if not (padded >= attenuation_of_tissue(BODY_MINIMUM_HU)).any():
+        return None
+    patient_from_voxel = volume.patient_from_voxel.clone()
+    patient_from_voxel[:3, 3] = volume.points_patient(-torch.tensor(margins, dtype=torch.float64))
+    return replace(volume, attenuation=padded.contiguous(), patient_from_voxel=patient_from_voxel)
 
 
 def coarse_bone(volume: CTVolume, voxel_mm: float) -> CTVolume:

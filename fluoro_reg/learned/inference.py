@@ -23,7 +23,7 @@ from fluoro_reg.networks.seen_views import SeenViews
 from fluoro_reg.xray.image import XrayImage
 
 # Fraction of the network's image that an X-ray must cover; the collimators in training never leave less.
-MINIMUM_VISIBLE_FRACTION = 0.25
+MINIMUM_VISIBLE_FRACTION = 0.15
 
 
 @dataclass(slots=True)

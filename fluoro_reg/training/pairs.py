@@ -25,6 +25,7 @@ from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view
 from fluoro_reg.networks.seen_views import range_with_spread
 from fluoro_reg.training.random_values import seeded_generator
 from fluoro_reg.training.samples import SampleMaker, TrainingViews
+from fluoro_reg.training.simulated_xrays import XraysForValidation
 
 _FIRST_START_BATCH = 2**30  # generators of starts have numbers from here on; torch's CPU generator uses 32 bits of a seed
 
@@ -82,8 +83,8 @@ class PairMaker:
     carm: CarmRange
     options: PairOptions
 
-    def batch(self, n_views: int, n_starts: int, seed: int, number: int) -> Pairs:
-        """Make batch `number` of a seed.
+    def batch(self, n_views: int, n_starts: int, seed: int, number: int, xrays: XraysForValidation | None = None) -> Pairs:
+        """Make batch `number` of a seed, with degraded projections or the X-rays of `xrays`.
 
         Raises:
             InputError: hardly any of the views shows bone.
@@ -92,7 +93,7 @@ class PairMaker:
         pivot = reference.pivot
         middle = self.options.around == "middle"
         view = self.carm.central_view(pivot) if middle else self.carm.sample(pivot, 1, generator)[0]
-        views = self.samples.views(n_views, seed, number, PosesAround(view, self.options))
+        views = self.samples.views(n_views, seed, number, PosesAround(view, self.options), xrays)
         if is_opposite_view(view, reference.camera_from_patient):
             view, views = opposite_view(view, pivot), views.from_opposite_side(pivot)
         return Pairs(views, PosesAround(view, self.options).sample(pivot, n_starts, generator))

@@ -4,7 +4,7 @@ Soft tissue and what bone adds to it are rendered separately, so that giving eve
 Views that hardly show any bone are replaced by others: nothing can be learned from them, and no surgeon would keep them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
-from fluoro_reg.ct.bone import split_soft_tissue_and_bone
+from fluoro_reg.ct.bone import lacks_soft_tissue, split_soft_tissue_and_bone, tissue_beyond
 from fluoro_reg.ct.hu_thresholds import BONE_SPLIT_HU
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
@@ -24,9 +24,12 @@ from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.random_values import RandomValues, seeded_generator
+from fluoro_reg.training.simulated_xrays import XraysForValidation
 
 MINIMUM_BONE_MM = 2.0  # a ray that crosses less bone does not count as showing bone
 MINIMUM_BONE_FRACTION = 0.05
+BONE_BACKGROUND = 0.9  # fraction of images with tissue that the CT lacks, where the CT is bone alone
+BEYOND_MM = 150.0  # how far the body goes on where the CT is cut
 _MAXIMUM_TRIES = 20
 
 
@@ -92,31 +95,45 @@ class SampleMaker:
     device: str = "cpu"
     _soft: AbstractRenderer = field(init=False)
     _bone: AbstractRenderer = field(init=False)
+    _beyond: AbstractRenderer | None = field(init=False)
 
     def __post_init__(self) -> None:
         soft, bone = split_soft_tissue_and_bone(self.volume)
+        if lacks_soft_tissue(self.volume):
+            self.degradations = replace(self.degradations, background=max(self.degradations.background, BONE_BACKGROUND))
         factors = self.reference.downsampling_factors(self.volume.voxel_size_mm)
         self._soft, self._bone = (make_renderer(part.downsampled(factors), self.device) for part in (soft, bone))
+        beyond = tissue_beyond(soft.downsampled(factors), BEYOND_MM)
+        self._beyond = None if beyond is None else make_renderer(beyond, self.device)
 
     @property
     def intrinsics(self) -> CameraIntrinsics:
         return self.reference.intrinsics
 
-    def batch(self, count: int, seed: int, number: int) -> Samples:
+    def batch(self, count: int, seed: int, number: int, xrays: XraysForValidation | None = None) -> Samples:
         """Make batch `number` of a seed.
 
         Raises:
             InputError: as `views`.
         """
-        views = self.views(count, seed, number)
+        views = self.views(count, seed, number, xrays=xrays)
         poses = views.camera_from_patient
         opposite = is_opposite_view(poses, self.reference.camera_from_patient)
         inputs = torch.where(opposite.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
         target = opposite_view_where(opposite, poses, self.reference.pivot)
         return Samples(inputs, target, poses, opposite, views.integrals, views.bone_contrast)
 
-    def views(self, count: int, seed: int, number: int, source: PoseSource | None = None) -> TrainingViews:
+    def views(
+        self,
+        count: int,
+        seed: int,
+        number: int,
+        source: PoseSource | None = None,
+        xrays: XraysForValidation | None = None,
+    ) -> TrainingViews:
         """Make the X-rays of batch `number`, not mirrored, at poses from `source` or the maker's own source.
+
+        The images are degraded projections, or those of `xrays`.
 
         Raises:
             InputError: hardly any of the views shows bone.
@@ -125,8 +142,22 @@ class SampleMaker:
         random = RandomValues.seeded(count, seed, number, soft.device)
         contrast = random.log_uniform(*self.degradations.bone_contrast)
         integrals = soft + contrast[:, None, None] * bone
-        pixels, mask = degrade(integrals, self.degradations, random)
+        if xrays is not None:
+            images = xrays.inputs(poses, seeded_generator(seed, number)).to(soft.device)
+            return TrainingViews(images, poses, integrals, contrast)
+        goes_on = random.bernoulli(self.degradations.beyond)
+        pixels, mask = degrade(self._continued(integrals, poses, goes_on), self.degradations, random)
         return TrainingViews(standardise(pixels, mask), poses, integrals, contrast)
+
+    def _continued(
+        self, integrals: Float[Tensor, "batch height width"], poses: RigidTransform, chosen: Bool[Tensor, "batch"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Add to the `chosen` images the soft tissue beyond the sides at which the CT is cut."""
+        if self._beyond is None or not chosen.any():
+            return integrals
+        continued = integrals.clone()
+        continued[chosen] += project(self._beyond, poses[chosen.cpu()], self.intrinsics)
+        return continued
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]

@@ -6,8 +6,8 @@ second derivative. A step uses many X-rays and few starts, and each start is pai
 changes an image by a tenth of what 1 mm in the image plane does, so directions in mm would be learned in depth last; hence
 `depth_weight`.
 
-Validation measures the cosines over its own pairs. At the end the values are scaled by their mean decrease from start to true
-pose over those pairs, so that optimisers can recognise a plateau.
+Validation measures the cosines over its own pairs, with X-rays of the simulator. At the end the values are scaled by their mean
+decrease from start to true pose over those pairs, so that optimisers can recognise a plateau.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.pair_subject import PairSubject, SubjectPairs, reference_view
 from fluoro_reg.training.pairs import PairMaker, PairOptions, Pairs
 from fluoro_reg.training.samples import SampleMaker
+from fluoro_reg.training.simulated_xrays import XraysForValidation
 from fluoro_reg.training.state import AbstractRecord, new_state
 
 _CHUNK = 16  # validation pairs at a time
@@ -161,7 +162,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         count, seed = max(1, self.options.validation_images // n_subjects), _VALIDATION_SEED + self.options.seed
         chunk = _CHUNK if self.options.pairs.around == "middle" else 1
         sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]
-        return [maker.batch(n, n, seed, subject * _MAXIMUM_CHUNKS + number) for number, n in enumerate(sizes)]
+        xrays = XraysForValidation(maker.samples.volume, maker.samples.reference)
+        return [maker.batch(n, n, seed, subject * _MAXIMUM_CHUNKS + number, xrays) for number, n in enumerate(sizes)]
 
 
 def _distance_loss(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:

@@ -1,4 +1,4 @@
-"""Errors over validation views: poses from the same range, with their own degradations, that no training step uses."""
+"""Errors over validation views: X-rays of the simulator, at poses of the same range that no training step uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from fluoro_reg.regressor import PoseRegressor
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import is_on_image
 from fluoro_reg.training.samples import Samples
+from fluoro_reg.training.simulated_xrays import XraysForValidation
 from fluoro_reg.training.state import AbstractRecord
 from fluoro_reg.training.subject import Subject
 
@@ -61,7 +62,8 @@ class ValidationViews:
 
     def __init__(self, subject: Subject, count: int, seed: int) -> None:
         sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
-        self.chunks = [subject.maker.batch(size, _VALIDATION_SEED + seed, number) for number, size in enumerate(sizes)]
+        xrays = XraysForValidation(subject.volume, subject.reference)
+        self.chunks = [subject.maker.batch(size, _VALIDATION_SEED + seed, number, xrays) for number, size in enumerate(sizes)]
         self._subject = subject
 
     def errors(self, network: PoseRegressor) -> Float[Tensor, "views 4"]:

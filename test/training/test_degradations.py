@@ -5,18 +5,25 @@ import dataclasses
 import pytest
 import torch
 
+from fluoro_reg.learned.inference import MINIMUM_VISIBLE_FRACTION
+from fluoro_reg.training import artefacts
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.random_values import RandomValues, seeded_generator
 
 NONE = DegradationOptions(
     bone_contrast=(1, 1),
     density=(1, 1),
+    beyond=0,
+    background=0,
+    couch=0,
     saturation=0,
     scatter=0,
     noise=0,
     blur_px=0,
     shading=0,
     gamma=(1, 1),
+    offset=0,
+    attenuation=0,
     tools=0,
     writing=0,
     collimation=0,
@@ -40,12 +47,15 @@ def test_without_degradations_the_image_is_the_attenuation_from_0_to_1():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("background", 1.0),
+        ("couch", 1.0),
         ("saturation", 1.0),
         ("scatter", 0.6),
         ("noise", 0.1),
         ("blur_px", 2.0),
         ("shading", 0.5),
-        ("gamma", (1.5, 1.5)),
+        ("offset", 0.1),
+        ("attenuation", 1.0),
         ("tools", 1.0),
         ("writing", 1.0),
         ("collimation", 1.0),
@@ -58,9 +68,9 @@ def test_each_degradation_changes_most_images_differently(name, value):
     assert torch.isfinite(pixels).all()
     changed = ((pixels - clean).abs() * mask).amax((1, 2)) + (~mask).float().mean((1, 2))
     assert float((changed > 1e-3).float().mean()) > 0.7
-    if name != "gamma":
+    if name != "attenuation":
         assert float((changed - changed[0]).abs().max()) > 1e-3
-    assert (name == "collimation") == bool((~mask).any())
+    assert (name in ("collimation", "saturation")) == bool((~mask).any())
 
 
 def test_noise_is_strongest_behind_the_densest_bone():
@@ -72,12 +82,40 @@ def test_noise_is_strongest_behind_the_densest_bone():
     assert float(spread[dense].mean()) > 1.3 * float(spread[x[0] < x[0].quantile(0.1)].mean())
 
 
-def test_the_outside_of_a_collimator_is_masked_or_has_one_value():
-    pixels, mask = degrade(integrals(), dataclasses.replace(NONE, collimation=1.0), RandomValues.seeded(16, 3, 1))
-    for image, usable in zip(pixels, mask, strict=True):
-        if not usable.all():
-            assert image[~usable].unique().numel() == 1
-    assert 0.3 < float(mask.float().mean()) < 1
+def test_the_outside_of_a_collimator_leaks_and_is_mostly_masked():
+    """The shadow of the anatomy goes on there: a leaking collimator adds the same to every line integral far outside."""
+    flat = torch.zeros(64, SIZE, SIZE)
+    passing, mask = artefacts.collimator(flat, torch.ones(64, dtype=torch.bool), RandomValues.seeded(64, 3, 1))
+    far = passing.amin((1, 2))
+    assert 0.002 <= float(far.min()) and 0.004 < float(far.max()) < 0.2
+    assert 0.7 < float((~mask).any(2).any(1).float().mean()) < 0.97
+    assert float(passing[mask].mean()) > 0.85 > 0.2 > float(passing[~mask].mean())
+    assert float(mask.float().mean((1, 2)).min()) > MINIMUM_VISIBLE_FRACTION
+
+
+def test_exposure_of_the_body_saturates_air_beside_it():
+    """Air has one value, its inside is masked, and the body keeps its contrast."""
+    body = torch.zeros(32, SIZE, SIZE)
+    body[:, :, : SIZE // 2] = 2 + integrals(32)[:, :, : SIZE // 2]
+    pixels, mask = degrade(body, dataclasses.replace(NONE, saturation=1.0), RandomValues.seeded(32, 0, 0))
+    air = pixels[:, :, SIZE // 2 + 2 :]
+    assert float((air.amax((1, 2)) - air.amin((1, 2))).max()) == 0
+    hidden = ~mask[:, :, SIZE // 2 + 2 :].any(2).any(1)
+    assert 0.5 < float(hidden.float().mean()) < 1
+    assert mask[:, :, : SIZE // 4].float().mean() > 0.8
+    assert float(pixels[:, :, : SIZE // 2].std((1, 2)).min()) > 0.05
+
+
+@pytest.mark.parametrize("gamma", [0.6, 1.5])
+def test_a_display_curve_scales_photons_but_bends_their_logarithm(gamma):
+    x, options = integrals(), dataclasses.replace(NONE, gamma=(gamma, gamma))
+    clean, _ = degrade(x, NONE, RandomValues.seeded(16, 0, 0))
+    photons, _ = degrade(x, options, RandomValues.seeded(16, 0, 0))
+    logarithm, _ = degrade(x, dataclasses.replace(options, attenuation=1.0), RandomValues.seeded(16, 0, 0))
+    torch.testing.assert_close(photons, clean, atol=1e-3, rtol=0)
+    unclipped = x <= x.amin() + 4.6
+    expected = ((x - x.amin()) / 4.60517).clamp_max(1) ** gamma
+    torch.testing.assert_close(logarithm[unclipped], (expected / expected.amax())[unclipped], atol=1e-3, rtol=0)
 
 
 def test_a_batch_is_reproducible_from_its_number():

@@ -32,7 +32,8 @@ def test_the_image_belongs_to_the_pose(volume, carm):
 
 def test_opposite_views_are_mirrored_and_their_target_is_the_opposite_pose(volume, carm):
     """Without degradations the input increases with the line integrals, so that their pixels are correlated."""
-    nothing = dict.fromkeys(("saturation", "scatter", "noise", "blur_px", "shading", "tools", "writing", "collimation"), 0.0)
+    strengths = ("saturation", "scatter", "noise", "blur_px", "shading", "tools", "writing", "collimation")
+    nothing = dict.fromkeys((*strengths, "beyond", "background", "couch", "offset", "attenuation"), 0.0)
     clean = DegradationOptions(bone_contrast=(1, 1), density=(1, 1), gamma=(1, 1), **nothing)
     maker = maker_of(volume, dataclasses.replace(carm, views=("AP", "PA")), clean)
     samples = maker.batch(16, seed=1, number=0)
