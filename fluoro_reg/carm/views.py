@@ -19,9 +19,9 @@ TARGETS = 40  # maximum number of landmarks per view
 _MINIMUM_TARGETS = 4
 
 
-def carm_camera(size_px: int) -> CameraIntrinsics:
+def carm_camera(size_px: int, detector_mm: float = DETECTOR_MM) -> CameraIntrinsics:
     """Return the camera of a square detector of `size_px` x `size_px` pixels."""
-    focal, centre = SOURCE_TO_DETECTOR_MM * size_px / DETECTOR_MM, (size_px - 1) / 2
+    focal, centre = SOURCE_TO_DETECTOR_MM * size_px / detector_mm, (size_px - 1) / 2
     return CameraIntrinsics(size_px, size_px, focal, focal, centre, centre, SOURCE_TO_DETECTOR_MM)
 
 

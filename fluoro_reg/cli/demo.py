@@ -24,10 +24,12 @@ NAME = "demo"
 EPILOG = epilog_text(
     [
         ("Run the demo", "fluoro-reg demo --out demo_output/"),
+        ("Give every bone a frame of its own", "fluoro-reg demo --out bones/ --bodies"),
         ("Run it with another phantom and noisy X-rays", "fluoro-reg demo --out noisy/ --seed 3 --set recording.variant=noisy"),
     ],
     "0 all checks passed; 1 a check or a process failed (the reason is given); 2 unusable arguments, or ROS 2 is missing.",
 )
+BODIES_SETTINGS = {"bodies": True, "recording.detector_mm": 430.0, "given_start": True}
 ROS_PACKAGES = ("rclpy", "tf2_msgs", "sensor_msgs", "diagnostic_msgs")
 
 
@@ -37,6 +39,14 @@ def command(
     frames: Annotated[
         int | None, typer.Option(min=6, metavar="N", help="Frames of the recording; three of them are blank. Default: 40.")
     ] = None,
+    bodies: Annotated[
+        bool,
+        typer.Option(
+            "--bodies",
+            help="Let pelvis, both femurs and L5 move on their own, each with a frame of its own. The detector is then 43 cm "
+            "wide, as that of a fixed C-arm, and shows all of them; the node begins at a given pose.",
+        ),
+    ] = False,
 ) -> int:
     """Demonstrate registration end to end on a phantom: X-rays on a ROS 2 topic, the patient's pose on tf2.
 
@@ -59,7 +69,13 @@ def command(
     output = Output(common.json)
     blank = None if frames is None else blank_frames(frames)
     seeds = {f"{section}.seed": common.seed for section in ("phantom", "recording", "registration")}
-    explicit = {"recording.frames": frames, "recording.blank": blank, "registration.device": common.device, **seeds}
+    explicit = {
+        **(BODIES_SETTINGS if bodies else {}),
+        "recording.frames": frames,
+        "recording.blank": blank,
+        "registration.device": common.device,
+        **seeds,
+    }
     options = common.settings(DemoOptions, explicit)
     screen = DemoScreen(output.stderr if common.json else output.stdout)
     try:

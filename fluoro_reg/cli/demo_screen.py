@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -69,7 +69,8 @@ def frame_line(record: "FrameRecord") -> Text:
     errors = f"{'':>38}" if e is None else f"{e.mtre_mm:9.2f}{e.in_plane_mm:10.2f}{e.depth_mm:8.2f}{e.rotation_deg:11.2f}"
     latency = "" if record.latency_s is None else f"{1000 * record.latency_s:.0f} ms"
     reason = (record.reason, "" if record.accepted else colour)
-    return Text.assemble(f"{record.index:>6}  ", (f"{verdict:<9}", colour), errors, f"{latency:>10}  ", reason)
+    bodies = [(f"  {name}", "green" if body.accepted else "yellow") for name, body in record.bodies.items()]
+    return Text.assemble(f"{record.index:>6}  ", (f"{verdict:<9}", colour), errors, f"{latency:>10}  ", reason, *bodies)
 
 
 def summary_lines(outcome: "DemoOutcome") -> dict[str, str]:
@@ -82,7 +83,13 @@ def summary_lines(outcome: "DemoOutcome") -> dict[str, str]:
         "true 3-D error (mTRE)": "median {}, maximum {}".format(*millimetres),
         "latency from image to transform": "median {}, p99 {}".format(*milliseconds) + f" on {content['device']}",
         "received on /tf": f"{content['tf_received']} transforms, by a separate process",
+        **{name: _body_line(body) for name, body in content.get("bodies", {}).items()},
     }
+
+
+def _body_line(body: dict[str, Any]) -> str:
+    errors = [_quantity(body[key], 1, 2, "mm") for key in ("median_in_plane_mm", "max_in_plane_mm")]
+    return f"{body['accepted']} accepted; in plane, " + "median {}, maximum {}".format(*errors)
 
 
 def _quantity(value: float | None, scale: float, digits: int, unit: str) -> str:

@@ -5,7 +5,7 @@ and the maximum error must not exceed `MEDIAN_MTRE_MM` and `MAXIMUM_MTRE_MM`. An
 rejected frame is not, unless more than half of the frames are rejected.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,22 +14,25 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.demo.bodies import NO_BODIES, BodiesTruth, BodyRecord, failed_body_checks, summarise_bodies
+from fluoro_reg.demo.scene import DemoScene
 from fluoro_reg.evaluation.metrics import TargetErrors, target_registration_errors
 from fluoro_reg.formats.bags import read_bag_truth
 from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.simulation.bags import SimulatedBag
 
 MEDIAN_MTRE_MM, MAXIMUM_MTRE_MM = 1.0, 5.0
 MINIMUM_ACCEPTED_FRACTION = 0.5
 NO_ANSWER = "no_answer"
+PATIENT_FRAME = "patient"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The node's message on ~/result about one frame.
 
-    `published_s` and `received_s` are wall-clock times in s. `seconds` are the times of the node's stages.
+    `published_s` and `received_s` are wall-clock times in s. `seconds` are the times of the node's stages. `bodies` are the
+    values of each body's status.
     """
 
     stamp_ns: int
@@ -41,6 +44,7 @@ class Answer:
     published_s: float
     received_s: float
     seconds: dict[str, float]
+    bodies: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @staticmethod
     def from_json(line: dict[str, Any]) -> "Answer":
@@ -58,22 +62,24 @@ class Answer:
             published_s=float(line["published_s"]),
             received_s=float(line["received_s"]),
             seconds={**seconds, "node": float(values["latency_s"])},
+            bodies=line.get("bodies", {}),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedTransform:
-    """A transform that the listener received on /tf."""
+    """A transform that the listener received on /tf; `child` is the frame of a body, or the patient's."""
 
     stamp_ns: int
     camera_from_patient: RigidTransform
     received_s: float
+    child: str = PATIENT_FRAME
 
     @staticmethod
     def from_json(line: dict[str, Any]) -> "ReceivedTransform":
         """Parse a line of `tf_listener`."""
         pose = RigidTransform.from_matrix(line["parent_from_child"], "the transform on /tf")
-        return ReceivedTransform(int(line["stamp_ns"]), pose, float(line["received_s"]))
+        return ReceivedTransform(int(line["stamp_ns"]), pose, float(line["received_s"]), line["child"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class FrameRecord:
     """The result of one frame.
 
     `latency_s` is the time from the publication of the image until another process received the transform, or the message about
-    the rejection. `errors` are those of the transform received on /tf.
+    the rejection. `errors` are those of the transform received on /tf. `bodies` are the bones that move on their own.
     """
 
     index: int
@@ -96,6 +102,7 @@ class FrameRecord:
     latency_s: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     device: str = ""
+    bodies: dict[str, BodyRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +111,21 @@ class DemoTruth:
 
     poses: dict[int, RigidTransform | None]
     points_patient: Float[Tensor, "n 3"]
+    bodies: BodiesTruth = NO_BODIES
 
     @staticmethod
-    def read(recording: SimulatedBag) -> "DemoTruth":
+    def read(scene: DemoScene) -> "DemoTruth":
         """Read the files beside the bag."""
-        return DemoTruth(read_bag_truth(recording.truth), read_landmarks(recording.landmarks))
+        files = scene.recording
+        return DemoTruth(read_bag_truth(files.truth), read_landmarks(files.landmarks), BodiesTruth.read(scene))
 
-    def record(self, stamp_ns: int, answer: Answer | None, transform: ReceivedTransform | None) -> FrameRecord:
-        """Return the record of one frame from the node's answer and the received transform."""
-        index, truth = list(self.poses).index(stamp_ns), self.poses[stamp_ns]
+    def record(self, stamp_ns: int, answer: Answer | None, received: Mapping[str, ReceivedTransform]) -> FrameRecord:
+        """Return the record of one frame from the node's answer and the received transforms, by child frame."""
+        index, truth, transform = list(self.poses).index(stamp_ns), self.poses[stamp_ns], received.get(PATIENT_FRAME)
+        poses = {child: one.camera_from_patient for child, one in received.items()}
+        bodies = self.bodies.records(stamp_ns, {} if answer is None else answer.bodies, poses)
         if answer is None:
-            return FrameRecord(index, stamp_ns, truth is None, False, NO_ANSWER, "the node gave no answer")
+            return FrameRecord(index, stamp_ns, truth is None, False, NO_ANSWER, "the node gave no answer", bodies=bodies)
         pose = transform.camera_from_patient if transform is not None else None
         return FrameRecord(
             index=index,
@@ -129,6 +140,7 @@ class DemoTruth:
             latency_s=(transform.received_s if transform is not None else answer.received_s) - answer.published_s,
             seconds=answer.seconds,
             device=answer.device,
+            bodies=bodies,
         )
 
 
@@ -151,6 +163,7 @@ def summarise(records: Sequence[FrameRecord], tf_received: int) -> dict[str, Any
         "p99_latency_s": float(np.percentile(latencies, 99)) if latencies else None,
         "tf_received": tf_received,
         "device": next((record.device for record in records if record.device), ""),
+        **({"bodies": bodies} if (bodies := summarise_bodies([record.bodies for record in records])) else {}),
     }
 
 
@@ -179,4 +192,4 @@ def failed_checks(records: Sequence[FrameRecord], transforms: Sequence[ReceivedT
         failed.append(f"the median mTRE is {np.median(errors):.2f} mm, more than {MEDIAN_MTRE_MM:g} mm")
     if errors and max(errors) > MAXIMUM_MTRE_MM:
         failed.append(f"an accepted pose has an error of {max(errors):.1f} mm, more than {MAXIMUM_MTRE_MM:g} mm")
-    return failed
+    return failed + failed_body_checks([record.bodies for record in records])

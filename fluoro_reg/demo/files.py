@@ -1,7 +1,7 @@
 """The files in the demo's folder, which document the run and allow it to be repeated.
 
 demo.json (program, versions)  configuration.yaml  node.yaml  phantom_regressor.safetensors (if trained on the phantom)
-ct/  recording/  *.log  frames.json  summary.json  report.html
+ct/  bodies.yaml and labels.nii.gz (if bones move)  recording/  *.log  frames.json  summary.json  report.html
 overlay.png (the first frame with the CT's bone edges at the initial and at the estimated pose)
 """
 
@@ -15,7 +15,7 @@ import yaml
 
 from fluoro_reg.config import to_mapping
 from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.demo.assessment import DemoTruth, FrameRecord
+from fluoro_reg.demo.assessment import PATIENT_FRAME, DemoTruth, FrameRecord
 from fluoro_reg.demo.initial_pose import PHANTOM_WEIGHTS, given_initial_pose, predicted_initial_pose
 from fluoro_reg.demo.pictures import before_and_after, render_images
 from fluoro_reg.demo.report import DemoReport, RunDetails, demo_html
@@ -23,12 +23,13 @@ from fluoro_reg.demo.scene import DemoOptions, DemoScene
 from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.environment import versions
 from fluoro_reg.formats.json_file import json_line
+from fluoro_reg.simulation.phantom.bodies import BODIES_FILE, LABELS_FILE
 
 MARKER = "demo.json"
 SETTINGS = (MARKER, "configuration.yaml", "node.yaml")
 LOGS = ("node.log", "listener.log", "player.log")
 RESULTS = ("frames.json", "summary.json", "report.html", "overlay.png")
-WRITTEN = (*SETTINGS, PHANTOM_WEIGHTS, "ct", "recording", *LOGS, *RESULTS)
+WRITTEN = (*SETTINGS, PHANTOM_WEIGHTS, "ct", BODIES_FILE, LABELS_FILE, "recording", *LOGS, *RESULTS)
 PACKAGES = ("torch", "numpy", "numba", "scipy", "pydicom", "rosbags", "ros-rclpy")
 
 COMMANDS = """\
@@ -38,11 +39,11 @@ fluoro-reg demo --out demo_again --config configuration.yaml
 # the processes by hand, each in its own terminal;
 # FASTDDS_DEFAULT_PROFILES_FILE must be <project>/embedded_ros/fastdds_loopback.xml
 registration_node --ros-args --params-file node.yaml -r image:={image} -r camera_info:={camera_info}
-tf_listener --child patient
+tf_listener{child}
 bag_player recording/bag --await /tf --answers /registration_node/result
 
 # the same frames with the same tracker, without ROS
-fluoro-reg replay recording/bag --ct ct {initial} --intensity transmitted"""
+fluoro-reg replay recording/bag --ct ct{bodies} {initial} --intensity transmitted"""
 
 
 def prepare_folder(folder: Path, options: DemoOptions) -> None:
@@ -75,6 +76,7 @@ def write_node_parameters(folder: Path, scene: DemoScene, options: DemoOptions) 
         "autostart": True,
         "ct.path": str(scene.ct.relative_to(folder)),
         **initial,
+        **({} if scene.bodies is None else {"bodies.path": scene.bodies.bodies.name, "labels.path": scene.bodies.labels.name}),
         "intensity": "transmitted",
         "qos.image": "reliable",
         **to_mapping(options.registration),
@@ -89,6 +91,7 @@ def write_results(folder: Path, records: list[FrameRecord], summary: dict[str, A
             **{field.name: getattr(record, field.name) for field in dataclasses.fields(record)},
             "errors": None if record.errors is None else dataclasses.asdict(record.errors),
             "camera_from_patient": None if record.camera_from_patient is None else record.camera_from_patient.matrix().tolist(),
+            "bodies": {name: body.to_json() for name, body in record.bodies.items()},
         }
         for record in records
     ]
@@ -115,8 +118,14 @@ def write_report(
     configuration = (folder / "configuration.yaml").read_text(encoding="utf-8")
     seed = yaml.safe_load(configuration)["recording"]["seed"]
     arguments = f"--model {model}" if model else "--initial recording/initial.json"
+    several = f" --bodies {BODIES_FILE} --labels {LABELS_FILE}" if scene.bodies else ""
+    child = "" if scene.bodies else f" --child {PATIENT_FRAME}"
     details = RunDetails(
-        COMMANDS.format(initial=arguments, **topics), configuration, versions(PACKAGES), len(truth.points_patient), seed
+        COMMANDS.format(initial=arguments, bodies=several, child=child, **topics),
+        configuration,
+        versions(PACKAGES),
+        len(truth.points_patient),
+        seed,
     )
     report = DemoReport(outcome.records, outcome.summary, outcome.failed_checks, images, details)
     _write(folder / "report.html", demo_html(report))

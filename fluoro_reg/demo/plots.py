@@ -10,8 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from fluoro_reg.demo.assessment import FrameRecord
 from fluoro_reg.evaluation.report.plot_style import INK, SERIES, WARNING, add_legend, annotate, figure_to_svg, plot_settings
+from fluoro_reg.registration.bodies.overlay import colour_of
 
 STAGES = ("transport", "decode", "preprocess", "search", "refine", "assess")
+BODY_STAGES = ("prepare", "find each body", "refine together", "assess bodies")  # one part of the latency, where bones move
 
 
 def error_plot(records: Sequence[FrameRecord]) -> str:
@@ -29,14 +31,29 @@ def error_plot(records: Sequence[FrameRecord]) -> str:
         return figure_to_svg(figure, "Error of the published transforms, by frame")
 
 
+def bodies_plot(records: Sequence[FrameRecord]) -> str:
+    """Plot the in-plane error of every body in the frames in which it was accepted."""
+    with plot_settings("bodies"):
+        figure, axes = _figure(records, "in-plane error, mm")
+        for number, name in enumerate(records[0].bodies):
+            errors = [record.bodies[name].errors for record in records]
+            rows = [np.nan if e is None else e.in_plane_mm for e in errors]
+            colour = tuple(level / 255 for level in colour_of(number))
+            axes.plot([record.index for record in records], rows, "o-", lw=1.6, ms=4, color=colour, label=name)
+        _shade_rejected(axes, records)
+        add_legend(axes)
+        return figure_to_svg(figure, "In-plane error of every body, by frame")
+
+
 def latency_plot(records: Sequence[FrameRecord]) -> str:
     """Plot the latency of each frame as stacked stages, with the median and the 99th percentile of the accepted frames."""
     with plot_settings("latency"):
         figure, axes = _figure(records, "latency, ms")
         base = np.zeros(len(records))
-        for colour, stage in enumerate(STAGES):
+        shown = (*STAGES, "bodies") if any(record.bodies for record in records) else STAGES
+        for colour, stage in zip((*SERIES, INK), shown, strict=False):
             heights = np.array([1000 * stage_seconds(record).get(stage, 0.0) for record in records])
-            axes.bar([record.index for record in records], heights, 0.72, bottom=base, color=SERIES[colour], label=stage)
+            axes.bar([record.index for record in records], heights, 0.72, bottom=base, color=colour, label=stage)
             base += heights
         totals = [1000 * record.latency_s for record in records if record.accepted and record.latency_s is not None]
         for name, percentile, side in (("median", 50, "top"), ("p99", 99, "bottom")) if totals else ():
@@ -53,6 +70,8 @@ def stage_seconds(record: FrameRecord) -> dict[str, float]:
     if record.latency_s is None:
         return {}
     stages = {name: record.seconds.get(name, record.seconds.get(f"register.{name}", 0.0)) for name in STAGES[1:]}
+    if record.bodies:
+        stages["bodies"] = sum(record.seconds.get(f"register.{name}", 0.0) for name in BODY_STAGES)
     return {"transport": max(0.0, record.latency_s - sum(stages.values())), **stages}
 
 

@@ -1,6 +1,7 @@
 """The HTML report of the demo: pure functions from records and images to the page of `templates/report.html`."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,8 +10,9 @@ from typing import Any
 
 from fluoro_reg.demo.assessment import FrameRecord
 from fluoro_reg.demo.pictures import DemoImages
-from fluoro_reg.demo.plots import error_plot, latency_plot
+from fluoro_reg.demo.plots import bodies_plot, error_plot, latency_plot
 from fluoro_reg.evaluation.report.page import card, chip, data_uri, figure_html, read_template, style_sheet, text_row
+from fluoro_reg.registration.bodies.overlay import colour_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def demo_html(report: DemoReport) -> str:
         landmarks=details.landmarks,
         seed=details.seed,
         device=escape(f"computed on the {report.summary['device'].upper()}"),
+        bodies=body_section(report.records, report.summary),
         error_plot=error_plot(report.records),
         latency_plot=latency_plot(report.records),
         frames=len(report.records),
@@ -91,6 +94,26 @@ def _cards(report: DemoReport) -> str:
     return "".join(card(value, label) for label, value in cards.items())
 
 
+def body_section(records: Sequence[FrameRecord], summary: Mapping[str, Any]) -> str:
+    """Return the section about bones that move on their own; nothing where the CT is one body."""
+    bodies = summary.get("bodies")
+    if not bodies:
+        return ""
+    rows = ""
+    for number, (name, body) in enumerate(bodies.items()):
+        red, green, blue = colour_of(number)
+        swatch = f'<span style="color:rgb({red},{green},{blue})">&#9632;&nbsp;</span>{escape(name)}'
+        keys = ("median_in_plane_mm", "max_in_plane_mm", "median_mtre_mm")
+        numbers = "".join(f"<td>{'' if body[key] is None else f'{body[key]:.2f}'}</td>" for key in keys)
+        why = Counter(r.bodies[name].reason for r in records if not (r.blank or r.bodies[name].accepted))
+        reason = escape(why.most_common(1)[0][0]) if why else ""
+        accepted = f"<td>{body['accepted']}</td><td>{body['tf_received']}</td>"
+        rows += f'<tr><td class="text">{swatch}</td>{accepted}{numbers}<td class="text">{reason}</td></tr>'
+    return Template(read_template(__package__, "bodies.html")).substitute(
+        rows=rows, plot=bodies_plot(records), frames=len(records)
+    )
+
+
 def _frame_button(record: FrameRecord) -> str:
     name = f"frame {record.index}, {_verdict(record)}"
     return f'<button class="{_verdict(record)}" aria-label="{name}" title="{name}"></button>'
@@ -126,7 +149,7 @@ def _frames_json(report: DemoReport) -> str:
             "edges": None if image.edges is None else data_uri(image.edges),
             "verdict": _verdict(record),
             "reason": record.reason,
-            "published": _published(record),
+            "published": _published(record) + _published_bodies(record),
             **_numbers(record),
         }
         for record, image in pairs
@@ -143,6 +166,15 @@ def _published(record: FrameRecord) -> str:
     rows = record.camera_from_patient.matrix()[:3].tolist()
     matrix = "\n".join(" ".join(f"{value:8.4f}" for value in row[:3]) + f" {row[3]:9.2f}" for row in rows)
     return f"{stamp}\ncamera_from_patient, mm\n{matrix}"
+
+
+def _published_bodies(record: FrameRecord) -> str:
+    """Return a line for each body that moves on its own."""
+    lines = []
+    for name, body in record.bodies.items():
+        error = "" if body.errors is None else f": {body.errors.in_plane_mm:.2f} mm in plane"
+        lines.append(f"\n{name} {'accepted' if body.accepted else 'rejected'}{error}")
+    return "".join(lines)
 
 
 def _numbers(record: FrameRecord) -> dict[str, str]:

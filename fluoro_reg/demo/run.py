@@ -2,12 +2,20 @@
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fluoro_reg.demo.assessment import Answer, DemoTruth, FrameRecord, ReceivedTransform, failed_checks, summarise
+from fluoro_reg.demo.assessment import (
+    PATIENT_FRAME,
+    Answer,
+    DemoTruth,
+    FrameRecord,
+    ReceivedTransform,
+    failed_checks,
+    summarise,
+)
 from fluoro_reg.demo.files import DemoOutcome, prepare_folder, write_node_parameters, write_report, write_results
 from fluoro_reg.demo.initial_pose import with_weights
 from fluoro_reg.demo.ros_processes import RosProcessError, RosProcesses, ros_processes
@@ -46,15 +54,15 @@ def run_demo(folder: Path, options: DemoOptions, screen: AbstractScreen) -> Demo
         scene = make_recording(ct, options, progress)
     options = with_weights(folder, ct, options)
     write_node_parameters(folder, scene, options)
-    collector = ResultCollector(DemoTruth.read(scene.recording))
+    collector = ResultCollector(DemoTruth.read(scene))
     with ros_processes(folder) as processes:
         initial = "without an initial pose" if options.registration.model else "with an initial pose"
         with screen.step(f"registration_node {initial}, and tf_listener"):
-            start_node_and_listener(processes)
+            start_node_and_listener(processes, () if options.bodies else ("--child", PATIENT_FRAME))
         processes.start(PLAYER, "player", "recording/bag", "--wait", "120", "--await", "/tf", "--answers", RESULT_TOPIC)
         with screen.frames(options.recording.frames) as show:
             collector.collect(processes, show)
-    records, transforms = collector.records(), collector.transforms
+    records, transforms = collector.records(), [one for one in collector.transforms if one.child == PATIENT_FRAME]
     outcome = DemoOutcome(records, summarise(records, len(transforms)), failed_checks(records, transforms))
     write_results(folder, outcome.records, outcome.summary)
     screen.pause()
@@ -75,11 +83,11 @@ def check_options(options: DemoOptions) -> None:
         raise InputError("recording.blank must not contain frame 0, with which the demo begins; remove it")
 
 
-def start_node_and_listener(processes: RosProcesses) -> None:
+def start_node_and_listener(processes: RosProcesses, listened: Sequence[str]) -> None:
     """Start both and wait until the node receives images and the listener receives transforms, so that nothing is missed."""
     remappings = [argument for name, topic in TOPICS.items() for argument in ("-r", f"{name}:={topic}")]
     node = processes.start(NODE, "node", "--ros-args", "--params-file", "node.yaml", *remappings)
-    listener = processes.start(LISTENER, "tf_listener", "--child", "patient")
+    listener = processes.start(LISTENER, "tf_listener", *listened)
     node.wait_for_log("active:", READY_TIMEOUT_S)
     listener.wait_for_log("connected:", READY_TIMEOUT_S)
 
@@ -118,8 +126,7 @@ class ResultCollector:
 
     def records(self) -> list[FrameRecord]:
         """Return the records of all frames in order."""
-        by_stamp = {transform.stamp_ns: transform for transform in self.transforms}
-        return [self.truth.record(stamp, self.answers.get(stamp), by_stamp.get(stamp)) for stamp in self.truth.poses]
+        return [self.truth.record(stamp, self.answers.get(stamp), self._received(stamp)) for stamp in self.truth.poses]
 
     def _add(self, name: str, line: dict[str, Any]) -> None:
         if name == LISTENER:
@@ -128,15 +135,22 @@ class ResultCollector:
             answer = Answer.from_json(line)
             self.answers[answer.stamp_ns] = answer
 
+    def _received(self, stamp_ns: int) -> dict[str, ReceivedTransform]:
+        """Return the transforms of one frame that have been received, by child frame."""
+        return {transform.child: transform for transform in self.transforms if transform.stamp_ns == stamp_ns}
+
     def _missing_transforms(self) -> set[int]:
-        """Return the stamps of accepted frames whose transform has not been received."""
-        accepted = {stamp for stamp, answer in self.answers.items() if answer.accepted}
-        return accepted - {transform.stamp_ns for transform in self.transforms}
+        """Return the stamps of accepted frames of which a transform has not been received."""
+        expected = {(stamp, PATIENT_FRAME) for stamp, answer in self.answers.items() if answer.accepted}
+        for stamp, answer in self.answers.items():
+            frames = [body["frame_id"] for body in answer.bodies.values() if body["accepted"] == "true"]
+            expected |= {(stamp, frame) for frame in frames}
+        received = {(transform.stamp_ns, transform.child) for transform in self.transforms}
+        return {stamp for stamp, _ in expected - received}
 
     def _show_complete(self, show: Callable[[FrameRecord], None]) -> None:
         missing = self._missing_transforms()
-        by_stamp = {transform.stamp_ns: transform for transform in self.transforms}
         for stamp in self.answers:
             if stamp not in self._shown and stamp not in missing and stamp in self.truth.poses:
                 self._shown.add(stamp)
-                show(self.truth.record(stamp, self.answers[stamp], by_stamp.get(stamp)))
+                show(self.truth.record(stamp, self.answers[stamp], self._received(stamp)))

@@ -9,6 +9,8 @@ from fluoro_reg.config import option, section
 from fluoro_reg.progress import Progress
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.simulation.bags import BagOptions, SimulatedBag, simulate_bag
+from fluoro_reg.simulation.body_motion import BodyFiles
+from fluoro_reg.simulation.phantom.bodies import write_phantom_bodies
 from fluoro_reg.simulation.phantom.dicom_series import write_dicom_series
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_hu, phantom_landmarks
 
@@ -20,6 +22,7 @@ class DemoOptions:
     phantom: PhantomOptions = section(PhantomOptions)
     recording: BagOptions = section(BagOptions)
     registration: RegistrationOptions = section(RegistrationOptions)
+    bodies: bool = option(False, "let pelvis, both femurs and L5 move on their own, each with a frame of its own")
     given_start: bool = option(False, "begin at a given pose near the true one, even if weights for the phantom are available")
 
 
@@ -30,10 +33,11 @@ def blank_frames(frames: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DemoScene:
-    """The files of a demo."""
+    """The files of a demo; `bodies` are those of bones that move on their own, if they do."""
 
     ct: Path
     recording: SimulatedBag
+    bodies: BodyFiles | None = None
 
 
 def make_phantom(folder: Path, options: DemoOptions) -> Path:
@@ -44,5 +48,7 @@ def make_phantom(folder: Path, options: DemoOptions) -> Path:
 
 def make_recording(ct: Path, options: DemoOptions, progress: Progress) -> DemoScene:
     """Simulate a recording of the CT as read by the DICOM reader; errors are measured at the phantom's landmarks."""
+    bodies = write_phantom_bodies(ct.parent, options.phantom) if options.bodies else None
     points = torch.stack(list(phantom_landmarks(options.phantom).values()))
-    return DemoScene(ct, simulate_bag(ct, ct.parent / "recording", options.recording, points, progress))
+    recording = simulate_bag(ct, ct.parent / "recording", options.recording, points, progress, bodies)
+    return DemoScene(ct, recording, bodies)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fluoro_reg.carm.aim import aim_point, bone_points
-from fluoro_reg.carm.dimensions import SOURCE_TO_OBJECT_MM
+from fluoro_reg.carm.dimensions import DETECTOR_MM, SOURCE_TO_OBJECT_MM
 from fluoro_reg.carm.pose_sampling import perturb_to_mtre, smooth_motion
 from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.carm.views import BONE_SAMPLES, TARGETS, carm_camera, targets_in_view
@@ -43,6 +43,7 @@ class BagOptions:
     motion_mm: float = option(12.0, "maximum translation", unit="mm", minimum=0, maximum=200)
     motion_deg: float = option(5.0, "maximum rotation", unit="deg", minimum=0, maximum=45)
     start_mm: float = option(10.0, "mTRE of initial.json against the first frame", unit="mm", minimum=0, maximum=200)
+    detector_mm: float = option(DETECTOR_MM, "width and height of the detector", unit="mm", minimum=50, maximum=600)
     size_px: int = option(256, "width and height of the images", unit="px", minimum=32, maximum=4096)
     variant: str = option("standard", "setting of the simulated machine", choices=tuple(VARIANTS))
     storage: str = option("sqlite3", "storage format of the bag", choices=("sqlite3", "mcap"))
@@ -76,7 +77,8 @@ def simulate_bag(
         options: Length, motion, image size and seed of the recording.
         landmarks_patient: Target points in patient mm. By default, points on bone that the first frame shows.
         progress: Called after each frame.
-        bodies: Bones of the CT that move on their own; `truth.json` then also holds their poses.
+        bodies: Bones of the CT that move on their own, at whose middle the C-arm then aims; `truth.json` also holds their
+            poses.
 
     Returns:
         The paths of the files.
@@ -86,8 +88,10 @@ def simulate_bag(
     """
     folder, volume = create_empty_folder(out_folder), read_ct(ct)
     generator = torch.Generator().manual_seed(options.seed)
-    bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px)
-    aim = aim_for_variant(options.variant, volume, aim_point(volume, bone), intrinsics, generator)
+    bone, intrinsics = bone_points(volume, BONE_SAMPLES, generator), carm_camera(options.size_px, options.detector_mm)
+    scene = None if bodies is None else BodyScene.read(bodies, volume, generator)
+    middle = aim_point(volume, bone) if scene is None else scene.middle()
+    aim = aim_for_variant(options.variant, volume, middle, intrinsics, generator)
     first = ap_pose(aim, SOURCE_TO_OBJECT_MM)
     amplitude = (options.motion_mm, radians(options.motion_deg))
     poses = smooth_motion(first, options.frames, aim, amplitude, generator)
@@ -97,7 +101,6 @@ def simulate_bag(
     tools = tools_for_variant(options.variant, landmarks_patient, generator)
     files = SimulatedBag(folder / "bag", *(folder / f"{name}.json" for name in ("truth", "initial", "camera", "landmarks")))
     machine = options_for_variant(options.variant, generator)
-    scene = None if bodies is None else BodyScene.read(bodies, volume, generator)
     moved = None if scene is None else scene.draw_motion(poses, generator)
     movable = None if scene is None else scene.movable
     cine = _Cine(XraySimulator(volume, machine), machine, poses, intrinsics, tools, movable, moved)

@@ -57,6 +57,10 @@ class BodyScene:
         points = {name: _points(on_grid, given, ct, generator) for name, given in numbers.items()}
         return cls(config, movable, points)
 
+    def middle(self) -> Float[Tensor, "3"]:
+        """The mean of the centres of all bodies that move, patient mm."""
+        return torch.stack([self.points[name].mean(0) for name in self.movable.names]).mean(0)
+
     def draw(self, camera_from_patient: RigidTransform, generator: torch.Generator) -> dict[str, RigidTransform]:
         """`camera_from_patient` of every body but the reference, shifted and turned against its parent.
 

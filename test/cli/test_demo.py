@@ -59,6 +59,21 @@ def test_the_demo_end_to_end(cli, tmp_path):
     assert str(tmp_path) not in report + (out / "node.yaml").read_text() + (out / "demo.json").read_text()
 
 
+@pytest.mark.ros
+@pytest.mark.slow
+@needs_ros
+def test_every_bone_has_a_frame_of_its_own(cli, tmp_path):
+    out = tmp_path / "demo"
+    run = cli("demo", "--out", out, "--frames", "6", "--json", "--bodies", "--set", "phantom.spacing_mm=[3.0,3.0,3.0]")
+    assert run.status == 0, run.err
+    bodies = run.json()["bodies"]
+    assert list(bodies) == ["pelvis", "femur_left", "femur_right", "L5"]
+    for name, body in bodies.items():
+        assert body["accepted"] == body["tf_received"] > 0, name
+        assert body["max_in_plane_mm"] < 1.0, name
+    assert "Bones that move on their own" in (out / "report.html").read_text()
+
+
 @needs_ros
 @pytest.mark.parametrize(
     ("arguments", "message"),

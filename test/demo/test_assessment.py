@@ -25,14 +25,15 @@ def answer_line(stamp, accepted, latency="0.08"):
 
 def received(stamp, x_mm=0.0):
     moved = RigidTransform(POSE.rotation, POSE.translation + torch.tensor([x_mm, 0.0, 0.0], dtype=torch.float64))
-    return ReceivedTransform.from_json({"stamp_ns": stamp, "parent_from_child": moved.matrix().tolist(), "received_s": 100.1})
+    line = {"stamp_ns": stamp, "parent_from_child": moved.matrix().tolist(), "received_s": 100.1, "child": "patient"}
+    return ReceivedTransform.from_json(line)
 
 
 def frame_records(transforms, accepted=(0, 1, 3)):
     """Return the records of the four frames, as the demo makes them."""
-    at = {transform.stamp_ns: transform for transform in transforms}
+    at = {transform.stamp_ns: {transform.child: transform} for transform in transforms}
     answers = {stamp: Answer.from_json(answer_line(stamp, n in accepted)) for n, stamp in enumerate(STAMPS)}
-    return [TRUTH.record(stamp, answers[stamp], at.get(stamp)) for stamp in STAMPS]
+    return [TRUTH.record(stamp, answers[stamp], at.get(stamp, {})) for stamp in STAMPS]
 
 
 TRANSFORMS = [received(STAMPS[0], 0.3), received(STAMPS[1], -0.5), received(STAMPS[3], 0.9)]
@@ -52,7 +53,8 @@ def test_a_rotation_is_given_in_degrees_and_its_mtre_is_the_mean_chord_at_the_po
     angle = math.radians(1.0)
     rotation = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
     pose = RigidTransform(rotation.double(), POSE.translation)
-    record = TRUTH.record(STAMPS[0], Answer.from_json(answer_line(STAMPS[0], True)), ReceivedTransform(STAMPS[0], pose, 100.1))
+    transforms = {"patient": ReceivedTransform(STAMPS[0], pose, 100.1)}
+    record = TRUTH.record(STAMPS[0], Answer.from_json(answer_line(STAMPS[0], True)), transforms)
     assert record.errors.rotation_deg == pytest.approx(1.0, abs=1e-4)
     assert record.errors.mtre_mm == pytest.approx((0 + 200 * math.sin(angle / 2)) / 2, rel=1e-4)
 
@@ -81,7 +83,7 @@ def test_a_failed_check_is_reported(transforms, accepted, sentence):
 
 
 def test_a_frame_without_an_answer_counts_as_rejected_and_is_a_failed_check():
-    records = [*frame_records(TRANSFORMS)[:3], TRUTH.record(STAMPS[3], None, None)]
+    records = [*frame_records(TRANSFORMS)[:3], TRUTH.record(STAMPS[3], None, {})]
     assert summarise(records, 2)["rejected"] == 2
     assert failed_checks(records, TRANSFORMS[:2]) == ["frames without an answer: 1"]
 

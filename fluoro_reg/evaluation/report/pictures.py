@@ -5,6 +5,7 @@ with cubic interpolation, so that the lines are fine enough to show small pose e
 """
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,21 @@ def edges_webp(
     renderer: AbstractRenderer, pose: RigidTransform, camera: CameraIntrinsics, colour: tuple[int, int, int]
 ) -> bytes:
     """Return the edges of the renderer's volume (preferably a `bone_volume`) at a pose as WebP, transparent elsewhere."""
-    coverage = (255 * pose_lines(renderer, pose, _enlarge(camera))).round().astype(np.uint8)
-    layer = np.empty((*coverage.shape, 4), np.uint8)
-    layer[..., :3], layer[..., 3] = colour, coverage
-    return webp(Image.fromarray(layer), lossless=True)
+    return layers_webp([(renderer, pose, colour)], camera)
+
+
+def layers_webp(
+    layers: Sequence[tuple[AbstractRenderer, RigidTransform, tuple[int, int, int]]], camera: CameraIntrinsics
+) -> bytes:
+    """Return the edges of several volumes, each at its pose and in its colour, later ones over earlier ones."""
+    large = _enlarge(camera)
+    image = Image.new("RGBA", (large.width, large.height))
+    for renderer, pose, colour in layers:
+        coverage = (255 * pose_lines(renderer, pose, large)).round().astype(np.uint8)
+        layer = np.empty((*coverage.shape, 4), np.uint8)
+        layer[..., :3], layer[..., 3] = colour, coverage
+        image.alpha_composite(Image.fromarray(layer))
+    return webp(image, lossless=True)
 
 
 def _enlarge(camera: CameraIntrinsics) -> CameraIntrinsics:
