@@ -19,7 +19,7 @@ from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, m
 from fluoro_reg.registration.bodies.body import Body, make_bodies
 from fluoro_reg.registration.bodies.scene import SeenView
 from fluoro_reg.registration.bodies.swap import SwapCheck
-from fluoro_reg.registration.bodies.together import SCALES_PX, FoundTogether, refine_together
+from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
 from fluoro_reg.registration.bodies.uncertainty import body_covariances
 from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.options import RegistrationOptions
@@ -150,9 +150,8 @@ class BodiesRegistrar:
             settled[body.name], others[body.name] = found.poses[0], found.poses[1:]
             n_renders += found.n_renders
         clock.lap("find each body")
-        is_followed = len(known) > 0 and not sought and sought is not None
-        scales = SCALES_PX[-1:] if is_followed else SCALES_PX
-        together = refine_together(self.bodies, seen, self._expected(pose, settled), scales)
+        is_followed = sought is not None and not sought
+        together = refine_together(self.bodies, seen, self._expected(pose, settled), is_followed)
         n_renders += together.n_renders
         clock.lap("refine together")
         others[self._reference.name] = _batch([other.camera_from_patient for other in first.alternatives])

@@ -26,7 +26,7 @@ from fluoro_reg.rendering.bodies import RenderedBody, project_bodies
 from fluoro_reg.similarity import GradientNCC
 
 SCALES_PX = (128, 256)  # across the reference's projection; each body has been found before
-ITERATIONS = 30
+ITERATIONS, FOLLOWING_ITERATIONS = 30, 4
 ARRIVED_SD = (
     0.2  # a body has arrived if its next step is shorter than this; Gauss-Newton's steps are up to four times too short
 )
@@ -186,14 +186,18 @@ class FoundTogether:
 
 
 def refine_together(
-    bodies: tuple[Body, ...], views: Sequence[SeenView], poses: Poses, scales_px: Sequence[int] = SCALES_PX
+    bodies: tuple[Body, ...], views: Sequence[SeenView], poses: Poses, is_followed: bool = False
 ) -> FoundTogether:
-    """Refine all poses (`reference_from_patient`) from coarse to fine."""
+    """Refine all poses (`reference_from_patient`) from coarse to fine; those of an earlier image at once, and briefly.
+
+    Directions that the image leaves open take many steps. `has_arrived` tells of each body whether it needs them.
+    """
+    scales_px, iterations = (SCALES_PX[-1:], FOLLOWING_ITERATIONS) if is_followed else (SCALES_PX, ITERATIONS)
     found, n_renders = [RigidTransform.stack([poses[body.name]]) for body in bodies], 0
     converged: Bool[Tensor, "batch"] = torch.zeros(1, dtype=torch.bool)
     for object_px in scales_px:
         objective = SceneObjective(bodies, tuple(scene_view(bodies, view, poses, object_px) for view in views), GradientNCC())
-        at, equations, converged = LevenbergMarquardt(iterations=ITERATIONS).minimise(objective, objective.evaluate(found))
+        at, equations, converged = LevenbergMarquardt(iterations=iterations).minimise(objective, objective.evaluate(found))
         found, n_renders = list(at.poses), n_renders + objective.n_renders
     names = [body.name for body in bodies]
     return FoundTogether(
