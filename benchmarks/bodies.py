@@ -1,14 +1,18 @@
 """Registration of every bone on its own: simulated X-rays in which bones have moved, and real biplane frames of a wrist.
 
     python benchmarks/bodies.py simulated --ct DATA/ct/abdomen_pelvis_3mm --cases 30 --out records.jsonl
+    python benchmarks/bodies.py levels --ct DATA/ct/abdomen_pelvis_3mm --starts 100
     python benchmarks/bodies.py wrist DATA/xray/wrist_biplane --starts 5 --overlays OUT
     python benchmarks/bodies.py time
+    python benchmarks/bodies.py tracking --frames 30
 
 `simulated` moves femurs up to 15 degrees and 5 mm, and vertebrae up to 5 degrees and 2 mm against the bone below. Without
 `--ct` it takes the phantom. A body counts where at least half of it is in the image; a wrong accepted one counts wherever it
-is. Beside it is the rigid registration of the whole CT. `wrist` takes the pose of the ulna in the radius in the *other* frame
-as the mean of the joint; the reference poses are a fit by another program, so errors are differences. `time` registers one
-X-ray of the phantom with 1 to 8 bodies and counts processor time. Prints Markdown tables.
+is. Beside it is the rigid registration of the whole CT. `levels` begins a vertebra too high or too low, in turn with the
+initial pose of the whole, and with the joint that says where the vertebrae are to be sought. `wrist` takes the pose of the ulna
+in the radius in the *other* frame as the mean of the joint; the reference poses are a fit by another program, so errors are
+differences. `time` registers one X-ray of the phantom with 1 to 8 bodies and counts processor time, `tracking` follows four
+bodies in a recording. Prints Markdown tables.
 """
 
 import argparse
@@ -17,13 +21,23 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from bodies_of_ct import bone_labels, head_centres
+from bodies_common import (
+    KINDS,
+    RIGHT_MM,
+    SIZE_PX,
+    WRONG_MM,
+    kind_of,
+    labelled_ct,
+    pose_errors,
+    simulated_config,
+    xray_of,
+)
+from bodies_levels import levels, levels_table
+from bodies_tracking import tracking, tracking_table
 from machine import machine
 from PIL import Image
 from wrist_biplane import CAMERAS, FRAMES, read_bone, read_views
@@ -31,49 +45,24 @@ from wrist_biplane import CAMERAS, FRAMES, read_bone, read_views
 from fluoro_reg.carm.aim import aim_point, bone_points
 from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.carm.views import carm_camera, random_view
-from fluoro_reg.ct.reader import read_ct
-from fluoro_reg.evaluation.metrics import target_registration_errors
-from fluoro_reg.formats.bodies import BodiesConfig, bodies_from_mapping
+from fluoro_reg.formats.bodies import bodies_from_mapping
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationResult
 from fluoro_reg.registration.bodies.overlay import BodiesOverlay
 from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.simulation.body_motion import BodyScene
 from fluoro_reg.simulation.options import SimulationOptions
-from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_labels, phantom_landmarks, phantom_volume
+from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_labels, phantom_volume
 from fluoro_reg.simulation.simulator import XraySimulator
-from fluoro_reg.xray.image import Intensity, XrayImage
 
-SIZE_PX, START_MM = 256, (5.0, 15.0)
+START_MM = (5.0, 15.0)
 IN_FIELD = 0.5  # of a body's points: it counts
-RIGHT_MM, WRONG_MM = 1.0, 5.0
 MOVING = ("femur_left", "femur_right", "vertebrae_L5", "vertebrae_L4", "vertebrae_L3", "hip_left", "hip_right")
-KINDS = {"pelvis": "pelvis", "femur": "femurs", "L": "vertebrae"}
-
-
-def simulated_config(heads: dict[str, list[float]]) -> BodiesConfig:
-    """Pelvis with both femurs and three vertebrae, each of which hangs on the one below."""
-    femur = {"sd_mm": 3.0, "sd_deg": 8.0}
-    vertebra = {"sd_mm": 2.0, "sd_deg": 3.0}
-    bodies: dict[str, Any] = {"pelvis": {"labels": ["sacrum", "hip_left", "hip_right"]}}
-    for side in ("left", "right"):
-        joint = {**femur, "point_mm": heads[f"femur_{side}"]}
-        bodies[f"femur_{side}"] = {"labels": [f"femur_{side}"], "joint": joint, "motion": {"mm": 5.0, "deg": 15.0}}
-    for name, parent in (("L5", "pelvis"), ("L4", "L5"), ("L3", "L4")):
-        joint = {**vertebra, "parent": parent}
-        bodies[name] = {"labels": [f"vertebrae_{name}"], "joint": joint, "motion": {"mm": 2.0, "deg": 5.0}}
-    return bodies_from_mapping({"reference": "pelvis", "bodies": bodies}, "bodies of the benchmark")
 
 
 def simulated(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One record for each body of each case."""
-    if arguments.ct is None:
-        options = PhantomOptions()
-        ct, labels, marks = phantom_volume(options), phantom_labels(options), phantom_landmarks(options)
-        heads = {f"femur_{side}": marks[f"femoral_head_centre_{side}"].tolist() for side in ("left", "right")}
-    else:
-        ct = read_ct(arguments.ct)
-        labels, heads = bone_labels(ct), head_centres(ct)
+    ct, labels, heads = labelled_ct(arguments.ct)
     config, camera = simulated_config(heads), carm_camera(SIZE_PX)
     generator = torch.Generator().manual_seed(arguments.seed)
     scene = BodyScene.of(config, labels, ct, generator)
@@ -85,9 +74,7 @@ def simulated(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         generator = torch.Generator().manual_seed(1000 * arguments.seed + number)
         view = random_view(aims[number % len(aims)], 0.3, generator)
         moved = scene.draw(view, generator)
-        pixels = simulator.image(view, camera, generator, (), (scene.movable, moved))
-        usable = torch.ones(SIZE_PX, SIZE_PX, dtype=torch.bool)
-        xray = XrayImage(torch.from_numpy(pixels.astype(np.float32)), camera, Intensity.TRANSMITTED, usable)
+        xray = xray_of(simulator.image(view, camera, generator, (), (scene.movable, moved)), camera)
         low, high = START_MM
         start_mm = low + (high - low) * float(torch.rand(1, generator=generator))
         initial = perturb_to_mtre(view, scene.points["pelvis"][:200], start_mm, ct.centre_patient, generator)
@@ -98,10 +85,10 @@ def simulated(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield {
                 "case": number,
                 "body": name,
-                "kind": next(kind for prefix, kind in KINDS.items() if name.startswith(prefix)),
+                "kind": kind_of(name),
                 "in_field": truth.in_field,
-                **_errors("", found.camera_from_patient, truth.camera_from_patient, points),
-                **_errors("rigid_", rigid.camera_from_patient, truth.camera_from_patient, points),
+                **pose_errors("", found.camera_from_patient, truth.camera_from_patient, points),
+                **pose_errors("rigid_", rigid.camera_from_patient, truth.camera_from_patient, points),
                 "rigid_accepted": rigid.accepted,
                 "accepted": found.accepted,
                 "reason": found.reason,
@@ -131,13 +118,6 @@ def _wrist_record(
         "seconds": found.elapsed_s,
         "pose": None if pose is None else pose.matrix().tolist(),
     }
-
-
-def _errors(prefix: str, found: RigidTransform | None, true: RigidTransform, points: torch.Tensor) -> dict[str, float]:
-    if found is None:
-        return {f"{prefix}in_plane_mm": math.inf, f"{prefix}mtre_mm": math.inf, f"{prefix}rotation_deg": math.inf}
-    errors = asdict(target_registration_errors(found, true, points))
-    return {f"{prefix}{name}": errors[name] for name in ("in_plane_mm", "mtre_mm", "rotation_deg")}
 
 
 def simulated_table(records: list[dict[str, Any]]) -> list[str]:
@@ -201,12 +181,12 @@ def wrist(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             for name, (result, from_world) in runs.items():
                 for bone, found in result.bodies.items():
                     true = from_world @ pose[f"{bone}_{frame}"]
-                    record = _errors("", found.camera_from_patient, true, bones[bone][1])
+                    record = pose_errors("", found.camera_from_patient, true, bones[bone][1])
                     yield _wrist_record(name, frame, bone, k, found, record)
             for bone, registrar_alone in alone.items():
                 begin = initial if bone == "rad" else initial @ RigidTransform.from_matrix(mean)
                 found = registrar_alone.register_views(views, begin)
-                record = _errors("", found.camera_from_patient, pose[f"{bone}_{frame}"], bones[bone][1])
+                record = pose_errors("", found.camera_from_patient, pose[f"{bone}_{frame}"], bones[bone][1])
                 yield _wrist_record("both views, alone", frame, bone, k, found, record)
 
 
@@ -261,9 +241,7 @@ def time_table(repeats: int) -> list[str]:
     ct, labels = phantom_volume(PhantomOptions()), phantom_labels(PhantomOptions())
     view = random_view(ct.centre_patient, 0.0, torch.Generator().manual_seed(0))
     camera = carm_camera(SIZE_PX)
-    pixels = XraySimulator(ct, SimulationOptions()).image(view, camera, torch.Generator().manual_seed(0))
-    usable = torch.ones(SIZE_PX, SIZE_PX, dtype=torch.bool)
-    xray = XrayImage(torch.from_numpy(pixels.astype(np.float32)), camera, Intensity.TRANSMITTED, usable)
+    xray = xray_of(XraySimulator(ct, SimulationOptions()).image(view, camera, torch.Generator().manual_seed(0)), camera)
     lines = ["| bodies | processor time, s | images of bodies |", "|--:|--:|--:|"]
     for count in (1, 2, 4, 8):
         rows = {"rest": {}, **{name: {"labels": [name], "joint": {"sd_mm": 2, "sd_deg": 3}} for name in MOVING[: count - 1]}}
@@ -286,28 +264,37 @@ def main() -> None:
     of_simulated.add_argument("--ct", type=Path, help="the CT `abdomen_pelvis_3mm`; without it, the phantom")
     of_simulated.add_argument("--cases", type=int, default=30)
     of_simulated.add_argument("--seed", type=int, default=1)
+    of_levels = jobs.add_parser("levels")
+    of_levels.add_argument("--ct", type=Path, help="as for `simulated`")
+    of_levels.add_argument("--starts", type=int, default=100)
+    of_levels.add_argument("--seed", type=int, default=1)
     of_wrist = jobs.add_parser("wrist")
     of_wrist.add_argument("folder", type=Path, help="the data folder `xray/wrist_biplane`")
     of_wrist.add_argument("--starts", type=int, default=5, help="seeded initial poses of each frame")
     of_wrist.add_argument("--overlays", type=Path, help="folder for overlays of the first start")
+    of_tracking = jobs.add_parser("tracking")
+    of_tracking.add_argument("--frames", type=int, default=30)
+    of_tracking.add_argument("--seed", type=int, default=1)
     of_time = jobs.add_parser("time")
     of_time.add_argument("--repeats", type=int, default=3)
-    for job in (of_simulated, of_wrist):
+    for job in (of_simulated, of_levels, of_wrist, of_tracking):
         job.add_argument("--out", type=Path, help="append one JSON line for each body to this file")
     arguments = parser.parse_args()
     if arguments.job == "time":
         print("\n".join(time_table(arguments.repeats)) + f"\n\n{json.dumps(machine())}")
         return
+    jobs_by_name = {"simulated": simulated, "levels": levels, "wrist": wrist, "tracking": tracking}
     records = []
-    for record in simulated(arguments) if arguments.job == "simulated" else wrist(arguments):
+    for record in jobs_by_name[arguments.job](arguments):
         records.append(record)
         if arguments.out:
             with arguments.out.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-    if arguments.job == "simulated":
-        lines = simulated_table(records)
-    else:
+    tables = {"simulated": simulated_table, "levels": levels_table, "tracking": tracking_table}
+    if arguments.job == "wrist":
         lines = wrist_table(records, arguments.folder / "reference_poses.json")
+    else:
+        lines = tables[arguments.job](records)
     seconds = statistics.median(record["seconds"] for record in records)
     print("\n".join(lines) + f"\n\nMedian seconds of a registration: {seconds:.1f}. {json.dumps(machine())}")
 
