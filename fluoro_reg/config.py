@@ -19,6 +19,7 @@ import yaml
 from fluoro_reg.errors import InputError
 
 C = TypeVar("C")
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: bytes, dates and whole numbers that Python refuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YAML_ERRORS as error:
         raise InputError(f"{path.name} is not valid YAML; check its indentation and quotes") from error
     if content is None:
         return {}
@@ -123,7 +124,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
             raise InputError(f"--set needs key=value, got '{assignment}'")
         try:
             overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except YAML_ERRORS as error:
             raise InputError(
                 f"--set {key.strip()}: the value {value!r} is not valid YAML; check its brackets and quotes"
             ) from error
@@ -201,7 +202,7 @@ def _validate(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) ->
     if typing.get_origin(hint) is tuple:
         return _validate_tuple(value, typing.get_args(hint), metadata, label)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value, label)
     if hint is str and isinstance(value, (bool, int, float)):
         # YAML 1.1 reads the words off and on as booleans, and an unquoted number as a number
         value = ("off", "on")[value] if isinstance(value, bool) else str(value)
@@ -211,6 +212,13 @@ def _validate(value: Any, hint: Any, metadata: Mapping[str, Any], label: str) ->
         raise InputError(f"{label} must be one of {', '.join(metadata['choices'])}, got {value!r}")
     _check_bounds(value, metadata, label)
     return value
+
+
+def _as_float(value: int, label: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InputError(f"{label} is a whole number that is too large; give one below 1e308") from error
 
 
 def _validate_tuple(value: Any, item_hints: tuple[Any, ...], metadata: Mapping[str, Any], label: str) -> tuple[Any, ...]:

@@ -77,3 +77,18 @@ def test_the_error_for_an_invalid_file_names_it(tmp_path, text, sentence):
 def test_an_override_without_a_value_is_rejected():
     with pytest.raises(InputError, match="key=value"):
         parse_overrides(["count"])
+
+
+@pytest.mark.parametrize(
+    "text", ["a: " + "1" * 5000, "a: 2001-99-99", "[" * 5000, "a: \xff"], ids=["digits", "date", "depth", "bytes"]
+)
+def test_yaml_that_python_refuses_is_one_sentence(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"mine\.yaml is not valid YAML; check its indentation and quotes"):
+        load_yaml(path)
+
+
+def test_a_whole_number_that_no_float_holds_is_one_sentence():
+    with pytest.raises(InputError, match="is a whole number that is too large; give one below 1e308"):
+        from_mapping(Inner, {"limit": 10**400}, "mine")

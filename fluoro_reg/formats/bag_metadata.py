@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from fluoro_reg.config import YAML_ERRORS
+
 METADATA = "metadata.yaml"
 _STORAGE_IDENTIFIERS = ("sqlite3", "mcap")
 _NEWEST_VERSION = 9
@@ -43,7 +45,7 @@ def unlisted_files(folder: Path, files: Sequence[Path]) -> int:
 def _content(folder: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load((folder / METADATA).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, *YAML_ERRORS):
         return {}
     information = content.get("rosbag2_bagfile_information") if isinstance(content, dict) else None
     return information if isinstance(information, dict) else {}

@@ -8,6 +8,8 @@ from typing import Any
 
 from fluoro_reg.errors import InputError
 
+_LONGEST_INT = 300  # digits
+
 
 def read_json(path: Path | str) -> dict[str, Any]:
     """Read the JSON object in a file.
@@ -17,7 +19,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_parse_int)
     except OSError as error:
         raise InputError(f"cannot read {path.name}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
@@ -28,6 +30,11 @@ def read_json(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path.name} must contain a JSON object in braces, got {json_type_name(content)}")
     return content
+
+
+def _parse_int(digits: str) -> int | float:
+    """A whole number; infinity where it is too large for a float, as for numbers with a point."""
+    return int(digits) if len(digits) < _LONGEST_INT else float(digits)
 
 
 def write_json(path: Path | str, content: dict[str, Any]) -> None:

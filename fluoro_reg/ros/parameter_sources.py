@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from fluoro_reg.config import YAML_ERRORS
+
 KEY = "ros__parameters"
 
 
@@ -35,7 +37,7 @@ def unmatched_parameters(arguments: Sequence[str], node_name: str) -> list[str]:
 def _names_in_file(path: str) -> set[str]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, *YAML_ERRORS):
         return set()  # rclpy has refused it already, with a reason
     return set(_node_names(content, ""))
 

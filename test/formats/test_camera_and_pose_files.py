@@ -9,6 +9,7 @@ import torch
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cameras import read_camera, write_camera
+from fluoro_reg.formats.landmarks import read_landmarks
 from fluoro_reg.formats.poses import read_pose, write_pose
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 
@@ -122,3 +123,11 @@ def test_a_binary_or_missing_file_is_rejected(tmp_path: Path) -> None:
 def test_nan_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_pose(tmp_path / "pose.json", RigidTransform(torch.eye(3).double(), torch.full((3,), torch.nan).double()))
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_whole_number_that_no_float_holds_is_infinite(tmp_path, digits):
+    path = tmp_path / "landmarks.json"
+    path.write_text('{"points_patient_mm": [[' + "1" * digits + ", 0, 0]]}")
+    with pytest.raises(InputError, match="contains NaN or infinite coordinates"):
+        read_landmarks(path)
