@@ -54,6 +54,16 @@ def read_view(path: Path | str, undistort: bool = False) -> CalibratedXray:
     return CalibratedXray(image, camera_from_first)
 
 
+def read_camera_from_first(path: Path | str) -> RigidTransform:
+    """Read only the pose of a view.json, or of any JSON file with `camera_from_first`.
+
+    Raises:
+        InputError: The file or its pose is missing or malformed.
+    """
+    path = Path(path)
+    return pose_entry(read_json(path), "camera_from_first", path.name)
+
+
 def write_view(path: Path | str, entries: ViewEntries, camera_from_first: RigidTransform) -> None:
     """Write a view.json for an image and a camera that are files already."""
     xray = {"image": entries.image, "camera": entries.camera, "intensity": entries.intensity, "frame": entries.frame}

@@ -144,7 +144,9 @@ class Registrar:
 
         return register_in_views(self._views, xray.nominal_view, register_within)
 
-    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
+    def register_views(
+        self, views: Sequence[CalibratedXray], initial_pose: RigidTransform, tracking: bool = False
+    ) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
 
         The method searches and refines each view on its own. All hypotheses are then refined jointly, by Levenberg-Marquardt on
@@ -153,6 +155,7 @@ class Registrar:
         Args:
             views: X-rays of the same, unmoved patient with the poses of their cameras.
             initial_pose: `reference_from_patient` to search around.
+            tracking: Whether it is the pose of the previous frame. If so, there is no search.
 
         Returns:
             The result; its `camera_from_patient` is `reference_from_patient`. Intensity and scores are those of the view that
@@ -163,7 +166,7 @@ class Registrar:
         """
         if not views:
             raise InputError("a registration of several views needs at least one X-ray")
-        return replace(self._register(views, Request(initial_pose, joint=True)), start="pose")
+        return replace(self._register(views, Request(initial_pose, tracking=tracking, joint=True)), start="pose")
 
     def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
         """Mean displacement of the CT's points between two poses, mm, with depth counted at a fifth."""

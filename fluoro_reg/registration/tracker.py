@@ -152,9 +152,7 @@ class Tracker:
         return replace(result, state=self.state.value, frame=kind.value, searching=self._unanswered is not None)
 
     def _state_after(self, result: RegistrationResult) -> TrackerState:
-        if result.accepted:
-            return next_state(self.state, _E.ACCEPTED)
-        state = next_state(self.state, _EVENTS.get(result.outcome, _E.REJECTED))
+        state = next_state(self.state, event_of(result))
         if state is _S.DEGRADED and self._unaccepted >= LOST_AFTER:
             return next_state(state, _E.EXPIRED)
         return state
@@ -282,6 +280,11 @@ class Tracker:
         return MotionModel(
             self._pivot, (options.acceleration_mm_s2, float(torch.deg2rad(torch.tensor(options.acceleration_deg_s2))))
         )
+
+
+def event_of(result: RegistrationResult) -> FrameEvent:
+    """What became of a frame."""
+    return _E.ACCEPTED if result.accepted else _EVENTS.get(result.outcome, _E.REJECTED)
 
 
 def _is_final(result: RegistrationResult) -> bool:

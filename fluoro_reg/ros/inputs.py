@@ -42,7 +42,10 @@ COUNTER_OF = {
 
 
 class ImageInput:
-    """Subscribed until it is closed; `on_frame` is called with every pair and the status of its stamp."""
+    """Subscribed until it is closed; `on_frame` is called with every pair and the status of its stamp.
+
+    `camera` comes before the names of the topics: empty, or `second/`.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class ImageInput:
         stamps: StampChecker,
         statistics: Statistics,
         on_frame: Callable[[Frame, StampStatus], None],
+        camera: str = "",
     ) -> None:
         self._node = node
         self._options = options
@@ -61,8 +65,8 @@ class ImageInput:
         compressed = options.image_transport == "compressed"
         self._image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._subscriptions = [
-            self._subscribe(self._image_type, image_topic, 1, self._on_image, raw=True),
-            self._subscribe(CameraInfo, "camera_info", CAMERA_INFO_DEPTH, self._on_info),
+            self._subscribe(self._image_type, f"{camera}{image_topic}", 1, self._on_image, raw=True),
+            self._subscribe(CameraInfo, f"{camera}camera_info", CAMERA_INFO_DEPTH, self._on_info),
         ]
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
         self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)

@@ -30,6 +30,19 @@ class LabelsOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondCameraOptions:
+    """A second camera, as of a biplane C-arm, whose images arrive on `second/image` and `second/camera_info`."""
+
+    path: str = option(
+        "",
+        "a JSON file with camera_from_first, such as a view.json: one pose must fit both cameras; if empty, there is one",
+    )
+    tolerance: float = option(
+        0.02, "largest difference between the stamps of two images of one moment", unit="s", minimum=0.0, maximum=1.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class InitialOptions:
     """The initial pose."""
 
@@ -98,6 +111,7 @@ class NodeOptions:
     ct: CTOptions = section(CTOptions)
     bodies: BodiesOptions = section(BodiesOptions)
     labels: LabelsOptions = section(LabelsOptions)
+    second: SecondCameraOptions = section(SecondCameraOptions)
     initial: InitialOptions = section(InitialOptions)
     frames: FrameOptions = section(FrameOptions)
     intensity: str = option(

@@ -22,7 +22,7 @@ from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.debug_images import DebugImageRenderer
 from fluoro_reg.ros.frames import with_reference_frame, without_slash
-from fluoro_reg.ros.inputs import ImageInput
+from fluoro_reg.ros.intake import Intake
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, InitialPose, ProcessedFrame
@@ -91,7 +91,7 @@ class Pipeline:
         self._result_lock = threading.Lock()
         self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
         self._epoch_of_last = 0
-        self._input: ImageInput | None = None
+        self._intake = Intake(node, options, self._stamps, self._statistics, self._on_frame, self._register, self._reject)
         self._timers: list[Timer] = []
         self._enabled, self._register_next = True, False
         self._current_frame: Frame | None = None
@@ -107,11 +107,11 @@ class Pipeline:
         self._outputs.set_valid(False)
         self._worker.start()
         self._pictures.start()
-        self._input = ImageInput(self._node, self._options, self._stamps, self._statistics, self._on_frame)
+        topics = self._intake.start()
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stops while a simulation or a bag is paused
         for period, callback in ((CHECK_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
             self._timers.append(self._node.create_timer(period, callback, clock=steady))
-        return self._input.topics
+        return topics
 
     def stop(self) -> None:
         """Unsubscribe and wait for the frame being processed.
@@ -122,9 +122,7 @@ class Pipeline:
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self._timers = []
-        if self._input is not None:
-            self._input.close()
-            self._input = None
+        self._intake.stop()
         self.reset()
         self.forget_other_publishers()
         self._processor.discard_initial_pose()
@@ -195,10 +193,16 @@ class Pipeline:
                 self._log.warning(status.value)
                 self._restart()
             self._register_next = False
-            self._worker.put((self._epoch, frame))
-            self._statistics.counts["dropped"] = self._worker.dropped
+            self._intake.put(frame)
         else:
-            self._outputs.publish_unregistered(ProcessedFrame(frame, self._processor.rejection(status.value)))
+            self._reject(frame, status.value)
+
+    def _register(self, frame: Frame) -> None:
+        self._worker.put((self._epoch, frame))
+        self._statistics.counts["dropped"] = self._worker.dropped
+
+    def _reject(self, frame: Frame, reason: str) -> None:
+        self._outputs.publish_unregistered(ProcessedFrame(frame, self._processor.rejection(reason)))
 
     def _process(self, item: tuple[int, Frame]) -> None:
         self._epoch_of_last, frame = item
@@ -275,8 +279,8 @@ class Pipeline:
         if self._statistics.seconds_since_accepted() > self._options.valid_timeout:
             self._outputs.set_valid(False)
         self._outputs.repeat_valid()
-        if self._input is not None and self._input.monitor.check():
-            self._log.warning(self._input.monitor.warning)
+        for warning in self._intake.new_warnings():
+            self._log.warning(warning)
         self._report_problem(self._edge.problem() if self._edge is not None else "")
         if sentence := self._watchdog.overdue():
             self._end(sentence)
@@ -307,26 +311,26 @@ class Pipeline:
         self._restart()
 
     def _restart(self) -> None:
+        self._intake.clear()
         if self._edge is not None:
             self._edge.forget()
         self.reset()
 
     def _publish_diagnostics(self) -> None:
-        if self._input is None:
+        if not self._intake.inputs:
             return
-        now = self._node.get_clock().now().nanoseconds
+        now, first = self._node.get_clock().now().nanoseconds, self._intake.inputs[0]
         state = NodeState(
             problem=self._reported_problem,
             enabled=self._enabled,
-            image_topic=self._input.topics[0],
-            image_publishers=self._input.image_publishers(),
+            image_topic=first.topics[0],
+            image_publishers=first.image_publishers(),
             image_timeout_s=self._options.image_timeout,
             valid_timeout_s=self._options.valid_timeout,
             ct=self._ct,
             configuration=self._configuration,
         )
-        monitor = self._input.monitor
-        message = diagnostics_message(diagnostic_name(self._node), now, self._statistics, monitor, state)
+        message = diagnostics_message(diagnostic_name(self._node), now, self._statistics, first.monitor, state)
         self._outputs.diagnostics.publish(message)
 
     def _on_initial_pose(self, message: PoseWithCovarianceStamped) -> None:

@@ -20,6 +20,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.fusion import FusedPose
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
+from fluoro_reg.registration.views_tracker import ViewsTracker
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.frames import check_camera_frame
 from fluoro_reg.ros.options import NodeOptions
@@ -32,7 +33,7 @@ RESET_DURING_REGISTRATION = "tracking was reset while this frame was being regis
 
 @runtime_checkable
 class FrameTracker(Protocol):
-    """The part of `Tracker` and `BodiesTracker` that the node uses."""
+    """The part of `Tracker`, `BodiesTracker` and `ViewsTracker` that the node uses."""
 
     def update(self, xray: XrayImage, stamp_ns: int | None = None) -> RegistrationResult: ...
 
@@ -57,6 +58,7 @@ class Frame:
     """An image message with its CameraInfo.
 
     `received_s` is the arrival on the monotonic clock, `transport_s` the time from the stamp until then on the clock of ROS.
+    `others` are the frames of the same moment from further cameras.
     """
 
     stamp_ns: int
@@ -65,6 +67,7 @@ class Frame:
     camera_info: CameraInfo
     received_s: float
     transport_s: float = 0.0
+    others: tuple["Frame", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,10 @@ class FrameProcessor:
             nonlocal xray, decode_s
             check_camera_frame(frame.frame_id, self._options, self._other_frames)
             self._apply_requests(frame)
-            xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)
-            self._log_once(xray.warnings)
+            xray, *others = (self._decoded(one) for one in (frame, *frame.others))
             decode_s = time.monotonic() - begin
+            if isinstance(self._tracker, ViewsTracker):
+                return self._tracker.update_views([xray, *others], frame.stamp_ns)
             return self._tracker.update(xray, frame.stamp_ns)
 
         self._last = None
@@ -201,6 +205,11 @@ class FrameProcessor:
     def rejection(self, reason: str, outcome: Outcome = Outcome.REJECTED_IMAGE) -> RegistrationResult:
         """Return the result of a frame without a pose."""
         return RegistrationResult(outcome, reason, self._method)
+
+    def _decoded(self, frame: Frame) -> XrayImage:
+        xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)
+        self._log_once(xray.warnings)
+        return xray
 
     def _apply_requests(self, frame: Frame) -> None:
         with self._lock:

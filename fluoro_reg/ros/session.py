@@ -10,11 +10,13 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.formats.bodies import read_bodies
 from fluoro_reg.formats.poses import read_pose
+from fluoro_reg.formats.views import read_camera_from_first
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar, RegistrationOptions, Tracker
 from fluoro_reg.registration.bodies.body import Body
 from fluoro_reg.registration.bodies.registrar import BodiesRegistrar
 from fluoro_reg.registration.bodies.tracker import BodiesTracker
+from fluoro_reg.registration.views_tracker import ViewsTracker
 from fluoro_reg.ros.frames import check_body_options
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import FrameTracker
@@ -63,11 +65,16 @@ def load_session(options: NodeOptions, registration: RegistrationOptions, log: C
 def _session(
     options: NodeOptions, registration: RegistrationOptions, volume: CTVolume, initial_pose: RigidTransform | None
 ) -> Session:
-    """The tracker of one rigid CT, or of bodies."""
+    """The tracker of one rigid CT, in one camera or in two, or of bodies."""
+    if options.second.path and options.bodies.path:
+        raise InputError("second.path and bodies.path exclude each other: bodies are followed by one camera; set one only")
     if not options.bodies.path:
         if options.labels.path:
             raise InputError("labels.path belongs to bodies.path, which says what the labels are; set both")
         registrar = Registrar(volume, registration)
+        if options.second.path:
+            cameras = [read_camera_from_first(options.second.path)]
+            return Session(volume, ViewsTracker(registrar, cameras, initial_pose), registrar.method.name)
         return Session(volume, Tracker(registrar, initial_pose, background=True), registrar.method.name)
     config = read_bodies(options.bodies.path)
     check_body_options(options, {name: body.frame for name, body in config.bodies.items()}, config.reference)

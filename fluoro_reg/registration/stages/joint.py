@@ -7,18 +7,28 @@ for every camera, so the normal equations of the views add up, each weighted by 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
+from fluoro_reg.optimisers.batch import take
 from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, WeightedNormalEquations, effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, HOPELESS, Refined, Solver, image_evidence
+from fluoro_reg.registration.stages.solver import (
+    ASSESSED_PX,
+    HOPELESS,
+    Refined,
+    Solver,
+    are_within,
+    image_evidence,
+    information_at,
+)
 
 COARSE_PX = (32, 64)  # across the projected CT: what a view found alone may be centimetres off in depth
 FINE_PX = 256  # the error in depth that remains is the in-plane error of the views
 KEPT = 3  # hypotheses that remain after each scale
+FURTHER_STEPS = 7  # odd
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,8 @@ class JointSolver:
             rows = torch.tensor(_distinct(at, evidence.argsort(descending=True), metric, distinct_mm)[:KEPT])
             rows = rows[evidence[rows] >= HOPELESS * evidence[rows[0]]]
             hypotheses, converged = at.poses[rows], converged[rows]
+        if not bool(converged[0]):
+            converged[:1] = _is_at_optimum(objective, take(at, rows[:1]), take(equations, rows[:1]))
         objective = self._objective(ASSESSED_PX, hypotheses)
         at = objective.evaluate(hypotheses)
         parts = zip(objective.views, at.views, objective.linearise(at).views, strict=True)
@@ -109,6 +121,17 @@ class JointSolver:
 
     def _count(self, objective: JointObjective) -> None:
         self.n_renders += sum(view.n_renders for view in objective.views)
+
+
+def _is_at_optimum(objective: JointObjective, at: JointEvaluation, here: JointNormalEquations) -> Bool[Tensor, "one"]:
+    """Whether further steps stay within the covariance of the pose.
+
+    The pixels that count move with the pose: where they alternate, the optimiser goes to and fro by hundredths of a millimetre
+    and meets no tolerance. It takes an odd number of steps here, so that this is seen.
+    """
+    ended, _, _ = LevenbergMarquardt(iterations=FURTHER_STEPS).minimise(objective, at)
+    information = torch.stack([information_at(*view) for view in zip(at.views, here.views, strict=True)]).sum(0)
+    return torch.isfinite(here.cost) & are_within(information, at.poses, ended.poses, objective.views[0].model.pivot)
 
 
 def _evidence(objective: JointObjective, at: JointEvaluation, here: JointNormalEquations) -> Float[Tensor, "batch"]:

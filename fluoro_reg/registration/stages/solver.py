@@ -261,9 +261,20 @@ def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormal
     wrong. A single Gauss-Newton step does not show this, because far from an optimum it is too short.
     """
     ended, _, _ = LevenbergMarquardt().minimise(objective, at)
-    displacement = se3.local(at.poses, ended.poses, objective.model.pivot)
-    pixels = effective_pixels(here.weight).tolist()
-    rows = zip(here.hessian, here.cost.tolist(), pixels, at.poses.rotation, strict=True)
-    information = torch.stack([twist_information(*row) for row in rows])
+    near = are_within(information_at(at, here), at.poses, ended.poses, objective.model.pivot)
+    return torch.isfinite(here.cost) & near
+
+
+def information_at(at: Evaluation, here: WeightedNormalEquations) -> Float[Tensor, "batch 6 6"]:
+    """The inverse covariance of the twist that would be reported for each pose."""
+    rows = zip(here.hessian, here.cost.tolist(), effective_pixels(here.weight).tolist(), at.poses.rotation, strict=True)
+    return torch.stack([twist_information(*row) for row in rows])
+
+
+def are_within(
+    information: Float[Tensor, "batch 6 6"], poses: RigidTransform, ended: RigidTransform, pivot: Float[Tensor, "3"]
+) -> Bool[Tensor, "batch"]:
+    """Whether poses where an optimiser ended are within `MAXIMUM_DEVIATION_SD` of those where it began."""
+    displacement = se3.local(poses, ended, pivot)
     distance = (displacement * (information @ displacement[..., None]).squeeze(-1)).sum(-1)
-    return torch.isfinite(here.cost) & (distance >= 0) & (distance <= MAXIMUM_DEVIATION_SD**2)
+    return (distance >= 0) & (distance <= MAXIMUM_DEVIATION_SD**2)
