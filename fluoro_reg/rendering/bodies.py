@@ -41,14 +41,22 @@ class RenderedBody:
 
 @dataclass(frozen=True, slots=True)
 class BodyImages:
-    """The line integrals of each body, and the derivatives to its own twist, at every pose of a batch."""
+    """The line integrals of each body, and the derivatives to its own twist, at every pose of a batch.
+
+    `windows` are first column and row, width and height of the pixels outside of which a body's are zero; None if all are.
+    """
 
     integrals: Float[Tensor, "batch bodies height width"]
     jacobians: Float[Tensor, "batch bodies height width 6"]
+    windows: tuple[tuple[int, int, int, int] | None, ...]
 
     def total(self) -> Float[Tensor, "batch height width"]:
         """The image of all bodies."""
         return self.integrals.sum(1)
+
+    def images_of_twists(self) -> Float[Tensor, "batch parameters height width"]:
+        """The derivatives of the image of all bodies as one image for each parameter, one body after the other."""
+        return self.jacobians.movedim(-1, 2).flatten(1, 2)
 
     def total_jacobian(self) -> Float[Tensor, "batch height width parameters"]:
         """Its derivatives to the twists of all bodies, one body after the other."""
@@ -72,9 +80,9 @@ def project_bodies(bodies: Sequence[RenderedBody], poses: Sequence[RigidTransfor
     }
     dtype = next((image.dtype for image, _ in rendered.values()), torch.float32)
     integrals = torch.zeros(batch, len(bodies), *size, dtype=dtype)
-    jacobians = torch.zeros(batch, len(bodies), *size, 6, dtype=dtype)
+    jacobians = torch.zeros(batch, len(bodies), 6, *size, dtype=dtype).movedim(2, -1)
     for n, (image, derivatives) in rendered.items():
         left, top, width, height = windows[n]
         rows, columns = slice(top, top + height), slice(left, left + width)
         integrals[:, n, rows, columns], jacobians[:, n, rows, columns] = image.cpu(), derivatives.cpu()
-    return BodyImages(integrals, jacobians)
+    return BodyImages(integrals, jacobians, tuple(windows))

@@ -95,16 +95,17 @@ class GradientNCC(AbstractResidualSimilarity):
         return gradients.clamp(-limit, limit)
 
 
-def system_of_products(sums: Float[Tensor, "batch 11 9"]) -> NormalEquations:
-    """Return the normal equations from the sums of `sum_gradient_products`, of each image.
+def system_of_products(sums: Float[Tensor, "batch rows columns"]) -> NormalEquations:
+    """Return the normal equations from the sums of `sum_gradient_products`, of each image, for any number n of parameters.
 
     With m and k the sums of `weight dg/dtwist` and of these times z, `dz/dtwist = (dg/dtwist - m - z k) / sd`.
     """
-    sd = sums[:, 10, 8, None, None]
-    linear = torch.cat([torch.eye(6, dtype=sums.dtype).expand(len(sums), 6, 6), -sums[:, [10, 9], :6].mT], dim=-1) / sd
-    products = sums[:, :8, :8]
-    gradient = (linear @ sums[:, :8, 8, None]).squeeze(-1)
-    return NormalEquations(sums[:, 9, 8], gradient, linear @ products @ linear.mT)
+    n = sums.shape[-1] - 3
+    sd, identity = sums[:, n + 4, n + 2, None, None], torch.eye(n, dtype=sums.dtype).expand(len(sums), n, n)
+    linear = torch.cat([identity, -sums[:, [n + 4, n + 3], :n].mT], dim=-1) / sd
+    products = sums[:, : n + 2, : n + 2]
+    gradient = (linear @ sums[:, : n + 2, n + 2, None]).squeeze(-1)
+    return NormalEquations(sums[:, n + 3, n + 2], gradient, linear @ products @ linear.mT)
 
 
 def _is_plain(images: Tensor) -> bool:

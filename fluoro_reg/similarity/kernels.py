@@ -31,7 +31,7 @@ def sum_gradient_products(moving: Any, jacobian: Any, target: Any, weight: Any, 
     """
     height, width = moving.shape
     x, omega, sums = np.empty((9, width), np.float32), np.empty(width, np.float32), np.zeros((11, 9))
-    mean_g, sd = _gradient_statistics(moving, weight, floor, x[6])
+    mean_g, sd = gradient_statistics(moving, weight, floor, x[6])
     mean, inverse_sd, c = np.float32(mean_g), np.float32(1 / sd), np.float32(robust_scale)
     sums[10, 8], plain = sd, np.isinf(robust_scale)
     for v in range(height):
@@ -63,7 +63,7 @@ def sum_gradient_products(moving: Any, jacobian: Any, target: Any, weight: Any, 
 
 @jit_inline
 @no_type_check
-def _gradient_statistics(moving: Any, weight: Any, floor: float, row: Any) -> tuple[float, float]:
+def gradient_statistics(moving: Any, weight: Any, floor: float, row: Any) -> tuple[float, float]:
     """Return mean and standard deviation of an image's gradients under weights that sum to one."""
     mean, square = 0.0, 0.0
     for v in range(moving.shape[0]):

@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
@@ -18,12 +19,14 @@ from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import prior_in_image_units
 from fluoro_reg.registration.bodies.body import Body, Joint
+from fluoro_reg.registration.bodies.kernels import sum_body_products
 from fluoro_reg.registration.bodies.scene import Poses, SeenView
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
 from fluoro_reg.registration.stages.objective import effective_pixels
 from fluoro_reg.registration.stages.scales import WINDOW_MM
 from fluoro_reg.rendering.bodies import RenderedBody, project_bodies
 from fluoro_reg.similarity import GradientNCC
+from fluoro_reg.similarity.gradient_ncc import system_of_products
 
 SCALES_PX = (128, 256)  # across the reference's projection; each body has been found before
 ITERATIONS, FOLLOWING_ITERATIONS = 30, 4
@@ -48,10 +51,14 @@ class SceneView:
 
 @dataclass(frozen=True, slots=True)
 class SeenScene:
-    """The image of all bodies in one view, its derivatives, and the pixels that are near any of them."""
+    """The image of all bodies in one view, its derivatives, and the pixels that are near any of them.
+
+    `windows` are first and last column, first and last row outside of which the gradients of a body are zero.
+    """
 
     moving: Float[Tensor, "batch height width"]
-    jacobian: Float[Tensor, "batch height width parameters"]
+    jacobian: Float[Tensor, "batch parameters height width"]
+    windows: Int64[Tensor, "batch bodies 4"]
     weight: Float[Tensor, "batch height width"]
 
 
@@ -99,10 +106,7 @@ class SceneObjective:
         )
 
     def linearise(self, at: SceneEvaluation) -> SceneNormalEquations:
-        parts = [
-            self.similarity.normal_equations(seen.moving, seen.jacobian, view.fixed, seen.weight)
-            for view, seen in zip(self.views, at.views, strict=True)
-        ]
+        parts = [self._image_equations(view, seen) for view, seen in zip(self.views, at.views, strict=True)]
         pixels = torch.stack([effective_pixels(seen.weight) for seen in at.views], dim=-1)
         fraction = pixels / pixels.sum(-1, keepdim=True)
         cost = torch.einsum("bv,vb->b", fraction, torch.stack([part.cost.double() for part in parts]))
@@ -137,6 +141,16 @@ class SceneObjective:
             total = total + (twist * (weighted @ twist[..., None]).squeeze(-1)).sum(-1)
         return total
 
+    def _image_equations(self, view: SceneView, seen: SeenScene) -> NormalEquations:
+        """Those of gradient NCC in one view, with the windows of the bodies."""
+        target, weight = self.similarity.target(view.fixed, seen.weight)
+        shape = (len(weight), 2, *seen.moving.shape[1:])
+        targets, weights = (x.expand_as(weight).reshape(shape).float().contiguous().numpy() for x in (target, weight))
+        moving, jacobian = (images.float().contiguous().numpy() for images in (seen.moving, seen.jacobian))
+        images = zip(moving, jacobian, seen.windows.numpy(), targets, weights, strict=True)
+        sums = [sum_body_products(*image, self.similarity.floor, self.similarity.robust_scale) for image in images]
+        return system_of_products(torch.from_numpy(np.stack(sums)))
+
     def _joint_twist(
         self, body: Body, joint: Joint, poses: Sequence[RigidTransform]
     ) -> tuple[Float[Tensor, "batch 6"], int, Float[Tensor, "6 6"]]:
@@ -164,7 +178,8 @@ class SceneObjective:
         weight = weight * view.usable
         for rendered, extent, pose in zip(view.rendered, view.extents, in_view, strict=True):
             weight = weight * complete_rays(rendered.renderer.volume, extent, pose, camera)
-        return SeenScene(images.total(), images.total_jacobian(), weight)
+        windows = torch.tensor([_with_border(window, camera) for window in images.windows])
+        return SeenScene(images.total(), images.images_of_twists(), windows.expand(len(weight), -1, 4), weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +243,14 @@ def scene_view(bodies: Sequence[Body], view: SeenView, poses: Poses, object_px: 
         fixed, usable = (image[:, top : top + height, left : left + width] for image in (fixed, usable))
         camera = camera.cropped(left, top, width, height)
     return SceneView(view.camera_from_reference, camera, fixed, usable, tuple(rendered), tuple(extents), tuple(margins), rois)
+
+
+def _with_border(window: tuple[int, int, int, int] | None, camera: CameraIntrinsics) -> tuple[int, int, int, int]:
+    """First and last column, first and last row of the gradients of what is in a window; empty without one."""
+    if window is None:
+        return 0, -1, 0, -1
+    left, top, width, height = window
+    return max(0, left - 1), min(camera.width - 1, left + width), max(0, top - 1), min(camera.height - 1, top + height)
 
 
 def _window(

@@ -45,6 +45,32 @@ def test_the_gradient_is_that_of_the_cost(problem):
         assert (ahead - behind) / 2 == pytest.approx(slope, abs=0.06 * scale), p
 
 
+def test_the_compiled_equations_of_windows_are_those_of_whole_images(problem):
+    objective, poses = problem
+    at = objective.evaluate(poses)
+    for similarity in (GradientNCC(), GradientNCC(robust_scale=float("inf"))):
+        compiled = replace(objective, similarity=similarity)._image_equations(objective.views[0], at.views[0])
+        seen, view = at.views[0], objective.views[0]
+        whole = similarity.normal_equations(seen.moving, seen.jacobian.movedim(1, -1), view.fixed, seen.weight)
+        scale = whole.hessian[0].diagonal().sqrt()
+        assert float(compiled.cost[0]) == pytest.approx(float(whole.cost[0]), rel=1e-4)
+        assert float(((compiled.gradient - whole.gradient)[0] / scale).abs().max()) < 1e-4
+        assert float(((compiled.hessian - whole.hessian)[0] / scale / scale[:, None]).abs().max()) < 1e-3
+
+
+def test_a_body_out_of_the_image_has_no_part_in_the_equations(patient, registrar):
+    view = patient.view()
+    seen = SeenView(preprocess(patient.xray(view, {}), PreprocessOptions()), RigidTransform.identity())
+    away = torch.tensor([2000.0, 0.0, 0.0], dtype=torch.float64)
+    poses = {body.name: view for body in registrar.bodies}
+    scene = scene_view(registrar.bodies, seen, poses, 96)
+    at = [RigidTransform.stack([view]) for _ in registrar.bodies]
+    at[1] = RigidTransform(at[1].rotation, at[1].translation + away)
+    objective = SceneObjective(registrar.bodies, (scene,), GradientNCC())
+    here = objective.linearise(objective.evaluate(at))
+    assert not bool(here.image_hessian[0, 6:12].any()) and bool(here.image_hessian[0, 12:18].any())
+
+
 def test_a_parent_that_moves_takes_the_expected_pose_along(registrar):
     joint, body, parent = registrar.bodies[1].joint, registrar.bodies[1], registrar.bodies[0]
     pose = retract(RigidTransform.identity(), torch.tensor([3.0, 1.0, 2.0, 0.1, -0.2, 0.05], dtype=torch.float64), parent.pivot)
