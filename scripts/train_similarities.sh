@@ -14,7 +14,8 @@ mkdir "$work"
 range=benchmarks/ranges/about_ap.yaml
 python benchmarks/phantom.py "$work/ct"
 for kind in prost spherical; do
-  fluoro-reg train similarity --kind $kind --ct "$work/ct" --range $range --out "$work/$kind.safetensors" --budget "$budget"
+  fluoro-reg train similarity --kind $kind --ct "$work/ct" --range $range --out "$work/$kind.safetensors" --budget "$budget" \
+    --set pairs.around=middle # as published
 done
 fluoro-reg simulate --ct "$work/ct" --range $range --out "$work/cases" --cases 12 --set 'variants=[standard]'
 python benchmarks/spread_starts.py "$work/cases" --range $range

@@ -31,7 +31,7 @@ def test_a_regressor_is_trained_and_used(cli, view, tmp_path):
 
 TINY = [
     argument
-    for setting in ("steps=30", "batch=12", "average=0.5", "validations=2", "validation_images=16")
+    for setting in ("steps=30", "batch=12", "average=0.5", "validations=2", "validation_images=16", "pairs.around=middle")
     for argument in ("--set", setting)
 ]
 NETWORK = {
