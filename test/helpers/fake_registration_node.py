@@ -1,8 +1,8 @@
 """Run `registration_node` as a process, with a fake tracker that returns a known pose.
 
 A first argument names another behaviour: `sleeps` hangs in the third image with the interpreter running, `holds` hangs there in
-native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading. `bodies` answers with four
-bodies, of which the right femur is rejected.
+native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading, and `forgets` keeps no image,
+for runs of many. `bodies` answers with four bodies, of which the right femur is rejected.
 """
 
 import ctypes
@@ -32,6 +32,18 @@ def tracker_of(kind: str) -> FakeTracker:
     return tracker
 
 
+def forgetful_tracker() -> FakeTracker:
+    """Return a tracker that keeps nothing."""
+    tracker = FakeTracker()
+
+    def forget() -> None:
+        tracker.images.clear()
+        tracker.stamps.clear()
+
+    tracker.before_result = forget
+    return tracker
+
+
 def load(kind: str) -> Session:
     """Return a session with a fake tracker of the kind."""
     if kind == "loads":
@@ -39,9 +51,11 @@ def load(kind: str) -> Session:
         time.sleep(1000)
     if kind == "bodies":
         return Session(block_ct(), BodiesFakeTracker(rejected={"femur_right"}), "fake", block_bodies())
+    if kind == "forgets":
+        return Session(empty_ct(), forgetful_tracker(), "fake")
     return Session(empty_ct(), tracker_of(kind) if kind in HANG else FakeTracker(), "fake")
 
 
 if __name__ == "__main__":
-    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads", "bodies") else ""
+    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads", "forgets", "bodies") else ""
     sys.exit(main(load=lambda *_: load(given)))

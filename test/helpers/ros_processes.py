@@ -73,6 +73,13 @@ class RosProcess:
         assert self.process.stdout is not None
         return self.process.stdout.read().splitlines()
 
+    def resources(self) -> tuple[int, int, float]:
+        """Return open descriptors, threads and resident memory in MB."""
+        folder = Path(f"/proc/{self.process.pid}")
+        status = (folder / "status").read_text()
+        threads, kilobytes = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("Threads", "VmRSS"))
+        return len(list((folder / "fd").iterdir())), threads, kilobytes / 1024
+
     def stop(self) -> None:
         """Stop the process if it still runs; a killed process would leave its shared memory locked."""
         if self.process.poll() is None:

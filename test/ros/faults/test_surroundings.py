@@ -1,9 +1,7 @@
 """Faults of what surrounds the node: other publishers, clocks, recordings, QoS, and its own lifecycle."""
 
-import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import rclpy
@@ -11,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.faulty_world import SECOND, TRANSITIONS
 from helpers.ros_bench import KNOWN_POSE
 from helpers.ros_probe import FIRST_STAMP, FRAME_NS
-from helpers.ros_processes import RosProcess, fake_node
+from helpers.ros_processes import fake_node
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -107,25 +105,17 @@ def test_a_bag_that_loops_restarts_tracking(make_world, rows):
     rows.append(("a bag of 0.3 s loops", "poses again from the third frame on", reasons[0], "tracking restarts"))
 
 
-def resources(process: RosProcess) -> tuple[int, int, float]:
-    """Return open descriptors, threads and resident memory in MB."""
-    folder = Path(f"/proc/{process.process.pid}")
-    status = (folder / "status").read_text()
-    numbers = {key: int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("Threads", "VmRSS")}
-    return len(list((folder / "fd").iterdir())), numbers["Threads"], numbers["VmRSS"] / 1024
-
-
 def test_a_hundred_cycles_of_the_lifecycle_leave_nothing_behind(make_world, rows):
     world = make_world(autostart=False)
     world.probe.spin_until(lambda: "registration_node" in world.probe.probe.get_node_names())
     for _ in range(5):
         for name in TRANSITIONS:
             world.change(name)
-    before = resources(world.node)
+    before = world.node.resources()
     for _ in range(100):
         for name in TRANSITIONS:
             world.change(name)
-    after = resources(world.node)
+    after = world.node.resources()
     assert after[0] <= before[0] + 2
     assert after[1] <= before[1]
     assert after[2] <= before[2] + 20
