@@ -1,4 +1,4 @@
-"""`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register` shows all steps in order."""
+"""`Registrar`: from X-rays and an initial pose to one assessed pose. `Registrar._register_once` shows all steps in order."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
 from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
+from fluoro_reg.registration.memory import with_freed_memory
 from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.providers import Predictor, SimilarityProvider
@@ -173,6 +174,9 @@ class Registrar:
         return float(self._metric.distances(RigidTransform.stack([pose]), other)[0])
 
     def _register(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
+        return with_freed_memory(lambda: self._register_once(views, request))
+
+    def _register_once(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
         clock, runs = Clock(), list[ViewRun]()
         with one_torch_thread():
             for view in views:

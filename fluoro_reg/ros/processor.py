@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo
 
@@ -29,6 +30,8 @@ from fluoro_reg.xray.camera_info import CameraInfoRules, CameraMatrix
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 RESET_DURING_REGISTRATION = "tracking was reset while this frame was being registered"
+
+OUT_OF_MEMORY = "the memory does not suffice for this CT and image; end other programs on this device, or set device to cpu"
 
 
 @runtime_checkable
@@ -196,6 +199,8 @@ class FrameProcessor:
             result = register()
         except InputError as error:
             return self.rejection(str(error))
+        except (torch.OutOfMemoryError, MemoryError):
+            return self.rejection(OUT_OF_MEMORY, Outcome.NOT_CONVERGED)
         except Exception as error:
             return self._reject_for_exception(error)
         if result is not None and result.accepted and self._reset_requested:

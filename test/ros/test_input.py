@@ -4,6 +4,7 @@ import re
 import threading
 
 import pytest
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from helpers.ros_bench import FakeTracker
 from helpers.ros_probe import FIRST_STAMP, FRAME_NS, SIZE, K, camera_info, image, key_values
@@ -35,6 +36,23 @@ def test_an_exception_in_the_core_rejects_only_that_frame(make_bench):
     bench.activate()
     status = bench.send_and_wait(FIRST_STAMP)
     assert "internal error (ZeroDivisionError" in status.message
+    assert not bench.transforms()
+    assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_frame_for_which_the_memory_does_not_suffice_is_rejected_with_a_sentence(make_bench, error):
+    tracker = FakeTracker()
+
+    def fail_once():
+        if len(tracker.images) == 1:
+            raise error
+
+    tracker.before_result = fail_once
+    bench = make_bench(tracker)
+    bench.activate()
+    status = bench.send_and_wait(FIRST_STAMP)
+    assert status.message.startswith("the memory does not suffice for this CT and image; end other programs on this device")
     assert not bench.transforms()
     assert bench.send_and_wait(FIRST_STAMP + FRAME_NS).level == DiagnosticStatus.OK
 
