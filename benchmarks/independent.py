@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object with summary and records")
     arguments = parser.parse_args()
     options = from_mapping(RegistrationOptions, parse_overrides(arguments.set))
-    records = run([arguments.folder / "cases"], options, arguments.verbose, not arguments.without_initial)
+    records = run([arguments.folder / "cases"], options, arguments.verbose, "none" if arguments.without_initial else "initial")
     found = {kind_of(r["case"]) for r in records}
     kinds = [kind for kind in KINDS if kind in found] + sorted(found.difference(KINDS))
     summary = {kind: summarise([r for r in records if kind_of(r["case"]) == kind]) for kind in kinds}

@@ -45,7 +45,7 @@ ARGUMENTS = [
     ("ct", "", "the CT to register to: a folder or file of DICOM, NIfTI, NRRD or MHA (parameter ct.path)"),
     ("series", "", "the DICOM series to use if the folder holds several (parameter ct.series)"),
     ("initial", "", "pose.json with the initial pose; if empty, the views of `view` are searched (parameter initial.path)"),
-    ("view", "", "views to search without an initial pose: ap, pa, ap-pa, lateral-left, lateral-right, any (initial.view)"),
+    ("view", "", "views to search without a pose: ap, pa, ap-pa, lateral-left, lateral-right, around, any (initial.view)"),
     ("model", "", "weights of a regressor trained on this CT, which predicts the initial pose (parameter model)"),
     ("method", "", "registration method; `fluoro-reg methods` lists them (parameter method)"),
     ("device", "", "cpu, cuda or auto (parameter device)"),

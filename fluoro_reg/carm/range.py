@@ -27,6 +27,7 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
 from fluoro_reg.resources import config_folder
 
 _NORMAL_LIMIT_SD = 3.0  # a C-arm has mechanical stops
+ALONG_BODY_DEG = 45.0  # a view with a greater tilt is along the body rather than across it
 _MINIMUM_DISTANCE = 0.2  # from the source, as a fraction of the distance in the middle of the range
 
 
@@ -76,6 +77,11 @@ class CarmRange:
         """Return the lowest and highest value of one pair; of a normal distribution, two standard deviations to either side."""
         first, second = getattr(self, name)
         return (first, second) if self.distribution == "uniform" else (first - 2 * second, first + 2 * second)
+
+    @property
+    def is_along_body(self) -> bool:
+        """Whether it has views from head or feet, whose rays leave any CT through its ends."""
+        return max(abs(limit) for limit in self.interval("secondary_deg")) > ALONG_BODY_DEG
 
     def central_view(self, aim_patient: Float[Tensor, "3"]) -> RigidTransform:
         """Return `camera_from_patient` of the view in the middle of the range, for the first of `views`."""

@@ -18,10 +18,14 @@ DISTANCE_RATIO = 1.2  # of neighbouring distances from the source; a view in bet
 
 @dataclass(frozen=True, slots=True)
 class ViewGrid:
-    """Views of every direction, distance and aim (`camera_from_patient`), and the rotations of the image in degrees."""
+    """Views of every direction, distance and aim (`camera_from_patient`), and the rotations of the image in degrees.
+
+    Neighbouring directions and rotations are `step_deg` apart at most; 0: they are single views.
+    """
 
     camera_from_patient: RigidTransform
     roll_deg: tuple[float, ...]
+    step_deg: float = 0.0
 
     @property
     def n_comparisons(self) -> int:
@@ -43,7 +47,7 @@ def view_grid(volume: CTVolume, carm: CarmRange, step_deg: float) -> ViewGrid:
         for distance in _distances(*carm.interval("source_to_object_mm"))
         for primary, secondary in _directions(carm, step_deg)
     ]
-    return ViewGrid(RigidTransform.stack(poses), _steps(*carm.interval("roll_deg"), step_deg))
+    return ViewGrid(RigidTransform.stack(poses), _steps(*carm.interval("roll_deg"), step_deg), step_deg)
 
 
 def count_comparisons(n_aims: int, carm: CarmRange, step_deg: float) -> int:

@@ -139,8 +139,8 @@ class SearchArguments:
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Views to search where neither --initial nor --model is given: ap, pa, ap-pa, lateral-left, lateral-right or "
-            "any. Default: ap-pa.",
+            help="Views to search where neither --initial nor --model is given: ap, pa, ap-pa, lateral-left, lateral-right, "
+            "around or any. Default: ap-pa.",
             rich_help_panel=INITIAL_POSE_PANEL,
         ),
     ] = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions, learned_similarities
 from fluoro_reg.registration.providers import SimilarityProvider
-from fluoro_reg.registration.stages.ct_readings import CTReadings
+from fluoro_reg.registration.stages.ct_readings import CTReading, CTReadings
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
@@ -56,7 +56,7 @@ class CandidateMaker:
         Args:
             prepared: The X-ray in one reading.
             initial: The poses to begin from.
-            request: What else is known.
+            request: What else is known. Where its `reading` is plausible, no other reading of the CT is made.
             stages: The stages to come.
             search_views: Whether to search all views of the C-arm's range, besides the initial poses.
 
@@ -64,13 +64,18 @@ class CandidateMaker:
             InputError: The X-ray shows too little of what a learned similarity was trained to see.
         """
         learned = {kind: self.similarities[kind].problem(prepared.image) for kind in learned_similarities(stages)}
-        whole, begin = self.readings.whole, initial
-        if search_views:
-            begin = initial.with_found(self.view_search.find(whole, prepared, request.parts))
+        found = dict[str, InitialPoses]()
+
+        def begin_of(reading: CTReading) -> InitialPoses:
+            if search_views and reading.name not in found:
+                found[reading.name] = initial.with_found(self.view_search.find(reading, prepared, request.parts))
+            return found.get(reading.name, initial)
+
+        from_anywhere = search_views and self.view_search.carm.is_along_body and not initial.searched
+        plausible = self.readings.plausible(prepared, None if from_anywhere else begin_of(self.readings.whole).first)
         candidates = []
-        for reading in self.readings.plausible(prepared, begin.first):
-            if search_views and reading is not whole:
-                begin = initial.with_found(self.view_search.find(reading, prepared, request.parts))
+        for reading in [one for one in plausible if _in_words(prepared, one) == request.reading] or plausible:
+            begin = begin_of(reading)
             scales = reading.scales(prepared, begin.first)
             solver = Solver(
                 scales,
@@ -83,8 +88,12 @@ class CandidateMaker:
                 learned,
                 keeps_rivals=search_views,
             )
-            candidates.append(Candidate(prepared, initial, begin, solver, f"{prepared.reading}; {reading.name}"))
+            candidates.append(Candidate(prepared, initial, begin, solver, _in_words(prepared, reading)))
         return candidates
+
+
+def _in_words(prepared: Preprocessed, reading: CTReading) -> str:
+    return f"{prepared.reading}; {reading.name}"
 
 
 def likeliest(

@@ -73,8 +73,8 @@ class DecoyRegistration:
             [mirrored_pose(poses, centre, camera, axis) for poses in (RigidTransform.stack([self.found]), *initial.refined)],
         )
         stages = self.method.stages
-        made = self.candidates.make(mirrored(self.run.prepared, axis), starts, Request(None), stages, search_views)
-        made = [candidate for candidate in made if candidate.reading == self.run.reading] or made
+        decoy, request = mirrored(self.run.prepared, axis), Request(None, reading=self.run.reading)
+        made = self.candidates.make(decoy, starts, request, stages, search_views)
         best, poses = likeliest(made, self.method.search, stages, Clock())
         self.n_renders += sum(candidate.solver.n_renders for candidate in made)
         return best, poses

@@ -91,7 +91,7 @@ class ViewOptions:
     """The views that are searched where neither an initial pose nor weights are given."""
 
     view: str = option(
-        "", "name of a range of views: ap, pa, ap-pa, lateral-left, lateral-right or any; empty: ap-pa, or what the method says"
+        "", "range of views: ap, pa, ap-pa, lateral-left, lateral-right, around or any; empty: ap-pa, or what the method says"
     )
     range: str = option("", "carm.yaml with a range of views (mm, deg); it takes precedence over `view`")
 

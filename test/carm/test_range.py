@@ -33,6 +33,12 @@ def test_a_pa_view_is_an_orbit_by_180_degrees():
     torch.testing.assert_close(found.rotation[0], view_pose(AIM, 200.0, 0, 0, 700.0).rotation, atol=1e-9, rtol=0)
 
 
+def test_a_range_with_views_from_head_or_feet_is_along_the_body():
+    assert not single_view_range(secondary_deg=40.0).is_along_body
+    assert single_view_range(secondary_deg=-60.0).is_along_body
+    assert CarmRange(distribution="normal", secondary_deg=(0.0, 30.0)).is_along_body, "two standard deviations"
+
+
 def test_both_kinds_of_view_are_sampled():
     found = CarmRange(primary_deg=(0, 0), secondary_deg=(0, 0)).sample(AIM, 200, torch.Generator().manual_seed(0))
     source = found.inverse().translation - AIM

@@ -16,7 +16,7 @@ from fluoro_reg.geometry import so3
 STEP_DEG = 15.0
 
 
-@pytest.mark.parametrize("name", ["ap-pa", "lateral-left", "any"])
+@pytest.mark.parametrize("name", ["ap-pa", "lateral-left", "around", "any"])
 def test_every_view_of_a_range_is_near_one_of_the_grid(name: str) -> None:
     volume, carm = bony_volume(), load_range(name)
     grid = view_grid(volume, carm, STEP_DEG)
@@ -51,7 +51,7 @@ def test_aims_cover_a_long_ct_and_lie_in_the_middle_of_a_short_one() -> None:
 
 
 def test_every_installed_range_can_be_read_and_an_unknown_one_is_refused() -> None:
-    assert {"ap", "pa", "ap-pa", "lateral-left", "lateral-right", "any"} <= set(range_names())
+    assert {"ap", "pa", "ap-pa", "lateral-left", "lateral-right", "around", "any"} <= set(range_names())
     for name in range_names():
         load_range(name)
     with pytest.raises(InputError, match="there is no range of views 'oblique'; choose one of any, ap"):

@@ -54,11 +54,13 @@ class CTReadings:
         model = object_model_of(ct, roi, saturation, corners.mean(0))
         return cls(ct, CTReading("whole CT", renderers, model, corners), device)
 
-    def plausible(self, prepared: Preprocessed, initial_pose: RigidTransform) -> list[CTReading]:
-        """The readings that can explain an X-ray from near an initial pose."""
+    def plausible(self, prepared: Preprocessed, initial_pose: RigidTransform | None) -> list[CTReading]:
+        """The readings that can explain an X-ray from near an initial pose; without one, from any view."""
         whole = self.whole
         if whole.model.roi != "full" or not whole.renderers.extent.is_cut:
             return [whole]
+        if initial_pose is None:
+            return [whole] if (bone := self._bone_reading()) is None else [whole, bone]
         complete = complete_fraction(whole.scales(prepared, initial_pose), whole.model, initial_pose)
         if complete >= ENOUGH_COMPLETE or (bone := self._bone_reading()) is None:
             return [whole]

@@ -19,6 +19,7 @@ MOSTLY_AIR = 0.15  # a CT of which less than this fraction is not air is a singl
 MOSTLY_DENSE = 0.5  # a CT of which more than this fraction is denser than soft tissue was cut out of a body
 MARGIN_MM = 9.0  # residuals are taken up to this far beyond the projected object, measured at the object
 MARGIN_OF_BONE_MM = 4.0  # the neighbours of a bone are nearer than those of an implant
+LOCAL_MM_OF_BONE = 26.0  # the thickness of soft tissue changes over longer distances than that of bone
 BONE_FINEST_PX = 224  # edges of bone are thinner than those of a body
 
 
@@ -28,7 +29,7 @@ class ObjectModel:
 
     S is in 1 / line integral; 0 means that nothing saturates. `margin_mm` is the width of the region around an object. The last
     stage has at least `finest_px` pixels across the CT's projection. `veto_cut_rays` leaves out rays that leave the CT within
-    the body.
+    the body. From far away, values are compared relative to their mean within `local_mm`; 0: as they are.
     """
 
     pivot: Float[Tensor, "3"]
@@ -37,6 +38,7 @@ class ObjectModel:
     margin_mm: float = MARGIN_MM
     finest_px: int = 0
     veto_cut_rays: bool = True
+    local_mm: float = 0.0
 
     @property
     def compared(self) -> str:
@@ -64,12 +66,13 @@ def object_model_of(volume: CTVolume, roi: str, saturation: str, pivot: Float[Te
         roi = "moving-support" if is_object else "full"
     middle = float(values.median())
     is_metal = middle > attenuation_of_tissue(METAL_HU)
-    margin_mm = MARGIN_OF_BONE_MM if is_dense and not is_metal else MARGIN_MM
+    is_bone = is_dense and not is_metal
+    margin_mm, local_mm = (MARGIN_OF_BONE_MM, LOCAL_MM_OF_BONE) if is_bone else (MARGIN_MM, 0.0)
     if saturation == "auto":
         strength = 1 / (float(values.quantile(0.9)) * SATURATION_DEPTH_MM) if is_metal else 0.0
     else:
         strength = 0.0 if saturation == "off" else float(saturation)
-    return ObjectModel(pivot, roi, strength, margin_mm)
+    return ObjectModel(pivot, roi, strength, margin_mm, local_mm=local_mm)
 
 
 def is_dense_object(volume: CTVolume) -> bool:
@@ -90,4 +93,6 @@ def sample_filled_voxels(volume: CTVolume) -> Float[Tensor, "n"]:
 
 def bone_model_of(whole: ObjectModel) -> ObjectModel:
     """The model of the bone of a CT that is cut. The rest of the body is not in it, so it is compared near the bone only."""
-    return ObjectModel(whole.pivot, "moving-support", 0.0, MARGIN_MM, BONE_FINEST_PX, veto_cut_rays=False)
+    return ObjectModel(
+        whole.pivot, "moving-support", 0.0, MARGIN_MM, BONE_FINEST_PX, veto_cut_rays=False, local_mm=LOCAL_MM_OF_BONE
+    )

@@ -2,6 +2,9 @@
 
 The moving image is the line integral L or, for an object that saturates the X-ray (metal is uniformly grey after a few mm),
 `1 - exp(-S L)`. Masks are computed at each accepted pose and fixed within a step.
+
+Where the CT's bone is compared alone, the X-ray's strongest gradients are those of soft tissue, which is smooth. From far away,
+where no edge lies on its like, they decide. Both images are then compared relative to their local means.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +27,10 @@ CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one per
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One scale of one image: the camera, the X-ray's attenuation and usable pixels, and the CT to render."""
+    """One scale of one image: the camera, the X-ray's attenuation and usable pixels, and the CT to render.
+
+    With `local_px`, `fixed` is relative to its mean within so many pixels, and so is what is rendered.
+    """
 
     renderer: AbstractRenderer
     intrinsics: CameraIntrinsics
@@ -32,6 +38,14 @@ class Scale:
     usable: Float[Tensor, "1 height width"]
     extent: Extent
     margin_px: float
+    local_px: int = 0
+
+    def locally(self, reach_px: int) -> "Scale":
+        """The same scale with values relative to their mean over the usable pixels within `reach_px`; 0: as they are."""
+        if reach_px == 0:
+            return self
+        mean = local_mean(self.fixed * self.usable, reach_px) / local_mean(self.usable, reach_px).clamp_min(1e-3)
+        return replace(self, fixed=self.fixed - mean, local_px=reach_px)
 
     def weight(self, poses: RigidTransform, near: Float[Tensor, "#batch height width"]) -> Float[Tensor, "batch height width"]:
         """The pixels that count at each pose, limited to those that are `near` the object.
@@ -93,6 +107,9 @@ class PoseObjective:
         if self.model.saturation > 0:
             passed = torch.exp(-self.model.saturation * integrals)
             integrals, jacobian = 1 - passed, self.model.saturation * passed[..., None] * jacobian
+        if (reach := self.scale.local_px) > 0:
+            integrals = integrals - local_mean(integrals, reach)
+            jacobian = jacobian - local_mean(jacobian.movedim(-1, 1), reach).movedim(1, -1)
         return Evaluation(poses, integrals, jacobian, near)
 
     def retract(self, at: Evaluation, step: Float[Tensor, "batch 6"]) -> Evaluation:
@@ -137,6 +154,15 @@ class PoseObjective:
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """The number of independent residuals under the weights."""
     return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()
+
+
+def local_mean(images: Float[Tensor, "*batch height width"], reach_px: int) -> Float[Tensor, "*batch height width"]:
+    """The mean over a square that extends `reach_px` to either side of each pixel, as far as it lies in the image."""
+    side = 2 * reach_px + 1
+    stacked = images.reshape(-1, 1, *images.shape[-2:])
+    for kernel, padding in (((side, 1), (reach_px, 0)), ((1, side), (0, reach_px))):
+        stacked = torch.nn.functional.avg_pool2d(stacked, kernel, stride=1, padding=padding, count_include_pad=False)
+    return stacked.reshape(images.shape)
 
 
 def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:

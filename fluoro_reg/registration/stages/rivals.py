@@ -9,7 +9,7 @@ import torch
 from fluoro_reg.carm.view_grid import ViewGrid
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.stages.solver import KEEP_RIVALS, RIVAL, Solver
-from fluoro_reg.registration.stages.view_search import best_shifts, make_templates, rotated
+from fluoro_reg.registration.stages.view_templates import best_shifts, make_templates, rotated
 
 COMPARED_PX = 64  # across the CT's projection
 APART_MM = 10.0  # from every other hypothesis
@@ -17,8 +17,8 @@ APART_MM = 10.0  # from every other hypothesis
 
 def with_shifted_rivals(solver: Solver, poses: RigidTransform) -> RigidTransform:
     """Return hypotheses, the best first, followed by shifts of them that have at least `RIVAL` of the best evidence."""
-    scale = solver.scales.scale(COMPARED_PX, None, coarse=True)
-    templates = make_templates(scale, solver.model, solver.scales.corners_patient, ViewGrid(poses, (0.0,)))
+    scale = solver.scales.from_afar(COMPARED_PX)
+    templates = make_templates(scale, solver.model, solver.scales.corners_patient, ViewGrid(poses, (0.0,)), shorter=1)
     found, evidence = best_shifts(templates, *rotated(scale, 0.0), scale.intrinsics)
     solver.n_renders += len(poses.translation)
     n = len(poses.translation)

@@ -90,6 +90,15 @@ class ImageScales:
         margin_px = self.model.margin_mm / pixel_mm
         return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, margin_px)
 
+    def from_afar(self, object_px: int) -> Scale:
+        """The scale of the whole image at which poses far off are compared."""
+        scale = self.scale(object_px, None, coarse=True)
+        return scale.locally(self.local_px(scale.intrinsics))
+
+    def local_px(self, camera: CameraIntrinsics) -> int:
+        """How far the local mean reaches with which the object is compared from far away, in pixels; 0: it is not."""
+        return round(self.model.local_mm / self.pixel_mm(camera))
+
     def _coarsened(self, factor: int, coarse: bool) -> XrayImage:
         if (factor, coarse) not in self._binned:
             image = self.image

@@ -27,6 +27,7 @@ from fluoro_reg.registration.stages.objective import (
     Evaluation,
     PoseObjective,
     PosePrior,
+    Scale,
     WeightedNormalEquations,
     effective_pixels,
 )
@@ -41,6 +42,7 @@ HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
 RIVAL = 0.7  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 COMPARED_PX = 64  # across the CT's projection: readings are compared
+KEEP_COMPARED = 4  # hypotheses of a reading, the best first, where they are compared at `ASSESSED_PX`
 MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
 
@@ -126,16 +128,21 @@ class Solver:
         return refined
 
     def evidence(self, poses: RigidTransform) -> float:
-        """The evidence of the best of some poses, at the scale at which readings of an X-ray and a CT are compared."""
-        return float(image_evidence(*self._compared(poses)).max())
+        """The evidence of the best of some poses, at the scale at which readings of an X-ray and a CT are compared.
+
+        A search of all views finds a pose for a wrong reading, too, which explains the X-ray at a coarse scale only.
+        """
+        if self.keeps_rivals:
+            return float(image_evidence(*self._compared(poses[:KEEP_COMPARED], self.scales.from_afar(ASSESSED_PX))).max())
+        return float(image_evidence(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
 
     def coarse_similarity(self, poses: RigidTransform) -> float:
-        """The gradient NCC of the best of some poses, at the same scale."""
-        return float(GradientNCC().score(*self._compared(poses)).max())
+        """The gradient NCC of the best of some poses, at the coarser of these scales."""
+        return float(GradientNCC().score(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
 
-    def _compared(self, poses: RigidTransform) -> tuple[Tensor, Tensor, Tensor]:
-        """Rendered images, the X-ray and the weights at the scale at which readings are compared."""
-        objective = PoseObjective(self.scales.scale(COMPARED_PX, None, coarse=True), self.model, GradientNCC())
+    def _compared(self, poses: RigidTransform, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
+        """Rendered images, the X-ray and the weights at a scale."""
+        objective = PoseObjective(scale, self.model, GradientNCC())
         at = objective.evaluate(poses)
         self.n_renders += objective.n_renders
         return at.moving, objective.scale.fixed, objective.weight(at)
@@ -154,6 +161,8 @@ class Solver:
     ) -> Refined:
         similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
         scale = self.scales.scale(stage.object_px, poses, coarse)
+        if coarse and self.keeps_rivals:
+            scale = scale.locally(self.scales.local_px(scale.intrinsics))
         objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
@@ -190,7 +199,7 @@ class Solver:
         rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         self.n_renders += values.n_renders
         if len(rows) > 1:  # another similarity is the judge of whether it is worth refining more than one
-            evidence = image_evidence(*self._compared(found[rows]))
+            evidence = image_evidence(*self._compared(found[rows], self.scales.scale(COMPARED_PX, None, coarse=True)))
             rows = rows[evidence >= RIVAL * evidence.max()]
         return Found(found[rows], minima.converged[rows])
 

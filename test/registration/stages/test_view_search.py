@@ -6,12 +6,20 @@ import pytest
 import torch
 
 from fluoro_reg.carm.range import CarmRange, load_range
+from fluoro_reg.carm.view_grid import ViewGrid
 from fluoro_reg.carm.view_pose import view_pose
+from fluoro_reg.config import from_mapping
+from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, so3
-from fluoro_reg.registration import Registrar
+from fluoro_reg.registration import Registrar, RegistrationOptions
 from fluoro_reg.registration.stages import view_search
+from fluoro_reg.registration.stages.initial_poses import InitialPoses
+from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.registration.stages.view_search import ViewSearch
+from fluoro_reg.registration.stages.view_templates import best_shifts, make_templates, rotated
+from fluoro_reg.registration.view_run import Request
+from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
 
@@ -68,6 +76,25 @@ def test_a_view_on_the_grid_is_found_exactly(world, registrar):
         assert target_registration_errors(first, truth, world.landmarks_patient).mtre_mm < 3.0
 
 
+@pytest.mark.parametrize(("shorter", "tolerance"), [(1, 0.03), (2, 0.05)])
+def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar, shorter, tolerance):
+    """The short transforms of what is smooth lose little, and every pixel is the one that it is said to be."""
+    whole = registrar.readings.whole
+    scales = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth)
+    scale = scales.from_afar(32)
+    grid = ViewGrid(RigidTransform.stack([world.truth, view_pose(world.volume.centre_patient, 20.0, 5.0, 0.0, 700.0)]), (0.0,))
+    templates = make_templates(scale, whole.model, whole.corners_patient, grid, shorter)
+    poses, evidence = best_shifts(templates, *rotated(scale, 0.0), scale.intrinsics)
+    objective = PoseObjective(scale, whole.model, GradientNCC())
+    at = objective.evaluate(poses)
+    overlap = objective.weight(at).flatten(1).sum(-1)
+    similarity = GradientNCC().score(at.moving, scale.fixed, objective.weight(at)).clamp(0.0, 0.999)
+    implied = (1 - torch.exp(-2 * evidence / overlap)).clamp_min(0.0).sqrt()
+    found = evidence > 0.2 * evidence.max()
+    assert found[0] and int(found.sum()) >= 2
+    torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=tolerance)
+
+
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
     whole, carm = registrar.readings.whole, load_range("any")
     assert view_search._grid(whole, carm, 128).n_comparisons <= view_search.MAXIMUM_COMPARISONS
@@ -86,3 +113,36 @@ def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, regi
     other = replace(world, camera=replace(world.camera, cx=world.camera.cx + 4.0))
     found(other, registrar, search, world.truth)
     assert next(iter(search._kept.values())) is not first and len(search._kept) == 1
+
+
+def test_the_memory_of_templates_is_told(world, registrar, caplog):
+    with caplog.at_level("INFO", logger="fluoro_reg"):
+        found(world, registrar, ViewSearch(load_range("ap"), registrar.metric), world.truth)
+    assert "views of the whole CT, 10 deg apart" in caplog.text and " MB" in caplog.text
+
+
+def test_a_view_between_those_of_a_coarse_grid_is_approached(world, registrar, monkeypatch):
+    """With so few comparisons, the nearest view of the grid is further away than the refinement reaches."""
+    monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 700)
+    carm = load_range("any")
+    step_deg = view_search._grid(registrar.readings.whole, carm, 128).step_deg
+    assert step_deg > 2 * view_search.STEP_DEG
+    for angles in ((37.0, 28.0, 100.0, 640.0), (160.0, -33.0, -70.0, 800.0)):
+        truth = view_pose(world.volume.centre_patient, *angles)
+        near = nearest_mm(world, found(world, registrar, ViewSearch(carm, registrar.metric), truth), truth)
+        assert near < 5.0
+
+
+def cut_along_the_body(volume: CTVolume) -> CTVolume:
+    """A short piece of the body, so that all rays of a view from the feet leave it through its ends."""
+    return replace(volume, attenuation=volume.attenuation[8:37].contiguous())
+
+
+def test_where_views_along_the_body_are_searched_bone_alone_is_a_reading(world):
+    registrar = Registrar(cut_along_the_body(world.volume), from_mapping(RegistrationOptions, {"initial": {"view": "any"}}))
+    prepared = preprocess(world.xray(), PreprocessOptions())
+    maker = registrar._candidates
+    made = maker.make(prepared, InitialPoses([]), Request(None), registrar.method.stages, search_views=True)
+    assert [one.reading.rpartition("; ")[2] for one in made] == ["whole CT", "bone"]
+    again = maker.make(prepared, InitialPoses([]), Request(None, reading=made[1].reading), registrar.method.stages, True)
+    assert [one.reading for one in again] == [made[1].reading], "a decoy is read as the X-ray was"

@@ -1,0 +1,237 @@
+"""Templates: a CT, rendered from many views, and the comparison of an X-ray with all of them over all shifts.
+
+The Fourier transforms of the templates are kept, so that an X-ray costs one transform for each rotation of it, and a product
+for each view. The masked correlation of gradients over all shifts is that of `stages.search`. Views at their best shifts have
+evidence, as everywhere: a long edge that fits counts for more than a short one that fits better.
+
+A shift of the image by many pixels is not a translation of the patient, who would then be seen from another side. It is a
+rotation of the camera about the source, which leaves the rays through the CT as they are.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from fluoro_reg.carm.view_grid import ViewGrid
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
+from fluoro_reg.registration.stages.masks import eroded
+from fluoro_reg.registration.stages.object_model import ObjectModel
+from fluoro_reg.registration.stages.objective import PoseObjective, Scale
+from fluoro_reg.registration.stages.scales import projected_box
+from fluoro_reg.similarity import GradientNCC
+from fluoro_reg.similarity.gradient_ncc import sobel_gradients
+
+PEAKS, PEAK_PX = 3, 5  # of the evidence over all pixels, for every view: highest within so many pixels; vertebrae look alike
+CLIP = 0.98  # quantile at which gradients of the X-ray are clipped, as in gradient NCC
+MINIMUM_OVERLAP = 0.25  # fraction of the largest over all shifts
+MINIMUM_ENERGY = 0.02  # of gradients in the overlap, likewise; the outline of a body holds far more than its inside
+SHORTER = 2  # transforms of the smooth correlations
+RENDERED_AT_ONCE, COMPARED_AT_ONCE = 64, 16  # views: what is compared at once stays in the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The rendered views, transformed.
+
+    `edges` are the conjugate transforms of their gradients along columns and rows, `supports` those of their squared gradients
+    and weights. The correlations of these with the X-ray are smooth: lower frequencies are enough, and take a quarter of the
+    time. `centre` is the pixel (u, v) of the optical axis, `length` the height and width of the transformed images.
+    """
+
+    grid: ViewGrid
+    edges: Complex[Tensor, "views 2 length half_length"]
+    supports: Complex[Tensor, "views 2 short half_short"]
+    centre: tuple[int, int]
+    length: int
+    shorter: int
+
+    def of_views(self, views: Int[Tensor, "n"]) -> "Templates":
+        """The templates of some views."""
+        grid = ViewGrid(self.grid.camera_from_patient[views], self.grid.roll_deg, self.grid.step_deg)
+        return Templates(grid, self.edges[views], self.supports[views], self.centre, self.length, self.shorter)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(spectra.numel() * spectra.element_size() for spectra in (self.edges, self.supports))
+
+
+def make_templates(
+    scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid, shorter: int = SHORTER
+) -> Templates:
+    """Render the CT, whose box has the given corners, from all views of a grid.
+
+    Transforms of `supports` are shorter by a factor; 1 is exact.
+    """
+    camera = scale.intrinsics
+    low, high = projected_box(corners_patient, grid.camera_from_patient, camera)
+    reach = torch.maximum(high - torch.tensor([camera.cx, camera.cy]), torch.tensor([camera.cx, camera.cy]) - low)
+    half_u, half_v = (min(math.ceil(float(r)), _side(camera) - 1) for r in reach)
+    wide = CameraIntrinsics(2 * half_u + 1, 2 * half_v + 1, camera.fx, camera.fy, half_u, half_v)
+    blank = torch.ones(1, wide.height, wide.width)
+    whole = replace(scale, intrinsics=wide, fixed=blank, usable=blank)
+    length = transform_length(camera)
+    objective = PoseObjective(whole, model, GradientNCC())
+    spectra = [_template_spectra(objective, part, length, shorter) for part in _parts(grid)]
+    edges, supports = (torch.cat(parts) for parts in zip(*spectra, strict=True))
+    return Templates(grid, edges, supports, (half_u, half_v), length, shorter)
+
+
+def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
+    poses = grid.camera_from_patient
+    for begin in range(0, len(poses.translation), RENDERED_AT_ONCE):
+        yield poses[begin : begin + RENDERED_AT_ONCE]
+
+
+def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int, shorter: int) -> tuple[Tensor, Tensor]:
+    seen = objective.evaluate(poses)
+    weight = objective.weight(seen)
+    gradients = sobel_gradients(seen.moving[:, None])[:, 0] * weight[:, None]
+    edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length, shorter)
+    return edges.conj().resolve_conj(), supports.conj().resolve_conj()
+
+
+def _spectra(
+    gradients: Float[Tensor, "*batch 2 height width"],
+    squared: Float[Tensor, "*batch height width"],
+    weight: Float[Tensor, "*batch height width"],
+    length: int,
+    shorter: int,
+) -> tuple[Complex[Tensor, "*batch 2 length half_length"], Complex[Tensor, "*batch 2 short half_short"]]:
+    """The transforms of gradients, and the lower frequencies of those of squared gradients and weights."""
+    supports = torch.fft.rfft2(torch.stack([squared, weight], dim=-3), s=(length, length))
+    half = length // shorter // 2
+    lower = torch.cat([supports[..., :half, :], supports[..., -half:, :]], dim=-2)[..., : half + 1]
+    return torch.fft.rfft2(gradients, s=(length, length)), lower.contiguous()
+
+
+def _side(camera: CameraIntrinsics) -> int:
+    """The side of a square that holds the rotated image: odd, so that the optical axis is a pixel as in the templates."""
+    return math.ceil(math.hypot(camera.width, camera.height)) | 1
+
+
+def rotated(scale: Scale, roll_deg: float) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"]]:
+    """The X-ray and its usable pixels, rotated back by `roll_deg` about the optical axis, which becomes the middle."""
+    camera = scale.intrinsics
+    side = _side(camera)
+    v, u = torch.meshgrid(torch.arange(side) - (side - 1) / 2, torch.arange(side) - (side - 1) / 2, indexing="ij")
+    cos, sin = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    x, y = cos * u - sin * v + camera.cx, sin * u + cos * v + camera.cy
+    where = torch.stack([2 * (x + 0.5) / camera.width - 1, 2 * (y + 0.5) / camera.height - 1], dim=-1)[None]
+    fixed = torch.nn.functional.grid_sample(scale.fixed[None], where.float(), padding_mode="border", align_corners=False)
+    usable = torch.nn.functional.grid_sample(scale.usable[None], where.float(), align_corners=False)
+    return fixed[0, 0], eroded(usable[0, 0] > 0.99)[0]
+
+
+def best_shifts(
+    templates: Templates, fixed: Float[Tensor, "side side"], usable: Float[Tensor, "side side"], camera: CameraIntrinsics
+) -> tuple[RigidTransform, Float[Tensor, "views"]]:
+    """Every view of the grid, turned about the source to each of its best shifts, and the evidence there."""
+    f = sobel_gradients(fixed[None, None])[0, 0]
+    limit = f[:, usable > 0].abs().flatten().quantile(CLIP) if bool(usable.any()) else torch.tensor(0.0)
+    f = f.clamp(-limit, limit) * usable
+    longer, (centre_u, centre_v) = templates.length - len(fixed), templates.centre
+    padded = torch.nn.functional.pad(torch.cat([f, f.square().sum(0, keepdim=True), usable[None]]), (0, longer, 0, longer))
+    padded = padded.roll((centre_v, centre_u), (-2, -1))  # so that the first shift moves the aim to the first pixel
+    edges, supports = _spectra(padded[:2], padded[2], padded[3], templates.length, templates.shorter)
+    image = edges, supports * _to_middles(templates.length, templates.shorter)
+    if len(templates.edges) == 0:
+        return templates.grid.camera_from_patient, torch.zeros(0)
+    parts = zip(templates.edges.split(COMPARED_AT_ONCE), templates.supports.split(COMPARED_AT_ONCE), strict=True)
+    found = [_best_pixels(image, part, len(fixed), templates) for part in parts]
+    evidence, pixel = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+    slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
+    views = torch.arange(len(evidence)).repeat_interleave(PEAKS)
+    return turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views]), evidence.flatten()
+
+
+def _best_pixels(
+    image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 short half_short"]],
+    views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 short half_short"]],
+    side: int,
+    templates: Templates,
+) -> tuple[Float[Tensor, "views peaks"], Float[Tensor, "views peaks 2"]]:
+    """The peaks of the evidence over all pixels of the image to which the aim of the C-arm may move, and their pixels (u, v).
+
+    A view with fewer peaks than `PEAKS` has others without evidence.
+    """
+    length, shorter = templates.length, templates.shorter
+    (f_edges, (f_squared, used)), m_edges, (m_squared, weights) = image, views[0], views[1].unbind(1)
+
+    def support(spectra: Tensor) -> Tensor:
+        return _correlation(spectra, math.ceil(side / shorter), length // shorter) / shorter**2
+
+    energies, overlap = (support(f_squared * weights), support(used * m_squared)), support(used * weights)
+    normalisation = (energies[0] * energies[1]).clamp_min(1e-12).rsqrt()
+    for values, minimum in ((overlap, MINIMUM_OVERLAP), (energies[0], MINIMUM_ENERGY), (energies[1], MINIMUM_ENERGY)):
+        normalisation *= values >= minimum * values.flatten(1).amax(-1)[:, None, None]
+    product = _correlation((f_edges * m_edges).sum(1), side, length)
+    r = (product * _widened(normalisation, shorter, side)).clamp(0.0, 0.999)
+    evidence = -0.5 * _widened(overlap, shorter, side) * torch.log1p(-r.square())
+    is_peak = evidence == _highest_near(_highest_near(evidence, -1), -2)
+    best, index = (evidence * is_peak).flatten(1).topk(PEAKS)
+    return best, torch.stack([index % side, index // side], dim=-1).float()
+
+
+def _correlation(
+    spectra: Complex[Tensor, "views length half_length"], side: int, length: int
+) -> Float[Tensor, "views side side"]:
+    """The first columns and rows of the images that have these spectra."""
+    return torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[:, :side], n=length, dim=-1)[..., :side]
+
+
+def _widened(values: Float[Tensor, "views short short"], times: int, side: int) -> Float[Tensor, "views side side"]:
+    """Every value for so many columns and rows, `side` of them in all."""
+    n, height, width = values.shape
+    repeated = values[:, :, None, :, None].expand(-1, -1, times, -1, times)
+    return repeated.reshape(n, height * times, width * times)[:, :side, :side]
+
+
+def _to_middles(length: int, shorter: int) -> Complex[Tensor, "short half_short"]:
+    """Factors on lower frequencies that move what is found at every pixel of the short image to the middle of its pixels."""
+    short, shift = length // shorter, (shorter - 1) / 2
+    frequency_v, frequency_u = torch.fft.fftfreq(short) * short, torch.fft.rfftfreq(short) * short
+    return torch.exp(2j * math.pi * shift / length * (frequency_v[:, None] + frequency_u))
+
+
+def _highest_near(evidence: Float[Tensor, "views height width"], dim: int) -> Float[Tensor, "views height width"]:
+    """The highest value within `PEAK_PX` pixels along a dimension; torch's pooling takes ten times as long on a CPU."""
+    reach, count = PEAK_PX // 2, evidence.shape[dim]
+    padded = torch.nn.functional.pad(evidence, (reach, reach) if dim == -1 else (0, 0, reach, reach))
+    highest = padded.narrow(dim, 0, count)
+    for begin in range(1, PEAK_PX):
+        highest = torch.maximum(highest, padded.narrow(dim, begin, count))
+    return highest
+
+
+def turned(rotation: Float[Tensor, "*batch 3 3"], poses: RigidTransform) -> RigidTransform:
+    """The poses after the camera has turned about the source."""
+    return RigidTransform(rotation @ poses.rotation, (rotation @ poses.translation[..., None]).squeeze(-1))
+
+
+def _towards(slopes: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 3 3"]:
+    """The smallest rotations that turn the optical axis to the rays (slopes, 1)."""
+    length = slopes.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    axis = torch.stack([-slopes[:, 1], slopes[:, 0], torch.zeros_like(slopes[:, 0])], dim=-1) / length
+    return so3.exp(torch.atan(length) * axis)
+
+
+def transform_length(camera: CameraIntrinsics) -> int:
+    """The length of the transforms; longer ones would only hold shifts that move the aim out of the image."""
+    return _fast_length(2 * _side(camera) - 1)
+
+
+def _fast_length(length: int) -> int:
+    """The next length whose only prime factors are 2, 3 and 5, and of which `SHORTER` leaves an even length."""
+    length += -length % (2 * SHORTER)
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 2 * SHORTER

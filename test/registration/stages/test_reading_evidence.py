@@ -1,0 +1,46 @@
+"""The evidence by which readings of the CT are compared, beside a pose that was given and after a search of all views."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fluoro_reg.ct.bone import bone_above_soft_tissue
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration import Registrar
+from fluoro_reg.registration.stages.ct_readings import CTReading
+from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
+from fluoro_reg.registration.stages.object_model import bone_model_of
+from fluoro_reg.registration.stages.scales import CoarseRenderers
+from fluoro_reg.registration.stages.solver import Solver
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
+
+
+@pytest.fixture(scope="module")
+def bone(world) -> CTReading:
+    whole = Registrar(world.volume).readings.whole
+    volume = bone_above_soft_tissue(world.volume)
+    return CTReading("bone", CoarseRenderers(volume, "cpu"), bone_model_of(whole.model), whole.corners_patient)
+
+
+def evidence(world, reading: CTReading, slope: float, is_searched: bool) -> float:
+    """The evidence for the true pose, with a shadow over the X-ray that grows from left to right."""
+    prepared = preprocess(world.xray(), PreprocessOptions())
+    shadow = torch.linspace(0.0, slope, prepared.image.intrinsics.width)
+    prepared = replace(prepared, image=replace(prepared.image, pixels=prepared.image.pixels + shadow))
+    metric, pivot = Registrar(world.volume).metric, reading.model.pivot
+    solver = Solver(
+        reading.scales(prepared, world.truth), reading.model, metric, NCCRefiners(pivot), None, 5.0, keeps_rivals=is_searched
+    )
+    return solver.evidence(RigidTransform.stack([world.truth]))
+
+
+def test_after_a_search_bone_is_compared_relative_to_local_means(world, bone):
+    spoiled, clean = (evidence(world, bone, slope, is_searched=True) for slope in (8.0, 0.0))
+    assert spoiled > 0.8 * clean
+    spoiled, clean = (evidence(world, bone, slope, is_searched=False) for slope in (8.0, 0.0))
+    assert spoiled < 0.8 * clean
+
+
+def test_after_a_search_more_pixels_decide(world, bone):
+    assert evidence(world, bone, 0.0, is_searched=True) > 1.5 * evidence(world, bone, 0.0, is_searched=False)
