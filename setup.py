@@ -66,6 +66,7 @@ setup(
         (f"share/{PACKAGE}/config", files("config/*")),
         (f"share/{PACKAGE}/config/methods", files("config/methods/*.yaml")),
         (f"share/{PACKAGE}/config/views", files("config/views/*.yaml")),
+        (f"share/{PACKAGE}/config/security", files("config/security/*.xml")),
         (f"share/{PACKAGE}/models", files("models/*.safetensors")),
         (f"share/{PACKAGE}/embedded_ros", ["embedded_ros/fastdds_loopback.xml"]),
     ],

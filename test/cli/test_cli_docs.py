@@ -12,6 +12,7 @@ PAGE = page("reference/command-line.md")
 FOREIGN = {
     *("--system-site-packages", "--from-paths", "--ignore-src", "--symlink-install", "--packages-select"),
     *("--ros-args", "--show-args", "--params-file", "--topics", "--nproc-per-node", "--clock", "--shm-size", "--live"),
+    "--enclave",
 }
 COMMANDS = [command.name for command in app.registered_commands] + [
     f"{group.typer_instance.info.name} {command.name}"
