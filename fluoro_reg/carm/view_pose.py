@@ -61,8 +61,8 @@ def view_angles_deg(camera_from_patient: RigidTransform) -> tuple[float, float, 
 
     Example:
         >>> pose = view_pose(torch.zeros(3, dtype=torch.float64), 170.0, -12.0, 5.0, 700.0)
-        >>> [round(angle) for angle in view_angles_deg(pose)]
-        [170, -12, 5]
+        >>> tuple(round(angle) for angle in view_angles_deg(pose))
+        (170, -12, 5)
     """
     x, y, z = camera_from_patient.rotation[2].tolist()  # the direction of the beam in the patient
     primary, secondary = math.degrees(math.atan2(-x, y)), -math.degrees(math.asin(max(-1.0, min(1.0, z))))
