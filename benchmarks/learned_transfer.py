@@ -8,7 +8,8 @@ for each CT, over the whole range. Initial poses are redrawn at exactly 50 and 9
 for every registration, so that an interrupted run goes on where it ended; another OUT with the same weights compares versions
 of the program. The table counts poses within 10 and 2 mm (mTRE), accepted ones, and accepted ones beyond 10 mm, which must be
 0. `--within` leaves out views that the range does not hold: no network has been trained for them. A method such as `prost:1`
-is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image.
+is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image. Methods that
+need no initial pose have none, which is shown as 0 mm.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import LearnedOptions, Method, Registrar, RegistrationOptions, load_method
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
 from fluoro_reg.xray.reader import read_xray
@@ -88,13 +90,13 @@ def is_within(case: RegistrationCase, range_path: str, volume: CTVolume) -> bool
     return any(low <= float((primary - offset + 180) % 360 - 180) <= high for offset in offsets)
 
 
-def start_of(case: RegistrationCase, mtre_mm: float, volume: CTVolume) -> "object":
+def start_of(case: RegistrationCase, mtre_mm: float, volume: CTVolume) -> RigidTransform:
     """The initial pose of a case at an error: the same for all methods and versions."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{case.folder.name} {mtre_mm:g}".encode()))
     return perturb_to_mtre(case.truth, case.landmarks_patient, mtre_mm, volume.centre_patient, generator)
 
 
-def register(case: RegistrationCase, registrar: Registrar, start) -> dict:  # type: ignore[no-untyped-def]
+def register(case: RegistrationCase, registrar: Registrar, start: RigidTransform | None) -> dict:
     """Register one X-ray and return its figures."""
     begin = time.process_time()
     result = registrar.register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), start)
@@ -185,12 +187,13 @@ def main() -> None:
             learned = LearnedOptions(**{name: str(weights[name]) for name in needs.learned})
             model = str(weights["regressor"]) if "weights" in needs.needs else ""
             registrar = Registrar(volume, RegistrationOptions(learned=learned, model=model), method=needs)
+            starts_mm = list(map(float, arguments.starts.split(","))) if "start" in needs.needs else [0.0]
             for source, case in sources:
-                for start_mm in map(float, arguments.starts.split(",")):
+                for start_mm in starts_mm:
                     key = (f"{ct_name} {case.folder.name}", start_mm, method)
                     if key in done:
                         continue
-                    start = start_of(case, start_mm, volume) if "start" in needs.needs else None
+                    start = start_of(case, start_mm, volume) if start_mm else None
                     record = dict(zip(("case", "start_mm", "method"), key, strict=True)) | {"source": source}
                     records.append(record | register(case, registrar, start))
                     with log.open("a") as file:
