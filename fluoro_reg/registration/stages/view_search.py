@@ -97,7 +97,7 @@ class ViewSearch:
 
     def templates(self, reading: CTReading, scale: Scale, carm: CarmRange, grid: ViewGrid | None = None) -> Templates:
         """The templates for a camera and the grid of a range, made once and kept while there is room."""
-        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm)
+        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm, grid and grid.step_deg)
         if key not in self._kept:
             grid = grid or _grid(reading, carm, transform_length(scale.intrinsics))
             self._kept[key] = made = make_templates(scale, reading.model, reading.corners_patient, grid)

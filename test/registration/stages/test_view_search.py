@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fluoro_reg.carm.range import CarmRange, load_range
-from fluoro_reg.carm.view_grid import ViewGrid
+from fluoro_reg.carm.view_grid import ViewGrid, view_grid
 from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.config import from_mapping
 from fluoro_reg.ct.volume import CTVolume
@@ -146,3 +146,13 @@ def test_where_views_along_the_body_are_searched_bone_alone_is_a_reading(world):
     assert [one.reading.rpartition("; ")[2] for one in made] == ["whole CT", "bone"]
     again = maker.make(prepared, InitialPoses([]), Request(None, reading=made[1].reading), registrar.method.stages, True)
     assert [one.reading for one in again] == [made[1].reading], "a decoy is read as the X-ray was"
+
+
+def test_templates_of_another_grid_are_others(world, registrar):
+    """The camera at which bone is compared again may be that at which other X-rays are compared first."""
+    whole, carm = registrar.readings.whole, load_range("ap")
+    search = ViewSearch(carm, registrar.metric)
+    scale = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth).from_afar(32)
+    coarser = view_grid(world.volume, carm, 30.0)
+    assert search.templates(whole, scale, carm).grid.step_deg == view_search.STEP_DEG
+    assert search.templates(whole, scale, carm, coarser).grid is coarser
