@@ -8,7 +8,7 @@ import torch
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.bodies.body import Body
 from fluoro_reg.registration.bodies.scene import Poses, SeenView, without_others
-from fluoro_reg.registration.method import load_method
+from fluoro_reg.registration.method import SearchOptions, load_method
 from fluoro_reg.registration.stages.joint import JointRefined, JointSolver
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
@@ -49,6 +49,15 @@ class AloneSolver:
         joint = JointSolver(tuple(solvers), tuple(view.camera_from_reference for view in self.views))
         hypotheses = RigidTransform.cat([hypotheses, RigidTransform.stack([poses[body.name]])])
         return FoundAlone(joint.run(hypotheses, body.metric, self.distinct_mm).poses, n_renders + joint.n_renders)
+
+    def find_elsewhere(
+        self, body: Body, poses: Poses, view: SeenView, starts: Sequence[RigidTransform], search: SearchOptions
+    ) -> RigidTransform:
+        """Search one view around each of `starts` (`camera_from_patient`) and refine, without regard of a prior."""
+        stages, solver = load_method(METHOD).stages, self._solver(view, replace(body, joint=None), poses)
+        initial = RigidTransform.cat([solver.initial_poses(start, search) for start in starts])
+        refined = solver.run_last(solver.run_coarse(initial, stages), stages)
+        return view.camera_from_reference.inverse() @ refined.poses
 
     def evaluate(self, body: Body, poses: Poses, hypotheses: RigidTransform) -> JointRefined:
         """Every view's residuals at some hypotheses, the first of which is the result, at the scale of the assessment."""

@@ -81,6 +81,12 @@ class Body:
         )
 
 
+def size_mm(body: Body) -> float:
+    """The diagonal of a body's box."""
+    corners = body.reading.corners_patient
+    return float((corners.amax(0) - corners.amin(0)).norm())
+
+
 def make_bodies(
     config: BodiesConfig,
     ct: CTVolume,

@@ -12,7 +12,7 @@ from itertools import combinations
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.evidence import similarities
 from fluoro_reg.registration.bodies.alone import AloneSolver
-from fluoro_reg.registration.bodies.body import Body
+from fluoro_reg.registration.bodies.body import Body, size_mm
 from fluoro_reg.registration.bodies.scene import Poses, SeenView, without_others
 from fluoro_reg.registration.bodies.together import refine_together
 from fluoro_reg.registration.stages.joint import JointRefined
@@ -65,9 +65,7 @@ def _at_place_of(body: Body, other: Body, poses: Poses, reference: RigidTransfor
 
 
 def _are_neighbours(first: Body, second: Body, poses: Poses) -> bool:
-    sizes = [
-        float((body.reading.corners_patient.amax(0) - body.reading.corners_patient.amin(0)).norm()) for body in (first, second)
-    ]
+    sizes = [size_mm(body) for body in (first, second)]
     centres = [poses[body.name].apply(body.pivot[None])[0] for body in (first, second)]
     return float((centres[0] - centres[1]).norm()) < NEIGHBOURS * max(sizes) and max(sizes) < SAME_SIZE * min(sizes)
 
