@@ -257,11 +257,11 @@ def read_views(xray: XrayArguments, further: list[Path]) -> "list[CalibratedXray
     return [first, *(read_view(path, xray.undistort) for path in further)]
 
 
-def check_further_xrays(further: list[Path], initial_pose: InitialPoseArguments, registration: "RegistrationOptions") -> None:
+def check_further_xrays(further: list[Path], registration: "RegistrationOptions") -> None:
     """Check that the settings can be used with several X-rays.
 
     Raises:
-        InputError: There are several X-rays, and no initial pose is given, or it would come from weights.
+        InputError: There are several X-rays, and the initial pose would come from weights.
     """
     from fluoro_reg.registration.method import load_method
 
@@ -269,16 +269,14 @@ def check_further_xrays(further: list[Path], initial_pose: InitialPoseArguments,
         return
     if registration.model:
         raise InputError(
-            "weights predict the initial pose from a single X-ray; with --second-view leave --model out and give "
-            "--initial P.json"
+            "weights predict the initial pose from a single X-ray; with --second-view leave --model out, and give "
+            "--initial P.json or let the first X-ray be searched"
         )
     if "weights" in load_method(registration.method).needs:
         raise InputError(
             f"the method {registration.method} predicts the initial pose from a single X-ray; with --second-view choose "
-            "another method and give --initial P.json"
+            "another method"
         )
-    if initial_pose.initial is None:
-        raise InputError("several X-rays need an initial pose; give one with --initial P.json")
 
 
 def read_initial_pose(arguments: InitialPoseArguments, registration: "RegistrationOptions") -> "RigidTransform | None":

@@ -103,7 +103,7 @@ def command(
     otherwise the reason is given, and the pose must not be used. The JSON result is a valid pose.json.
 
     Without --initial and --model, the views of a C-arm are searched (--view, --range). With --second-view, one pose must fit
-    all X-rays, and each X-ray can reject it; --initial is then required.
+    all X-rays, and each X-ray can reject it; without --initial, the first X-ray is searched.
 
     With --image more than once, or a folder, every X-ray is registered on its own, from the same --initial or search. --json
     then prints one JSON object on one line for each, in order, with the key image. An X-ray that cannot be read is rejected
@@ -119,7 +119,7 @@ def command(
     options = registration.settings(common, {**initial_pose.weights(), "initial": searched.settings()})
     if overlay is not None:
         check_writable(overlay, (".png",))
-    check_further_xrays(further_files, initial_pose, options)
+    check_further_xrays(further_files, options)
     initial = read_initial_pose(initial_pose, options)
     bodies = several.config()
     if xray.are_several and bodies is not None:
@@ -135,11 +135,8 @@ def command(
         return _register_bodies(volume, bodies, several, views, initial, options, overlay, output)
     with output.status("registering"):
         registrar = Registrar(volume, options)
-        if len(views) == 1:
-            result = registrar.register(views[0].image, initial)
-        else:
-            assert initial is not None  # check_further_xrays requires it
-            result = registrar.register_views(views, initial)
+        is_alone = len(views) == 1
+        result = registrar.register(views[0].image, initial) if is_alone else registrar.register_views(views, initial)
     for sentence in result.warnings:
         output.warn(sentence)
     if overlay is not None:
@@ -171,11 +168,8 @@ def _register_bodies(
     labels, volumes = arguments.read(config, output)
     with output.status("registering"):
         registrar = BodiesRegistrar(volume, config, labels, volumes, options)
-        if len(views) == 1:
-            result = registrar.register(views[0].image, initial)
-        else:
-            assert initial is not None  # check_further_xrays requires it
-            result = registrar.register_views(views, initial)
+        is_alone = len(views) == 1
+        result = registrar.register(views[0].image, initial) if is_alone else registrar.register_views(views, initial)
     if overlay is not None:
         drawing = BodiesOverlay(registrar.bodies)
         image = fromarray(_side_by_side([drawing.draw(view, result) for view in views]))

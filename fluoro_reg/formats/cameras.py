@@ -44,7 +44,7 @@ def read_distorted_camera(path: Path | str) -> tuple[CameraIntrinsics, Distortio
     try:
         k, distance = [float(value) for value in k], None if distance is None else float(distance)
         return CameraIntrinsics.from_k(width, height, k, distance), _distortion(content, path.name)
-    except (InputError, OverflowError) as error:
+    except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
 
 

@@ -16,6 +16,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
 from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
+from fluoro_reg.registration.first_view import register_from_first
 from fluoro_reg.registration.memory import with_freed_memory
 from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
@@ -146,16 +147,16 @@ class Registrar:
         return register_in_views(self._views, xray.nominal_view, register_within)
 
     def register_views(
-        self, views: Sequence[CalibratedXray], initial_pose: RigidTransform, tracking: bool = False
+        self, views: Sequence[CalibratedXray], initial_pose: RigidTransform | None = None, tracking: bool = False
     ) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
 
         The method searches and refines each view on its own. All hypotheses are then refined jointly, by Levenberg-Marquardt on
-        gradient NCC. A regressor is not used with several views.
+        gradient NCC. A regressor predicts poses of the first view only, where no initial pose is given.
 
         Args:
             views: X-rays of the same, unmoved patient with the poses of their cameras.
-            initial_pose: `reference_from_patient` to search around.
+            initial_pose: `reference_from_patient` to search around. If it is None, the first view is searched alone.
             tracking: Whether it is the pose of the previous frame. If so, there is no search.
 
         Returns:
@@ -167,7 +168,14 @@ class Registrar:
         """
         if not views:
             raise InputError("a registration of several views needs at least one X-ray")
-        return replace(self._register(views, Request(initial_pose, tracking=tracking, joint=True)), start="pose")
+
+        def register(start: RigidTransform) -> RegistrationResult:
+            return self._register(views, Request(start, tracking=tracking, joint=True))
+
+        if initial_pose is not None:
+            return replace(register(initial_pose), start="pose")
+        found, reference_from_camera = self.register(views[0].image), views[0].camera_from_reference.inverse()
+        return register_from_first(found, reference_from_camera, register, self.displacement_mm, self.options.gate.distinct_mm)
 
     def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
         """Mean displacement of the CT's points between two poses, mm, with depth counted at a fifth."""

@@ -2,7 +2,7 @@
 
 One pose must fit all X-rays of a moment, and each of them can reject it. Where one X-ray hardly shows depth, the other does. A
 frame is refined from the last accepted pose; after that has failed twice, the patient is searched as at the beginning: around
-the initial pose or, without one, by a search in the first X-ray, whose pose is only a place to begin from.
+the initial pose or, without one, by a search in the first X-ray, whose poses are only places to begin from.
 """
 
 from collections.abc import Callable, Sequence
@@ -102,12 +102,7 @@ class ViewsTracker:
             tracked = self._near_last(self.registrar.register_views(views, self._last, tracking=True), self._last)
             if tracked.accepted or tracked.outcome is Outcome.REJECTED_IMAGE or self.state is TrackerState.TRACKING:
                 return tracked
-        start = self.initial_pose
-        if start is None:
-            found = self.registrar.register(views[0].image)
-            if (start := found.camera_from_patient) is None:
-                return replace(found, reason=f"view 1: {found.reason}")
-        result = self.registrar.register_views(views, start)
+        result = self.registrar.register_views(views, self.initial_pose)
         if self.state is TrackerState.DEGRADED and self._last is not None:
             return self._near_last(result, self._last)
         return result

@@ -68,6 +68,7 @@ def test_either_view_can_reject_the_pose(world, tracker, camera_from_first):
         result = tracker.update_views(pair)
         assert not result.accepted
         assert f"view {n + 1}" in result.reason or result.outcome is Outcome.AMBIGUOUS
+    tracker.reset()
     blank = replace(second, pixels=torch.full_like(second.pixels, 100.0))
     assert "view 2" in tracker.update_views([first, blank]).reason
 

@@ -85,7 +85,7 @@ class BodiesRegistrar:
         """
         return self.with_bodies(self.rigid.register(xray, initial_pose), [CalibratedXray(xray, RigidTransform.identity())])
 
-    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform) -> RegistrationResult:
+    def register_views(self, views: Sequence[CalibratedXray], initial_pose: RigidTransform | None = None) -> RegistrationResult:
         """Find the poses of all bodies in several X-rays of known relative geometry; all poses are `reference_from_patient`.
 
         Raises:
