@@ -18,7 +18,7 @@ APART_MM = 10.0  # from every other hypothesis
 def with_shifted_rivals(solver: Solver, poses: RigidTransform) -> RigidTransform:
     """Return hypotheses, the best first, followed by shifts of them that have at least `RIVAL` of the best evidence."""
     scale = solver.scales.from_afar(COMPARED_PX)
-    templates = make_templates(scale, solver.model, solver.scales.corners_patient, ViewGrid(poses, (0.0,)), shorter=1)
+    templates = make_templates(scale, solver.model, solver.scales.corners_patient, ViewGrid(poses, (0.0,)))
     found, evidence = best_shifts(templates, *rotated(scale, 0.0), scale.intrinsics)
     solver.n_renders += len(poses.translation)
     n = len(poses.translation)

@@ -29,7 +29,6 @@ PEAKS, PEAK_PX = 3, 5  # of the evidence over all pixels, for every view: highes
 CLIP = 0.98  # quantile at which gradients of the X-ray are clipped, as in gradient NCC
 MINIMUM_OVERLAP = 0.25  # fraction of the largest over all shifts
 MINIMUM_ENERGY = 0.02  # of gradients in the overlap, likewise; the outline of a body holds far more than its inside
-SHORTER = 2  # transforms of the smooth correlations
 RENDERED_AT_ONCE, COMPARED_AT_ONCE = 64, 16  # views: what is compared at once stays in the processor's cache
 
 
@@ -38,34 +37,27 @@ class Templates:
     """The rendered views, transformed.
 
     `edges` are the conjugate transforms of their gradients along columns and rows, `supports` those of their squared gradients
-    and weights. The correlations of these with the X-ray are smooth: lower frequencies are enough, and take a quarter of the
-    time. `centre` is the pixel (u, v) of the optical axis, `length` the height and width of the transformed images.
+    and weights. `centre` is the pixel (u, v) of the optical axis, `length` the height and width of the transformed images.
     """
 
     grid: ViewGrid
     edges: Complex[Tensor, "views 2 length half_length"]
-    supports: Complex[Tensor, "views 2 short half_short"]
+    supports: Complex[Tensor, "views 2 length half_length"]
     centre: tuple[int, int]
     length: int
-    shorter: int
 
     def of_views(self, views: Int[Tensor, "n"]) -> "Templates":
         """The templates of some views."""
         grid = ViewGrid(self.grid.camera_from_patient[views], self.grid.roll_deg, self.grid.step_deg)
-        return Templates(grid, self.edges[views], self.supports[views], self.centre, self.length, self.shorter)
+        return Templates(grid, self.edges[views], self.supports[views], self.centre, self.length)
 
     @property
     def n_bytes(self) -> int:
         return sum(spectra.numel() * spectra.element_size() for spectra in (self.edges, self.supports))
 
 
-def make_templates(
-    scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid, shorter: int = SHORTER
-) -> Templates:
-    """Render the CT, whose box has the given corners, from all views of a grid.
-
-    Transforms of `supports` are shorter by a factor; 1 is exact.
-    """
+def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tensor, "8 3"], grid: ViewGrid) -> Templates:
+    """Render the CT, whose box has the given corners, from all views of a grid."""
     camera = scale.intrinsics
     low, high = projected_box(corners_patient, grid.camera_from_patient, camera)
     reach = torch.maximum(high - torch.tensor([camera.cx, camera.cy]), torch.tensor([camera.cx, camera.cy]) - low)
@@ -75,9 +67,9 @@ def make_templates(
     whole = replace(scale, intrinsics=wide, fixed=blank, usable=blank)
     length = transform_length(camera)
     objective = PoseObjective(whole, model, GradientNCC())
-    spectra = [_template_spectra(objective, part, length, shorter) for part in _parts(grid)]
+    spectra = [_template_spectra(objective, part, length) for part in _parts(grid)]
     edges, supports = (torch.cat(parts) for parts in zip(*spectra, strict=True))
-    return Templates(grid, edges, supports, (half_u, half_v), length, shorter)
+    return Templates(grid, edges, supports, (half_u, half_v), length)
 
 
 def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
@@ -86,11 +78,11 @@ def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
         yield poses[begin : begin + RENDERED_AT_ONCE]
 
 
-def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int, shorter: int) -> tuple[Tensor, Tensor]:
+def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int) -> tuple[Tensor, Tensor]:
     seen = objective.evaluate(poses)
     weight = objective.weight(seen)
     gradients = sobel_gradients(seen.moving[:, None])[:, 0] * weight[:, None]
-    edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length, shorter)
+    edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length)
     return edges.conj().resolve_conj(), supports.conj().resolve_conj()
 
 
@@ -99,13 +91,10 @@ def _spectra(
     squared: Float[Tensor, "*batch height width"],
     weight: Float[Tensor, "*batch height width"],
     length: int,
-    shorter: int,
-) -> tuple[Complex[Tensor, "*batch 2 length half_length"], Complex[Tensor, "*batch 2 short half_short"]]:
-    """The transforms of gradients, and the lower frequencies of those of squared gradients and weights."""
-    supports = torch.fft.rfft2(torch.stack([squared, weight], dim=-3), s=(length, length))
-    half = length // shorter // 2
-    lower = torch.cat([supports[..., :half, :], supports[..., -half:, :]], dim=-2)[..., : half + 1]
-    return torch.fft.rfft2(gradients, s=(length, length)), lower.contiguous()
+) -> tuple[Complex[Tensor, "*batch 2 length half_length"], Complex[Tensor, "*batch 2 length half_length"]]:
+    """The transforms of gradients, and those of squared gradients and weights."""
+    supports = torch.stack([squared, weight], dim=-3)
+    return torch.fft.rfft2(gradients, s=(length, length)), torch.fft.rfft2(supports, s=(length, length))
 
 
 def _side(camera: CameraIntrinsics) -> int:
@@ -136,12 +125,9 @@ def best_shifts(
     longer, (centre_u, centre_v) = templates.length - len(fixed), templates.centre
     padded = torch.nn.functional.pad(torch.cat([f, f.square().sum(0, keepdim=True), usable[None]]), (0, longer, 0, longer))
     padded = padded.roll((centre_v, centre_u), (-2, -1))  # so that the first shift moves the aim to the first pixel
-    edges, supports = _spectra(padded[:2], padded[2], padded[3], templates.length, templates.shorter)
-    image = edges, supports * _to_middles(templates.length, templates.shorter)
-    if len(templates.edges) == 0:
-        return templates.grid.camera_from_patient, torch.zeros(0)
+    image = _spectra(padded[:2], padded[2], padded[3], templates.length)
     parts = zip(templates.edges.split(COMPARED_AT_ONCE), templates.supports.split(COMPARED_AT_ONCE), strict=True)
-    found = [_best_pixels(image, part, len(fixed), templates) for part in parts]
+    found = [_best_pixels(image, part, len(fixed), templates.length) for part in parts]
     evidence, pixel = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
     views = torch.arange(len(evidence)).repeat_interleave(PEAKS)
@@ -149,52 +135,29 @@ def best_shifts(
 
 
 def _best_pixels(
-    image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 short half_short"]],
-    views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 short half_short"]],
+    image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 length half_length"]],
+    views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 length half_length"]],
     side: int,
-    templates: Templates,
+    length: int,
 ) -> tuple[Float[Tensor, "views peaks"], Float[Tensor, "views peaks 2"]]:
     """The peaks of the evidence over all pixels of the image to which the aim of the C-arm may move, and their pixels (u, v).
 
     A view with fewer peaks than `PEAKS` has others without evidence.
     """
-    length, shorter = templates.length, templates.shorter
     (f_edges, (f_squared, used)), m_edges, (m_squared, weights) = image, views[0], views[1].unbind(1)
 
-    def support(spectra: Tensor) -> Tensor:
-        return _correlation(spectra, math.ceil(side / shorter), length // shorter) / shorter**2
+    def correlation(spectra: Complex[Tensor, "views length half_length"]) -> Float[Tensor, "views side side"]:
+        return torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[:, :side], n=length, dim=-1)[..., :side]
 
-    energies, overlap = (support(f_squared * weights), support(used * m_squared)), support(used * weights)
-    normalisation = (energies[0] * energies[1]).clamp_min(1e-12).rsqrt()
-    for values, minimum in ((overlap, MINIMUM_OVERLAP), (energies[0], MINIMUM_ENERGY), (energies[1], MINIMUM_ENERGY)):
-        normalisation *= values >= minimum * values.flatten(1).amax(-1)[:, None, None]
-    product = _correlation((f_edges * m_edges).sum(1), side, length)
-    r = (product * _widened(normalisation, shorter, side)).clamp(0.0, 0.999)
-    evidence = -0.5 * _widened(overlap, shorter, side) * torch.log1p(-r.square())
+    product, overlap = correlation((f_edges * m_edges).sum(1)), correlation(used * weights)
+    energies = correlation(f_squared * weights), correlation(used * m_squared)
+    r = (product / (energies[0] * energies[1]).clamp_min(1e-12).sqrt()).clamp(0.0, 0.999)
+    evidence = -0.5 * overlap * torch.log1p(-r.square())
+    for support, minimum in ((overlap, MINIMUM_OVERLAP), (energies[0], MINIMUM_ENERGY), (energies[1], MINIMUM_ENERGY)):
+        evidence *= support >= minimum * support.flatten(1).amax(-1)[:, None, None]
     is_peak = evidence == _highest_near(_highest_near(evidence, -1), -2)
     best, index = (evidence * is_peak).flatten(1).topk(PEAKS)
     return best, torch.stack([index % side, index // side], dim=-1).float()
-
-
-def _correlation(
-    spectra: Complex[Tensor, "views length half_length"], side: int, length: int
-) -> Float[Tensor, "views side side"]:
-    """The first columns and rows of the images that have these spectra."""
-    return torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[:, :side], n=length, dim=-1)[..., :side]
-
-
-def _widened(values: Float[Tensor, "views short short"], times: int, side: int) -> Float[Tensor, "views side side"]:
-    """Every value for so many columns and rows, `side` of them in all."""
-    n, height, width = values.shape
-    repeated = values[:, :, None, :, None].expand(-1, -1, times, -1, times)
-    return repeated.reshape(n, height * times, width * times)[:, :side, :side]
-
-
-def _to_middles(length: int, shorter: int) -> Complex[Tensor, "short half_short"]:
-    """Factors on lower frequencies that move what is found at every pixel of the short image to the middle of its pixels."""
-    short, shift = length // shorter, (shorter - 1) / 2
-    frequency_v, frequency_u = torch.fft.fftfreq(short) * short, torch.fft.rfftfreq(short) * short
-    return torch.exp(2j * math.pi * shift / length * (frequency_v[:, None] + frequency_u))
 
 
 def _highest_near(evidence: Float[Tensor, "views height width"], dim: int) -> Float[Tensor, "views height width"]:
@@ -225,8 +188,7 @@ def transform_length(camera: CameraIntrinsics) -> int:
 
 
 def _fast_length(length: int) -> int:
-    """The next length whose only prime factors are 2, 3 and 5, and of which `SHORTER` leaves an even length."""
-    length += -length % (2 * SHORTER)
+    """The next length whose only prime factors are 2, 3 and 5."""
     while True:
         rest = length
         for prime in (2, 3, 5):
@@ -234,4 +196,4 @@ def _fast_length(length: int) -> int:
                 rest //= prime
         if rest == 1:
             return length
-        length += 2 * SHORTER
+        length += 1

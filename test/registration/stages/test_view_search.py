@@ -76,14 +76,13 @@ def test_a_view_on_the_grid_is_found_exactly(world, registrar):
         assert target_registration_errors(first, truth, world.landmarks_patient).mtre_mm < 3.0
 
 
-@pytest.mark.parametrize(("shorter", "tolerance"), [(1, 0.03), (2, 0.05)])
-def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar, shorter, tolerance):
-    """The short transforms of what is smooth lose little, and every pixel is the one that it is said to be."""
+def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar):
+    """Over every shift, the correlation is that of images rendered there; every pixel is the one that it is said to be."""
     whole = registrar.readings.whole
     scales = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth)
     scale = scales.from_afar(32)
     grid = ViewGrid(RigidTransform.stack([world.truth, view_pose(world.volume.centre_patient, 20.0, 5.0, 0.0, 700.0)]), (0.0,))
-    templates = make_templates(scale, whole.model, whole.corners_patient, grid, shorter)
+    templates = make_templates(scale, whole.model, whole.corners_patient, grid)
     poses, evidence = best_shifts(templates, *rotated(scale, 0.0), scale.intrinsics)
     objective = PoseObjective(scale, whole.model, GradientNCC())
     at = objective.evaluate(poses)
@@ -92,7 +91,7 @@ def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar, shorte
     implied = (1 - torch.exp(-2 * evidence / overlap)).clamp_min(0.0).sqrt()
     found = evidence > 0.2 * evidence.max()
     assert found[0] and int(found.sum()) >= 2
-    torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=tolerance)
+    torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=0.03)
 
 
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
