@@ -4,9 +4,9 @@
     python benchmarks/fuzz.py OUT [--runs 1500] [--seed 1] [--only NAME ...] [--json]
 
 Every kind of input (`fuzz_targets.py`) has a process of its own, which begins with valid files and keeps a change that reaches
-new lines of this package or of pydicom. In JSON and YAML, whole values are exchanged, too. A finding is an exception of another type, an
-input that takes longer than 20 s or needs more than 3 GB, or the death of the process. Its input is kept in OUT. The exit
-status is 1 if there are findings.
+new lines of this package or of pydicom. In JSON and YAML, whole values are exchanged, too. A finding is an exception of another
+type, an input that takes longer than 20 s or needs more than 3 GB, or the death of the process. Its input is kept in OUT. The
+exit status is 1 if there are findings.
 """
 
 import argparse

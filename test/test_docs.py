@@ -61,6 +61,7 @@ SHORTER = {
     "simulate": "--cases 1 --size 128",
     "evaluate": "--limit 1 --workers 1",
 }
+TOPICS = {"image", "camera_info", "second/image", "second/camera_info"}
 REPLACED = ("--budget", "--cases", "--size", "--limit", "--workers")
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$",
@@ -222,7 +223,7 @@ def test_launch_arguments_and_parameters_on_the_pages_exist() -> None:
         for words in commands_of(block.code):
             given = {word.split(":=")[0] for word in words if ":=" in word}
             launched = [word for word in words if word.endswith(".launch.py")]
-            known = arguments[launched[0]] if launched else parameters | {"image", "camera_info", "second/image", "second/camera_info"}
+            known = arguments[launched[0]] if launched else parameters | TOPICS
             known = known.union(*(example_parameters(word) for word in words if word.startswith("examples/")))
             assert given <= known, f"{name}: {given - known}"
             seen += len(given)
