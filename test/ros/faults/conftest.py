@@ -16,7 +16,7 @@ HEADER = [
     "# Faults",
     "",
     "Injected into `registration_node` in another process, with a fake tracker that accepts every image with contrast, by",
-    "`FLUORO_REG_FAULT_TABLE=benchmarks/results/faults.md pytest -m faults test/ros/faults`.",
+    "`FLUORO_REG_FAULT_TABLE=benchmarks/results/faults.md FLUORO_REG_SOAK_FRAMES=50000 pytest -m faults test/ros/faults`.",
     "",
     "| fault | on /tf | the node says | then |",
     "|---|---|---|---|",
