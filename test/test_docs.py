@@ -59,10 +59,11 @@ SHORTER = {
     "train similarity": "--set steps=30 --set batch=12 --set validations=2 --set validation_images=16 --set average=0.5 "
     "--set prost.image_px=16 --set prost.samples=8 --set prost.encoder_channels=[8,8]",
     "simulate": "--cases 1 --size 128",
+    "simulate --bag": "--frames 3 --size 128",
     "evaluate": "--limit 1 --workers 1",
 }
 TOPICS = {"image", "camera_info", "second/image", "second/camera_info"}
-REPLACED = ("--budget", "--cases", "--size", "--limit", "--workers")
+REPLACED = ("--budget", "--cases", "--frames", "--size", "--limit", "--workers")
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -178,7 +179,8 @@ def run(words: list[str]) -> None:
 
 def shortened(words: list[str]) -> list[str]:
     """A command with the options of `SHORTER` in place of its own."""
-    name = next((name for name in SHORTER if words[: len(name.split())] == name.split()), None)
+    kind = [*words[:1], "--bag"] if words[0] == "simulate" and "--bag" in words else words
+    name = next((name for name in reversed(SHORTER) if kind[: len(name.split())] == name.split()), None)
     if name is None or "--report-only" in words:
         return words
     kept = [word for i, word in enumerate(words) if word not in REPLACED or (name == "evaluate" and word == "--cases")]

@@ -65,8 +65,8 @@ class ImageInput:
         compressed = options.image_transport == "compressed"
         self._image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
         self._subscriptions = [
-            self._subscribe(self._image_type, f"{camera}{image_topic}", 1, self._on_image, raw=True),
-            self._subscribe(CameraInfo, f"{camera}camera_info", CAMERA_INFO_DEPTH, self._on_info),
+            self._subscribe(self._image_type, camera + image_topic, 1, self._on_image, raw=True),
+            self._subscribe(CameraInfo, camera + "camera_info", CAMERA_INFO_DEPTH, self._on_info),
         ]
         self.topics = [subscription.topic_name for subscription in self._subscriptions]
         self.monitor = InputMonitor(options.camera_info_timeout, *self.topics)

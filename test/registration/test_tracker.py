@@ -216,8 +216,8 @@ def test_a_filtered_pose_is_steadier_in_depth(world):
 
 
 def test_without_a_fused_pass_the_last_stages_of_the_method_track(world, monkeypatch):
-    """As on a GPU, or with a method that ends with another similarity or optimiser."""
-    monkeypatch.setattr("fluoro_reg.registration.tracking.frame_solver.has_fused_pass", lambda similarity: False)
+    """As with a method that ends with another similarity or optimiser."""
+    monkeypatch.setattr("fluoro_reg.registration.tracking.frame_solver.has_fused_pass", lambda similarity, renderer: False)
     tracker = Tracker(Registrar(world.volume, RegistrationOptions()), world.truth)
     results = [tracker.update(_fresh(world, _moved(world, 0.4 * n), n)) for n in range(3)]
     assert all(result.accepted and result.state == "tracking" for result in results)

@@ -15,7 +15,7 @@ from fluoro_reg.ct.volume import CTVolume  # noqa: E402
 from fluoro_reg.resources import dds_profile, dds_profile_variable  # noqa: E402
 from fluoro_reg.ros.node import SessionLoader  # noqa: E402
 
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 90)  # the tests of the demo use others
 os.environ[dds_profile_variable()] = str(dds_profile())
 
 
