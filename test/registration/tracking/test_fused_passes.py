@@ -25,6 +25,12 @@ def scene(world):
     return _scene(world, 100)
 
 
+@pytest.fixture(scope="module")
+def coarse_scene(world):
+    """For what renders often, in float64 or in Triton's slow interpreter."""
+    return _scene(world, 40)
+
+
 def _scene(world, object_px):
     registrar = Registrar(world.volume, RegistrationOptions())
     reading = registrar.readings.whole
@@ -34,11 +40,11 @@ def _scene(world, object_px):
 
 
 @pytest.fixture(params=["numba", "triton"])
-def either_scene(request, scene, world):
-    """The scene with the renderer of the CPU, or a coarse one with that of the GPU, which may be Triton's slow interpreter."""
+def either_scene(request, scene, coarse_scene):
+    """The scene with the renderer of the CPU, or the coarse one with that of the GPU."""
     if request.param == "numba":
         return scene
-    scale, model, pose = _scene(world, 40)
+    scale, model, pose = coarse_scene
     return replace(scale, renderer=TritonRenderer(scale.renderer.volume)), model, pose
 
 
@@ -89,9 +95,9 @@ def test_a_pass_gives_the_normal_equations_of_its_twin(either_scene, model, name
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_the_gradient_is_the_derivative_of_the_cost(scene, model, name):
+def test_the_gradient_is_the_derivative_of_the_cost(coarse_scene, model, name):
     """In float64 on the twin, where steps can be small: half the central difference of the cost."""
-    scale, _, pose = scene
+    scale, _, pose = coarse_scene
     pixels, exact = _pixels(scale).double(), _exact(scale)
 
     def cost_and_gradient(twist):
@@ -112,8 +118,8 @@ def test_the_gradient_is_the_derivative_of_the_cost(scene, model, name):
         assert slope == pytest.approx(gradient[n], abs=1e-4 * np.abs(gradient[n // 3 * 3 : n // 3 * 3 + 3]).max())
 
 
-def test_gain_and_offset_have_derivatives_too(scene, model):
-    scale, _, pose = scene
+def test_gain_and_offset_have_derivatives_too(coarse_scene, model):
+    scale, _, pose = coarse_scene
 
     def system(fit):
         return reference_system(_exact(scale), model, GradientNCC(), _pixels(scale).double(), pose, torch.from_numpy(fit))
