@@ -1,6 +1,7 @@
-"""Several X-rays without an initial pose: the first one is searched alone, and what may explain it is refined in all of them.
+"""Several X-rays without an initial pose: the first one is searched alone, and what is found there is refined in all of them.
 
-One X-ray may be explained by several poses, such as a symmetric implant. The others decide between them.
+A mirrored X-ray looks like one from behind, and several that are mirrored agree with each other. Only an initial pose or a
+mirror image, which is registered for comparison, tells the two apart. So the first X-ray must accept its pose alone.
 """
 
 from collections.abc import Callable
@@ -8,8 +9,6 @@ from dataclasses import replace
 
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.result import Outcome, RegistrationResult
-
-TRIED = 4  # poses of the first X-ray, the likeliest first
 
 
 def register_from_first(
@@ -22,29 +21,28 @@ def register_from_first(
     """Register several X-rays from what was found in the first one.
 
     Args:
-        found: The result of the first X-ray alone. Its pose need not be accepted.
+        found: The result of the first X-ray alone.
         reference_from_camera: From the camera of the first X-ray to the frame of the result.
         register: Registers all X-rays from an initial pose.
         distance_mm: How far apart two poses are.
         distinct_mm: Poses further apart are different.
 
     Returns:
-        The accepted result; else the first one. If different poses are accepted, they are ambiguous.
+        The result of all X-rays, ambiguous if they accept a pose that the first one alone does not.
     """
     if found.camera_from_patient is None:
         return replace(found, reason=f"view 1: {found.reason}")
-    starts = [found.camera_from_patient, *(other.camera_from_patient for other in found.alternatives)][:TRIED]
-    results = [register(reference_from_camera @ start) for start in starts]
-    best = next((result for result in results if result.accepted), results[0])
-    pose = best.camera_from_patient
-    rivals = [one.camera_from_patient for one in results if one.accepted and one.camera_from_patient is not None]
-    if pose is not None and any(distance_mm(pose, rival) > distinct_mm for rival in rivals):
-        reason = "different poses that explain the first view are accepted in all views"
-        best = replace(best, outcome=Outcome.AMBIGUOUS, reason=reason)
+    start = reference_from_camera @ found.camera_from_patient
+    result = register(start)
+    pose = result.camera_from_patient
+    supported = found.accepted and pose is not None and distance_mm(pose, start) <= distinct_mm
+    if result.accepted and not supported:
+        reason = f"there is no initial pose, and the first view alone does not accept this one ({found.reason}); give one"
+        result = replace(result, outcome=Outcome.AMBIGUOUS, reason=reason)
     return replace(
-        best,
+        result,
         start=found.start,
         start_detail=found.start_detail,
-        elapsed_s=found.elapsed_s + sum(one.elapsed_s for one in results),
-        n_renders=found.n_renders + sum(one.n_renders for one in results),
+        elapsed_s=found.elapsed_s + result.elapsed_s,
+        n_renders=found.n_renders + result.n_renders,
     )

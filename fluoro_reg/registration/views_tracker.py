@@ -2,7 +2,7 @@
 
 One pose must fit all X-rays of a moment, and each of them can reject it. Where one X-ray hardly shows depth, the other does. A
 frame is refined from the last accepted pose; after that has failed twice, the patient is searched as at the beginning: around
-the initial pose or, without one, by a search in the first X-ray, whose poses are only places to begin from.
+the initial pose or, without one, by a search in the first X-ray, which must then accept the pose alone, too.
 """
 
 from collections.abc import Callable, Sequence

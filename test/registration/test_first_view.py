@@ -1,4 +1,4 @@
-"""Several X-rays without an initial pose: each pose that may explain the first one is tried in all of them."""
+"""Several X-rays without an initial pose: what the first one accepts alone is refined in all of them."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration import Hypothesis, Outcome, RegistrationResult
+from fluoro_reg.registration import Outcome, RegistrationResult
 from fluoro_reg.registration.first_view import register_from_first
 
 NOWHERE = RigidTransform.identity()
@@ -16,10 +16,8 @@ def at(x):
     return RigidTransform(torch.eye(3, dtype=torch.float64), torch.tensor([x, 0.0, 700.0], dtype=torch.float64))
 
 
-def result(outcome, x=None, reason="", others=(), **values):
-    alternatives = tuple(Hypothesis(at(other), 0.5) for other in others)
-    pose = None if x is None else at(x)
-    return RegistrationResult(outcome, reason, "any", camera_from_patient=pose, alternatives=alternatives, **values)
+def result(outcome, x=None, reason="", **values):
+    return RegistrationResult(outcome, reason, "any", camera_from_patient=None if x is None else at(x), **values)
 
 
 def tried(found, answers, camera=NOWHERE):
@@ -36,20 +34,24 @@ def tried(found, answers, camera=NOWHERE):
     return register_from_first(found, camera, register, distance, 5.0), starts
 
 
-def test_the_second_view_decides_between_poses_of_a_symmetric_object():
-    found = result(Outcome.AMBIGUOUS, 0.0, others=(30.0,), start="range", elapsed_s=1.0, n_renders=10)
-    wrong = result(Outcome.REJECTED_POSE, 0.0, "view 2: the similarity is low", elapsed_s=2.0, n_renders=20)
-    right = result(Outcome.CONVERGED, 30.0, elapsed_s=3.0, n_renders=30)
-    answer, starts = tried(found, {0.0: wrong, 30.0: right})
-    assert starts == [0.0, 30.0]
-    assert answer == replace(right, start="range", elapsed_s=6.0, n_renders=60)
+def test_all_views_are_registered_from_what_the_first_one_accepts():
+    found = result(Outcome.CONVERGED, 0.0, start="range", elapsed_s=1.0, n_renders=10)
+    together = result(Outcome.CONVERGED, 1.0, elapsed_s=2.0, n_renders=20)
+    answer, starts = tried(found, {0.0: together})
+    assert starts == [0.0]
+    assert answer == replace(together, start="range", elapsed_s=3.0, n_renders=30)
 
 
-def test_different_accepted_poses_are_ambiguous():
-    found = result(Outcome.AMBIGUOUS, 0.0, others=(30.0, 31.0))
-    same = {x: result(Outcome.CONVERGED, x) for x in (0.0, 30.0, 31.0)}
-    assert tried(found, same)[0].outcome is Outcome.AMBIGUOUS
-    assert tried(replace(found, camera_from_patient=at(30.0), alternatives=found.alternatives[1:]), same)[0].accepted
+@pytest.mark.parametrize("outcome", [Outcome.AMBIGUOUS, Outcome.REJECTED_POSE, Outcome.NOT_CONVERGED])
+def test_a_pose_that_the_first_view_alone_does_not_accept_is_ambiguous(outcome):
+    answer, _ = tried(result(outcome, 0.0, "the mirrored image is explained as well"), {0.0: result(Outcome.CONVERGED, 0.0)})
+    assert answer.outcome is Outcome.AMBIGUOUS
+    assert "the first view alone does not accept this one (the mirrored image is explained as well)" in answer.reason
+
+
+def test_another_pose_than_that_of_the_first_view_is_ambiguous():
+    answer, _ = tried(result(Outcome.CONVERGED, 0.0), {0.0: result(Outcome.CONVERGED, 30.0)})
+    assert answer.outcome is Outcome.AMBIGUOUS
 
 
 def test_a_first_view_without_a_pose_ends_there():

@@ -62,6 +62,12 @@ def test_without_an_initial_pose_the_first_view_is_searched(world, registrar, ca
     assert target_registration_errors(result.camera_from_patient, moved(world, 0), world.landmarks_patient).mtre_mm < 1.0
 
 
+def test_mirrored_views_agree_with_each_other_and_are_not_accepted(world, registrar, camera_from_first):
+    """They look like views from behind. Nothing but an initial pose, or the mirror image, speaks against them."""
+    tracker = ViewsTracker(registrar, [camera_from_first])
+    assert not tracker.update_views([mirrored(xray) for xray in frame(world, camera_from_first, 0)]).accepted
+
+
 def test_either_view_can_reject_the_pose(world, tracker, camera_from_first):
     first, second = frame(world, camera_from_first, 0)
     for n, pair in enumerate(([mirrored(first), second], [first, mirrored(second)])):
