@@ -40,7 +40,7 @@ setup(
         "PyYAML>=6",
         "jaxtyping>=0.2.34",
         "rich>=13",
-        "typer>=0.12",
+        "typer>=0.21",
         "rosbags>=0.11",
         "backports.zstd>=1; python_version < '3.14'",
         "safetensors>=0.4",

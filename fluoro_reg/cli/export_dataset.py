@@ -74,7 +74,8 @@ class GroundTruthArguments:
     """The CT, true poses and landmarks of a recording."""
 
     ct: Annotated[
-        Path | None, typer.Option(metavar="CT", help="CT of the patient. Required.", rich_help_panel=RECORDING_PANEL)
+        Path | None,
+        typer.Option("--ct", metavar="CT", help="CT of the patient. Required.", rich_help_panel=RECORDING_PANEL),
     ] = None
     truth: Annotated[
         Path | None,

@@ -53,7 +53,7 @@ class IntensityChoice(str, enum.Enum):
 class CTArguments:
     """The CT."""
 
-    ct: Annotated[Path, typer.Option(metavar="CT", help=CT_HELP)]
+    ct: Annotated[Path, typer.Option("--ct", metavar="CT", help=CT_HELP)]
     series: Annotated[str | None, typer.Option(metavar="S", help=SERIES_HELP)] = None
     ct_cache: Annotated[
         bool,

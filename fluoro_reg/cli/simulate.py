@@ -108,7 +108,7 @@ class SimulationArguments:
 
 
 def command(
-    ct: Annotated[Path, typer.Option(metavar="CT", help=CT_HELP)],
+    ct: Annotated[Path, typer.Option("--ct", metavar="CT", help=CT_HELP)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, new or empty.")],
     simulation: SimulationArguments,
     several: BodiesArguments,

@@ -115,6 +115,7 @@ class TrainingCTArguments:
     ct: Annotated[
         list[Path],
         typer.Option(
+            "--ct",
             metavar="CT",
             help="CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file; repeatable, for weights that are not specific "
             "to one patient.",

@@ -226,7 +226,7 @@ def test_without_a_fused_pass_the_last_stages_of_the_method_track(world, monkeyp
 
 def test_kernels_are_compiled_before_the_first_frame(world):
     """Compilation takes seconds: a live stream would lose frames to it."""
-    tracker = Tracker(Registrar(world.volume, RegistrationOptions()), world.truth)
+    tracker = Tracker(Registrar(world.volume, RegistrationOptions(device="cpu")), world.truth)
     kernels = (sum_gradient_strip, sum_gradient_products, mark_complete_rays)
     compiled = [list(kernel.signatures) for kernel in kernels]
     assert all(compiled)

@@ -118,4 +118,4 @@ def test_the_kernels_compile_for_gpus_without_spilling(tmp_path) -> None:
         assert variant["local_bytes"] == 0, variant
         assert variant["registers"] <= 80, variant
         if variant["instructions_per_sample"] is not None:  # those of the tracker do not march
-            assert 20 < variant["instructions_per_sample"] < 70, variant
+            assert 20 < variant["instructions_per_sample"] < 80, variant
