@@ -1,7 +1,8 @@
-"""The image of several bodies, each at its own pose: the sum of their line integrals, and its derivatives to every pose.
+"""The image of one of several bodies, each at its own pose: its line integrals, and their derivatives to its pose.
 
-Every body is rendered only in the window that its projection can reach, as most bodies are small. A body's derivatives are zero
-elsewhere.
+Line integrals add up, so that the image of all bodies is the sum of theirs. Every body is rendered only in the window that its
+projection can reach, as most bodies are small; elsewhere it is zero. An image from nearby is that image, moved by its
+derivatives: most steps of a refinement are too short to be worth another rendering.
 """
 
 import math
@@ -12,12 +13,53 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.rendering.projection import project_with_jacobian
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3
+from fluoro_reg.rendering.projection import project, project_with_jacobian
 from fluoro_reg.rendering.renderer import AbstractRenderer
 
+NEARBY_PX = 0.25  # edges of bone are wider than a pixel: what derivatives miss would move them by hundredths of one
 _NEAREST_MM = 1.0  # points behind the source are moved here
 _MARGIN_PX = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """First column and row, width and height of a part of an image; it is empty without a width."""
+
+    left: int = 0
+    top: int = 0
+    width: int = 0
+    height: int = 0
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def grown(self, margin: int, camera: CameraIntrinsics) -> "Window":
+        """The window with a margin, as far as that is in the image; an empty one stays empty."""
+        if not self.width:
+            return self
+        left, top = max(0, self.left - margin), max(0, self.top - margin)
+        right, bottom = self.left + self.width + margin, self.top + self.height + margin
+        return Window(left, top, min(right, camera.width) - left, min(bottom, camera.height) - top)
+
+    def camera(self, camera: CameraIntrinsics) -> CameraIntrinsics:
+        """The camera of the window."""
+        return camera.cropped(self.left, self.top, self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyImage:
+    """The line integrals of a body within its window, and their derivatives to its twist, at one `camera_from_patient`.
+
+    The outermost pixels of a window are zero, unless they are those of the image.
+    """
+
+    camera_from_patient: RigidTransform
+    window: Window
+    integrals: Float[Tensor, "height width"]
+    jacobian: Float[Tensor, "6 height width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,62 +69,52 @@ class RenderedBody:
     renderer: AbstractRenderer
     pivot: Float[Tensor, "3"]
 
-    def window(self, poses: RigidTransform, camera: CameraIntrinsics) -> tuple[int, int, int, int] | None:
-        """First column and row, width and height of the pixels that the body reaches from any pose; None if there are none."""
-        volume = self.renderer.volume
-        ends = torch.tensor([[-1.0, n] for n in volume.shape_ijk], dtype=torch.float64)
-        points = poses.apply(volume.points_patient(torch.cartesian_prod(*ends))).reshape(-1, 3)
-        pixels = camera.project(torch.cat([points[:, :2], points[:, 2:].clamp_min(_NEAREST_MM)], dim=-1))
+    def window(self, camera_from_patient: RigidTransform, camera: CameraIntrinsics) -> Window:
+        """The pixels that the body reaches."""
+        pixels = self._corners_px(camera_from_patient, camera)
         low, high = (pixels.amin(0) - _MARGIN_PX).tolist(), (pixels.amax(0) + _MARGIN_PX).tolist()
         left, top = (max(0, math.floor(value)) for value in low)
         right, bottom = min(math.ceil(high[0]), camera.width - 1), min(math.ceil(high[1]), camera.height - 1)
-        return None if right < left or bottom < top else (left, top, right - left + 1, bottom - top + 1)
+        return Window() if right < left or bottom < top else Window(left, top, right - left + 1, bottom - top + 1)
+
+    def integrals(self, camera_from_patient: RigidTransform, camera: CameraIntrinsics) -> tuple[Window, Tensor]:
+        """The window, and the line integrals in it."""
+        window = self.window(camera_from_patient, camera)
+        if not window.width:
+            return window, torch.zeros(0, 0)
+        return window, project(self.renderer, camera_from_patient, window.camera(camera)).cpu()
+
+    def image(self, camera_from_patient: RigidTransform, camera: CameraIntrinsics) -> BodyImage:
+        """Render the body at a pose."""
+        window = self.window(camera_from_patient, camera)
+        if not window.width:
+            return BodyImage(camera_from_patient, window, torch.zeros(0, 0), torch.zeros(6, 0, 0))
+        rendered = project_with_jacobian(self.renderer, camera_from_patient, window.camera(camera), self.pivot)
+        integrals, jacobian = (part.cpu() for part in rendered)
+        return BodyImage(camera_from_patient, window, integrals, jacobian.movedim(-1, 0).contiguous())
+
+    def image_nearby(self, image: BodyImage, camera_from_patient: RigidTransform, camera: CameraIntrinsics) -> BodyImage | None:
+        """The image moved by its derivatives; None if the body would move by more than `NEARBY_PX` anywhere.
+
+        `image` must be a rendered one: one that has been moved may have been moved as far before.
+        """
+        before, after = (self._corners_px(pose, camera) for pose in (image.camera_from_patient, camera_from_patient))
+        if not float((after - before).abs().amax()) <= NEARBY_PX:
+            return None
+        twist = se3.local(image.camera_from_patient, camera_from_patient, self.pivot).to(image.jacobian)
+        moved = image.integrals + torch.tensordot(twist, image.jacobian, dims=1)
+        return BodyImage(camera_from_patient, image.window, moved, image.jacobian)
+
+    def _corners_px(self, camera_from_patient: RigidTransform, camera: CameraIntrinsics) -> Float[Tensor, "8 2"]:
+        volume = self.renderer.volume
+        ends = torch.tensor([[-1.0, n] for n in volume.shape_ijk], dtype=torch.float64)
+        points = camera_from_patient.apply(volume.points_patient(torch.cartesian_prod(*ends)))
+        return camera.project(torch.cat([points[:, :2], points[:, 2:].clamp_min(_NEAREST_MM)], dim=-1))
 
 
-@dataclass(frozen=True, slots=True)
-class BodyImages:
-    """The line integrals of each body, and the derivatives to its own twist, at every pose of a batch.
-
-    `windows` are first column and row, width and height of the pixels outside of which a body's are zero; None if all are.
-    """
-
-    integrals: Float[Tensor, "batch bodies height width"]
-    jacobians: Float[Tensor, "batch bodies height width 6"]
-    windows: tuple[tuple[int, int, int, int] | None, ...]
-
-    def total(self) -> Float[Tensor, "batch height width"]:
-        """The image of all bodies."""
-        return self.integrals.sum(1)
-
-    def images_of_twists(self) -> Float[Tensor, "batch parameters height width"]:
-        """The derivatives of the image of all bodies as one image for each parameter, one body after the other."""
-        return self.jacobians.movedim(-1, 2).flatten(1, 2)
-
-    def total_jacobian(self) -> Float[Tensor, "batch height width parameters"]:
-        """Its derivatives to the twists of all bodies, one body after the other."""
-        return self.jacobians.movedim(1, 3).flatten(3)
-
-
-def project_bodies(bodies: Sequence[RenderedBody], poses: Sequence[RigidTransform], camera: CameraIntrinsics) -> BodyImages:
-    """Render every body at its own poses.
-
-    Args:
-        bodies: The bodies.
-        poses: `camera_from_patient` of each body, batches of the same size.
-        camera: The camera.
-    """
-    batch, size = len(poses[0].translation), (camera.height, camera.width)
-    windows = [body.window(pose, camera) for body, pose in zip(bodies, poses, strict=True)]
-    rendered = {
-        n: project_with_jacobian(bodies[n].renderer, poses[n], camera.cropped(*window), bodies[n].pivot)
-        for n, window in enumerate(windows)
-        if window is not None
-    }
-    dtype = next((image.dtype for image, _ in rendered.values()), torch.float32)
-    integrals = torch.zeros(batch, len(bodies), *size, dtype=dtype)
-    jacobians = torch.zeros(batch, len(bodies), 6, *size, dtype=dtype).movedim(2, -1)
-    for n, (image, derivatives) in rendered.items():
-        left, top, width, height = windows[n]
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        integrals[:, n, rows, columns], jacobians[:, n, rows, columns] = image.cpu(), derivatives.cpu()
-    return BodyImages(integrals, jacobians, tuple(windows))
+def total_image(images: Sequence[BodyImage], camera: CameraIntrinsics) -> Float[Tensor, "height width"]:
+    """The image of all bodies."""
+    total = torch.zeros(camera.height, camera.width, dtype=images[0].integrals.dtype)
+    for image in images:
+        total[image.window.pixels] += image.integrals
+    return total

@@ -15,15 +15,15 @@ from fluoro_reg.similarity.kernels import TWIST, gradient_row, gradient_statisti
 @jit_cached
 @no_type_check
 def sum_body_products(
-    moving: Any, jacobian: Any, windows: Any, target: Any, weight: Any, floor: float, robust_scale: float
+    moving: Any, jacobians: Any, windows: Any, target: Any, weight: Any, floor: float, robust_scale: float
 ) -> Any:
     """Sum over an image what the normal equations of gradient NCC consist of, as `sum_gradient_products` does.
 
     Args:
         moving: The image of all bodies, [height, width].
-        jacobian: Its derivatives to the twists of all bodies, [6 bodies, height, width].
-        windows: First and last column, first and last row outside of which a body's gradients are zero, [bodies, 4]; a body
-            that is not in the image has a last column before its first.
+        jacobians: The derivatives to the twist of each body in its window, [6, height, width] of each, one after the other.
+        windows: First column and row, width and height of the window of each body, [bodies, 4]. Its outermost pixels are zero
+            unless they are those of the image.
         target: The standardised gradients of the fixed image, [2, height, width].
         weight: Weights of the gradients, which sum to one over both directions, [2, height, width].
         floor: Variance that counts as flat.
@@ -33,17 +33,19 @@ def sum_body_products(
         [n + 5, n + 3] with n = 6 bodies, laid out as those of `sum_gradient_products`.
     """
     height, width = moving.shape
-    bodies, n = len(windows), len(jacobian)
+    bodies, n = len(windows), TWIST * len(windows)
     x, omega, weighted = np.zeros((n, width), np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     of_all, sums = np.empty((3, width), np.float32), np.zeros((n + 5, n + 3))
     mean_g, sd = gradient_statistics(moving, weight, floor, of_all[0])
     mean, inverse_sd, c = np.float32(mean_g), np.float32(1 / sd), np.float32(robust_scale)
     sums[n + 4, n + 2], plain = sd, np.isinf(robust_scale)
-    active = np.empty(bodies, np.int64)
+    active, begins = np.empty(bodies, np.int64), np.zeros(bodies, np.int64)
+    for body in range(1, bodies):
+        begins[body] = begins[body - 1] + TWIST * windows[body - 1, 2] * windows[body - 1, 3]
     for v in range(height):
         count = 0
         for body in range(bodies):
-            if windows[body, 0] <= windows[body, 1] and windows[body, 2] <= v <= windows[body, 3]:
+            if windows[body, 2] > 0 and windows[body, 1] <= v < windows[body, 1] + windows[body, 3]:
                 active[count] = body
                 count += 1
         for direction in range(2):
@@ -62,24 +64,76 @@ def sum_body_products(
             _add_all(of_all, omega, n, sums)
             for a in range(count):
                 body = active[a]
-                left, right = windows[body, 0], windows[body, 1]
-                for p in range(TWIST * body, TWIST * body + TWIST):
-                    _gradient_part(jacobian[p], v, direction, left, right, x[p])
-                    flat, along = np.float32(0), np.float32(0)
-                    for u in range(left, right + 1):
-                        flat += w[u] * x[p, u]
-                        along += w[u] * of_all[0, u] * x[p, u]
-                        weighted[u] = omega[u] * x[p, u]
-                    sums[n + 3, p] += flat
-                    sums[n + 4, p] += along
+                left, top, columns, rows = windows[body, 0], windows[body, 1], windows[body, 2], windows[body, 3]
+                begin, size, right = begins[body], rows * columns, left + columns
+                for k in range(TWIST):
+                    p = TWIST * body + k
+                    image = jacobians[begin + k * size : begin + (k + 1) * size].reshape((rows, columns))
+                    gradient_row(image, v - top, direction, x[p, left:right])
+                    _weigh(x[p, left:right], omega[left:right], weighted[left:right])
+                    sums[n + 3, p] += _product(w[left:right], x[p, left:right])
+                    sums[n + 4, p] += _product_of_three(w[left:right], of_all[0, left:right], x[p, left:right])
                     for q in range(3):
-                        sums[n + q, p] += _product(weighted, of_all[q], left, right)
+                        sums[n + q, p] += _product(weighted[left:right], of_all[q, left:right])
                     for b in range(a + 1):
                         other = active[b]
-                        first, last = max(left, windows[other, 0]), min(right, windows[other, 1])
-                        for q in range(TWIST * other, min(TWIST * other + TWIST, p + 1)):
-                            sums[p, q] += _product(weighted, x[q], first, last)
+                        first, last = max(left, windows[other, 0]), min(right, windows[other, 0] + windows[other, 2])
+                        if first < last:
+                            for q in range(TWIST * other, min(TWIST * other + TWIST, p + 1)):
+                                sums[p, q] += _product(weighted[first:last], x[q, first:last])
     return mirror(sums, n + 3)
+
+
+@jit_cached
+@no_type_check
+def sum_losses(moving: Any, target: Any, weight: Any, floor: float, robust_scale: float) -> Any:
+    """Sum over an image the robust losses that `sum_body_products` sums, of the same arguments."""
+    height, width = moving.shape
+    row, total = np.empty(width, np.float32), 0.0
+    mean_g, sd = gradient_statistics(moving, weight, floor, row)
+    mean, inverse_sd, c = np.float32(mean_g), np.float32(1 / sd), np.float32(robust_scale)
+    plain = np.isinf(robust_scale)
+    for v in range(height):
+        for direction in range(2):
+            gradient_row(moving, v, direction, row)
+            loss = np.float32(0)
+            for u in range(width):
+                residual = (row[u] - mean) * inverse_sd - target[direction, v, u]
+                squared = residual * residual
+                loss += weight[direction, v, u] * (squared if plain else squared * (c / (squared + c)))
+            total += loss
+    return total
+
+
+@jit_cached
+@no_type_check
+def robust_gain(fixed: Any, moving: Any, weight: Any, iterations: int, robust_scale: float) -> float:
+    """Return the factor by which gradients fit those of the X-ray, both [2, height, width], with robust weights; 0 without any.
+
+    Every fit but the first counts residuals by Geman-McClure's weights, with c in units of their variance at the last factor.
+    """
+    gain, inverse_variance, total = 0.0, 0.0, 2 * max(weight.sum(), 0.5)
+    for _ in range(iterations):
+        energy, product = 0.0, 0.0
+        for direction in range(2):
+            for v in range(weight.shape[0]):
+                for u in range(weight.shape[1]):
+                    m, f = moving[direction, v, u], fixed[direction, v, u]
+                    residual = f - gain * m
+                    ratio = robust_scale / (residual * residual * inverse_variance + robust_scale)
+                    omega = weight[v, u] * ratio * ratio
+                    energy += omega * m * m
+                    product += omega * m * f
+        if not energy > 0:
+            return 0.0
+        gain, squares = product / energy, 0.0
+        for direction in range(2):
+            for v in range(weight.shape[0]):
+                for u in range(weight.shape[1]):
+                    residual = fixed[direction, v, u] - gain * moving[direction, v, u]
+                    squares += weight[v, u] * residual * residual
+        inverse_variance = 1 / max(squares / total, 1e-20)
+    return gain
 
 
 @jit_inline
@@ -96,23 +150,24 @@ def _add_all(of_all: Any, omega: Any, n: int, sums: Any) -> None:
 
 @jit_inline
 @no_type_check
-def _product(first: Any, second: Any, left: int, right: int) -> Any:
+def _weigh(values: Any, weight: Any, out: Any) -> None:
+    for u in range(len(values)):
+        out[u] = weight[u] * values[u]
+
+
+@jit_inline
+@no_type_check
+def _product(first: Any, second: Any) -> Any:
     total = np.float32(0)
-    for u in range(left, right + 1):
+    for u in range(len(first)):
         total += first[u] * second[u]
     return total
 
 
 @jit_inline
 @no_type_check
-def _gradient_part(image: Any, row: int, direction: int, left: int, right: int, out: Any) -> None:
-    """Write a part of a row of `gradient_row`."""
-    height, width = image.shape
-    above, here, below = image[max(row - 1, 0)], image[row], image[min(row + 1, height - 1)]
-    eighth = np.float32(0.125)
-    for u in range(left, right + 1):
-        a, b = max(u - 1, 0), min(u + 1, width - 1)
-        if direction == 0:
-            out[u] = eighth * (above[b] + 2 * here[b] + below[b] - (above[a] + 2 * here[a] + below[a]))
-        else:
-            out[u] = eighth * (below[a] + 2 * below[u] + below[b] - (above[a] + 2 * above[u] + above[b]))
+def _product_of_three(first: Any, second: Any, third: Any) -> Any:
+    total = np.float32(0)
+    for u in range(len(first)):
+        total += first[u] * second[u] * third[u]
+    return total

@@ -13,7 +13,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.formats.bodies import BodiesConfig
 from fluoro_reg.geometry import RigidTransform, se3
 from fluoro_reg.registration.assessment.evidence import Assessment, assess, pose_uncertainty
-from fluoro_reg.registration.assessment.gates import Support
+from fluoro_reg.registration.assessment.gates import Support, check_gates
 from fluoro_reg.registration.assessment.joint import assess_jointly
 from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, marked
 from fluoro_reg.registration.bodies.body import Body, make_bodies
@@ -99,6 +99,7 @@ class BodiesRegistrar:
         views: Sequence[CalibratedXray],
         known: Mapping[str, RigidTransform] | None = None,
         sought: Collection[str] | None = None,
+        prepared: Preprocessed | None = None,
     ) -> RegistrationResult:
         """Find the other bodies after the reference has been found as a rigid CT.
 
@@ -106,7 +107,9 @@ class BodiesRegistrar:
             first: The result of the rigid CT.
             views: The X-rays.
             known: The poses of bodies relative to the reference that were accepted in earlier images. These are refined only.
+                That of the reference is relative to its pose in `first`, which the other bodies have biased.
             sought: The bodies to search; None for all. Any other body is refined from its known or expected pose.
+            prepared: The only X-ray in the reading of `first`, if it is at hand.
 
         Returns:
             The result of the reference; its `bodies` holds that of every body. No body has a pose if `first` has none.
@@ -117,7 +120,7 @@ class BodiesRegistrar:
             results = self.without_poses(first)
         else:
             with one_torch_thread():
-                results = self._register(first, first.camera_from_patient, views, known or {}, sought)
+                results = self._register(first, first.camera_from_patient, views, known or {}, sought, prepared)
         return replace(results[self._reference.name], bodies=results)
 
     def without_poses(self, first: RegistrationResult) -> dict[str, RegistrationResult]:
@@ -136,11 +139,13 @@ class BodiesRegistrar:
         views: Sequence[CalibratedXray],
         known: Mapping[str, RigidTransform],
         sought: Collection[str] | None,
+        prepared: Preprocessed | None,
     ) -> dict[str, RegistrationResult]:
         clock = Clock()
-        seen = [SeenView(_prepared(view.image, first, self.options), view.camera_from_reference) for view in views]
+        seen = [SeenView(prepared or _prepared(view.image, first, self.options), view.camera_from_reference) for view in views]
         alone = AloneSolver(self.bodies, seen, self.options.gate.distinct_mm, self.options.seed)
-        settled = {name: pose @ reference_from_body for name, reference_from_body in known.items()}
+        pose = pose @ known.get(self._reference.name, RigidTransform.identity())
+        settled = {name: pose @ known[name] for name in known if name != self._reference.name}
         others = {body.name: _batch([]) for body in self.bodies}
         clock.lap("prepare")
         n_renders = 0
@@ -245,11 +250,16 @@ class BodiesRegistrar:
         if len(refined.views) > 1:
             return replace(assess_jointly(refined, body.metric, gate)[0], covariance=uncertainty.covariance)
         support = Support.OTHER_IMAGES if first.accepted else Support.INITIAL_POSE
-        alone = assess(refined.views[0], body.metric, gate, support=support) if body.joint is None else None
-        assessment = assess(refined.views[0], body.metric, gate, uncertainty, support)
-        if alone is not None and assessment.outcome is Outcome.CONVERGED and alone.outcome is not Outcome.CONVERGED:
+        if body.joint is not None:
+            return assess(refined.views[0], body.metric, gate, uncertainty, support)
+        alone = assess(refined.views[0], body.metric, gate, support=support)
+        evidence = replace(
+            alone.evidence, depth_sd_mm=uncertainty.depth_sd_mm, turn_sd_deg=uncertainty.turn_sd_deg, outline_mm=None
+        )
+        outcome, reason = check_gates(evidence, gate)
+        if outcome is Outcome.CONVERGED and alone.outcome is not Outcome.CONVERGED:
             return alone
-        return assessment
+        return replace(alone, outcome=outcome, reason=reason, evidence=evidence, covariance=uncertainty.covariance)
 
     def _checked(
         self,

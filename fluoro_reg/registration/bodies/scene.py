@@ -6,20 +6,18 @@ and assessed as one: a body is moved, and believed, by what no other body explai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.bodies.body import Body
+from fluoro_reg.registration.bodies.kernels import robust_gain
 from fluoro_reg.registration.stages.masks import eroded
-from fluoro_reg.rendering import project
-from fluoro_reg.rendering.bodies import RenderedBody
+from fluoro_reg.rendering.bodies import BodyImage, RenderedBody, Window
 from fluoro_reg.similarity.gradient_ncc import sobel_gradients
-from fluoro_reg.similarity.residual import geman_mcclure
-from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 FINEST_PX = 512  # across a body's projection: twice the finest scale, so that scales are what they are for a CT alone
@@ -30,12 +28,44 @@ ROBUST_SCALE = 4.0  # Geman-McClure's c, in squared standard deviations of the r
 Poses = Mapping[str, RigidTransform]  # reference_from_patient of every body, by name
 
 
+@dataclass(slots=True)
+class Pictures:
+    """The line integrals of bodies in one X-ray, each rendered once for a pose and a camera."""
+
+    _made: dict[tuple[str, CameraIntrinsics, bytes], tuple[Window, Float[Tensor, "rows columns"]]] = field(default_factory=dict)
+
+    def add_to(
+        self, image: Float[Tensor, "height width"], body: Body, camera_from_patient: RigidTransform, camera: CameraIntrinsics
+    ) -> None:
+        """Add those of a body to an image."""
+        key = _key(body, camera_from_patient, camera)
+        if key not in self._made:
+            depth_mm = float(camera_from_patient.apply(body.pivot[None])[0, 2])
+            renderer, _ = body.reading.renderers.for_pixel(depth_mm / camera.fx)
+            self._made[key] = RenderedBody(renderer, body.pivot).integrals(camera_from_patient, camera)
+        window, integrals = self._made[key]
+        image[window.pixels] += integrals
+
+    def keep(self, bodies: Sequence[Body], images: Sequence[BodyImage], camera: CameraIntrinsics) -> None:
+        """Remember images that have been rendered elsewhere."""
+        for body, image in zip(bodies, images, strict=True):
+            self._made[_key(body, image.camera_from_patient, camera)] = image.window, image.integrals
+
+
 @dataclass(frozen=True, slots=True)
 class SeenView:
-    """One X-ray, preprocessed, and the pose of its camera."""
+    """One X-ray, preprocessed, the pose of its camera, and images of bodies in it."""
 
     prepared: Preprocessed
     camera_from_reference: RigidTransform
+    pictures: Pictures = field(default_factory=Pictures)
+
+    def image(self, bodies: Sequence[Body], poses: Poses, camera: CameraIntrinsics) -> Float[Tensor, "height width"]:
+        """The line integrals of bodies at `reference_from_patient`, for the pixels of a camera of the view."""
+        image = torch.zeros(camera.height, camera.width)
+        for body in bodies:
+            self.pictures.add_to(image, body, self.camera_from_reference @ poses[body.name], camera)
+        return image
 
 
 def without_others(view: SeenView, bodies: Sequence[Body], poses: Poses, body: Body) -> Preprocessed:
@@ -44,29 +74,16 @@ def without_others(view: SeenView, bodies: Sequence[Body], poses: Poses, body: B
     factor = scales.factor(FINEST_PX)
     image = view.prepared.image.binned(factor)
     outline = replace(view.prepared.image, mask=view.prepared.image.mask & ~view.prepared.outline).binned(factor).mask
-    others = torch.zeros_like(image.pixels)
-    for other in bodies:
-        if other.name != body.name:
-            others = others + body_image(view, other, poses[other.name], image)
-    own = body_image(view, body, poses[body.name], image)
+    others = view.image([other for other in bodies if other.name != body.name], poses, image.intrinsics)
+    own = view.image([body], poses, image.intrinsics)
     compared = (image.pixels, others + own, eroded(image.mask)[0])
     gain = _gain(*compared) if body.reading.model.roi == "full" else _gain(*(part[_near(own)] for part in compared))
     without = replace(image, pixels=image.pixels - gain * others)
     return replace(view.prepared, image=without, outline=image.mask & ~outline)
 
 
-def body_image(view: SeenView, body: Body, pose: RigidTransform, image: XrayImage) -> Float[Tensor, "height width"]:
-    """The line integrals of a body at `reference_from_patient`, for the pixels of an image of the view."""
-    camera_from_patient = RigidTransform.stack([view.camera_from_reference @ pose])
-    depth_mm = float(camera_from_patient.apply(body.pivot[None])[0, 0, 2])
-    renderer, _ = body.reading.renderers.for_pixel(depth_mm / image.intrinsics.fx)
-    whole = torch.zeros_like(image.pixels)
-    window = RenderedBody(renderer, body.pivot).window(camera_from_patient, image.intrinsics)
-    if window is not None:
-        left, top, width, height = window
-        seen = project(renderer, camera_from_patient, image.intrinsics.cropped(*window))[0]
-        whole[top : top + height, left : left + width] = seen.cpu()
-    return whole
+def _key(body: Body, pose: RigidTransform, camera: CameraIntrinsics) -> tuple[str, CameraIntrinsics, bytes]:
+    return body.name, camera, pose.rotation.numpy().tobytes() + pose.translation.numpy().tobytes()
 
 
 def _near(own: Float[Tensor, "height width"]) -> tuple[slice, slice]:
@@ -84,16 +101,5 @@ def _gain(
     """The factor by which the gradients of the line integrals fit those of the X-ray, robustly; 0 where nothing is."""
     if fixed.numel() == 0:
         return 0.0
-    g_fixed, g_moving = (sobel_gradients(image[None, None])[0, 0].double() for image in (fixed, moving))
-    w, gain = weight.double().expand_as(g_fixed), torch.zeros(())
-    robust = w
-    for _ in range(GAIN_ITERATIONS):
-        energy = (robust * g_moving.square()).sum()
-        if not float(energy) > 0:
-            return 0.0
-        gain = (robust * g_moving * g_fixed).sum() / energy
-        squared = (g_fixed - gain * g_moving).square()
-        variance = (w * squared).sum() / w.sum().clamp_min(1.0)
-        _, reweight = geman_mcclure(squared / variance.clamp_min(1e-20), ROBUST_SCALE)
-        robust = w * reweight
-    return float(gain.clamp_min(0.0))
+    g_fixed, g_moving = (sobel_gradients(image[None, None])[0, 0].numpy() for image in (fixed, moving))
+    return max(0.0, robust_gain(g_fixed, g_moving, weight.contiguous().numpy(), GAIN_ITERATIONS, ROBUST_SCALE))

@@ -5,26 +5,23 @@ one body after the other would converge slowly and understate the uncertainty. T
 a block of two bodies is empty but for the common scale of the image where they overlap in no view and share no joint.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
+from fluoro_reg.geometry import RigidTransform, retract, se3
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import prior_in_image_units
 from fluoro_reg.registration.bodies.body import Body, Joint
-from fluoro_reg.registration.bodies.kernels import sum_body_products
+from fluoro_reg.registration.bodies.kernels import sum_body_products, sum_losses
 from fluoro_reg.registration.bodies.scene import Poses, SeenView
-from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object
+from fluoro_reg.registration.bodies.scene_images import Compared, SceneImages, SceneView, SeenScene, scene_view
 from fluoro_reg.registration.stages.objective import effective_pixels
-from fluoro_reg.registration.stages.scales import WINDOW_MM
-from fluoro_reg.rendering.bodies import RenderedBody, project_bodies
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.similarity.gradient_ncc import system_of_products
 
@@ -36,38 +33,14 @@ ARRIVED_SD = (
 
 
 @dataclass(frozen=True, slots=True)
-class SceneView:
-    """One view at one scale: the X-ray, and how each body is rendered in it."""
+class SceneEvaluation:
+    """`reference_from_patient` of every body, and the number under which the objective keeps the scene in every view.
 
-    camera_from_reference: RigidTransform
-    camera: CameraIntrinsics
-    fixed: Float[Tensor, "1 height width"]
-    usable: Float[Tensor, "1 height width"]
-    rendered: tuple[RenderedBody, ...]
-    extents: tuple[Extent, ...]
-    margins_px: tuple[float, ...]
-    rois: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SeenScene:
-    """The image of all bodies in one view, its derivatives, and the pixels that are near any of them.
-
-    `windows` are first and last column, first and last row outside of which the gradients of a body are zero.
+    The optimiser copies evaluations, and images are large.
     """
 
-    moving: Float[Tensor, "batch height width"]
-    jacobian: Float[Tensor, "batch parameters height width"]
-    windows: Int64[Tensor, "batch bodies 4"]
-    weight: Float[Tensor, "batch height width"]
-
-
-@dataclass(frozen=True, slots=True)
-class SceneEvaluation:
-    """`reference_from_patient` of every body, and the scene in every view."""
-
     poses: tuple[RigidTransform, ...]
-    views: tuple[SeenScene, ...]
+    number: Int64[Tensor, "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +54,53 @@ class SceneNormalEquations(NormalEquations):
     image_hessian: Float[Tensor, "batch parameters parameters"]
     pixels: Float[Tensor, "batch"]
     fraction: Float[Tensor, "batch views"]
-    weights: tuple[Float[Tensor, "batch height width"], ...]
+    number: Int64[Tensor, "batch"]
     joint_information: tuple[Float[Tensor, "batch 6 6"], ...]
 
 
 @dataclass(slots=True)
 class SceneObjective:
-    """A `LeastSquaresProblem` of `fluoro_reg.optimisers` over the poses of all bodies; `n_renders` counts images of bodies."""
+    """A `LeastSquaresProblem` of `fluoro_reg.optimisers` over the poses of all bodies, for a batch of one."""
 
     bodies: tuple[Body, ...]
     views: tuple[SceneView, ...]
     similarity: GradientNCC
-    n_renders: int = 0
+    _images: tuple[SceneImages, ...] = field(init=False)
+    _scenes: dict[int, tuple[SeenScene, ...]] = field(init=False)
+    _evaluations: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._images, self._scenes = tuple(SceneImages(view, self.similarity) for view in self.views), {}
+        self._evaluations = 0
+
+    @property
+    def n_renders(self) -> int:
+        """Images of bodies that were rendered."""
+        return sum(images.n_renders for images in self._images)
 
     def evaluate(self, poses: Sequence[RigidTransform]) -> SceneEvaluation:
-        """Render every body in every view."""
-        self.n_renders += len(self.bodies) * len(self.views)
-        return SceneEvaluation(tuple(poses), tuple(self._seen(view, poses) for view in self.views))
+        """See every body in every view."""
+        self._evaluations += 1
+        self._scenes[self._evaluations] = tuple(
+            images.seen([images.view.camera_from_reference @ pose[0] for pose in poses]) for images in self._images
+        )
+        return SceneEvaluation(tuple(poses), torch.tensor([self._evaluations]))
+
+    def scenes(self, at: SceneEvaluation) -> tuple[SeenScene, ...]:
+        """The scene in every view, of the last evaluation or of that from which it stepped away."""
+        return self._scenes[int(at.number[0])]
 
     def retract(self, at: SceneEvaluation, step: Float[Tensor, "batch parameters"]) -> SceneEvaluation:
+        self._scenes = {int(at.number[0]): self.scenes(at)}
         twists = step.split(6, dim=-1)
         return self.evaluate(
             [retract(pose, twist, body.pivot) for pose, twist, body in zip(at.poses, twists, self.bodies, strict=True)]
         )
 
     def linearise(self, at: SceneEvaluation) -> SceneNormalEquations:
-        parts = [self._image_equations(view, seen) for view, seen in zip(self.views, at.views, strict=True)]
-        pixels = torch.stack([effective_pixels(seen.weight) for seen in at.views], dim=-1)
+        scenes = self.scenes(at)
+        parts = [self._image_equations(seen) for seen in scenes]
+        pixels = torch.stack([effective_pixels(seen.compared.weight[None]) for seen in scenes], dim=-1)
         fraction = pixels / pixels.sum(-1, keepdim=True)
         cost = torch.einsum("bv,vb->b", fraction, torch.stack([part.cost.double() for part in parts]))
         gradient = torch.einsum("bv,vbi->bi", fraction, torch.stack([part.gradient.double() for part in parts]))
@@ -126,30 +119,33 @@ class SceneObjective:
             total = total + (twist * pull).sum(-1)
             gradient = gradient + (jacobian.mT @ pull[..., None]).squeeze(-1)
             hessian = hessian + jacobian.mT @ weighted @ jacobian
-        weights = tuple(seen.weight for seen in at.views)
         return SceneNormalEquations(
-            total, gradient, hessian, cost, image_hessian, pixels.sum(-1), fraction, weights, tuple(information)
+            total, gradient, hessian, cost, image_hessian, pixels.sum(-1), fraction, at.number, tuple(information)
         )
 
     def cost(self, trial: SceneEvaluation, reference: SceneNormalEquations) -> Float[Tensor, "batch"]:
-        compared = zip(self.views, trial.views, reference.weights, strict=True)
-        costs = [self.similarity.cost(seen.moving, view.fixed, weight).double() for view, seen, weight in compared]
-        total = (reference.fraction * torch.stack(costs, dim=-1)).sum(-1)
+        compared = [seen.compared for seen in self._scenes[int(reference.number[0])]]
+        costs = [self._image_cost(seen, with_what) for seen, with_what in zip(self.scenes(trial), compared, strict=True)]
+        total = (reference.fraction * torch.tensor([costs], dtype=torch.float64)).sum(-1)
         joined = [(body, body.joint) for body in self.bodies if body.joint is not None]
         for (body, joint), weighted in zip(joined, reference.joint_information, strict=True):
             twist, _, _ = self._joint_twist(body, joint, trial.poses)
             total = total + (twist * (weighted @ twist[..., None]).squeeze(-1)).sum(-1)
         return total
 
-    def _image_equations(self, view: SceneView, seen: SeenScene) -> NormalEquations:
+    def _image_equations(self, seen: SeenScene) -> NormalEquations:
         """Those of gradient NCC in one view, with the windows of the bodies."""
-        target, weight = self.similarity.target(view.fixed, seen.weight)
-        shape = (len(weight), 2, *seen.moving.shape[1:])
-        targets, weights = (x.expand_as(weight).reshape(shape).float().contiguous().numpy() for x in (target, weight))
-        moving, jacobian = (images.float().contiguous().numpy() for images in (seen.moving, seen.jacobian))
-        images = zip(moving, jacobian, seen.windows.numpy(), targets, weights, strict=True)
-        sums = [sum_body_products(*image, self.similarity.floor, self.similarity.robust_scale) for image in images]
-        return system_of_products(torch.from_numpy(np.stack(sums)))
+        jacobians = np.concatenate([image.jacobian.float().reshape(-1).numpy() for image in seen.images])
+        windows = np.array([astuple(image.window) for image in seen.images])
+        compared = (seen.compared.target.numpy(), seen.compared.gradient_weight.numpy())
+        settings = (self.similarity.floor, self.similarity.robust_scale)
+        sums = sum_body_products(seen.moving.float().numpy(), jacobians, windows, *compared, *settings)
+        return system_of_products(torch.from_numpy(sums)[None])
+
+    def _image_cost(self, seen: SeenScene, compared: Compared) -> float:
+        """The cost of gradient NCC in one view, of the same pixels as at another pose."""
+        gradients = (compared.target.numpy(), compared.gradient_weight.numpy())
+        return sum_losses(seen.moving.float().numpy(), *gradients, self.similarity.floor, self.similarity.robust_scale)
 
     def _joint_twist(
         self, body: Body, joint: Joint, poses: Sequence[RigidTransform]
@@ -166,20 +162,6 @@ class SceneObjective:
         rotations = (self.views[0].camera_from_reference @ pose).rotation
         rows = zip(cost.tolist(), pixels.tolist(), rotations, strict=True)
         return torch.stack([prior_in_image_units(joint.information, *row) for row in rows])
-
-    def _seen(self, view: SceneView, poses: Sequence[RigidTransform]) -> SeenScene:
-        in_view = [view.camera_from_reference @ pose for pose in poses]
-        camera = view.camera
-        images = project_bodies(view.rendered, in_view, camera)
-        weight = torch.zeros(images.integrals.shape[0], camera.height, camera.width)
-        rows = zip(images.integrals.unbind(1), view.rois, view.margins_px, strict=True)
-        for integrals, roi, margin_px in rows:
-            weight = torch.maximum(weight, near_object(integrals, roi, margin_px).to(weight))
-        weight = weight * view.usable
-        for rendered, extent, pose in zip(view.rendered, view.extents, in_view, strict=True):
-            weight = weight * complete_rays(rendered.renderer.volume, extent, pose, camera)
-        windows = torch.tensor([_with_border(window, camera) for window in images.windows])
-        return SeenScene(images.total(), images.images_of_twists(), windows.expand(len(weight), -1, 4), weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,54 +196,9 @@ def refine_together(
         objective = SceneObjective(bodies, tuple(scene_view(bodies, view, poses, object_px) for view in views), GradientNCC())
         at, equations, converged = LevenbergMarquardt(iterations=iterations).minimise(objective, objective.evaluate(found))
         found, n_renders = list(at.poses), n_renders + objective.n_renders
+        for view, scene, seen in zip(views, objective.views, objective.scenes(at), strict=True):
+            view.pictures.keep(bodies, seen.images, scene.camera)
     names = [body.name for body in bodies]
     return FoundTogether(
         {name: pose[0] for name, pose in zip(names, found, strict=True)}, equations, bool(converged[0]), n_renders
     )
-
-
-def scene_view(bodies: Sequence[Body], view: SeenView, poses: Poses, object_px: int) -> SceneView:
-    """One view at the scale at which the reference's projection spans `object_px`; of objects in air, only where they are."""
-    reference = bodies[0]
-    scales = reference.reading.scales(view.prepared, view.camera_from_reference @ poses[reference.name])
-    scale = scales.scale(object_px, None)
-    fixed, usable, camera = scale.fixed, scale.usable, scale.intrinsics
-    rendered, extents, margins = [], [], []
-    for body in bodies:
-        model = body.reading.model
-        depth_mm = float((view.camera_from_reference @ poses[body.name]).apply(body.pivot[None])[0, 2])
-        pixel_mm = depth_mm / camera.fx
-        renderer, extent = body.reading.renderers.for_pixel(pixel_mm)
-        rendered.append(RenderedBody(renderer, body.pivot))
-        extents.append(extent if model.veto_cut_rays else extent.uncut())
-        margins.append(model.margin_mm / pixel_mm)
-    rois = tuple(body.reading.model.roi for body in bodies)
-    if "full" not in rois:
-        in_view = [RigidTransform.stack([view.camera_from_reference @ poses[body.name]]) for body in bodies]
-        reach = [margin * (1 + WINDOW_MM / body.reading.model.margin_mm) for margin, body in zip(margins, bodies, strict=True)]
-        left, top, width, height = _window(rendered, in_view, camera, math.ceil(max(reach)))
-        fixed, usable = (image[:, top : top + height, left : left + width] for image in (fixed, usable))
-        camera = camera.cropped(left, top, width, height)
-    return SceneView(view.camera_from_reference, camera, fixed, usable, tuple(rendered), tuple(extents), tuple(margins), rois)
-
-
-def _with_border(window: tuple[int, int, int, int] | None, camera: CameraIntrinsics) -> tuple[int, int, int, int]:
-    """First and last column, first and last row of the gradients of what is in a window; empty without one."""
-    if window is None:
-        return 0, -1, 0, -1
-    left, top, width, height = window
-    return max(0, left - 1), min(camera.width - 1, left + width), max(0, top - 1), min(camera.height - 1, top + height)
-
-
-def _window(
-    bodies: Sequence[RenderedBody], poses: Sequence[RigidTransform], camera: CameraIntrinsics, margin: int
-) -> tuple[int, int, int, int]:
-    """The pixels within `margin` of any body: first column and row, width and height. All, if no body is in the image."""
-    windows = [body.window(pose, camera) for body, pose in zip(bodies, poses, strict=True)]
-    seen = [window for window in windows if window is not None]
-    if not seen:
-        return 0, 0, camera.width, camera.height
-    left, top = (max(0, min(window[n] for window in seen) - margin) for n in range(2))
-    right = min(camera.width, max(window[0] + window[2] for window in seen) + margin)
-    bottom = min(camera.height, max(window[1] + window[3] for window in seen) + margin)
-    return left, top, right - left, bottom - top

@@ -21,6 +21,9 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.tracker import LOST_AFTER, Tracker
 from fluoro_reg.registration.tracking.states import TrackerState
 from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.preprocessing.coarse import coarse_image
+from fluoro_reg.xray.preprocessing.continued import KnownReading, read_again
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_reading
 from fluoro_reg.xray.view import CalibratedXray
 
 MAXIMUM_STEP_MM = 15.0  # relative to the reference between accepted frames: half of the way to the next vertebra
@@ -82,8 +85,9 @@ class BodiesTracker:
             raise InputError("tracking.pose is filtered, but poses of several bodies rest on the image alone; set it to image")
         self.registrar = registrar
         self._tracker = Tracker(registrar.rigid, initial_pose, background)
-        self._followed = self._nothing_known()
         self._xray: XrayImage | None = None
+        self._reading: KnownReading | None = None
+        self._forget()
 
     @property
     def state(self) -> TrackerState:
@@ -119,7 +123,7 @@ class BodiesTracker:
 
     def reset(self) -> None:
         """Forget the last poses of all bodies, and a search."""
-        self._followed = self._nothing_known()
+        self._forget()
         self._tracker.reset()
 
     def change_options(self, options: RegistrationOptions) -> None:
@@ -128,27 +132,41 @@ class BodiesTracker:
 
     def set_initial_pose(self, camera_from_patient: RigidTransform) -> None:
         """Replace the initial pose of the reference, and search around it in the next image."""
-        self._followed = self._nothing_known()
+        self._forget()
         self._tracker.set_initial_pose(camera_from_patient)
 
-    def _nothing_known(self) -> dict[str, FollowedBody]:
-        return {body.name: FollowedBody() for body in self.registrar.bodies[1:]}
+    def _forget(self) -> None:
+        """Know nothing of earlier frames; the reference is then expected where the rigid CT is."""
+        self._followed = {body.name: FollowedBody() for body in self.registrar.bodies[1:]}
+        self._rigid_from_reference: RigidTransform | None = None
 
     def _with_bodies(self, first: RegistrationResult, xray: XrayImage) -> RegistrationResult:
         """The bodies of a frame after the reference has been tracked as a rigid CT; none is accepted if that is not."""
         name = self.registrar.bodies[0].name
         if not first.accepted:
+            self._rigid_from_reference = None
             results = self.registrar.without_poses(first)
             return replace(first, bodies=results)
         known = {n: body.reference_from_body for n, body in self._followed.items() if body.reference_from_body is not None}
+        if self._rigid_from_reference is not None:
+            known[name] = self._rigid_from_reference
         sought = [n for n, body in self._followed.items() if body.is_due]
-        found = self.registrar.with_bodies(first, [CalibratedXray(xray, RigidTransform.identity())], known, sought)
+        view = CalibratedXray(xray, RigidTransform.identity())
+        found = self.registrar.with_bodies(first, [view], known, sought, self._prepared(xray, first.reading))
         results = dict(found.bodies)
         reference = results[name]
-        if reference.accepted:
+        self._rigid_from_reference = None
+        if reference.accepted and first.camera_from_patient is not None and reference.camera_from_patient is not None:
+            self._rigid_from_reference = first.camera_from_patient.inverse() @ reference.camera_from_patient
             for body in self.registrar.bodies[1:]:
                 results[body.name] = self._followed_result(body, results[body.name], reference)
         return replace(results[name], bodies=results)
+
+    def _prepared(self, xray: XrayImage, reading: str) -> Preprocessed | None:
+        """The X-ray in the reading of the reference, which is that of an earlier frame while it applies; None without it."""
+        coarse, options = coarse_image(xray.pixels, xray.mask), self.registrar.options.preprocess
+        self._reading = read_again(xray, coarse, reading.partition("; ")[0], options, self._reading)
+        return None if self._reading is None else preprocess_reading(xray, coarse, self._reading.reading, options)
 
     def _followed_result(self, body: Body, result: RegistrationResult, reference: RegistrationResult) -> RegistrationResult:
         """The result of a body whose reference is accepted, rejected if it jumped; the body is followed from it."""

@@ -16,6 +16,7 @@ from fluoro_reg.registration.bodies.tracker import LONGEST_PAUSE, MAXIMUM_STEP_M
 from fluoro_reg.registration.options import TrackingOptions
 from fluoro_reg.registration.result import Outcome
 from fluoro_reg.registration.tracker import LOST_AFTER
+from fluoro_reg.xray.view import CalibratedXray
 
 FRAME_NS = 66_666_667
 TWISTS = {"femur_left": (2.0, -1.0, 1.0, 9.0, 3.0, -4.0), "L5": (1.0, 0.5, -1.0, 3.0, -2.0, 2.0)}
@@ -84,8 +85,30 @@ def test_a_body_that_jumps_against_the_reference_is_rejected(tracker, frames):
 def test_reset_forgets_all_bodies(tracker, frames):
     tracker.update(frames[0][2], 0)
     assert tracker._followed["femur_left"].reference_from_body is not None
+    assert tracker._rigid_from_reference is not None
     tracker.reset()
     assert all(body.is_due for body in tracker._followed.values())
+    assert tracker._rigid_from_reference is None
+
+
+def test_the_reference_begins_where_the_other_bodies_put_it_in_the_last_frame(registrar, frames):
+    result, view = (
+        registrar.rigid.register(frames[0][2], frames[0][0]),
+        [CalibratedXray(frames[0][2], RigidTransform.identity())],
+    )
+    off = RigidTransform(torch.eye(3, dtype=torch.float64), torch.tensor([0.5, -0.3, 0.0], dtype=torch.float64))
+    begun = replace(result, camera_from_patient=result.camera_from_patient @ off.inverse())
+    plain = registrar.with_bodies(result, view, sought=())
+    corrected = registrar.with_bodies(begun, view, {"pelvis": off}, sought=())
+    assert torch.allclose(plain.camera_from_patient.matrix(), corrected.camera_from_patient.matrix(), atol=1e-6)
+
+
+def test_a_reading_that_applies_is_not_sought_again(tracker, frames, monkeypatch):
+    tracker.update(frames[0][2], 0)
+    monkeypatch.setattr(
+        "fluoro_reg.registration.bodies.registrar.preprocess_readings", lambda *_: pytest.fail("all readings were sought")
+    )
+    assert tracker.update(frames[1][2], FRAME_NS).bodies["femur_left"].accepted
 
 
 def test_one_body_is_tracked_as_any_ct(patient, frames):

@@ -49,13 +49,40 @@ def test_the_compiled_equations_of_windows_are_those_of_whole_images(problem):
     objective, poses = problem
     at = objective.evaluate(poses)
     for similarity in (GradientNCC(), GradientNCC(robust_scale=float("inf"))):
-        compiled = replace(objective, similarity=similarity)._image_equations(objective.views[0], at.views[0])
-        seen, view = at.views[0], objective.views[0]
-        whole = similarity.normal_equations(seen.moving, seen.jacobian.movedim(1, -1), view.fixed, seen.weight)
+        (seen,), view, weight = objective.scenes(at), objective.views[0], objective.scenes(at)[0].compared.weight[None]
+        compiled = replace(objective, similarity=similarity)
+        equations, cost = compiled._image_equations(seen), compiled._image_cost(seen, seen.compared)
+        jacobian = torch.zeros(1, *seen.moving.shape, 6 * len(objective.bodies))
+        for n, image in enumerate(seen.images):
+            rows, columns = image.window.pixels
+            jacobian[0, rows, columns, 6 * n : 6 * n + 6] = image.jacobian.movedim(0, -1)
+        whole = similarity.normal_equations(seen.moving[None], jacobian, view.fixed, weight)
         scale = whole.hessian[0].diagonal().sqrt()
-        assert float(compiled.cost[0]) == pytest.approx(float(whole.cost[0]), rel=1e-4)
-        assert float(((compiled.gradient - whole.gradient)[0] / scale).abs().max()) < 1e-4
-        assert float(((compiled.hessian - whole.hessian)[0] / scale / scale[:, None]).abs().max()) < 1e-3
+        assert float(equations.cost[0]) == pytest.approx(float(whole.cost[0]), rel=1e-4)
+        assert cost == pytest.approx(float(whole.cost[0]), rel=1e-4)
+        assert float(((equations.gradient - whole.gradient)[0] / scale).abs().max()) < 1e-4
+        assert float(((equations.hessian - whole.hessian)[0] / scale / scale[:, None]).abs().max()) < 1e-3
+
+
+def test_a_body_is_rendered_anew_only_if_it_has_moved_visibly(problem):
+    objective, poses = problem
+    fresh = replace(objective)
+    at, bodies = fresh.evaluate(poses), len(poses)
+    assert fresh.n_renders == bodies
+    step = torch.zeros(1, 6 * bodies, dtype=torch.float64)
+    step[0, 6] = 0.05
+    near = fresh.retract(at, step)
+    assert fresh.n_renders == bodies
+    assert fresh.scenes(near)[0].compared is fresh.scenes(at)[0].compared
+    step[0, 6] = 5.0
+    away = fresh.retract(at, step)
+    assert fresh.n_renders == bodies + 1
+    rendered = replace(objective)
+    (seen,) = rendered.scenes(rendered.evaluate(away.poses))
+    assert torch.allclose(fresh.scenes(away)[0].moving, seen.moving, atol=1e-6 * float(seen.moving.max()))
+    assert torch.equal(fresh.scenes(away)[0].compared.weight, seen.compared.weight)
+    fresh.retract(at, 0.01 * step)  # the images of the best poses are kept beside those of a trial
+    assert fresh.n_renders == bodies + 1
 
 
 def test_a_body_out_of_the_image_has_no_part_in_the_equations(patient, registrar):
