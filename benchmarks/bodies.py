@@ -34,6 +34,7 @@ from bodies_common import (
     labelled_ct,
     pose_errors,
     simulated_config,
+    turn_deviation,
     xray_of,
 )
 from bodies_levels import levels, levels_table
@@ -89,6 +90,7 @@ def simulated(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "in_field": truth.in_field,
                 **pose_errors("", found.camera_from_patient, truth.camera_from_patient, points),
                 **pose_errors("rigid_", rigid.camera_from_patient, truth.camera_from_patient, points),
+                "turn_deviation": turn_deviation(found, truth.camera_from_patient),
                 "rigid_accepted": rigid.accepted,
                 "accepted": found.accepted,
                 "reason": found.reason,
@@ -132,6 +134,10 @@ def simulated_table(records: list[dict[str, Any]]) -> list[str]:
     def median(rows: list[dict[str, Any]], key: str) -> str:
         return f"{statistics.median(r[key] for r in rows):.2f}" if rows else "-"
 
+    def deviation(rows: list[dict[str, Any]]) -> str:
+        squares = [r["turn_deviation"] ** 2 for r in rows if r["turn_deviation"] is not None]
+        return f"{math.sqrt(statistics.mean(squares)):.2f}" if squares else "-"
+
     figures = {
         "bodies, at least half of them in the image": [len(rows) for rows in seen],
         "in plane below 1 mm": [share(rows, "in_plane_mm") for rows in seen],
@@ -140,6 +146,7 @@ def simulated_table(records: list[dict[str, Any]]) -> list[str]:
         "median in-plane error of the rigid CT, mm": [median(rows, "rigid_in_plane_mm") for rows in seen],
         "median mTRE, mm": [median(rows, "mtre_mm") for rows in seen],
         "median error of rotation, degrees": [median(rows, "rotation_deg") for rows in seen],
+        "error of rotation, in predicted standard deviations (rms)": [deviation(rows) for rows in seen],
         "accepted": [sum(r["accepted"] for r in rows) for rows in seen],
         "accepted of all, wherever they are": [sum(r["accepted"] for r in column) for column in columns],
         "accepted and over 1 mm in plane": [sum(r["accepted"] and r["in_plane_mm"] > RIGHT_MM for r in c) for c in columns],

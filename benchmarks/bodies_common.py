@@ -14,7 +14,8 @@ from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.bodies import BodiesConfig, bodies_from_mapping
-from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
+from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, so3
+from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.simulation.phantom.model import PhantomOptions, phantom_labels, phantom_landmarks, phantom_volume
 from fluoro_reg.xray.image import Intensity, XrayImage
 
@@ -65,6 +66,14 @@ def pose_errors(prefix: str, found: RigidTransform | None, true: RigidTransform,
         return {f"{prefix}in_plane_mm": math.inf, f"{prefix}mtre_mm": math.inf, f"{prefix}rotation_deg": math.inf}
     errors = asdict(target_registration_errors(found, true, points))
     return {f"{prefix}{name}": errors[name] for name in ("in_plane_mm", "mtre_mm", "rotation_deg")}
+
+
+def turn_deviation(found: RegistrationResult, true: RigidTransform) -> float | None:
+    """The error of rotation in predicted standard deviations, the root mean square of three axes; 1 is what is predicted."""
+    if found.camera_from_patient is None or found.covariance is None:
+        return None
+    turn = so3.log(true.rotation @ found.camera_from_patient.rotation.mT)
+    return math.sqrt(float(turn @ torch.linalg.solve(found.covariance[3:, 3:], turn)) / 3)
 
 
 def xray_of(pixels: np.ndarray, camera: CameraIntrinsics) -> XrayImage:

@@ -17,9 +17,8 @@ from fluoro_reg.registration.assessment.gates import Support, check_gates
 from fluoro_reg.registration.assessment.joint import assess_jointly
 from fluoro_reg.registration.bodies.alone import METHOD, AloneSolver, cost_at, marked
 from fluoro_reg.registration.bodies.body import Body, make_bodies
-from fluoro_reg.registration.bodies.places import PlaceCheck
-from fluoro_reg.registration.bodies.scene import Poses, SeenView
-from fluoro_reg.registration.bodies.swap import SwapCheck
+from fluoro_reg.registration.bodies.doubts import Doubts
+from fluoro_reg.registration.bodies.scene import SeenView
 from fluoro_reg.registration.bodies.together import FoundTogether, refine_together
 from fluoro_reg.registration.bodies.uncertainty import body_covariances
 from fluoro_reg.registration.method import Method
@@ -187,9 +186,7 @@ class BodiesRegistrar:
             )
         new = [body for body in self.bodies[1:] if results[body.name].accepted and body.name not in known]
         if new:
-            results |= self._unless_elsewhere(new, results, seen, together.poses)
-            swap = SwapCheck(alone, seen, self.options.gate.minimum_margin)
-            results = self._unless_swapped(results, swap, together, evaluated)
+            results = Doubts(alone, self.options.gate).settle(new, results, together.poses, evaluated)
         clock.lap("assess bodies")
         seconds = {**first.seconds, **clock.laps}
         total = first.elapsed_s + clock.total()
@@ -197,34 +194,6 @@ class BodiesRegistrar:
         return {
             name: replace(result, n_renders=n_renders, elapsed_s=total, seconds=seconds) for name, result in results.items()
         }
-
-    def _unless_elsewhere(
-        self, bodies: Sequence[Body], results: Mapping[str, RegistrationResult], seen: Sequence[SeenView], poses: Poses
-    ) -> dict[str, RegistrationResult]:
-        """The results of accepted bodies, of which those that could as well be at another place are ambiguous."""
-        gate, checked = self.options.gate, dict[str, RegistrationResult]()
-        places = PlaceCheck(self.bodies, seen, gate.distinct_mm, self.options.seed, gate.minimum_margin)
-        for body in bodies:
-            checked[body.name] = results[body.name]
-            if (away_mm := places.another_place_mm(body, poses)) is not None:
-                reason = f"another place, {away_mm:.0f} mm away, explains the image as well; check the joint"
-                checked[body.name] = replace(results[body.name], outcome=Outcome.AMBIGUOUS, reason=reason)
-        return checked
-
-    def _unless_swapped(
-        self,
-        results: dict[str, RegistrationResult],
-        check: SwapCheck,
-        together: FoundTogether,
-        evaluated: Mapping[str, JointRefined],
-    ) -> dict[str, RegistrationResult]:
-        """The results, in which accepted bodies that could as well be at their neighbour's place are ambiguous."""
-        doubtful = check.swapped_with(self.bodies, together.poses, evaluated)
-        for name, neighbour in doubtful.items():
-            if results[name].accepted:
-                reason = f"at the place of {neighbour}, and {neighbour} here, it explains the image as well"
-                results[name] = replace(results[name], outcome=Outcome.AMBIGUOUS, reason=reason)
-        return results
 
     def _expected(self, reference: RigidTransform, settled: Mapping[str, RigidTransform]) -> dict[str, RigidTransform]:
         """Every body where its joint expects it, or where it has been found."""
