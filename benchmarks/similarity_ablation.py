@@ -26,7 +26,7 @@ from fluoro_reg.learned import AbstractLearnedSimilarity, LearnedProblem
 from fluoro_reg.learned.similarity import Projection, Projector
 from fluoro_reg.optimisers import AutogradProblem, GradientDescent, LevenbergMarquardt, Schedule
 from fluoro_reg.registration.method import load_method
-from fluoro_reg.training.gradient_direction import LENGTH_MM, squared_geodesic
+from fluoro_reg.training.gradient_direction import LENGTH_MM, geodesic_mm
 from fluoro_reg.training.pairs import PairOptions, Pairs
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
 
@@ -71,47 +71,38 @@ class Descents:
 
 def distance_mm(poses: RigidTransform, other: RigidTransform, pivot: torch.Tensor) -> np.ndarray:
     others = RigidTransform.stack([other] * len(poses.translation))
-    return (LENGTH_MM * squared_geodesic(poses, others, pivot).sqrt()).numpy()
+    return geodesic_mm(poses, others, pivot).numpy()
 
 
 @torch.no_grad()
-def run_descents(
-    network: AbstractLearnedSimilarity, pairs: list[Pairs], optimiser: LevenbergMarquardt | GradientDescent
-) -> Descents:
-    """Run the optimiser from the initial pose of each validation pair with its own X-ray."""
+def run_descents(network: AbstractLearnedSimilarity, pairs: Pairs, optimiser: LevenbergMarquardt | GradientDescent) -> Descents:
+    """Run the optimiser from the initial poses of the first validation pairs, each with its own X-ray."""
     projector, pivot, results = network.make_projector(), network.reference.pivot, Descents([], [])
-    for batch in pairs:
-        fixed = network.embed_fixed(batch.views.images)
-        for n in range(min(EVALUATED_PAIRS, len(batch.starts.translation))):
-            recorder, start = Recorder(projector, []), batch.starts[n : n + 1]
-            problem = LearnedProblem(network, recorder, fixed[n : n + 1])
-            if isinstance(optimiser, LevenbergMarquardt):
-                end = optimiser.minimise(problem, problem.evaluate(start))[0].poses
-            else:
-                end = retract(start, optimiser.minimise(AutogradProblem(problem), start).twists, pivot)
-            distances = distance_mm(RigidTransform.stack(recorder.poses), end[0], pivot)
-            results.final_distances.append(float(distance_mm(end, batch.views.camera_from_patient[n], pivot)[0]))
-            results.near_end.append(
-                int(len(distances) - np.argmax((distances > NEAR_END_MM)[::-1])) if (distances > NEAR_END_MM).any() else 0
-            )
+    fixed = network.embed_fixed(pairs.images)
+    for n in range(min(EVALUATED_PAIRS, len(fixed))):
+        recorder, start = Recorder(projector, []), pairs.starts[n : n + 1]
+        problem = LearnedProblem(network, recorder, fixed[n : n + 1])
+        if isinstance(optimiser, LevenbergMarquardt):
+            end = optimiser.minimise(problem, problem.evaluate(start))[0].poses
+        else:
+            end = retract(start, optimiser.minimise(AutogradProblem(problem), start).twists, pivot)
+        distances = distance_mm(RigidTransform.stack(recorder.poses), end[0], pivot)
+        results.final_distances.append(float(distance_mm(end, pairs.truth[n], pivot)[0]))
+        results.near_end.append(
+            int(len(distances) - np.argmax((distances > NEAR_END_MM)[::-1])) if (distances > NEAR_END_MM).any() else 0
+        )
     return results
 
 
 @torch.no_grad()
-def median_distance_error_mm(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> float:
+def median_distance_error_mm(network: AbstractLearnedSimilarity, pairs: Pairs) -> float:
     """Return the median error of the distances that values predict for the initial poses."""
-    projector, errors = network.make_projector(), []
-    for batch in pairs:
-        values = (
-            LearnedProblem(network, projector, network.embed_fixed(batch.views.images)).values_at(batch.starts) * network.scale
-        )
-        predicted = network.calibration.distance_mm(values)
-        true = LENGTH_MM * squared_geodesic(batch.starts, batch.views.camera_from_patient, network.reference.pivot).sqrt()
-        errors.append((predicted - true).abs())
-    return float(torch.cat(errors).median())
+    problem = LearnedProblem(network, network.make_projector(), network.embed_fixed(pairs.images))
+    predicted = network.calibration.distance_mm(problem.values_at(pairs.starts) * network.scale)
+    return float((predicted - geodesic_mm(pairs.starts, pairs.truth, network.reference.pivot)).abs().median())
 
 
-def best_descent(network: AbstractLearnedSimilarity, pairs: list[Pairs]) -> tuple[str, Descents]:
+def best_descent(network: AbstractLearnedSimilarity, pairs: Pairs) -> tuple[str, Descents]:
     """Return the descent with the most results near the truth, and among equals the fastest."""
     results = []
     for rate, momentum in STEPS:
@@ -145,12 +136,11 @@ def main() -> None:
         training = SimilarityTraining(volume, carm, changed)
         with tempfile.TemporaryDirectory() as folder:
             best = training.run(Path(folder) / "w.safetensors")
-        network, validation_pairs = training.state.average, training.subjects[0].validation_pairs
-        evaluated_pairs = validation_pairs[:1]
-        rate, descent = best_descent(network, evaluated_pairs)
-        distance_error = median_distance_error_mm(network, validation_pairs)
+        network, pairs = training.state.average, training.subjects[0].validation_pairs
+        rate, descent = best_descent(network, pairs)
+        distance_error = median_distance_error_mm(network, pairs)
         cosines = f"{best.rotation_cosine:.3f} | {best.translation_cosine:.3f} | {distance_error:.1f}"
-        print(f"| {name} | {cosines} | {run_descents(network, evaluated_pairs, optimiser)} | {descent} | {rate} |", flush=True)
+        print(f"| {name} | {cosines} | {run_descents(network, pairs, optimiser)} | {descent} | {rate} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,9 +58,7 @@ else
   voxels=32 peers=none sequences=demo cases=2 short=5s long=10s short_needs=30 long_needs=30
   export TRITON_INTERPRET=1
 fi
-similarity=""
-[ "$device" = cpu ] || similarity="--set batch=128 --set starts=16 --set prost.image_px=96 --set prost.voxel_mm=4 --set prost.samples=64"
-export short long cases similarity
+export short long cases
 
 register() { # the first case
   local case
@@ -77,11 +75,11 @@ scene() {
   "$python" benchmarks/phantom.py "$work/ct" &&
     fluoro_reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases "$cases"
 }
-train_similarity() { # in the sizes of a GPU, and register the cases from their initial poses
-  fluoro_reg train similarity --kind prost --ct "$work/ct" --range config/carm.yaml --out "$work/prost.safetensors" \
-    --budget "$short" --device "$device" $similarity &&
-    fluoro_reg evaluate --cases "$work/cases" --similarity "$work/prost.safetensors" --methods cma-es,prost-cmaes \
-      --out "$work/evaluation-prost" --device "$device" --json
+train_similarity() { # KIND METHODS: train a similarity, and register the cases from their initial poses
+  fluoro_reg train similarity --kind "$1" --ct "$work/ct" --range config/carm.yaml --out "$work/$1.safetensors" \
+    --budget "$short" --device "$device" &&
+    fluoro_reg evaluate --cases "$work/cases" --similarity "$work/$1.safetensors" --methods "$2" \
+      --out "$work/evaluation-$1" --device "$device" --json
 }
 export -f register train train_similarity scene
 
@@ -96,5 +94,6 @@ part 60 20 "phantom and cases" bash -c scene
 part 40 15 "one registration" bash -c register
 part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
 part 150 "$short_needs" "a regressor trained for $short" bash -c 'train "$short"'
-part 150 "$short_needs" "a similarity trained for $short" bash -c train_similarity
+part 150 "$short_needs" "ProST trained for $short" bash -c 'train_similarity prost cma-es,prost-cmaes'
+part 150 "$short_needs" "the spherical similarity trained for $short" bash -c 'train_similarity spherical spherical-lm'
 part 420 "$long_needs" "a regressor trained for $long" bash -c 'train "$long"'

@@ -54,14 +54,15 @@ class CommonArguments:
         ),
     ] = None
 
-    def settings(self, cls: type[C], explicit: Mapping[str, Any]) -> C:
+    def settings(self, cls: type[C], explicit: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> C:
         """Return the configuration `cls` with all layers of settings applied.
 
-        Later layers override earlier ones: defaults of `cls`, `--config`, `--set`, `explicit`.
+        Later layers override earlier ones: defaults of `cls`, `defaults`, `--config`, `--set`, `explicit`.
 
         Args:
             cls: A configuration dataclass.
             explicit: Values of options that the user named, by setting; None where an option was not given.
+            defaults: Values that replace defaults of `cls`, such as those for a device.
 
         Raises:
             InputError: A key is unknown or a value is not allowed; the message names the layer.
@@ -70,7 +71,7 @@ class CommonArguments:
         for name, layer in layers.items():
             from_mapping(cls, layer, name)
         given = {key: plain_value(value) for key, value in explicit.items() if value is not None}
-        return from_mapping(cls, merged(*layers.values(), given), "command line")
+        return from_mapping(cls, merged(defaults or {}, *layers.values(), given), "command line")
 
 
 def plain_value(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import enum
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -56,6 +57,7 @@ SIMILARITY_EPILOG = epilog_text(
     ]
 )
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_SHOW_EVERY_S = 0.2  # a GPU waits whenever it is asked for the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,17 @@ class TrainingArguments:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training of the same weights.")] = False
 
-    def settings(self, cls: type[C], common: CommonArguments, **given: Any) -> C:
-        """Return all settings of a training; `given` are options that only one kind of training has."""
+    def settings(self, cls: type[C], common: CommonArguments, defaults: Mapping[str, Any], **given: Any) -> C:
+        """Return all settings of a training.
+
+        Args:
+            cls: The settings.
+            common: The options that all subcommands share.
+            defaults: The defaults for the device.
+            given: Options that only one kind of training has.
+        """
         budget_s = None if self.budget is None else seconds_of(self.budget)
-        return common.settings(cls, {"budget_s": budget_s, "seed": common.seed, **given})
+        return common.settings(cls, {"budget_s": budget_s, "seed": common.seed, **given}, defaults)
 
     def carm(self) -> "CarmRange":
         """Return the range of views."""
@@ -143,16 +152,17 @@ def regressor(cts: TrainingCTArguments, arguments: TrainingArguments, common: Co
     The reported errors are medians over views that were not used for training: mTRE in mm, rotation in degrees.
     """
     from fluoro_reg.rendering import resolve_device
+    from fluoro_reg.training.device_defaults import regressor_defaults
     from fluoro_reg.training.options import TrainingOptions
     from fluoro_reg.training.report import write_regressor_report
     from fluoro_reg.training.trainer import RegressorTraining
 
     output = Output(common.json)
-    options, carm = arguments.settings(TrainingOptions, common), arguments.carm()
-    check_writable(arguments.out, (".safetensors",))
     device = resolve_device("auto" if common.device is None else common.device.value)
+    options, carm = arguments.settings(TrainingOptions, common, regressor_defaults(device)), arguments.carm()
+    check_writable(arguments.out, (".safetensors",))
     first, *further = cts.read(output)
-    with output.status("simulating the validation views"):
+    with output.status("preparing the CT"):
         training = RegressorTraining(first, carm, options, device, tuple(further), cts.pretrained)
     return _train(training, arguments, output, _error_text, lambda path: write_regressor_report(path, training))
 
@@ -170,15 +180,17 @@ def similarity(
     of the range, whatever the X-ray shows, scores about 0.6.
     """
     from fluoro_reg.rendering import resolve_device
+    from fluoro_reg.training.device_defaults import similarity_defaults
     from fluoro_reg.training.report import write_similarity_report
     from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions
 
     output = Output(common.json)
-    options, carm = arguments.settings(SimilarityTrainingOptions, common, kind=kind.kind), arguments.carm()
-    check_writable(arguments.out, (".safetensors",))
     device = resolve_device("auto" if common.device is None else common.device.value)
+    defaults = similarity_defaults(device)
+    options, carm = arguments.settings(SimilarityTrainingOptions, common, defaults, kind=kind.kind), arguments.carm()
+    check_writable(arguments.out, (".safetensors",))
     first, *further = cts.read(output)
-    with output.status("simulating the validation pairs"):
+    with output.status("preparing the CT"):
         training = SimilarityTraining(first, carm, options, device, tuple(further), cts.pretrained)
     return _train(training, arguments, output, _cosine_text, lambda path: write_similarity_report(path, training.state.history))
 
@@ -204,10 +216,14 @@ def _train(
 ) -> int:
     """Run a training with a progress bar, write its plot, and show the validation of its weights."""
     with progress_bar(output.stderr, "training", 1.0, counts=False) as bar:
+        shown = 0.0
 
         def show(progress: "Progress[Any]") -> None:
-            validation = "" if progress.record is None else f", {record_text(progress.record)}"
-            bar.describe(f"step {progress.step}: loss {progress.loss:.3f}{validation}")
+            nonlocal shown
+            if (now := time.perf_counter()) < shown + _SHOW_EVERY_S:
+                return
+            shown, validation = now, "" if progress.record is None else f", {record_text(progress.record)}"
+            bar.describe(f"step {progress.step}: loss {float(progress.loss):.3f}{validation}")
             bar.update(progress.fraction, 1.0)
 
         def run(path: Path) -> None:
@@ -220,7 +236,8 @@ def _train(
     write_file(plot, write_plot)
     best, state = training.best, training.state
     result = {"weights": arguments.out.name, "report": plot.name, **asdict(best), "steps": state.step}
-    result |= {"device": training.device, "elapsed_s": state.elapsed_s, "bytes": arguments.out.stat().st_size}
+    result |= {"device": training.device, "elapsed_s": state.elapsed_s, "steps_per_s": state.step / state.elapsed_s}
+    result |= {**asdict(training.durations), "bytes": arguments.out.stat().st_size}
     output.show(result, key_value_table(result))
     return ExitStatus.ACCEPTED
 

@@ -1,7 +1,8 @@
 """The reference view: the view from which a network's output is measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,16 +11,23 @@ from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 
 @dataclass(frozen=True, slots=True)
 class ReferenceView:
-    """The pose at the middle of the range of views, a pivot (mm, patient frame) and the camera of the training."""
+    """The pose at the middle of the range of views, a pivot (mm, patient frame) and the camera of the training.
+
+    `depth_mm` is the pivot's distance from the source along the optical axis.
+    """
 
     camera_from_patient: RigidTransform
     pivot: Float[Tensor, "3"]
     intrinsics: CameraIntrinsics
+    depth_mm: float = field(init=False, compare=False)  # once, since a GPU waits when it is asked for a value
 
-    @property
-    def depth_mm(self) -> float:
-        """The pivot's distance from the source along the optical axis."""
-        return float(self.camera_from_patient.apply(self.pivot[None])[0, 2])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth_mm", float(self.camera_from_patient.apply(self.pivot[None])[0, 2]))
+
+    def on(self, device: torch.device | str) -> "ReferenceView":
+        """Return the view with float32 tensors on a device, for a network that is trained there."""
+        pose = self.camera_from_patient.to(device, torch.float32)
+        return ReferenceView(pose, self.pivot.to(device, torch.float32), self.intrinsics)
 
     def with_pivot(self, pivot: Float[Tensor, "3"]) -> "ReferenceView":
         """Return the same view of another patient, with `pivot` (mm, patient frame) instead of this one's."""

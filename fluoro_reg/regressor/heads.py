@@ -50,8 +50,8 @@ class Rotation6DHead(AbstractHead):
     size = 9
 
     def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
-        first = normalize(outputs[:, 0:3] + outputs.new_tensor([1.0, 0.0, 0.0]), dim=-1)
-        second = outputs[:, 3:6] + outputs.new_tensor([0.0, 1.0, 0.0])
+        first = normalize(outputs[:, 0:3] + _unit_vector(0, 3, outputs), dim=-1)
+        second = outputs[:, 3:6] + _unit_vector(1, 3, outputs)
         second = normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
         rotation = torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
         return _pose_from(rotation, outputs[:, 6:], reference)
@@ -63,11 +63,11 @@ class QuaternionAdjugateHead(AbstractHead):
     size = 13
 
     def pose(self, outputs: Float[Tensor, "batch size"], reference: ReferenceView) -> RigidTransform:
-        row, column = torch.triu_indices(4, 4)
+        row, column = torch.triu_indices(4, 4, device=outputs.device)
         upper = outputs.new_zeros(len(outputs), 4, 4)
         upper[:, row, column] = outputs[:, :10]
         matrix = upper + upper.triu(1).mT
-        matrix = matrix + torch.diag(outputs.new_tensor([1.0, 0.0, 0.0, 0.0]))
+        matrix = matrix + torch.diag(_unit_vector(0, 4, outputs))
         largest = matrix.square().sum(-2).argmax(-1)
         quaternion = matrix.gather(-1, largest[:, None, None].expand(-1, 4, 1)).squeeze(-1)
         return _pose_from(rotation_from_quaternion(normalize(quaternion, dim=-1)), outputs[:, 10:], reference)
@@ -84,6 +84,13 @@ def rotation_from_quaternion(wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "
     """Return the rotation matrix of a unit quaternion (w, x, y, z): `1 + 2 w [v] + 2 [v]^2`."""
     w, cross = wxyz[..., :1, None], so3.hat(wxyz[..., 1:])
     return torch.eye(3, dtype=wxyz.dtype, device=wxyz.device) + 2 * w * cross + 2 * cross @ cross
+
+
+def _unit_vector(axis: int, size: int, like: Tensor) -> Float[Tensor, "size"]:
+    """Return a unit vector along an axis, made on the device of `like`: a copy from the CPU would wait for the GPU."""
+    vector = like.new_zeros(size)
+    vector[axis].fill_(1.0)
+    return vector
 
 
 def _pose_from(

@@ -78,13 +78,13 @@ class PoseRegressor(nn.Module):
             return PoseEstimate(pose, self._factor(self.factor_numbers(features.detach()), reference))
 
     def _factor(self, outputs: Float[Tensor, "batch 21"], reference: ReferenceView) -> Float[Tensor, "batch 6 6"]:
-        row, column = torch.tril_indices(6, 6)
+        row, column = torch.tril_indices(6, 6, device=outputs.device)
         lower = outputs.new_zeros(len(outputs), 6, 6)
         lower[:, row, column] = outputs
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
         lower = lower.tril(-1) + torch.diag_embed(torch.exp(diagonal.clamp(-8, 8)))
         sd_mm = _INITIAL_SD_FRACTION * reference.half_field_of_view_mm
-        return lower / outputs.new_tensor([sd_mm] * 3 + [_INITIAL_SD_RAD] * 3)[:, None]
+        return torch.cat([lower[:, :3] / sd_mm, lower[:, 3:] / _INITIAL_SD_RAD], dim=1)
 
 
 def camera_twist(estimated: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "*batch 6"]:

@@ -7,7 +7,7 @@ SE(3). The gradient keeps its graph, and the loss is differentiated once more, w
 Gradients are with respect to a twist about a pivot. The distance is |Log(R^T R_true)|^2 + |translation of the pivot /
 length|^2. Source: C. Gao et al., IEEE TMI 43(1), 2024, and MICCAI 2020. There the derivative of the distance has a closed form;
 here autograd differentiates the logarithm. One thing is new: the embedding of a projection does not depend on the X-ray, so it
-and its forward-mode derivatives with respect to a twist are shared by all X-rays of a batch (`Comparison.of_all_pairs`).
+and its forward-mode derivatives with respect to a twist are shared by all X-rays of a batch (`Comparison.of_pairs`).
 """
 
 from dataclasses import dataclass
@@ -30,26 +30,10 @@ class Comparison:
     Attributes:
         values: squared distances of the embeddings, not divided by the similarity's scale.
         gradients: their gradients with respect to a twist [mm, rad] of the starting pose.
-        starts: the index of each pair's starting pose.
-        images: the index of each pair's X-ray.
     """
 
     values: Float[Tensor, "pairs"]
     gradients: Float[Tensor, "pairs 6"]
-    starts: Int[Tensor, "pairs"]
-    images: Int[Tensor, "pairs"]
-
-    @classmethod
-    def of_all_pairs(
-        cls,
-        network: AbstractLearnedSimilarity,
-        projector: Projector,
-        starts: RigidTransform,
-        fixed: Float[Tensor, "batch embedding"],
-    ) -> "Comparison":
-        """Compare every starting pose with every X-ray; `fixed` are the embeddings of the X-rays."""
-        rows, columns = torch.cartesian_prod(torch.arange(len(starts.translation)), torch.arange(len(fixed))).T
-        return cls.of_pairs(network, projector, starts, fixed, rows, columns)
 
     @classmethod
     def of_pairs(
@@ -65,7 +49,7 @@ class Comparison:
         moving, by_twist = network.embed_projection(projector(starts))
         residuals, jacobian = network.residuals((moving[rows], by_twist[rows]), fixed[columns])
         gradients = 2 * torch.einsum("pr,prk->pk", residuals, jacobian)
-        return cls(residuals.square().sum(-1), gradients, rows, columns)
+        return cls(residuals.square().sum(-1), gradients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +80,20 @@ def direction_cosines(
         pivot: the pivot (mm, patient frame).
         depth_weight: length of the unit of depth, along the camera's axis, relative to that of the other translations.
     """
-    expected = geodesic_gradient(starts, truth, pivot).to(gradients)
-    unit = gradients.new_tensor([1.0, 1.0, depth_weight])
-    translations = [unit * (starts.rotation.to(g) @ g[..., :3, None]).squeeze(-1) for g in (gradients, expected)]
+    return cosines_between(gradients, geodesic_gradient(starts, truth, pivot), starts.rotation, depth_weight)
+
+
+def cosines_between(
+    gradients: Float[Tensor, "batch 6"],
+    expected: Float[Tensor, "batch 6"],
+    camera_from_patient: Float[Tensor, "batch 3 3"],
+    depth_weight: float = 1.0,
+) -> DirectionCosines:
+    """Return what `direction_cosines` does, given the gradients of the distance and the rotations of the starts."""
+    expected, rotation = expected.to(gradients), camera_from_patient.to(gradients)
+    unit = torch.ones(3, dtype=gradients.dtype, device=gradients.device)
+    unit[2].fill_(depth_weight)
+    translations = [unit * (rotation @ g[..., :3, None]).squeeze(-1) for g in (gradients, expected)]
     return DirectionCosines(_cosine(gradients[..., 3:], expected[..., 3:]), _cosine(*translations))
 
 
@@ -107,6 +102,11 @@ def squared_geodesic(poses: RigidTransform, truth: RigidTransform, pivot: Float[
     rotation = so3.log(poses.rotation.mT @ truth.rotation)
     translation = (poses.apply(pivot[None]) - truth.apply(pivot[None])).squeeze(-2) / LENGTH_MM
     return rotation.square().sum(-1) + translation.square().sum(-1)
+
+
+def geodesic_mm(poses: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "batch"]:
+    """Return the distance on SE(3) in mm."""
+    return LENGTH_MM * squared_geodesic(poses, truth, pivot).sqrt()
 
 
 def geodesic_gradient(starts: RigidTransform, truth: RigidTransform, pivot: Float[Tensor, "3"]) -> Float[Tensor, "batch 6"]:

@@ -1,7 +1,8 @@
 """The training loop: steps, validations, the best weights and resumption.
 
-Each step trains on a new batch, seeded by its number. The learning rate rises, then falls to zero along a cosine over the
-number of steps or the time. The result is the running average of the weights at its best validation.
+Each step trains on a new batch. The batches of several steps are made at once and seeded by their number. The learning rate
+rises, then falls to zero along a cosine over the number of steps or the time. The result is the running average of the weights
+at its best validation.
 """
 
 import itertools
@@ -9,13 +10,14 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fluoro_reg.carm.range import CarmRange
@@ -25,6 +27,7 @@ from fluoro_reg.networks.weights import SEVERAL_CTS
 from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.prefetch import Prefetcher
+from fluoro_reg.training.simulated_xrays import XrayThreads
 from fluoro_reg.training.state import AbstractRecord, TrainingState, read_state, write_state
 
 N = TypeVar("N", bound=nn.Module)
@@ -34,12 +37,30 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Progress(Generic[R]):
-    """Progress of a training: the fraction done (0 to 1), the step, its loss and the last validation."""
+    """Progress of a training: the fraction done (0 to 1), the step, its loss and the last validation.
+
+    The loss is a tensor on the device; whoever asks for its value waits for the step.
+    """
 
     fraction: float
     step: int
-    loss: float
+    loss: Float[Tensor, ""]
     record: R | None
+
+
+@dataclass(slots=True)
+class Durations:
+    """What took how long, as this process saw it: a GPU may still be at work.
+
+    Attributes:
+        setup_s: the time before the first step, which is not part of the budget.
+        data_s: the part of the budget in which steps waited for their batches.
+        validation_s: the part of the budget in which the weights were validated, and waited for the X-rays.
+    """
+
+    setup_s: float = 0.0
+    data_s: float = 0.0
+    validation_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -55,6 +76,8 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         pretrained: weights to start from.
         state: what a step changes.
         processes: the processes that train together.
+        threads: what makes the X-rays of the validation while the first steps run.
+        durations: what took how long.
     """
 
     volume: CTVolume
@@ -65,10 +88,22 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     pretrained: Path | None = None
     state: TrainingState[N, R] = field(init=False)
     processes: ProcessGroup = field(init=False)
+    threads: XrayThreads = field(init=False)
+    durations: Durations = field(init=False, default_factory=Durations)
+
+    def __post_init__(self) -> None:
+        started = time.perf_counter()
+        self.processes, self.threads = ProcessGroup.join(self.device), XrayThreads(self.device)
+        self.prepare()
+        self.durations.setup_s = time.perf_counter() - started
 
     @abstractmethod
-    def batch(self, number: int) -> B:
-        """Make batch `number`; called from another thread when training on a CPU."""
+    def prepare(self) -> None:
+        """Set the state and what the steps need, and start to make the X-rays of the validation."""
+
+    @abstractmethod
+    def batches(self, number: int) -> Sequence[B]:
+        """Make the batches of the next `options.ahead` steps, `number` in all; in another thread when training on a CPU."""
 
     @abstractmethod
     def backward(self, batch: B) -> Tensor:
@@ -101,8 +136,11 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         """
         if resume:
             read_state(resume_path(out), self.state, self.settings())
-        with reserve_core_for_rendering(self.device), self._batches() as batches:
-            self._train(batches, out, report)
+        try:
+            with reserve_core_for_rendering(self.device), self._batches() as batches:
+                self._train(batches, out, report)
+        finally:
+            self.threads.close()
         self.state.average.load_state_dict(self.state.best)
         if self.is_main:
             self.save(out)
@@ -148,19 +186,38 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         started = time.perf_counter() - state.elapsed_s
         fraction = options.fraction_done(state.step, state.elapsed_s)
         losses: list[Tensor] = []
+        is_due = False
         while fraction < 1 and state.validations_since_best() < options.patience:
-            loss = self._step(next(batches), fraction)
+            loss = self._step(self._next(batches), fraction)
             losses.append(loss)
             state.step += 1
             state.elapsed_s = time.perf_counter() - started
             before = fraction
             fraction = self.processes.broadcast(options.fraction_done(state.step, state.elapsed_s), self.device)
-            if math.floor(fraction * options.validations) > math.floor(before * options.validations):
-                state.record_validation(self.validate(float(torch.stack(losses).mean())))
-                losses.clear()
-                if self.is_main:
-                    write_state(resume_path(out), state, self.settings())
-            report(Progress(fraction, state.step, float(loss), state.history[-1] if state.history else None))
+            is_due |= math.floor(fraction * options.validations) > math.floor(before * options.validations)
+            if is_due and self._can_validate(fraction):
+                self._validate(losses, out)
+                losses, is_due = [], False
+            report(Progress(fraction, state.step, loss, state.history[-1] if state.history else None))
+
+    def _next(self, batches: Iterator[B]) -> B:
+        asked = time.perf_counter()
+        batch = next(batches)
+        self.durations.data_s += time.perf_counter() - asked
+        return batch
+
+    def _can_validate(self, fraction: float) -> bool:
+        """Whether the X-rays are made. At the end, and where the number of steps decides, they are waited for."""
+        if fraction == 1 or not self.options.is_timed:
+            return True
+        return self.processes.broadcast(float(self.threads.have_finished()), self.device) == 1
+
+    def _validate(self, losses: list[Tensor], out: Path) -> None:
+        asked = time.perf_counter()
+        self.state.record_validation(self.validate(float(torch.stack(losses).mean())))
+        if self.is_main:
+            write_state(resume_path(out), self.state, self.settings())
+        self.durations.validation_s += time.perf_counter() - asked
 
     def _step(self, batch: B, fraction: float) -> Tensor:
         state = self.state
@@ -175,15 +232,21 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     @contextmanager
     def _batches(self) -> Iterator[Iterator[B]]:
         """Yield the batches from the next step on; they are prefetched on the CPU and made on demand on a GPU."""
+        turn, done = divmod(self.state.step, self.options.ahead)
 
-        def make(step: int) -> B:
-            return self.batch(step * self.processes.size + self.processes.rank)
+        def make(number: int) -> Sequence[B]:
+            return self.batches(number * self.processes.size + self.processes.rank)
 
         if self.device == "cuda":
-            yield map(make, itertools.count(self.state.step))
+            yield _one_by_one(map(make, itertools.count(turn)), done)
             return
-        with Prefetcher(make, self.state.step) as batches:
-            yield batches
+        with Prefetcher(make, turn) as several:
+            yield _one_by_one(several, done)
+
+
+def _one_by_one(several: Iterator[Sequence[B]], done: int) -> Iterator[B]:
+    """Iterate over the batches that are not done yet."""
+    return itertools.islice(itertools.chain.from_iterable(several), done, None)
 
 
 def learning_rate_factor(fraction: float, warm_up: float) -> float:

@@ -59,7 +59,7 @@ def log_geodesic(
     DiffPose adds mm and rad without a factor, which is a radius of 1.
     """
     twist = camera_twist(estimated, truth, pivot)
-    return smooth_norm(twist * twist.new_tensor([1.0] * 3 + [radius_mm] * 3))
+    return smooth_norm(torch.cat([twist[..., :3], radius_mm * twist[..., 3:]], dim=-1))
 
 
 def projected_landmarks(
@@ -69,8 +69,8 @@ def projected_landmarks(
     points, true_points = estimated.apply(points_patient), truth.apply(points_patient)
     points = torch.cat([points[..., :2], points[..., 2:].clamp_min(_MINIMUM_DEPTH_MM)], dim=-1)
     pixels, true_pixels = intrinsics.project(points), intrinsics.project(true_points)
-    focal = pixels.new_tensor([intrinsics.fx, intrinsics.fy])
-    distance = smooth_norm((pixels - true_pixels) / focal * true_points[..., 2:])
+    u, v = (pixels - true_pixels).unbind(-1)
+    distance = smooth_norm(torch.stack([u / intrinsics.fx, v / intrinsics.fy], dim=-1) * true_points[..., 2:])
     weight = is_on_image(true_pixels, intrinsics).to(distance)
     return (weight * distance).sum(-1) / weight.sum(-1).clamp_min(1)
 
@@ -95,8 +95,8 @@ def negative_log_likelihood(estimate: PoseEstimate, truth: RigidTransform, pivot
 
 def is_on_image(pixels: Float[Tensor, "*batch 2"], intrinsics: CameraIntrinsics) -> Tensor:
     """Return whether pixels (u, v) lie on the image."""
-    size = pixels.new_tensor([intrinsics.width - 1, intrinsics.height - 1])
-    return ((pixels >= 0) & (pixels <= size)).all(-1)
+    u, v = pixels.unbind(-1)
+    return (u >= 0) & (v >= 0) & (u <= intrinsics.width - 1) & (v <= intrinsics.height - 1)
 
 
 def smooth_norm(vectors: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:

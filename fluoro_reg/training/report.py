@@ -84,9 +84,9 @@ def _plot_lines(
 def _plot_views(axes: np.ndarray, training: RegressorTraining) -> None:
     validation_views, subject = training.validation_views[0], training.subjects[0]
     samples = validation_views.chunks[0]
-    estimated = training.state.average(samples.inputs, subject.reference).camera_from_patient
+    estimated = training.state.average(samples.inputs, subject.view).camera_from_patient
     errors, _ = validation_views.target_errors(estimated, samples.camera_from_patient)
-    rendered = subject.maker.project(estimated.to("cpu", torch.float64), samples.bone_contrast)
+    rendered = subject.maker.project(estimated.to("cpu", torch.float64), samples.projections.bone_contrast)
     for n, (above, below) in enumerate(axes.T):
         above.imshow(samples.inputs[n, 0].cpu(), cmap="gray_r")
         below.imshow(rendered[n].cpu(), cmap="gray_r")

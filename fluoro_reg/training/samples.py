@@ -2,6 +2,9 @@
 
 Soft tissue and what bone adds to it are rendered separately, so that giving every image its own bone contrast costs only a sum.
 Views that hardly show any bone are replaced by others: nothing can be learned from them, and no surgeon would keep them.
+
+Poses are drawn on the CPU. Everything else of a batch is made on the device, in few large operations: a GPU waits for whoever
+asks it for a value, and for every operation to be issued. So the images of several steps are made at once and split.
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fluoro_reg.ct.attenuation import attenuation_from_hu
@@ -19,18 +22,17 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.networks.image_input import standardise
-from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view, opposite_view_where
+from fluoro_reg.networks.opposite_view import is_opposite_view, opposite_view_where
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import AbstractRenderer, make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions, degrade
 from fluoro_reg.training.random_values import RandomValues, seeded_generator
-from fluoro_reg.training.simulated_xrays import XraysForValidation
 
 MINIMUM_BONE_MM = 2.0  # a ray that crosses less bone does not count as showing bone
 MINIMUM_BONE_FRACTION = 0.05
 BONE_BACKGROUND = 0.9  # fraction of images with tissue that the CT lacks, where the CT is bone alone
 BEYOND_MM = 150.0  # how far the body goes on where the CT is cut
-_MAXIMUM_TRIES = 20
+_MAXIMUM_TRIES = 100  # of each view; of a range whose views show bone in one of twenty cases, hardly any batch fails
 
 
 @runtime_checkable
@@ -42,25 +44,31 @@ class PoseSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingViews:
-    """A batch of X-rays.
+class Projections:
+    """A batch of projections of the CT.
 
     Attributes:
-        images: standardised images.
-        camera_from_patient: the true poses, float64.
-        integrals: the line integrals before degradation.
+        camera_from_patient: the poses, float64, on the CPU.
+        integrals: the line integrals.
         bone_contrast: the factor of bone in the line integrals.
     """
 
-    images: Float[Tensor, "batch 1 height width"]
     camera_from_patient: RigidTransform
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
 
-    def from_opposite_side(self, pivot: Float[Tensor, "3"]) -> "TrainingViews":
-        """Return the mirror images, at the poses of the opposite views, which they show except for perspective."""
-        poses = opposite_view(self.camera_from_patient, pivot)
-        return TrainingViews(self.images.flip(-1), poses, self.integrals.flip(-1), self.bone_contrast)
+
+@dataclass(frozen=True, slots=True)
+class TrainingViews:
+    """A batch of X-rays: standardised images, and the projections before degradation at the true poses."""
+
+    images: Float[Tensor, "batch 1 height width"]
+    projections: Projections
+
+    @property
+    def camera_from_patient(self) -> RigidTransform:
+        """The true poses, float64, on the CPU."""
+        return self.projections.camera_from_patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +77,30 @@ class Samples:
 
     Attributes:
         inputs: standardised images, mirrored for opposite views.
-        target: the poses to predict, float64: the pose of the opposite view for opposite views, the true pose for the others.
-        camera_from_patient: the true poses, float64.
-        opposite: which views are opposite views.
-        integrals: the line integrals before degradation, not mirrored.
-        bone_contrast: the factor of bone in the line integrals.
+        target: the poses to predict, float32, on the device: for opposite views that of the opposite view, for the others the
+            true pose.
+        opposite: which views are opposite views; on the CPU.
+        projections: the projections before degradation at the true poses, not mirrored.
     """
 
     inputs: Float[Tensor, "batch 1 height width"]
     target: RigidTransform
-    camera_from_patient: RigidTransform
     opposite: Bool[Tensor, "batch"]
-    integrals: Float[Tensor, "batch height width"]
-    bone_contrast: Float[Tensor, "batch"]
+    projections: Projections
+
+    @property
+    def camera_from_patient(self) -> RigidTransform:
+        """The true poses, float64, on the CPU."""
+        return self.projections.camera_from_patient
+
+    def split(self, size: int) -> "list[Samples]":
+        """Return batches of this size."""
+        return [self._part(slice(first, first + size)) for first in range(0, len(self.inputs), size)]
+
+    def _part(self, part: slice) -> "Samples":
+        whole = self.projections
+        projections = Projections(whole.camera_from_patient[part], whole.integrals[part], whole.bone_contrast[part])
+        return Samples(self.inputs[part], self.target[part], self.opposite[part], projections)
 
 
 @dataclass(slots=True)
@@ -110,54 +129,60 @@ class SampleMaker:
     def intrinsics(self) -> CameraIntrinsics:
         return self.reference.intrinsics
 
-    def batch(self, count: int, seed: int, number: int, xrays: XraysForValidation | None = None) -> Samples:
+    def batch(self, count: int, seed: int, number: int) -> Samples:
         """Make batch `number` of a seed.
 
         Raises:
             InputError: as `views`.
         """
-        views = self.views(count, seed, number, xrays=xrays)
+        return self.samples_of(self.views(count, seed, number))
+
+    def samples_of(self, views: TrainingViews) -> Samples:
+        """Return X-rays as samples for a regressor."""
         poses = views.camera_from_patient
         opposite = is_opposite_view(poses, self.reference.camera_from_patient)
-        inputs = torch.where(opposite.to(views.images.device)[:, None, None, None], views.images.flip(-1), views.images)
         target = opposite_view_where(opposite, poses, self.reference.pivot)
-        return Samples(inputs, target, poses, opposite, views.integrals, views.bone_contrast)
+        return Samples(
+            mirrored_where(opposite, views.images), target.to(self.device, torch.float32), opposite, views.projections
+        )
 
-    def views(
-        self,
-        count: int,
-        seed: int,
-        number: int,
-        source: PoseSource | None = None,
-        xrays: XraysForValidation | None = None,
-    ) -> TrainingViews:
-        """Make the X-rays of batch `number`, not mirrored, at poses from `source` or the maker's own source.
-
-        The images are degraded projections, or those of `xrays`.
+    def views(self, count: int, seed: int, number: int, source: PoseSource | None = None) -> TrainingViews:
+        """Make the X-rays of batch `number`, not mirrored: degraded projections at poses from `source`, or the maker's own.
 
         Raises:
             InputError: hardly any of the views shows bone.
         """
-        poses, soft, bone = self._sample_poses(source or self.source, count, seeded_generator(seed, number))
-        random = RandomValues.seeded(count, seed, number, soft.device)
+        random = RandomValues.seeded(count, seed, number, self.device)
+        generator = seeded_generator(seed, number)
+        projections = self._projections(source, random, generator)
+        goes_on = torch.rand(count, generator=generator) < self.degradations.beyond
+        integrals = self._continued(projections.integrals, projections.camera_from_patient, goes_on)
+        return TrainingViews(standardise(*degrade(integrals, self.degradations, random)), projections)
+
+    def projections(self, count: int, seed: int, number: int, source: PoseSource | None = None) -> Projections:
+        """Make the projections of batch `number` alone, at the poses of `views`.
+
+        Raises:
+            InputError: hardly any of the views shows bone.
+        """
+        random = RandomValues.seeded(count, seed, number, self.device)
+        return self._projections(source, random, seeded_generator(seed, number))
+
+    @torch.no_grad()
+    def _projections(self, source: PoseSource | None, random: RandomValues, generator: torch.Generator) -> Projections:
+        poses, bone = self._poses_that_show_bone(source or self.source, random.batch, generator)
         contrast = random.log_uniform(*self.degradations.bone_contrast)
-        integrals = soft + contrast[:, None, None] * bone
-        if xrays is not None:
-            images = xrays.inputs(poses, seeded_generator(seed, number)).to(soft.device)
-            return TrainingViews(images, poses, integrals, contrast)
-        goes_on = random.bernoulli(self.degradations.beyond)
-        pixels, mask = degrade(self._continued(integrals, poses, goes_on), self.degradations, random)
-        return TrainingViews(standardise(pixels, mask), poses, integrals, contrast)
+        integrals = project(self._soft, poses, self.intrinsics) + contrast[:, None, None] * bone
+        return Projections(poses, integrals, contrast)
 
     def _continued(
         self, integrals: Float[Tensor, "batch height width"], poses: RigidTransform, chosen: Bool[Tensor, "batch"]
     ) -> Float[Tensor, "batch height width"]:
         """Add to the `chosen` images the soft tissue beyond the sides at which the CT is cut."""
-        if self._beyond is None or not chosen.any():
+        index = chosen.nonzero()[:, 0]
+        if self._beyond is None or not len(index):
             return integrals
-        continued = integrals.clone()
-        continued[chosen] += project(self._beyond, poses[chosen.cpu()], self.intrinsics)
-        return continued
+        return integrals.index_add(0, index.to(integrals.device), project(self._beyond, poses[index], self.intrinsics))
 
     def project(
         self, camera_from_patient: RigidTransform, bone_contrast: Float[Tensor, "batch"]
@@ -166,26 +191,35 @@ class SampleMaker:
         soft, bone = (project(part, camera_from_patient, self.intrinsics) for part in (self._soft, self._bone))
         return soft + bone_contrast[:, None, None] * bone
 
-    @torch.no_grad()
-    def _sample_poses(
+    def _poses_that_show_bone(
         self, source: PoseSource, count: int, generator: torch.Generator
-    ) -> tuple[RigidTransform, Tensor, Tensor]:
-        """Return poses that show bone, with the line integrals of soft tissue and bone."""
-        kept: list[tuple[Tensor, ...]] = []
+    ) -> tuple[RigidTransform, Float[Tensor, "batch height width"]]:
+        """Return poses that show bone, and its line integrals; pose n is one of those that the source gives in place n."""
+        poses = source.sample(self.reference.pivot, count, generator)
+        bone = project(self._bone, poses, self.intrinsics)
+        hidden = _indices_without_bone(bone)
         for _ in range(_MAXIMUM_TRIES):
-            poses = source.sample(self.reference.pivot, count, generator)
-            bone = project(self._bone, poses, self.intrinsics)
-            visible = shows_enough_bone(bone)
-            if visible.any():
-                poses = poses[visible.cpu()]
-                soft = project(self._soft, poses, self.intrinsics)
-                kept.append((poses.rotation, poses.translation, soft, bone[visible]))
-            if sum(len(part[0]) for part in kept) >= count:
-                rotation, translation, soft, bone = (torch.cat(parts)[:count] for parts in zip(*kept, strict=True))
-                return RigidTransform(rotation, translation), soft, bone
+            if not len(hidden):
+                return poses, bone
+            others = source.sample(self.reference.pivot, count, generator)[hidden]
+            images = project(self._bone, others, self.intrinsics)
+            poses.rotation[hidden], poses.translation[hidden] = others.rotation, others.translation
+            bone[hidden.to(bone.device)] = images
+            hidden = hidden[_indices_without_bone(images)]
         raise InputError(
             "hardly any view of the C-arm's range shows bone; change the range, or give a CT of the region of interest"
         )
+
+
+def mirrored_where(
+    chosen: Bool[Tensor, "batch"], images: Float[Tensor, "batch 1 height width"]
+) -> Float[Tensor, "batch 1 height width"]:
+    """Return the mirror image where `chosen` is true."""
+    return torch.where(chosen.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+def _indices_without_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Int[Tensor, "hidden"]:
+    return (~shows_enough_bone(bone_integrals)).cpu().nonzero()[:, 0]
 
 
 def shows_enough_bone(bone_integrals: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch"]:

@@ -2,14 +2,15 @@
 
 The loss is that of the gradient's direction (`gradient_direction`) plus a weighted error of the distances that the values
 predict (`Calibration`), both of starts from X-rays and of X-rays from each other. The second term costs little and needs no
-second derivative. A step uses many X-rays and few starts, and each start is paired with each X-ray. Moving by 1 mm in depth
-changes an image by a tenth of what 1 mm in the image plane does, so directions in mm would be learned in depth last; hence
-`depth_weight`.
+second derivative. A step uses many X-rays and few starts; around each of its views, each start is paired with each X-ray.
+Moving by 1 mm in depth changes an image by a tenth of what 1 mm in the image plane does, so directions in mm would be learned
+in depth last; hence `depth_weight`.
 
 Validation measures the cosines over its own pairs, with X-rays of the simulator. At the end the values are scaled by their mean
 decrease from start to true pose over those pairs, so that optimisers can recognise a plateau.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from fluoro_reg.config import option, section
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import (
     LEARNED_SIMILARITIES,
     AbstractLearnedSimilarity,
@@ -27,8 +27,7 @@ from fluoro_reg.learned import (
     load_pretrained_similarity,
     save_similarity,
 )
-from fluoro_reg.training.distributed import ProcessGroup
-from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
+from fluoro_reg.training.gradient_direction import Comparison, cosines_between
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import LoopOptions
 from fluoro_reg.training.pair_subject import PairSubject, SubjectPairs, reference_view
@@ -37,8 +36,6 @@ from fluoro_reg.training.samples import SampleMaker
 from fluoro_reg.training.simulated_xrays import XraysForValidation
 from fluoro_reg.training.state import AbstractRecord, new_state
 
-_CHUNK = 16  # validation pairs at a time
-_MAXIMUM_CHUNKS = 2**20  # for each CT
 _VALIDATION_SEED = 2**31  # validation uses seeds from here on; users' seeds are below
 
 
@@ -47,7 +44,10 @@ class SimilarityTrainingOptions(LoopOptions):
     """Settings of the training of a learned similarity."""
 
     batch: int = option(32, "X-rays in a step", minimum=2, maximum=4096)
-    starts: int = option(4, "starts in a step, each paired with every X-ray", minimum=1, maximum=4096)
+    starts: int = option(4, "starts in a step, each paired with every X-ray of its view", minimum=1, maximum=4096)
+    views: int = option(
+        1, "views of the range in a step, each with an equal part of its X-rays and starts", minimum=1, maximum=1024
+    )
     learning_rate: float = option(3e-3, "maximum learning rate, after warm-up", minimum=1e-7, maximum=1)
     average: float = option(0.98, "decay of the running average of the weights, per step", minimum=0, maximum=0.99999)
     validation_images: int = option(64, "number of validation pairs", minimum=8, maximum=100_000)
@@ -67,6 +67,11 @@ class SimilarityTrainingOptions(LoopOptions):
     def __post_init__(self) -> None:
         if not (self.direction_loss or self.value_loss):
             raise InputError("with direction_loss and value_loss both 0 nothing is trained; give a weight to one of them")
+        if self.batch % self.views or self.starts % self.views or self.batch < 2 * self.views:
+            raise InputError(
+                f"the {self.views} views of a step need equal parts of its {self.batch} X-rays, two or more each, and of its "
+                f"{self.starts} starts; give multiples of views"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
     options: SimilarityTrainingOptions
     subjects: tuple[PairSubject, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.processes, options = ProcessGroup.join(self.device), self.options
+    def prepare(self) -> None:
+        options = self.options
         network_options = getattr(options, options.kind)
         volumes = (self.volume, *self.further_volumes)
         references = [reference_view(volume, self.carm, network_options.image_px) for volume in volumes]
@@ -108,26 +113,33 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             network, average = self.state.network, self.state.average
             if volume is not self.volume:
                 network, average = network.for_volume(volume, reference), average.for_volume(volume, reference)
-            validation_pairs = self._make_validation_pairs(maker, len(subjects), len(volumes))
-            subjects.append(PairSubject(maker, network, average, validation_pairs))
+            subjects.append(
+                PairSubject(maker, network, average, self._start_validation_pairs(maker, len(subjects), len(volumes)))
+            )
         self.subjects = tuple(subjects)
 
-    def batch(self, number: int) -> SubjectPairs:
-        subject, options = self.subjects[number % len(self.subjects)], self.options
-        return SubjectPairs(subject, subject.maker.batch(options.batch, options.starts, options.seed, number))
+    def batches(self, number: int) -> list[SubjectPairs]:
+        options, subject = self.options, self.subjects[number % len(self.subjects)]
+        turn = number // self.processes.size // len(self.subjects)
+        n_views, n_starts = options.batch // options.views, options.starts // options.views
+        several = subject.maker.batch(n_views, n_starts, options.seed, number, options.ahead * options.views)
+        directions = several.directions(subject.network.reference.pivot, self.device).split(options.ahead)
+        steps = range(turn * options.ahead, (turn + 1) * options.ahead)
+        return [SubjectPairs(subject, *parts) for parts in zip(several.split(options.ahead), directions, steps, strict=True)]
 
     def backward(self, batch: SubjectPairs) -> Tensor:
-        subject, pairs, options = batch.subject, batch.pairs, self.options
-        network = subject.network
-        with torch.set_grad_enabled(self.state.step // len(self.subjects) % options.volume_every == 0):
+        network, pairs, options = batch.subject.network, batch.pairs, self.options
+        with torch.set_grad_enabled(batch.own_step % options.volume_every == 0):
             projector = network.make_projector()
-        fixed = network.embed_fixed(pairs.views.images)
-        compared = Comparison.of_all_pairs(network, projector, pairs.starts, fixed)
-        loss = torch.zeros(())
+        fixed = network.embed_fixed(pairs.images)
+        compared = Comparison.of_pairs(network, projector, pairs.starts, fixed, *pairs.all_pairs(fixed.device))
+        loss = torch.zeros((), device=fixed.device)
         if options.direction_loss:
-            loss = loss + options.direction_loss * subject.direction_cosines(compared, pairs, options.depth_weight).loss()
+            expected, rotation = batch.directions.gradients, batch.directions.camera_from_patient
+            cosines = cosines_between(compared.gradients, expected, rotation, options.depth_weight)
+            loss = loss + options.direction_loss * cosines.loss()
         if options.value_loss:
-            loss = loss + options.value_loss * _distance_loss(subject, compared, fixed, pairs)
+            loss = loss + options.value_loss * _distance_loss(network, compared, fixed, batch)
         loss.backward()
         self.processes.average_gradients(network.parameters())
         torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip)
@@ -157,24 +169,16 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
             )
         return decrease
 
-    def _make_validation_pairs(self, maker: PairMaker, subject: int, n_subjects: int) -> list[Pairs]:
-        """Return one CT's part of the validation pairs; with `around: range`, every pair is sampled around its own view."""
+    def _start_validation_pairs(self, maker: PairMaker, subject: int, n_subjects: int) -> Callable[[], Pairs]:
+        """Start to make one CT's part of the validation pairs, every pair around its own view."""
         count, seed = max(1, self.options.validation_images // n_subjects), _VALIDATION_SEED + self.options.seed
-        chunk = _CHUNK if self.options.pairs.around == "middle" else 1
-        sizes = [min(chunk, count - begin) for begin in range(0, count, chunk)]
         xrays = XraysForValidation(maker.samples.volume, maker.samples.reference)
-        return [maker.batch(n, n, seed, subject * _MAXIMUM_CHUNKS + number, xrays) for number, n in enumerate(sizes)]
+        return maker.validation_batch(1, 1, seed, subject, count, xrays, self.threads)
 
 
-def _distance_loss(subject: PairSubject, compared: Comparison, fixed: Tensor, pairs: Pairs) -> Tensor:
+def _distance_loss(network: AbstractLearnedSimilarity, compared: Comparison, fixed: Tensor, batch: SubjectPairs) -> Tensor:
     """Return the mean errors of predicted distances, of starts from X-rays plus of X-rays from each other, in mm."""
-    network, truth, pivot = subject.network, pairs.views.camera_from_patient, subject.network.reference.pivot
-    first, second = torch.triu_indices(len(fixed), len(fixed), 1)
+    first, second = batch.pairs.image_pairs(fixed.device)
     between = network.metric.residuals(fixed[first], fixed[second]).square().sum(-1)
-
-    def loss_mm(values: Tensor, one: RigidTransform, other: RigidTransform) -> Tensor:
-        distance_mm = LENGTH_MM * squared_geodesic(one, other, pivot).sqrt()
-        return network.calibration.loss_mm(values, distance_mm.to(values)).mean()
-
-    of_starts = loss_mm(compared.values, pairs.starts[compared.starts], truth[compared.images])
-    return (of_starts + loss_mm(between, truth[first], truth[second])).cpu()
+    of_starts = network.calibration.loss_mm(compared.values, batch.directions.distance_mm)
+    return of_starts.mean() + network.calibration.loss_mm(between, batch.directions.between_mm).mean()

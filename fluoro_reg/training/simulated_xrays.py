@@ -2,11 +2,15 @@
 
 Each X-ray is of another variant of the simulated machine, and is read and preprocessed as in a registration. An X-ray shows a
 patient, not a CT: a CT of bone alone is surrounded by flesh, and every second X-ray of a cut CT shows a body that goes on.
+
+An X-ray takes ten times as long as a degraded projection. So they are made in threads while the training takes its first steps.
 """
 
-import itertools
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,11 +32,13 @@ from fluoro_reg.simulation.variants import VARIANTS, options_for_variant, tools_
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
+T = TypeVar("T")
 _MINIMUM_PX = 96  # of an X-ray: fewer are too few to find collimators and clipped regions
 _BINNING = 2  # pixels of an X-ray across one of the network
 _TOOL_TARGETS = 100
 _MAXIMUM_TRIES = 20
 _VISIBLE_FRACTION = 0.15
+_MAXIMUM_THREADS = 6  # half of an X-ray is Python, where only one thread is at work
 _BEYOND_MM = 100.0  # how far a body goes on where the CT is cut
 _FLESH_MM, _FAT_FROM, _FAT_HU = 60.0, 0.8, -100.0  # flesh around a CT of bone alone, with fat in the outer part of its section
 
@@ -43,7 +49,7 @@ class XraysForValidation:
 
     volume: CTVolume
     reference: ReferenceView
-    _simulators: Iterator[XraySimulator] = field(init=False)
+    _simulators: tuple[XraySimulator, ...] = field(init=False)
     _targets: Float[Tensor, "n 3"] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,8 +59,12 @@ class XraysForValidation:
         patient = within_body(coarse) if lacks_soft_tissue(self.volume) else coarse
         beyond = tissue_beyond(coarse, _BEYOND_MM)
         patients = [patient] if beyond is None else [patient, joined(coarse, beyond)]
-        self._simulators = itertools.cycle([XraySimulator(one, SimulationOptions()) for one in patients])
+        self._simulators = tuple(XraySimulator(one, SimulationOptions()) for one in patients)
         self._targets = bone_points(self.volume, _TOOL_TARGETS, torch.Generator().manual_seed(0))
+
+    def start(self, poses: RigidTransform, generator: torch.Generator, threads: "XrayThreads") -> "list[Future[Tensor]]":
+        """Start to make the network's inputs for X-rays at each pose; a result may be an `InputError` as that of `inputs`."""
+        return [threads.submit(self._input, n, poses[n], seeds) for n, seeds in enumerate(_generators(poses, generator))]
 
     def inputs(self, poses: RigidTransform, generator: torch.Generator) -> Float[Tensor, "batch 1 height width"]:
         """Return the network's inputs for X-rays at each pose.
@@ -62,12 +72,10 @@ class XraysForValidation:
         Raises:
             InputError: an X-ray shows too little in every variant that was tried.
         """
-        return torch.cat([self._input(next(self._simulators), poses[n], generator) for n in range(len(poses.translation))])
+        return torch.cat([self._input(n, poses[n], seeds) for n, seeds in enumerate(_generators(poses, generator))])
 
-    def _input(
-        self, simulator: XraySimulator, pose: RigidTransform, generator: torch.Generator
-    ) -> Float[Tensor, "1 1 height width"]:
-        camera = self._camera()
+    def _input(self, number: int, pose: RigidTransform, generator: torch.Generator) -> Float[Tensor, "1 1 height width"]:
+        simulator, camera = self._simulators[number % len(self._simulators)], self._camera()
         for _ in range(_MAXIMUM_TRIES):
             variant = tuple(VARIANTS)[int(torch.randint(len(VARIANTS), (1,), generator=generator))]
             options = options_for_variant(variant, generator)
@@ -99,6 +107,34 @@ class XraysForValidation:
             factor * (camera.cy + 0.5) - 0.5,
             camera.source_to_detector_mm,
         )
+
+
+class XrayThreads:
+    """Threads that make X-rays; beside a training on a CPU it is one, since steps and their images need the cores."""
+
+    def __init__(self, device: str) -> None:
+        workers = 1 if device == "cpu" else max(1, min(_MAXIMUM_THREADS, (os.cpu_count() or 1) - 2))
+        self._pool = ThreadPoolExecutor(workers, "fluoro_reg-xrays", initializer=torch.set_num_threads, initargs=(1,))
+        self._started: list[Future[Any]] = []
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """Start a piece of work as soon as a thread is free."""
+        self._started.append(self._pool.submit(work, *arguments))
+        return self._started[-1]
+
+    def have_finished(self) -> bool:
+        """Whether all work is done, or has failed."""
+        return all(future.done() for future in self._started)
+
+    def close(self) -> None:
+        """Start no more work, and do not wait for what is being done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _generators(poses: RigidTransform, generator: torch.Generator) -> list[torch.Generator]:
+    """Return a generator for each X-ray, so that they can be made in any order."""
+    seeds = torch.randint(2**31, (len(poses.translation),), generator=generator).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def joined(volume: CTVolume, beyond: CTVolume) -> CTVolume:

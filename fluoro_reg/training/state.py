@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.networks.safetensors_file import read_tensors, write_tensors
@@ -62,8 +63,8 @@ class TrainingState(Generic[N, R]):
     def update_average(self, decay: float) -> None:
         """Update the running average; it decays faster at first, so that it forgets the initial weights."""
         decay = min(decay, (1 + self.step) / (10 + self.step))
-        for averaged, current in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            averaged.lerp_(current, 1 - decay)
+        update = get_ema_multi_avg_fn(decay)  # of all tensors at once
+        update(list(self.average.parameters()), list(self.network.parameters()), None)
 
     def record_validation(self, record: R) -> None:
         """Add a validation of the running average, and keep its weights if they are the best."""
@@ -75,7 +76,7 @@ class TrainingState(Generic[N, R]):
 def new_state(network: N, record_type: type[R], learning_rate: float, weight_decay: float) -> TrainingState[N, R]:
     """Return the state before the first step."""
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
     return TrainingState(network, average, optimiser, record_type)
 
 
@@ -108,13 +109,21 @@ def read_state(path: Path, state: TrainingState[N, R], settings: Mapping[str, An
         state.best = _without_prefix("best", tensors)
         adam = state.optimiser.state_dict()
         moments = _without_prefix("adam", tensors)
-        indices = {int(name.split(".")[0]) for name in moments}
-        adam["state"] = {index: _without_prefix(str(index), moments) for index in indices}
+        adam["state"] = {
+            index: _in_memory_like(parameter, _without_prefix(str(index), moments))
+            for index, parameter in enumerate(state.network.parameters())
+            if f"{index}.step" in moments
+        }
         state.optimiser.load_state_dict(adam)
         state.step, state.elapsed_s = int(header["step"]), float(header["elapsed_s"])
         state.history = [state.record_type(**record) for record in header["history"]]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path.name} is damaged; leave --resume out to start anew") from error
+
+
+def _in_memory_like(parameter: Tensor, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return moments in the memory format of their parameter: the fused optimiser reads both in the order of the memory."""
+    return {name: torch.empty_like(parameter).copy_(x) if x.ndim else x for name, x in moments.items()}
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ patients look alike and have similar poses, and a new patient is learned in a fr
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,11 +23,16 @@ _BONE_SAMPLES, _LANDMARKS = 4000, 100
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A CT with its sample maker and points of its bone (mm, patient frame)."""
+    """A CT with its sample maker and points of its bone (mm, patient frame).
+
+    `points` and `view` are the points and the reference view as a step needs them: float32, on the device.
+    """
 
     volume: CTVolume
     maker: SampleMaker
     points_patient: Float[Tensor, "n 3"]
+    points: Float[Tensor, "n 3"]
+    view: ReferenceView
 
     @staticmethod
     def from_volume(volume: CTVolume, carm: CarmRange, options: TrainingOptions, device: str) -> "Subject":
@@ -34,7 +40,8 @@ class Subject:
         bone = bone_points(volume, _BONE_SAMPLES, seeded_generator(0, 0))
         aim = aim_point(volume, bone)
         reference = ReferenceView(carm.central_view(aim), aim, carm.camera(options.network.image_px))
-        return Subject(volume, SampleMaker(volume, carm, reference, options.degradations, device), bone[:_LANDMARKS])
+        maker, landmarks = SampleMaker(volume, carm, reference, options.degradations, device), bone[:_LANDMARKS]
+        return Subject(volume, maker, landmarks, landmarks.to(device, torch.float32), reference.on(device))
 
     @property
     def reference(self) -> ReferenceView:

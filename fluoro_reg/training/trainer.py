@@ -14,7 +14,6 @@ from fluoro_reg.networks.opposite_view import opposite_view_where
 from fluoro_reg.regressor import PoseEstimate, PoseRegressor, save_regressor
 from fluoro_reg.regressor.checkpoint import load_pretrained
 from fluoro_reg.training import losses
-from fluoro_reg.training.distributed import ProcessGroup
 from fluoro_reg.training.loop import AbstractTraining
 from fluoro_reg.training.options import TrainingOptions
 from fluoro_reg.training.state import new_state
@@ -30,13 +29,15 @@ class RegressorTraining(AbstractTraining[PoseRegressor, RegressorRecord, Subject
     subjects: tuple[Subject, ...] = field(init=False)
     validation_views: tuple[ValidationViews, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.processes, options = ProcessGroup.join(self.device), self.options
+    def prepare(self) -> None:
+        options = self.options
         self.subjects = tuple(
             Subject.from_volume(ct, self.carm, options, self.device) for ct in (self.volume, *self.further_volumes)
         )
         n_views = max(1, options.validation_images // len(self.subjects))
-        self.validation_views = tuple(ValidationViews(subject, n_views, options.seed) for subject in self.subjects)
+        self.validation_views = tuple(
+            ValidationViews(subject, n_views, options.seed, self.threads) for subject in self.subjects
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             network = PoseRegressor(options.network, self.subjects[0].reference)
@@ -45,21 +46,24 @@ class RegressorTraining(AbstractTraining[PoseRegressor, RegressorRecord, Subject
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.state = new_state(network, RegressorRecord, options.learning_rate, options.weight_decay)
 
-    def batch(self, number: int) -> SubjectBatch:
-        subject = self.subjects[number % len(self.subjects)]
-        return SubjectBatch(subject, subject.maker.batch(self.options.batch, self.options.seed, number))
+    def batches(self, number: int) -> list[SubjectBatch]:
+        subject, options = self.subjects[number % len(self.subjects)], self.options
+        samples = subject.maker.batch(options.ahead * options.batch, options.seed, number)
+        return [SubjectBatch(subject, part) for part in samples.split(options.batch)]
 
     def backward(self, batch: SubjectBatch) -> Tensor:
-        state = self.state
+        network = self.state.network
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             inputs = batch.samples.inputs.contiguous(memory_format=torch.channels_last)
-            estimate = state.network(inputs, batch.subject.reference)
+            estimate = network(inputs, batch.subject.view)
         loss, uncertainty_loss = self._losses(estimate, batch)
         (loss + self.options.losses.uncertainty * uncertainty_loss).backward()
-        self.processes.average_gradients(state.network.parameters())
-        uncertainty_parameters = list(state.network.factor_numbers.parameters())
-        pose_parameters = [p for p in state.network.parameters() if all(p is not other for other in uncertainty_parameters)]
-        for parameters in (pose_parameters, uncertainty_parameters):  # clipping one must not scale the other's steps
+        self.processes.average_gradients(network.parameters())
+        pose_parameters = [*network.backbone.parameters(), *network.pose_numbers.parameters()]
+        for parameters in (
+            pose_parameters,
+            network.factor_numbers.parameters(),
+        ):  # clipping one must not scale the other's steps
             torch.nn.utils.clip_grad_norm_(parameters, self.options.clip)
         return loss
 
@@ -72,20 +76,19 @@ class RegressorTraining(AbstractTraining[PoseRegressor, RegressorRecord, Subject
 
     def _losses(self, estimate: PoseEstimate, batch: SubjectBatch) -> tuple[Tensor, Tensor]:
         """Return the weighted sum of the losses of the pose, and the loss of the uncertainty."""
-        weights, samples, reference = self.options.losses, batch.samples, batch.subject.reference
-        estimated = estimate.camera_from_patient
-        truth = samples.target.to(estimated.translation)
-        pivot, radius = reference.pivot.to(estimated.translation), self.carm.source_to_detector_mm / 2
+        weights, samples, subject = self.options.losses, batch.samples, batch.subject
+        estimated, truth, pivot = estimate.camera_from_patient, samples.target, subject.view.pivot
+        radius = self.carm.source_to_detector_mm / 2
         total = torch.zeros(len(estimated.translation), device=estimated.translation.device)
         if weights.geodesic:
             total = total + weights.geodesic * losses.geodesic(estimated, truth, pivot, radius)
         if weights.log_geodesic:
             total = total + weights.log_geodesic * losses.log_geodesic(estimated, truth, pivot, radius)
         if weights.landmarks:
-            points = batch.subject.points_patient.to(estimated.translation)
-            total = total + weights.landmarks * losses.projected_landmarks(estimated, truth, points, reference.intrinsics)
+            camera = subject.view.intrinsics
+            total = total + weights.landmarks * losses.projected_landmarks(estimated, truth, subject.points, camera)
         if weights.image:
-            poses = opposite_view_where(samples.opposite, estimated, reference.pivot)
-            moving = batch.subject.maker.project(poses, samples.bone_contrast)
-            total = total + weights.image * losses.image_loss(moving, samples.integrals)
+            poses = opposite_view_where(samples.opposite, estimated, pivot)
+            moving = subject.maker.project(poses, samples.projections.bone_contrast)
+            total = total + weights.image * losses.image_loss(moving, samples.projections.integrals)
         return total.mean(), losses.negative_log_likelihood(estimate, truth, pivot).mean()

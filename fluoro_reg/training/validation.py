@@ -1,5 +1,6 @@
 """Errors over validation views: X-rays of the simulator, at poses of the same range that no training step uses."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ from fluoro_reg.networks.opposite_view import opposite_view_where
 from fluoro_reg.regressor import PoseRegressor
 from fluoro_reg.regressor.network import camera_twist
 from fluoro_reg.training.losses import is_on_image
-from fluoro_reg.training.samples import Samples
-from fluoro_reg.training.simulated_xrays import XraysForValidation
+from fluoro_reg.training.random_values import seeded_generator
+from fluoro_reg.training.samples import Samples, TrainingViews
+from fluoro_reg.training.simulated_xrays import XraysForValidation, XrayThreads
 from fluoro_reg.training.state import AbstractRecord
 from fluoro_reg.training.subject import Subject
 
@@ -58,22 +60,37 @@ class RegressorRecord(AbstractRecord):
 
 
 class ValidationViews:
-    """The validation views of one subject, made once."""
+    """The validation views of one subject, made once, by `threads` that start at once."""
 
-    def __init__(self, subject: Subject, count: int, seed: int) -> None:
+    def __init__(self, subject: Subject, count: int, seed: int, threads: XrayThreads) -> None:
         sizes = [min(_CHUNK, count - begin) for begin in range(0, count, _CHUNK)]
-        xrays = XraysForValidation(subject.volume, subject.reference)
-        self.chunks = [subject.maker.batch(size, _VALIDATION_SEED + seed, number, xrays) for number, size in enumerate(sizes)]
+        xrays, seed = XraysForValidation(subject.volume, subject.reference), _VALIDATION_SEED + seed
         self._subject = subject
+        self._started = []
+        for number, size in enumerate(sizes):
+            projections = subject.maker.projections(size, seed, number)
+            inputs = xrays.start(projections.camera_from_patient, seeded_generator(seed, number), threads)
+            self._started.append((projections, inputs))
+
+    @functools.cached_property
+    def chunks(self) -> list[Samples]:
+        """The views, once they are made.
+
+        Raises:
+            InputError: as `XraysForValidation.inputs`.
+        """
+        maker = self._subject.maker
+        images = [torch.cat([one.result() for one in inputs]).to(maker.device) for _, inputs in self._started]
+        return [maker.samples_of(TrainingViews(*pair)) for pair in zip(images, (one for one, _ in self._started), strict=True)]
 
     def errors(self, network: PoseRegressor) -> Float[Tensor, "views 4"]:
         """Return mTRE, its in-plane part (mm), rotation error (rad), and 1 where the truth is in the 95 % ellipsoid."""
         return torch.cat([self._chunk_errors(network, chunk) for chunk in self.chunks])
 
     def _chunk_errors(self, network: PoseRegressor, chunk: Samples) -> Float[Tensor, "batch 4"]:
-        estimate = network(chunk.inputs, self._subject.reference)
-        estimated, target = estimate.camera_from_patient.to("cpu", torch.float64), chunk.target
-        pivot = self._subject.reference.pivot
+        estimate = network(chunk.inputs, self._subject.view)
+        estimated, pivot = estimate.camera_from_patient.to("cpu", torch.float64), self._subject.reference.pivot
+        target = opposite_view_where(chunk.opposite, chunk.camera_from_patient, pivot)
         mtre, in_plane = self.target_errors(opposite_view_where(chunk.opposite, estimated, pivot), chunk.camera_from_patient)
         twist = camera_twist(estimated, target, pivot)
         whitened = estimate.factor.to("cpu", torch.float64).mT @ twist[..., None]

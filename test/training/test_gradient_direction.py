@@ -1,5 +1,6 @@
 """The double-backward loss: agreement and opposition, the distance against scipy, second derivatives, and training."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from fluoro_reg.learned.similarity import attach_pose_gradient
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.rendering import make_renderer, project, project_features
 from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, direction_cosines, squared_geodesic
+from fluoro_reg.training.pairs import Pairs
 
 TINY = ProSTOptions(image_px=8, voxel_mm=32.0, samples=6, volume_channels=1, encoder_channels=(4,), embedding_size=6)
 CAMERA = CameraIntrinsics(8, 8, 27.2, 27.2, 3.5, 3.5, 1020.0)
@@ -104,7 +106,8 @@ def test_second_derivatives_through_projector_encoders_and_loss(volume):
         return retract(start, twist * torch.tensor([LENGTH_MM] * 3 + [1.0] * 3), pivot)
 
     def loss(*_: torch.Tensor) -> torch.Tensor:
-        compared = Comparison.of_all_pairs(prost, projector(), start, prost.embed_fixed(images))
+        only = torch.zeros(1, dtype=torch.long)
+        compared = Comparison.of_pairs(prost, projector(), start, prost.embed_fixed(images), only, only)
         return direction_cosines(compared.gradients, start, truth, pivot).loss()
 
     twist = torch.full((1, 6), 1e-3, dtype=torch.float64, requires_grad=True)
@@ -131,13 +134,15 @@ def test_gradients_of_all_pairs_agree_with_double_backward_of_each_pair(volume, 
         return attach_pose_gradient((image.double(), by_twist.double()), poses, pivot)
 
     starts, images = random_poses(2, pivot), torch.randn(3, 1, 8, 8, dtype=torch.float64)
-    compared = Comparison.of_all_pairs(network, projector, starts, network.embed_fixed(images))
+    rows, columns = Pairs(images, starts, starts).all_pairs()
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == list(itertools.product(range(2), range(3)))
+    compared = Comparison.of_pairs(network, projector, starts, network.embed_fixed(images), rows, columns)
     probe = torch.randn(6, dtype=torch.float64) * torch.tensor([30.0] * 3 + [0.3] * 3)
     weights = [p for p in network.parameters() if p is not network.calibration.log_per_mm]
     found = torch.autograd.grad((compared.gradients @ probe).sum(), weights, retain_graph=True)
     problems = [LearnedProblem(network, projector, network.embed_fixed(images[n : n + 1])) for n in range(3)]
     expected, slopes = [], []
-    for start, image in zip(compared.starts.tolist(), compared.images.tolist(), strict=True):
+    for start, image in zip(rows.tolist(), columns.tolist(), strict=True):
         expected.append(problems[image].values_at(starts[start : start + 1]))
         slopes.append(gradient_of(problems[image].values_at, starts[start : start + 1], pivot))
     torch.testing.assert_close(compared.values, torch.cat(expected))

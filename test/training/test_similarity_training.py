@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import so3
 from fluoro_reg.learned import LearnedProblem, ProSTOptions, SphericalOptions, load_similarity
 from fluoro_reg.training.degradations import DegradationOptions
-from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, squared_geodesic
+from fluoro_reg.training.gradient_direction import LENGTH_MM, Comparison, geodesic_gradient, squared_geodesic
 from fluoro_reg.training.loop import resume_path
 from fluoro_reg.training.pairs import PairOptions
 from fluoro_reg.training.similarity import SimilarityTraining, SimilarityTrainingOptions, _distance_loss
@@ -28,7 +29,7 @@ def trained(volume, carm, tmp_path_factory):
     """Trained long enough for the value to decrease from start to truth, about one view and with all of the body in sight."""
     out = tmp_path_factory.mktemp("trained") / "w.safetensors"
     easy = DegradationOptions(beyond=0, background=0, couch=0, tools=0, collimation=0)
-    options = dataclasses.replace(SHORT, steps=60, batch=16, starts=4, average=0.9, validation_images=24)
+    options = dataclasses.replace(SHORT, steps=100, batch=16, starts=4, average=0.9, validation_images=24)
     options = dataclasses.replace(options, pairs=PairOptions(around="middle"), degradations=easy)
     training = SimilarityTraining(volume, carm, options)
     return training, training.run(out), out
@@ -43,11 +44,11 @@ def test_the_cosines_increase_and_gradients_lead_to_the_truth(trained):
 
 def test_the_mean_decrease_over_the_validation_pairs_is_1(trained, volume):
     training, _, out = trained
-    network, decreases = load_similarity(out, volume), []
-    for pairs in training.subjects[0].validation_pairs:
-        problem = LearnedProblem(network, network.make_projector(), network.embed_fixed(pairs.views.images))
-        decreases.append(problem.values_at(pairs.starts) - problem.values_at(pairs.views.camera_from_patient))
-    assert float(torch.cat(decreases).mean()) == pytest.approx(1, rel=1e-4)
+    network = load_similarity(out, volume)
+    pairs = training.subjects[0].validation_pairs
+    problem = LearnedProblem(network, network.make_projector(), network.embed_fixed(pairs.images))
+    decreases = problem.values_at(pairs.starts) - problem.values_at(pairs.truth)
+    assert len(decreases) == 24 and float(decreases.mean()) == pytest.approx(1, rel=1e-4)
 
 
 def test_a_resumed_training_ends_with_the_same_weights(volume, carm, tmp_path, monkeypatch):
@@ -68,7 +69,7 @@ def test_a_resumed_training_ends_with_the_same_weights(volume, carm, tmp_path, m
 
 def test_another_seed_gives_other_pairs_and_weights(volume, carm):
     one, other = (SimilarityTraining(volume, carm, dataclasses.replace(SHORT, seed=seed)) for seed in (0, 1))
-    assert not torch.equal(one.batch(0).pairs.starts.rotation, other.batch(0).pairs.starts.rotation)
+    assert not torch.equal(one.batches(0)[0].pairs.starts.rotation, other.batches(0)[0].pairs.starts.rotation)
     assert not torch.equal(*(next(training.state.network.moving_encoder.parameters()) for training in (one, other)))
 
 
@@ -101,7 +102,7 @@ def test_weights_trained_on_several_cts_serve_any_ct(volume, carm, tmp_path, kin
     training = SimilarityTraining(volume, carm, options, further_volumes=(other,))
     first, second = (subject.network for subject in training.subjects)
     assert all(one is two for one, two in zip(first.parameters(), second.parameters(), strict=True))
-    assert training.batch(0).subject is training.subjects[0] and training.batch(1).subject is training.subjects[1]
+    assert all(training.batches(n)[0].subject is training.subjects[n] for n in (0, 1))
     before = [parameter.detach().clone() for parameter in second.parameters()]
     monkeypatch.setattr(
         SimilarityTraining, "mean_decrease", lambda training: 1.0
@@ -119,16 +120,15 @@ def test_weights_trained_on_several_cts_serve_any_ct(volume, carm, tmp_path, kin
         SimilarityTraining(third, carm, dataclasses.replace(options, prost=narrower[0], spherical=narrower[1]), pretrained=out)
 
 
-def test_the_distance_loss_of_all_pairs_is_the_mean_over_single_pairs(volume, carm):
-    """Starts from X-rays and X-rays from each other, one at a time, in mm by the calibration."""
-    training = SimilarityTraining(volume, carm, SHORT)
-    subject, network = training.subjects[0], training.state.network
-    pairs, pivot = training.batch(0).pairs, network.reference.pivot
-    fixed = network.embed_fixed(pairs.views.images)
-    found = _distance_loss(
-        subject, Comparison.of_all_pairs(network, network.make_projector(), pairs.starts, fixed), fixed, pairs
-    )
-    truth = pairs.views.camera_from_patient
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_distance_loss_of_all_pairs_is_the_mean_over_single_pairs(volume, carm, views):
+    """Starts from X-rays and X-rays from each other, one at a time, in mm by the calibration, each with those of its view."""
+    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, views=views, batch=4 * views, starts=2 * views))
+    network, batch = training.state.network, training.batches(0)[0]
+    pairs, pivot = batch.pairs, network.reference.pivot
+    fixed = network.embed_fixed(pairs.images)
+    compared = Comparison.of_pairs(network, network.make_projector(), pairs.starts, fixed, *pairs.all_pairs())
+    found = _distance_loss(network, compared, fixed, batch)
 
     def loss_mm(values, one, other) -> float:
         distance = LENGTH_MM * float(squared_geodesic(one, other, pivot)) ** 0.5
@@ -137,11 +137,11 @@ def test_the_distance_loss_of_all_pairs_is_the_mean_over_single_pairs(volume, ca
     from_starts, from_others = [], []
     for n in range(len(fixed)):
         problem = LearnedProblem(network, network.make_projector(), fixed[n : n + 1])
-        for start in (pairs.starts[k : k + 1] for k in range(2)):
-            from_starts.append(loss_mm(problem.values_at(start).float(), start, truth[n : n + 1]))
-        for k in range(n):
+        for start in (pairs.starts[k : k + 1] for k in range(2 * views) if k // 2 == n // 4):
+            from_starts.append(loss_mm(problem.values_at(start).float(), start, pairs.truth[n : n + 1]))
+        for k in (k for k in range(n) if k // 4 == n // 4):
             values = (fixed[n] - fixed[k]).square().mean()[None]
-            from_others.append(loss_mm(values, truth[n : n + 1], truth[k : k + 1]))
+            from_others.append(loss_mm(values, pairs.truth[n : n + 1], pairs.truth[k : k + 1]))
     assert float(found.detach()) == pytest.approx(np.mean(from_starts) + np.mean(from_others), rel=1e-3)
 
 
@@ -150,9 +150,8 @@ def test_the_volume_network_is_trained_in_some_steps_only(volume, carm):
     network = training.state.network
     has_gradient = []
     for step in range(4):
-        training.state.step = step
         network.zero_grad(set_to_none=True)
-        training.backward(training.batch(step))
+        training.backward(training.batches(step)[0])
         has_gradient.append(next(network.volume_network.parameters()).grad is not None)
         assert next(network.moving_encoder.parameters()).grad is not None
     assert has_gradient == [True, False, False, True]
@@ -161,7 +160,7 @@ def test_the_volume_network_is_trained_in_some_steps_only(volume, carm):
 @pytest.mark.parametrize("changed", [{"value_loss": 0.0}, {"direction_loss": 0.0}])
 def test_each_loss_can_be_used_alone(volume, carm, changed):
     training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, **changed))
-    assert float(training.backward(training.batch(0)).detach()) > 0
+    assert float(training.backward(training.batches(0)[0]).detach()) > 0
     assert any(parameter.grad.abs().max() > 0 for parameter in training.state.network.moving_encoder.parameters())
 
 
@@ -171,8 +170,39 @@ def test_a_training_without_a_loss_is_refused():
 
 
 def test_around_a_range_every_validation_pair_has_its_own_view(volume, carm):
-    training = SimilarityTraining(volume, carm, dataclasses.replace(SHORT, pairs=PairOptions(around="range")))
-    assert [len(pairs.starts.translation) for pairs in training.subjects[0].validation_pairs] == [1] * 8
+    """True poses of one view are within three standard deviations of it, to either side."""
+    wide = dataclasses.replace(carm, primary_deg=(-60.0, 60.0))
+    narrow = PairOptions(around="range", rotation_deg=1.0, translation_mm=1.0)
+    pairs = SimilarityTraining(volume, wide, dataclasses.replace(SHORT, pairs=narrow)).subjects[0].validation_pairs
+    angles = [torch.rad2deg(so3.angle(pose.rotation @ pairs.truth.rotation[0].mT)) for pose in (pairs.truth, pairs.starts)]
+    assert pairs.groups == 8 and float(angles[0].max()) > 30
+    torch.testing.assert_close(angles[0], angles[1], atol=8.0, rtol=0)
+
+
+def test_views_that_cannot_share_the_xrays_of_a_step_are_refused():
+    with pytest.raises(InputError, match="give multiples of views"):
+        dataclasses.replace(SHORT, views=3)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_batches_made_at_once_are_split_by_view(volume, carm, views):
+    """Each step has the starts of its own views, and what they are compared with belongs to its own pairs."""
+    spread = PairOptions(around="range", rotation_deg=0.5, translation_mm=1.0, depth_mm=1.0)
+    wide = dataclasses.replace(carm, primary_deg=(-60.0, 60.0))
+    options = dataclasses.replace(SHORT, ahead=3, views=views, batch=4 * views, starts=2 * views, pairs=spread)
+    training = SimilarityTraining(volume, wide, options)
+    batches = training.batches(1)
+    assert [batch.own_step for batch in batches] == [3, 4, 5]
+    for batch in batches:
+        rows, columns = batch.pairs.all_pairs()
+        assert len(rows) == views * 8 and len(batch.pairs.images) == 4 * views
+        assert float(batch.directions.distance_mm.max()) < 15  # of poses around one view
+        expected = geodesic_gradient(
+            batch.pairs.starts[rows], batch.pairs.truth[columns], training.subjects[0].maker.samples.reference.pivot
+        )
+        torch.testing.assert_close(batch.directions.gradients, expected.float())
+    poses = [batch.pairs.truth[:1].rotation[0] for batch in batches]
+    assert not torch.allclose(poses[0], poses[1], atol=0.05)
 
 
 def test_pretrained_weights_of_another_kind_are_refused(trained, volume, carm):

@@ -1,6 +1,7 @@
 """X-rays for validation: they show the CT at its pose, vary, and are not those of the training."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.training.degradations import DegradationOptions
 from fluoro_reg.training.pairs import PairMaker, PairOptions
 from fluoro_reg.training.samples import BONE_BACKGROUND, SampleMaker
-from fluoro_reg.training.simulated_xrays import XraysForValidation, joined, within_body
+from fluoro_reg.training.simulated_xrays import XraysForValidation, XrayThreads, joined, within_body
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,21 @@ def test_they_resemble_the_projection_at_their_pose(volume, reference):
 
 def test_validation_pairs_show_them_at_the_poses_of_the_pairs(volume, carm, reference):
     maker = PairMaker(SampleMaker(volume, carm, reference, DegradationOptions()), carm, PairOptions())
-    trained = maker.batch(4, 2, seed=3, number=0)
-    simulated = maker.batch(4, 2, seed=3, number=0, xrays=XraysForValidation(volume, reference))
-    assert torch.equal(trained.views.camera_from_patient.rotation, simulated.views.camera_from_patient.rotation)
+    trained, threads = maker.batch(4, 2, seed=3, number=0, groups=2), XrayThreads("cpu")
+    simulated = maker.validation_batch(4, 2, 3, 0, 2, XraysForValidation(volume, reference), threads)()
+    assert threads.have_finished()
+    assert torch.equal(trained.truth.rotation, simulated.truth.rotation)
     assert torch.equal(trained.starts.translation, simulated.starts.translation)
-    assert not torch.equal(trained.views.images, simulated.views.images)
+    assert trained.images.shape == simulated.images.shape and not torch.equal(trained.images, simulated.images)
+
+
+def test_they_are_the_same_from_threads(volume, carm, reference):
+    poses = carm.sample(reference.pivot, 5, seeded(2))
+    threads = XrayThreads("cuda")  # several
+    started = XraysForValidation(volume, reference).start(poses, seeded(1), threads)
+    expected = XraysForValidation(volume, reference).inputs(poses, seeded(1))
+    assert torch.equal(torch.cat([one.result() for one in started]), expected)
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(expected, 2))
 
 
 def cut(volume: CTVolume) -> CTVolume:
@@ -86,5 +97,5 @@ def test_the_body_of_a_training_goes_on_in_a_part_of_its_images(volume, carm, re
     plain = DegradationOptions(beyond=0.0)
     makers = [SampleMaker(cut(volume), carm, reference, options) for options in (plain, DegradationOptions(beyond=1.0))]
     ends, goes_on = (maker.views(12, 2, 0) for maker in makers)
-    assert torch.equal(ends.integrals, goes_on.integrals)
+    assert torch.equal(ends.projections.integrals, goes_on.projections.integrals)
     assert not torch.equal(ends.images, goes_on.images)

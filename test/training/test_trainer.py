@@ -126,7 +126,7 @@ def pretrained(volume, other, carm, tmp_path_factory):
 
 def test_batches_come_from_each_ct_in_turn_and_use_its_reference_view(volume, other, pretrained):
     training, best, _ = pretrained
-    first, second, again = (training.batch(number) for number in (0, 1, 2))
+    first, second, again = (training.batches(number)[0] for number in (0, 1, 2))
     assert [batch.subject.volume.fingerprint for batch in (first, second, again)] == [
         volume.fingerprint,
         other.fingerprint,
