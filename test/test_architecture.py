@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "fluoro_reg"
 LAYERS = [
     {"errors", "progress", "waiting"},
-    {"compiled", "config", "dicom_bits", "resources"},
+    {"arrays", "compiled", "config", "dicom_bits", "resources"},
     {"geometry", "optimisers"},
     {"ct", "xray"},
     {"carm"},

@@ -15,14 +15,16 @@ Optimization", section 10.3 and, for damping by the ratio of actual and predicte
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from fluoro_reg.arrays import arrays_of
 from fluoro_reg.config import option
-from fluoro_reg.optimisers.batch import put, take, where
+from fluoro_reg.optimisers.batch import BatchT, put, take, where
 from fluoro_reg.optimisers.normal_equations import NormalEquations
 
 EvaluationT = TypeVar("EvaluationT")  # an evaluation of a batch: the points and what was computed there
@@ -84,17 +86,17 @@ class LevenbergMarquardt:
             rows = (~converged).nonzero().squeeze(-1)
             if rows.numel() == 0:
                 break
-            current = take(equations, rows)
+            current = _some(equations, rows, batch)
             step, solved = self._step(current, damping[rows])
             trial_step = self._limited(stretch[rows, None] * step)
-            trial = problem.retract(take(at, rows), trial_step)
+            trial = problem.retract(_some(at, rows, batch), trial_step)
             cost = problem.cost(trial, current)
             improved = cost < current.cost
             accepted = improved.nonzero().squeeze(-1)
             if accepted.numel():
-                accepted_trial = take(trial, accepted)
-                at = put(at, rows[accepted], accepted_trial)
-                equations = put(equations, rows[accepted], problem.linearise(accepted_trial))
+                accepted_trial, changed = _some(trial, accepted, len(rows)), rows[accepted]
+                at = _replaced(at, changed, accepted_trial, batch)
+                equations = _replaced(equations, changed, problem.linearise(accepted_trial), batch)
             damping[rows] = self._update_damping(damping[rows], current, trial_step, cost)
             stretch[rows] = self._update_stretch(stretch[rows], current, trial_step, cost)
             predicted_decrease = -(step * current.gradient.double()).sum(-1)
@@ -193,17 +195,36 @@ class LevenbergMarquardt:
         return (twists / excess.clamp_min(1.0)[..., None]).flatten(1)
 
 
+def _some(everything: BatchT, rows: Int[Tensor, "m"], batch: int) -> BatchT:
+    """The elements `rows`, in ascending order, of a batch of a given size; without a copy if they are all."""
+    return everything if len(rows) == batch else take(everything, rows)
+
+
+def _replaced(everything: BatchT, rows: Int[Tensor, "m"], new: BatchT, batch: int) -> BatchT:
+    return new if len(rows) == batch else put(everything, rows, new)
+
+
 def solve_positive_definite(
     matrix: Float[Tensor, "batch n n"], right_side: Float[Tensor, "batch n"]
 ) -> Float[Tensor, "batch n"]:
     """Solve small symmetric positive definite systems by Gauss-Jordan elimination, for which they need no pivots.
 
     The result is NaN or infinite where there is no solution. All operations are element-wise, because LAPACK's solvers
-    synchronise with a GPU and cannot be captured in a CUDA graph.
+    synchronise with a GPU and cannot be captured in a CUDA graph. Without a gradient, NumPy does the same sooner on the CPU.
     """
+    plain = arrays_of(matrix, right_side)
+    if plain is not None:
+        with np.errstate(all="ignore"):
+            return torch.from_numpy(
+                _eliminated(np.concatenate([plain[0], plain[1][..., None]], axis=-1), np.eye(len(matrix[0])))
+            )
     rows = torch.cat([matrix, right_side[..., None]], dim=-1)
-    identity = torch.eye(right_side.shape[-1], dtype=rows.dtype, device=rows.device)
-    for k in range(right_side.shape[-1]):
+    return _eliminated(rows, torch.eye(right_side.shape[-1], dtype=rows.dtype, device=rows.device))
+
+
+def _eliminated(rows: Any, identity: Any) -> Any:
+    """The solution from the rows [matrix, right side], as tensors or arrays."""
+    for k in range(len(identity)):
         pivot_row = rows[:, k : k + 1] / rows[:, k : k + 1, k : k + 1]
         rows = rows - (rows[:, :, k : k + 1] - identity[:, k : k + 1]) * pivot_row
     return rows[..., -1]

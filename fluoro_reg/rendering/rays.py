@@ -6,6 +6,7 @@ the ray parameter is depth in mm. All computation is float64 torch, so autograd 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -49,15 +50,19 @@ class ViewGeometry:
         k: Float[Tensor, "*#batch 3 3"] | None = None,
     ) -> "ViewGeometry":
         """Return the geometry of a CT and a camera; a tensor `k` replaces the matrix of the intrinsics."""
-        patient_from_voxel = volume.patient_from_voxel.to(device, torch.float64)
-        return cls(
-            torch.linalg.inv(patient_from_voxel[:3, :3]),
-            patient_from_voxel[:3, 3],
-            _inverse_matrix(intrinsics).to(device) if k is None else torch.linalg.inv(k.to(device, torch.float64)),
-            hat(torch.eye(3, dtype=torch.float64, device=device)),
-            intrinsics.height,
-            intrinsics.width,
-        )
+        patient_from_voxel = volume.patient_from_voxel
+        if k is None and torch.device(device).type == "cpu" and not patient_from_voxel.requires_grad:
+            return _geometry_on_cpu(tuple(patient_from_voxel.flatten().tolist()), intrinsics)
+        camera_from_pixel = _inverse_matrix(intrinsics) if k is None else torch.linalg.inv(k.to(device, torch.float64))
+        return cls._of(patient_from_voxel.to(device, torch.float64), camera_from_pixel.to(device), intrinsics)
+
+    @classmethod
+    def _of(
+        cls, patient_from_voxel: Float[Tensor, "4 4"], camera_from_pixel: Tensor, intrinsics: CameraIntrinsics
+    ) -> "ViewGeometry":
+        linear, offset = patient_from_voxel[:3, :3], patient_from_voxel[:3, 3]
+        generators = hat(torch.eye(3, dtype=torch.float64, device=linear.device))
+        return cls(torch.linalg.inv(linear), offset, camera_from_pixel, generators, intrinsics.height, intrinsics.width)
 
     def rays(self, camera_from_patient: RigidTransform, axes: Int[Tensor, "batch"] | None = None) -> Rays:
         """Return the rays of every view of a batch, with batch dimensions flattened; `axes` as in `Rays`."""
@@ -87,6 +92,13 @@ class ViewGeometry:
     def _patient_from_pixel(self, camera_from_patient: RigidTransform) -> Tensor:
         """Return the map from homogeneous pixels to directions in the patient."""
         return camera_from_patient.rotation.mT @ self.camera_from_pixel
+
+
+@lru_cache(maxsize=64)
+def _geometry_on_cpu(patient_from_voxel: tuple[float, ...], intrinsics: CameraIntrinsics) -> ViewGeometry:
+    """The geometry of a grid, given row by row: every image that is rendered needs it."""
+    matrix = torch.tensor(patient_from_voxel, dtype=torch.float64).reshape(4, 4)
+    return ViewGeometry._of(matrix, _inverse_matrix(intrinsics), intrinsics)
 
 
 def rays_of_views(

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from fluoro_reg.config import option
 from fluoro_reg.optimisers import NormalEquations
-from fluoro_reg.similarity.kernels import TWIST, sum_gradient_products
+from fluoro_reg.similarity.kernels import (
+    TWIST,
+    image_gradients,
+    standardise_gradients,
+    sum_gradient_losses,
+    sum_gradient_products,
+)
 from fluoro_reg.similarity.residual import (
     AbstractResidualSimilarity,
     Jacobian,
@@ -25,6 +31,8 @@ from fluoro_reg.similarity.residual import (
     standardise_jacobian,
 )
 from fluoro_reg.similarity.similarity import Image, Images
+
+_CLIP_SAMPLE = 4096  # gradients, about, from which the quantile is estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +62,50 @@ class GradientNCC(AbstractResidualSimilarity):
 
     def _compiled_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         """Compute the same in one compiled pass over each image."""
-        zf, w = self.target(fixed, weight)
-        shape = (len(w), 2, *moving.shape[1:])
-        target, weights = (x.expand_as(w).reshape(shape).float().contiguous().numpy() for x in (zf, w))
+        target, weights = self._gradient_images(fixed, weight)
         images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
         sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
         return system_of_products(torch.from_numpy(sums))
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        if _is_plain(moving):
+            return self._losses(moving, fixed, weight)[:, 0]
         z, _, zf, w = self._compare(moving, fixed, weight)
         rho, _ = geman_mcclure((z - zf).square(), self.robust_scale)
         return (w * rho).sum(-1)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
+        if _is_plain(moving):
+            return self._losses(moving, fixed, weight)[:, 1]
         z, _, zf, w = self._compare(moving, fixed, weight)
         return (w * z * zf).sum(-1)
 
     def target(self, fixed: Image, weight: Images) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
         """Return the clipped and standardised gradients of the fixed image, and their normalised weights."""
+        if _is_plain(fixed) and _is_plain(weight):
+            target, weights = self._gradient_images(fixed, weight)
+            return torch.from_numpy(target).flatten(1), torch.from_numpy(weights).flatten(1)
         w = normalise_weights(weight.flatten(1).repeat(1, 2))
         zf, _ = standardise(self._clip(sobel_gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
         return zf, w
+
+    def _losses(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch 2"]:
+        """Cost and score of each image, in one compiled pass."""
+        images = zip(moving.contiguous().numpy(), *self._gradient_images(fixed, weight), strict=True)
+        return torch.tensor([sum_gradient_losses(*image, self.floor, self.robust_scale) for image in images])
+
+    def _gradient_images(self, fixed: Image, weight: Images) -> tuple[Float[np.ndarray, "batch 2 height width"], ...]:
+        """Compute `target` with compiled kernels."""
+        pixels = weight.float().contiguous().numpy()
+        used = pixels.max(0) > 0
+        found = [image_gradients(image, used, _CLIP_SAMPLE) for image in fixed.float().contiguous().numpy()]
+        sample = np.concatenate([of_one for _, of_one in found])
+        rank = max(1, int(self.clip * len(sample))) - 1
+        limit = np.partition(sample, rank)[rank] if len(sample) else np.inf
+        target, weights = np.empty((2, len(pixels), *found[0][0].shape), np.float32)
+        for n, of_one in enumerate(pixels):
+            standardise_gradients(found[n % len(found)][0], limit, of_one, self.floor, target[n], weights[n])
+        return target, weights
 
     def _compare(self, moving: Images, fixed: Image, weight: Images) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self._standardise(sobel_gradients(moving[:, None])[:, 0].flatten(1), fixed, weight)
@@ -90,7 +121,7 @@ class GradientNCC(AbstractResidualSimilarity):
         used = gradients[:, weight.amax(0) > 0].abs()
         if used.numel() == 0:
             return gradients
-        sample = used.flatten()[:: max(1, used.numel() // 4096)]
+        sample = used.flatten()[:: max(1, used.numel() // _CLIP_SAMPLE)]
         limit = sample.kthvalue(max(1, int(self.clip * sample.numel()))).values
         return gradients.clamp(-limit, limit)
 

@@ -1,4 +1,4 @@
-"""Numba kernels of gradient NCC: image gradients, and sums of their products, in single precision on the CPU.
+"""Numba kernels of gradient NCC: image gradients, their standardisation, and sums of their products, in single precision.
 
 The same functions serve whole images here and strips of images in `registration.tracking.kernels`.
 """
@@ -59,6 +59,97 @@ def sum_gradient_products(moving: Any, jacobian: Any, target: Any, weight: Any, 
                 sums[10, p] += along
             add_products(x, omega, sums)
     return mirror(sums, 9)
+
+
+@jit_cached
+@no_type_check
+def sum_gradient_losses(moving: Any, target: Any, weight: Any, floor: float, robust_scale: float) -> tuple[float, float]:
+    """Return the sum of the losses, as in [9, 8] of `sum_gradient_products`, and the correlation, without derivatives."""
+    height, width = moving.shape
+    row = np.empty(width, np.float32)
+    mean_g, sd = gradient_statistics(moving, weight, floor, row)
+    mean, inverse_sd, c = np.float32(mean_g), np.float32(1 / sd), np.float32(robust_scale)
+    plain, loss, correlation = np.isinf(robust_scale), 0.0, 0.0
+    for v in range(height):
+        for direction in range(2):
+            w, t = weight[direction, v], target[direction, v]
+            gradient_row(moving, v, direction, row)
+            row_loss, row_correlation = np.float32(0), np.float32(0)
+            for u in range(width):
+                z = (row[u] - mean) * inverse_sd
+                squared = (z - t[u]) * (z - t[u])
+                row_loss += w[u] * squared * (np.float32(1) if plain else c / (squared + c))
+                row_correlation += w[u] * z * t[u]
+            loss += row_loss
+            correlation += row_correlation
+    return loss, correlation
+
+
+@jit_cached
+@no_type_check
+def image_gradients(image: Any, used: Any, maximum_sample: int) -> tuple[Any, Any]:
+    """Return the gradients of an image, [2, height, width], and a sample of their absolute values at the pixels in `used`."""
+    height, width = image.shape
+    gradients, total = np.empty((2, height, width), np.float32), 0
+    for v in range(height):
+        for direction in range(2):
+            gradient_row(image, v, direction, gradients[direction, v])
+        for u in range(width):
+            total += 2 * used[v, u]
+    step = max(1, total // maximum_sample)
+    sample, n = np.empty((total + step - 1) // step, np.float32), 0
+    for direction in range(2):
+        for v in range(height):
+            for u in range(width):
+                if used[v, u]:
+                    if n % step == 0:
+                        sample[n // step] = abs(gradients[direction, v, u])
+                    n += 1
+    return gradients, sample
+
+
+@jit_cached
+@no_type_check
+def standardise_gradients(gradients: Any, limit: float, weight: Any, floor: float, target: Any, weights: Any) -> None:
+    """Clip gradients at +-`limit` and standardise them under the weights of the pixels.
+
+    Args:
+        gradients: [2, height, width].
+        limit: Where to clip.
+        weight: Of the pixels, [height, width].
+        floor: Variance that counts as flat.
+        target: Written: z-scores, [2, height, width].
+        weights: Written: the weights that sum to one over both directions, [2, height, width].
+    """
+    _, height, width = gradients.shape
+    total, first, second = 0.0, 0.0, 0.0
+    low, high = np.float32(-limit), np.float32(limit)
+    for direction in range(2):
+        for v in range(height):
+            row_total, row_first = np.float32(0), np.float32(0)
+            for u in range(width):
+                g = min(max(gradients[direction, v, u], low), high)
+                target[direction, v, u] = g
+                row_total += weight[v, u]
+                row_first += weight[v, u] * g
+            total += row_total
+            first += row_first
+    scale = np.float32(1 / max(total, 1e-12))
+    mean = np.float32(first * scale)
+    for direction in range(2):
+        for v in range(height):
+            row_second = np.float32(0)
+            for u in range(width):
+                w, centred = weight[v, u] * scale, target[direction, v, u] - mean
+                weights[direction, v, u] = w
+                target[direction, v, u] = centred
+                row_second += w * centred * centred
+            second += row_second
+    inverse_sd = np.float32(1 / np.sqrt(second + floor))
+    for direction in range(2):
+        for v in range(height):
+            for u in range(width):
+                target[direction, v, u] *= inverse_sd
 
 
 @jit_inline

@@ -71,3 +71,21 @@ def test_products_and_inverses_of_transforms():
     points = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close((c_from_b @ b_from_a).apply(points), c_from_b.apply(b_from_a.apply(points)))
     torch.testing.assert_close((b_from_a.inverse() @ b_from_a).matrix(), RigidTransform.identity().matrix(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [*ANGLES, torch.pi])
+def test_numpy_and_torch_give_the_same(angle):
+    """Values without a gradient are computed in NumPy, the others in torch."""
+    pivot, start = torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64), se3.exp(_twist(1.0, 1))
+    twists = torch.stack([_twist(angle, seed) for seed in range(4)])
+    plain, followed = retract(start, twists, pivot), retract(start, twists.clone().requires_grad_(True), pivot)
+    assert followed.rotation.requires_grad
+    assert not plain.rotation.requires_grad
+    torch.testing.assert_close(plain.matrix(), followed.matrix().detach(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        se3.exp(twists).matrix(), se3.exp(twists.requires_grad_(True)).matrix().detach(), atol=1e-12, rtol=0
+    )
+    between = se3.local(start, plain, pivot)
+    assert not between.requires_grad
+    torch.testing.assert_close(between, se3.local(start, followed, pivot).detach(), atol=1e-9, rtol=0)
+    assert se3.local(start, start, pivot).abs().max() < 1e-12

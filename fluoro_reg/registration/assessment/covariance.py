@@ -5,8 +5,6 @@ of the twist. Neighbouring pixels are not independent and the model is never exa
 Depth is inflated further: its bias depends on the intensity model, while the in-plane directions do not.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +16,7 @@ INFLATION = 3.0  # of in-plane standard deviations
 MINIMUM_COST = 0.1  # of standardised residuals; no model of an X-ray is better, however well one image happens to fit
 DEPTH_INFLATION = 6.0  # of the standard deviation along the optical axis
 BONE_TURN_INFLATION = 3.0  # of rotations, besides, where bone is compared alone: its edges move with the threshold
+_DEFLATION = 1 / torch.tensor([[INFLATION, INFLATION, DEPTH_INFLATION], [INFLATION] * 3], dtype=torch.float64)
 
 
 def twist_covariance(
@@ -38,7 +37,7 @@ def prior_in_image_units(
     information: Float[Tensor, "6 6"], cost: float, n_effective: float, rotation: Float[Tensor, "3 3"]
 ) -> Float[Tensor, "6 6"]:
     """What a prior adds to the Hessian of a cost, so that it weighs against the image as `twist_information` does."""
-    inflate = _scaling(rotation, torch.reciprocal)
+    inflate = _scaling(rotation, 1 / _DEFLATION)
     return max(cost, MINIMUM_COST) / n_effective * inflate @ information @ inflate.T
 
 
@@ -100,12 +99,12 @@ def position_covariance(
 
 def _deflated(information: Float[Tensor, "6 6"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "6 6"]:
     """The information after the standard deviations are inflated along the camera's axes."""
-    deflate = _scaling(rotation)
+    deflate = _scaling(rotation, _DEFLATION)
     return deflate @ information @ deflate.T
 
 
-def _scaling(rotation: Float[Tensor, "3 3"], inverse: Callable[[Tensor], Tensor] = torch.clone) -> Float[Tensor, "6 6"]:
-    """The map of twists that divides by the inflations along the camera's axes, or its inverse."""
-    to_camera = torch.block_diag(rotation, rotation)
-    narrow = torch.tensor([INFLATION, INFLATION, DEPTH_INFLATION, INFLATION, INFLATION, INFLATION], dtype=torch.float64)
-    return to_camera.T @ torch.diag(inverse(1 / narrow)) @ to_camera
+def _scaling(rotation: Float[Tensor, "3 3"], of_axes: Float[Tensor, "2 3"]) -> Float[Tensor, "6 6"]:
+    """The map of twists that scales their two parts along the camera's axes."""
+    scaling = torch.zeros(6, 6, dtype=torch.float64)
+    scaling[:3, :3], scaling[3:, 3:] = rotation.T @ (of_axes[..., None] * rotation)
+    return scaling

@@ -26,6 +26,7 @@ from fluoro_reg.registration.assessment.covariance import (
 from fluoro_reg.registration.assessment.gates import Evidence, Support, check_gates
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
+from fluoro_reg.registration.stages.masks import dilated
 from fluoro_reg.registration.stages.objective import effective_pixels
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import Refined
@@ -138,10 +139,8 @@ def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "b
 
     All patients have a similar outline against air, and it is the strongest edge. A pose is trusted only if the inside agrees.
     """
-    air = (moving < OUTLINE * moving.flatten(1).amax(-1)[:, None, None]).float()[:, None]
-    for size in ((OUTLINE_PX, 1), (1, OUTLINE_PX)):
-        air = torch.nn.functional.max_pool2d(air, size, stride=1, padding=(size[0] // 2, size[1] // 2))
-    return 1 - air[:, 0]
+    air = moving < OUTLINE * moving.flatten(1).amax(-1)[:, None, None]
+    return 1 - dilated(air, OUTLINE_PX // 2)
 
 
 def _shift_without_outline(refined: Refined, maximum_sd_mm: float) -> Float[Tensor, "6"] | None:
@@ -153,7 +152,7 @@ def _shift_without_outline(refined: Refined, maximum_sd_mm: float) -> Float[Tens
     objective, first = refined.objective, take(refined.at, torch.tensor([0]))
     if objective.model.roi != "full":
         return None
-    within = objective.linearise(replace(first, near=first.near * inside_body(first.moving)))
+    within = objective.linearise_under(refined.linearised.weight[:1] * inside_body(first.moving), first)
     alone = Refined(objective, first, within, refined.converged[:1])
     uncertainty = pose_uncertainty(covariance_of_information(information_of(alone)), first.poses[0], objective.model.pivot)
     if uncertainty.depth_sd_mm is None or not uncertainty.depth_sd_mm <= maximum_sd_mm:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.registration.stages.ray_kernels import mark_complete_rays
+from fluoro_reg.registration.stages.ray_kernels import mark_complete_rays, mark_near
 from fluoro_reg.rendering.rays import rays_of_views
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
@@ -110,17 +110,19 @@ def near_object(
     if roi == "box":
         rows, columns = support.amax(2, keepdim=True), support.amax(1, keepdim=True)
         support = _filled(rows, 1) * _filled(columns, 2)
-    reach = max(math.ceil(margin_px), 1)
-    return _dilated(_dilated(support, 1, reach), 2, reach)
+    return dilated(support > 0, max(math.ceil(margin_px), 1))
 
 
-def _dilated(flags: Tensor, dim: int, reach: int) -> Tensor:
-    """Return 1 within `reach` of any 1 along a dimension; a running sum makes the cost independent of `reach`."""
-    length = flags.shape[dim]
-    until = torch.nn.functional.pad(flags.cumsum(dim), (0, 0) * (2 - dim) + (1, 0))  # until[i] counts the 1s before i
-    index = torch.arange(length)
-    last, first = (index + reach + 1).clamp_max(length), (index - reach).clamp_min(0)
-    return (until.index_select(dim, last) > until.index_select(dim, first)).to(flags.dtype)
+def dilated(
+    flags: Bool[Tensor, "batch height width"], reach_px: int, beyond: bool = False
+) -> Float[Tensor, "batch height width"]:
+    """1 within a square of `reach_px` to either side of any set pixel, 0 elsewhere.
+
+    `beyond` says whether the pixels beyond the border of the image count as set.
+    """
+    near = np.empty(flags.shape, np.float32)
+    mark_near(flags.contiguous().numpy(), reach_px, beyond, near)
+    return torch.from_numpy(near)
 
 
 def _filled(flags: Tensor, dim: int) -> Tensor:
@@ -130,10 +132,9 @@ def _filled(flags: Tensor, dim: int) -> Tensor:
 
 def with_neighbours(flags: Bool[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
     """1 where a pixel and those of its eight neighbours that are in the image are set, 0 elsewhere."""
-    return 1 - torch.nn.functional.max_pool2d((~flags).float()[:, None], 3, stride=1, padding=1)[:, 0]
+    return 1 - dilated(~flags, 1)
 
 
 def eroded(usable: Bool[Tensor, "height width"]) -> Float[Tensor, "1 height width"]:
     """1 where a pixel and its eight neighbours, which a gradient reads, are usable; 0 at the border of the image."""
-    refused = torch.nn.functional.pad((~usable).float()[None, None], (1, 1, 1, 1), value=1.0)
-    return 1 - torch.nn.functional.max_pool2d(refused, 3, stride=1)[0]
+    return 1 - dilated(~usable[None], 1, beyond=True)

@@ -10,7 +10,7 @@ where no edge lies on its like, they decide. Both images are then compared relat
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
@@ -116,7 +116,10 @@ class PoseObjective:
         return self.evaluate(retract(at.poses, step, self.model.pivot))
 
     def linearise(self, at: Evaluation) -> WeightedNormalEquations:
-        weight = self.weight(at)
+        return self.linearise_under(self.weight(at), at)
+
+    def linearise_under(self, weight: Float[Tensor, "batch height width"], at: Evaluation) -> WeightedNormalEquations:
+        """The normal equations under given weights of the pixels."""
         system = self.similarity.normal_equations(at.moving, at.jacobian, self.scale.fixed, weight)
         cost, gradient, hessian = system.cost.double(), system.gradient.double(), system.hessian.double()
         prior_weight = cost / effective_pixels(weight)
@@ -153,7 +156,7 @@ class PoseObjective:
 
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """The number of independent residuals under the weights."""
-    return ((weight > 0).flatten(1).sum(-1) / CORRELATION_AREA_PX).clamp_min(7.0).double()
+    return (_pixels(weight) / CORRELATION_AREA_PX).clamp_min(7.0).double()
 
 
 def local_mean(images: Float[Tensor, "*batch height width"], reach_px: int) -> Float[Tensor, "*batch height width"]:
@@ -167,4 +170,8 @@ def local_mean(images: Float[Tensor, "*batch height width"], reach_px: int) -> F
 
 def _unless_empty(cost: Float[Tensor, "batch"], weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """The cost; infinite, not zero, for a pose that leaves almost nothing to compare."""
-    return torch.where((weight > 0).flatten(1).sum(-1) < MINIMUM_PIXELS, torch.inf, cost)
+    return torch.where(_pixels(weight) < MINIMUM_PIXELS, torch.inf, cost)
+
+
+def _pixels(weight: Float[Tensor, "batch height width"]) -> Int[Tensor, "batch"]:
+    return weight.flatten(1).count_nonzero(dim=-1)

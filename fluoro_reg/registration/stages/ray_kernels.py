@@ -1,6 +1,8 @@
-"""The numba kernel behind `masks.complete_rays`: which rays leave the CT within the body."""
+"""The numba kernels behind `masks`: which rays leave the CT within the body, and the pixels near others."""
 
 from typing import Any, no_type_check
+
+import numpy as np
 
 from fluoro_reg.compiled import jit_cached
 
@@ -48,3 +50,41 @@ def mark_complete_rays(source: Any, direction: Any, low: Any, high: Any, cut_low
                     above = cut_high[axis] and max(first, last) > high[axis]
                     is_complete = is_complete and not (below or above)
                 complete[n, v, u] = is_complete
+
+
+@jit_cached
+@no_type_check
+def mark_near(flags: Any, reach: int, beyond: bool, near: Any) -> None:
+    """Set `near` to 1 within a square of `reach` pixels around any set pixel, else to 0; the cost is independent of `reach`.
+
+    Args:
+        flags: [batch, height, width].
+        reach: To either side, pixels.
+        beyond: Whether pixels beyond the border of the image count as set.
+        near: Written, [batch, height, width].
+    """
+    batch, height, width = flags.shape
+    far = reach + 1
+    above = np.empty(width, np.int64)
+    rows = np.empty((height, width), np.bool_)
+    for n in range(batch):
+        for v in range(height):
+            last = -1 if beyond else -far - 1
+            for u in range(width):
+                last = u if flags[n, v, u] else last
+                rows[v, u] = u - last <= reach
+            last = width if beyond else width + far
+            for u in range(width - 1, -1, -1):
+                last = u if flags[n, v, u] else last
+                rows[v, u] = rows[v, u] or last - u <= reach
+        above[:] = -1 if beyond else -far - 1
+        for v in range(height):
+            for u in range(width):
+                above[u] = v if rows[v, u] else above[u]
+                near[n, v, u] = 1 if v - above[u] <= reach else 0
+        above[:] = height if beyond else height + far
+        for v in range(height - 1, -1, -1):
+            for u in range(width):
+                above[u] = v if rows[v, u] else above[u]
+                if above[u] - v <= reach:
+                    near[n, v, u] = 1

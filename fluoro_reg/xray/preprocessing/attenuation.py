@@ -17,13 +17,13 @@ _MINIMUM_FRACTION_OF_I0 = 1e-6
 
 
 def sample_usable_pixels(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]) -> Float[np.ndarray, "n"]:
-    """Return about 65536 usable pixels from all over the image, in ascending order: enough for quantiles to 0.1 %."""
-    flat, usable = pixels.reshape(-1), mask.reshape(-1)
+    """Return about 65536 usable pixels from all over the image: enough for quantiles to 0.1 %."""
+    flat, usable = pixels.numpy().reshape(-1), mask.numpy().reshape(-1)
     # an odd stride does not divide the usual widths, so that the samples do not fall on a few columns
-    step = max(1, flat.numel() // _SAMPLES)
+    step = max(1, flat.size // _SAMPLES)
     step += 1 - step % 2 if step > 1 else 0
     sample = flat[::step][usable[::step]]
-    return np.sort((sample if sample.numel() else flat[usable]).numpy())
+    return sample if sample.size else flat[usable]
 
 
 def quantile(ascending: Float[np.ndarray, "n"], fraction: float) -> float:
@@ -40,7 +40,7 @@ def attenuation_from_transmitted(
 
     Args:
         pixels: The image.
-        ascending: Its usable pixels, from `sample_usable_pixels`.
+        ascending: A sample of its usable pixels, in ascending order.
         air_quantile: Quantile of the usable pixels that is used as I0.
 
     Returns:

@@ -67,7 +67,7 @@ def _clipped(
 
 
 def burnt_in_text(
-    coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], ascending: Float[np.ndarray, "n"]
+    coarse: CoarseImage, field: Bool[np.ndarray, "rows columns"], sample: Float[np.ndarray, "n"]
 ) -> Bool[np.ndarray, "rows columns"]:
     """Return the blocks of small islands of pure white or pure black with sharp edges near the border of the image.
 
@@ -76,15 +76,16 @@ def burnt_in_text(
     Args:
         coarse: The downsampled image.
         field: Blocks inside the field.
-        ascending: Usable pixels of the image, from `sample_usable_pixels`.
+        sample: Usable pixels of the image, from `sample_usable_pixels`.
     """
     low, high = float(coarse.low.min()), float(coarse.high.max())
     edges = coarse.high - coarse.low >= _TEXT_EDGE * (high - low)
     tolerance = _TEXT_TOLERANCE * (high - low)
     text = np.zeros_like(field)
-    ranks = np.searchsorted(ascending, [low + tolerance, low + 3 * tolerance, high - 3 * tolerance, high - tolerance])
+    limits = np.array([low + tolerance, low + 3 * tolerance, high - 3 * tolerance, high - tolerance])
+    ranks = [np.count_nonzero(sample < limit) for limit in limits]
     n_black, near_black, near_white = ranks[0], ranks[1] - ranks[0], ranks[3] - ranks[2]
-    n_white = len(ascending) - ranks[3]
+    n_white = len(sample) - ranks[3]
     ends = ((coarse.high >= high - tolerance, n_white, near_white), (coarse.low <= low + tolerance, n_black, near_black))
     for extreme, n_extreme, n_near in ends:
         if n_extreme <= n_near:

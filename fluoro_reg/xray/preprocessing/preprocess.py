@@ -114,7 +114,7 @@ def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, 
         reason = f"only {usable_fraction:.1%} of the image is usable, less than {options.minimum_usable:.1%}"
     if usable_fraction == 0:
         return _rejected(image, inferred, reason or "no pixel of the image is usable")
-    ascending = sample_usable_pixels(image.pixels, mask)
+    ascending = np.sort(sample_usable_pixels(image.pixels, mask))
     convert = attenuation_from_transmitted if intensity is Intensity.TRANSMITTED else scale_attenuation
     pixels, i0 = convert(image.pixels, ascending, options.air_quantile)
     result = XrayImage(pixels, image.intrinsics, Intensity.ATTENUATION, mask)

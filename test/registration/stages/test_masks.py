@@ -8,7 +8,7 @@ import torch
 from fluoro_reg.carm.view_pose import ap_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
-from fluoro_reg.registration.stages.masks import Extent, complete_rays, eroded, near_object, with_neighbours
+from fluoro_reg.registration.stages.masks import Extent, complete_rays, dilated, eroded, near_object, with_neighbours
 from fluoro_reg.rendering import make_renderer, project
 
 CAMERA = CameraIntrinsics(64, 64, 200.0, 200.0, 31.5, 31.5)
@@ -100,3 +100,12 @@ def test_a_gradient_reads_no_incomplete_neighbour():
     expected = torch.ones(1, 5, 6)
     expected[0, 1:4, 2:5] = 0
     assert torch.equal(with_neighbours(flags), expected), "the border of the image alone makes no pixel incomplete"
+
+
+@pytest.mark.parametrize("reach", [1, 3, 40])
+@pytest.mark.parametrize("beyond", [False, True])
+def test_dilation_is_a_maximum_over_a_square(reach: int, beyond: bool) -> None:
+    flags = torch.rand(3, 17, 23, generator=torch.Generator().manual_seed(reach)) > 0.97
+    padded = torch.nn.functional.pad(flags.float()[:, None], (reach,) * 4, value=float(beyond))
+    expected = torch.nn.functional.max_pool2d(padded, 2 * reach + 1, stride=1)[:, 0]
+    assert torch.equal(dilated(flags, reach, beyond), expected)
