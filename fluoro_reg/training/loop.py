@@ -207,8 +207,11 @@ class AbstractTraining(ABC, Generic[N, R, B]):
         return batch
 
     def _can_validate(self, fraction: float) -> bool:
-        """Whether the X-rays are made. At the end, and where the number of steps decides, they are waited for."""
-        if fraction == 1 or not self.options.is_timed:
+        """Whether the X-rays are made. Where the number of steps decides they are waited for; when time is up, few suffice."""
+        if not self.options.is_timed:
+            return True
+        if fraction == 1:
+            self.threads.stop()
             return True
         return self.processes.broadcast(float(self.threads.have_finished()), self.device) == 1
 

@@ -171,15 +171,22 @@ class PairMaker:
         views = self.samples.views(groups * n_views, seed, number, around)
         return self._pairs(views.images, views.camera_from_patient, opposite, starts)
 
-    def validation_batch(
-        self, n_views: int, n_starts: int, seed: int, number: int, groups: int, xrays: XraysForValidation, threads: XrayThreads
+    def validation_pairs(
+        self, count: int, seed: int, number: int, xrays: XraysForValidation, threads: XrayThreads
     ) -> "Callable[[], Pairs]":
-        """Start to make a batch with the X-rays of `xrays`; the result waits for them, and may raise their `InputError`."""
-        view, opposite, starts = self._views_and_starts(n_starts, seed, number, groups)
-        around = PosesAround(_repeated(view, n_views), self.options)
-        poses = self.samples.projections(groups * n_views, seed, number, around).camera_from_patient
-        inputs = xrays.start(poses, seeded_generator(seed, number), threads)
-        return lambda: self._pairs(torch.cat([one.result() for one in inputs]).to(self.samples.device), poses, opposite, starts)
+        """Start to make batch `number`, with the X-rays of `xrays`, and one start and one X-ray in each group.
+
+        The result waits for the X-rays, may raise their `InputError`, and returns the pairs whose X-rays were made.
+        """
+        view, opposite, starts = self._views_and_starts(1, seed, number, count)
+        poses = self.samples.projections(count, seed, number, PosesAround(view, self.options)).camera_from_patient
+        started = xrays.start(poses, seeded_generator(seed, number), threads)
+
+        def wait() -> Pairs:
+            made, images = started.wait()
+            return self._pairs(images.to(self.samples.device), poses[made], opposite[made], starts[made])
+
+        return wait
 
     def _views_and_starts(
         self, n_starts: int, seed: int, number: int, groups: int

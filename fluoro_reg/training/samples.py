@@ -57,6 +57,11 @@ class Projections:
     integrals: Float[Tensor, "batch height width"]
     bone_contrast: Float[Tensor, "batch"]
 
+    def part(self, index: slice | Int[Tensor, "part"]) -> "Projections":
+        """Return some of the batch, given by a slice or by indices on the CPU."""
+        on_device = index if isinstance(index, slice) else index.to(self.integrals.device)
+        return Projections(self.camera_from_patient[index], self.integrals[on_device], self.bone_contrast[on_device])
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingViews:
@@ -98,9 +103,7 @@ class Samples:
         return [self._part(slice(first, first + size)) for first in range(0, len(self.inputs), size)]
 
     def _part(self, part: slice) -> "Samples":
-        whole = self.projections
-        projections = Projections(whole.camera_from_patient[part], whole.integrals[part], whole.bone_contrast[part])
-        return Samples(self.inputs[part], self.target[part], self.opposite[part], projections)
+        return Samples(self.inputs[part], self.target[part], self.opposite[part], self.projections.part(part))
 
 
 @dataclass(slots=True)

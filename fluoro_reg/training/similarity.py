@@ -173,7 +173,7 @@ class SimilarityTraining(AbstractTraining[AbstractLearnedSimilarity, SimilarityR
         """Start to make one CT's part of the validation pairs, every pair around its own view."""
         count, seed = max(1, self.options.validation_images // n_subjects), _VALIDATION_SEED + self.options.seed
         xrays = XraysForValidation(maker.samples.volume, maker.samples.reference)
-        return maker.validation_batch(1, 1, seed, subject, count, xrays, self.threads)
+        return maker.validation_pairs(count, seed, subject, xrays, self.threads)
 
 
 def _distance_loss(network: AbstractLearnedSimilarity, compared: Comparison, fixed: Tensor, batch: SubjectPairs) -> Tensor:

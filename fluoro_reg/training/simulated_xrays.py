@@ -3,18 +3,18 @@
 Each X-ray is of another variant of the simulated machine, and is read and preprocessed as in a registration. An X-ray shows a
 patient, not a CT: a CT of bone alone is surrounded by flesh, and every second X-ray of a cut CT shows a body that goes on.
 
-An X-ray takes ten times as long as a degraded projection. So they are made in threads while the training takes its first steps.
+An X-ray takes ten times as long as a degraded projection. So they are made in threads while the training takes its first steps,
+and a training that ends before they are all made is validated with some of them.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fluoro_reg.carm.aim import axis_along_body, bone_points
@@ -32,12 +32,12 @@ from fluoro_reg.simulation.variants import VARIANTS, options_for_variant, tools_
 from fluoro_reg.xray.image import Intensity, XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
-T = TypeVar("T")
 _MINIMUM_PX = 96  # of an X-ray: fewer are too few to find collimators and clipped regions
 _BINNING = 2  # pixels of an X-ray across one of the network
 _TOOL_TARGETS = 100
 _MAXIMUM_TRIES = 20
 _VISIBLE_FRACTION = 0.15
+_MINIMUM_XRAYS = 8  # of a batch
 _MAXIMUM_THREADS = 6  # half of an X-ray is Python, where only one thread is at work
 _BEYOND_MM = 100.0  # how far a body goes on where the CT is cut
 _FLESH_MM, _FAT_FROM, _FAT_HU = 60.0, 0.8, -100.0  # flesh around a CT of bone alone, with fat in the outer part of its section
@@ -62,9 +62,9 @@ class XraysForValidation:
         self._simulators = tuple(XraySimulator(one, SimulationOptions()) for one in patients)
         self._targets = bone_points(self.volume, _TOOL_TARGETS, torch.Generator().manual_seed(0))
 
-    def start(self, poses: RigidTransform, generator: torch.Generator, threads: "XrayThreads") -> "list[Future[Tensor]]":
-        """Start to make the network's inputs for X-rays at each pose; a result may be an `InputError` as that of `inputs`."""
-        return [threads.submit(self._input, n, poses[n], seeds) for n, seeds in enumerate(_generators(poses, generator))]
+    def start(self, poses: RigidTransform, generator: torch.Generator, threads: "XrayThreads") -> "StartedXrays":
+        """Start to make what `inputs` returns."""
+        return threads.start(self._input, poses, _generators(poses, generator))
 
     def inputs(self, poses: RigidTransform, generator: torch.Generator) -> Float[Tensor, "batch 1 height width"]:
         """Return the network's inputs for X-rays at each pose.
@@ -109,22 +109,58 @@ class XraysForValidation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StartedXrays:
+    """X-rays that threads are making."""
+
+    futures: list[Future[Tensor]]
+
+    def have_finished(self) -> bool:
+        """Whether all have been made, or have failed."""
+        return all(future.done() for future in self.futures)
+
+    def stop(self) -> None:
+        """Make no more than a few of them, if the others have not been begun."""
+        for future in self.futures[_MINIMUM_XRAYS:]:
+            future.cancel()
+
+    def wait(self) -> tuple[Int[Tensor, "n"], Float[Tensor, "n 1 height width"]]:
+        """Return the numbers of the X-rays that were made (all, unless they were stopped) and the network's inputs for them.
+
+        Raises:
+            InputError: as `XraysForValidation.inputs`.
+        """
+        made = [number for number, future in enumerate(self.futures) if not future.cancelled()]
+        return torch.tensor(made), torch.cat([self.futures[number].result() for number in made])
+
+
 class XrayThreads:
     """Threads that make X-rays; beside a training on a CPU it is one, since steps and their images need the cores."""
 
     def __init__(self, device: str) -> None:
         workers = 1 if device == "cpu" else max(1, min(_MAXIMUM_THREADS, (os.cpu_count() or 1) - 2))
         self._pool = ThreadPoolExecutor(workers, "fluoro_reg-xrays", initializer=torch.set_num_threads, initargs=(1,))
-        self._started: list[Future[Any]] = []
+        self._started: list[StartedXrays] = []
 
-    def submit(self, work: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """Start a piece of work as soon as a thread is free."""
-        self._started.append(self._pool.submit(work, *arguments))
-        return self._started[-1]
+    def start(
+        self,
+        make: Callable[[int, RigidTransform, torch.Generator], Tensor],
+        poses: RigidTransform,
+        generators: Sequence[torch.Generator],
+    ) -> StartedXrays:
+        """Start to make an X-ray from the number, the pose and the generator of each."""
+        started = StartedXrays([self._pool.submit(make, n, poses[n], own) for n, own in enumerate(generators)])
+        self._started.append(started)
+        return started
 
     def have_finished(self) -> bool:
-        """Whether all work is done, or has failed."""
-        return all(future.done() for future in self._started)
+        """Whether all X-rays have been made, or have failed."""
+        return all(started.have_finished() for started in self._started)
+
+    def stop(self) -> None:
+        """Make only a few X-rays of each batch, if the others have not been begun."""
+        for started in self._started:
+            started.stop()
 
     def close(self) -> None:
         """Start no more work, and do not wait for what is being done."""

@@ -69,8 +69,8 @@ class ValidationViews:
         self._started = []
         for number, size in enumerate(sizes):
             projections = subject.maker.projections(size, seed, number)
-            inputs = xrays.start(projections.camera_from_patient, seeded_generator(seed, number), threads)
-            self._started.append((projections, inputs))
+            started = xrays.start(projections.camera_from_patient, seeded_generator(seed, number), threads)
+            self._started.append((projections, started))
 
     @functools.cached_property
     def chunks(self) -> list[Samples]:
@@ -79,9 +79,11 @@ class ValidationViews:
         Raises:
             InputError: as `XraysForValidation.inputs`.
         """
-        maker = self._subject.maker
-        images = [torch.cat([one.result() for one in inputs]).to(maker.device) for _, inputs in self._started]
-        return [maker.samples_of(TrainingViews(*pair)) for pair in zip(images, (one for one, _ in self._started), strict=True)]
+        maker, chunks = self._subject.maker, []
+        for projections, started in self._started:
+            made, images = started.wait()
+            chunks.append(maker.samples_of(TrainingViews(images.to(maker.device), projections.part(made))))
+        return chunks
 
     def errors(self, network: PoseRegressor) -> Float[Tensor, "views 4"]:
         """Return mTRE, its in-plane part (mm), rotation error (rad), and 1 where the truth is in the 95 % ellipsoid."""

@@ -43,20 +43,36 @@ def test_they_resemble_the_projection_at_their_pose(volume, reference):
 
 def test_validation_pairs_show_them_at_the_poses_of_the_pairs(volume, carm, reference):
     maker = PairMaker(SampleMaker(volume, carm, reference, DegradationOptions()), carm, PairOptions())
-    trained, threads = maker.batch(4, 2, seed=3, number=0, groups=2), XrayThreads("cpu")
-    simulated = maker.validation_batch(4, 2, 3, 0, 2, XraysForValidation(volume, reference), threads)()
+    trained, threads = maker.batch(1, 1, seed=3, number=0, groups=4), XrayThreads("cpu")
+    simulated = maker.validation_pairs(4, 3, 0, XraysForValidation(volume, reference), threads)()
     assert threads.have_finished()
     assert torch.equal(trained.truth.rotation, simulated.truth.rotation)
     assert torch.equal(trained.starts.translation, simulated.starts.translation)
     assert trained.images.shape == simulated.images.shape and not torch.equal(trained.images, simulated.images)
 
 
+def test_a_training_that_ends_early_is_validated_with_some_of_them(volume, carm, reference):
+    """Those that were made belong to the poses of their pairs."""
+    maker = PairMaker(SampleMaker(volume, carm, reference, DegradationOptions()), carm, PairOptions())
+    every, threads = (
+        maker.validation_pairs(40, 3, 0, XraysForValidation(volume, reference), XrayThreads("cpu"))(),
+        XrayThreads("cpu"),
+    )
+    wait = maker.validation_pairs(40, 3, 0, XraysForValidation(volume, reference), threads)
+    threads.stop()
+    some = wait()
+    assert 8 <= some.groups < 20 and len(some.images) == len(some.truth.translation) == some.groups
+    assert torch.equal(some.images, every.images[: some.groups])
+    assert torch.equal(some.truth.rotation, every.truth.rotation[: some.groups])
+    assert torch.equal(some.starts.rotation, every.starts.rotation[: some.groups])
+
+
 def test_they_are_the_same_from_threads(volume, carm, reference):
     poses = carm.sample(reference.pivot, 5, seeded(2))
     threads = XrayThreads("cuda")  # several
-    started = XraysForValidation(volume, reference).start(poses, seeded(1), threads)
+    made, found = XraysForValidation(volume, reference).start(poses, seeded(1), threads).wait()
     expected = XraysForValidation(volume, reference).inputs(poses, seeded(1))
-    assert torch.equal(torch.cat([one.result() for one in started]), expected)
+    assert made.tolist() == list(range(5)) and torch.equal(found, expected)
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(expected, 2))
 
 
