@@ -123,7 +123,7 @@ def main() -> None:
     print("\n| | " + " | ".join(summaries) + " |\n|---|" + "--:|" * len(summaries))
     for figure in next(iter(summaries.values())):
         values = [s[figure] for s in summaries.values()]
-        print(f"| {figure} | " + " | ".join("-" if v is None else f"{v:.2f}" for v in values) + " |")
+        print(f"| {figure} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in values) + " |")
 
 
 if __name__ == "__main__":

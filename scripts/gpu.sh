@@ -53,47 +53,49 @@ export -f fluoro_reg
 export python work device
 
 if [ "$device" = cuda ]; then
-  voxels=256 peers=nanodrr sequences="demo long" cases=20 short=60s long=300s short_needs=110 long_needs=380
+  voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s long=300s needs=90 long_needs=380
 else
-  voxels=32 peers=none sequences=demo cases=2 short=5s long=10s short_needs=30 long_needs=30
+  voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s long=10s needs=30 long_needs=30
   export TRITON_INTERPRET=1
 fi
-export short long cases
+export cases pairs_budget
 
-register() { # the first case
-  local case
-  case="$(find "$work/cases" -name initial.json | sort | head -n 1 | xargs dirname)" &&
-    fluoro_reg register --ct "$work/ct" --image "$(find "$case" -name 'image.*')" --camera "$case/camera.json" \
-      --initial "$case/initial.json" --device "$device" --json
+kernels() { # against float64, and the captured graph; that the kernels compile without spilling needs no GPU
+  local workers=""
+  ! "$python" -c "import xdist" 2>/dev/null || workers="-n 8"
+  "$python" -m pytest -q -p no:cacheprovider $workers -k "(triton or captured) and not spilling" \
+    test/rendering/test_triton_renderer.py test/rendering/test_backend_parity.py test/registration/stages/test_ncc_refiner.py
+}
+scene() {
+  "$python" benchmarks/phantom.py "$work/ct" &&
+    fluoro_reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases "$cases"
+}
+registrations() { # DEVICE: in one process, after a warm-up; from initial poses of 10 to 25 mm, and from none
+  "$python" benchmarks/cases.py "$work/cases" --set device="$1" --run lm-gradient-ncc@initial --run global-lm@none
 }
 train() { # BUDGET: train a regressor, and register the cases without an initial pose
   fluoro_reg train regressor --ct "$work/ct" --range config/carm.yaml --out "$work/$1.safetensors" --budget "$1" --device "$device" &&
     fluoro_reg evaluate --cases "$work/cases" --model "$work/$1.safetensors" --methods regressor-lm --out "$work/evaluation-$1" \
       --device "$device" --json
 }
-scene() {
-  "$python" benchmarks/phantom.py "$work/ct" &&
-    fluoro_reg simulate --ct "$work/ct" --range config/carm.yaml --out "$work/cases" --cases "$cases"
-}
 train_similarity() { # KIND METHODS: train a similarity, and register the cases from their initial poses
   fluoro_reg train similarity --kind "$1" --ct "$work/ct" --range config/carm.yaml --out "$work/$1.safetensors" \
-    --budget "$short" --device "$device" &&
+    --budget "$pairs_budget" --device "$device" &&
     fluoro_reg evaluate --cases "$work/cases" --similarity "$work/$1.safetensors" --methods "$2" \
       --out "$work/evaluation-$1" --device "$device" --json
 }
-export -f register train train_similarity scene
+export -f kernels registrations train train_similarity scene
 
 part 40 10 "card and bandwidth" "$python" benchmarks/gpu_card.py
-part 90 20 "tests marked gpu" "$python" -m pytest -q -m gpu -p no:cacheprovider test/rendering test/registration
-part 90 20 "kernels against float64" "$python" -m pytest -q -p no:cacheprovider test/rendering/test_triton_renderer.py \
-  test/rendering/test_backend_parity.py -k triton
+part 90 20 "kernels against float64" bash -c kernels
 part 60 20 "derivatives against float64" "$python" benchmarks/derivatives.py --size "$([ "$device" = cuda ] && echo 48 || echo 12)"
 unset TRITON_INTERPRET # only the kernels are tried in the interpreter, which is a thousand times slower
 part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
 part 60 20 "phantom and cases" bash -c scene
-part 40 15 "one registration" bash -c register
+part 60 20 "registrations" bash -c "registrations $device"
+[ "$device" = cpu ] || part 60 20 "registrations on the CPU of that machine" bash -c "registrations cpu"
 part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
-part 150 "$short_needs" "a regressor trained for $short" bash -c 'train "$short"'
-part 150 "$short_needs" "ProST trained for $short" bash -c 'train_similarity prost cma-es,prost-cmaes'
-part 150 "$short_needs" "the spherical similarity trained for $short" bash -c 'train_similarity spherical spherical-lm'
-part 420 "$long_needs" "a regressor trained for $long" bash -c 'train "$long"'
+part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
+part 120 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
+part 120 "$needs" "the spherical similarity trained for $pairs_budget" bash -c 'train_similarity spherical spherical-lm'
+part 420 "$long_needs" "a regressor trained for $long" bash -c "train $long"

@@ -8,6 +8,7 @@ the ray parameter is depth in mm. All computation is float64 torch, so autograd 
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -128,15 +129,15 @@ def march_axes(rays: Rays, shape_ijk: tuple[int, int, int]) -> list[int]:
     """
     if rays.axes is not None:
         return rays.axes.tolist()
-    half = torch.tensor(shape_ijk, dtype=torch.float64) / 2
-    source = rays.source.detach().to("cpu", torch.float64)
+    half = np.array(shape_ijk) / 2
+    source = rays.source.detach().to("cpu", torch.float64).numpy()
     toward = half - 0.5 - source
-    inside = (toward.abs() <= half).all(dim=-1)
+    inside = (np.abs(toward) <= half).all(-1)
     if inside.any():
-        centre = torch.tensor([(rays.width - 1) / 2, (rays.height - 1) / 2, 1.0], dtype=torch.float64)
-        central = rays.direction_from_pixel.detach().to("cpu", torch.float64) @ centre
-        toward = torch.where(inside[:, None], central, toward)
-    return toward.abs().argmax(dim=-1).tolist()
+        centre = np.array([(rays.width - 1) / 2, (rays.height - 1) / 2, 1.0])
+        central = rays.direction_from_pixel.detach().to("cpu", torch.float64).numpy() @ centre
+        toward = np.where(inside[:, None], central, toward)
+    return np.abs(toward).argmax(-1).tolist()
 
 
 def _inverse_matrix(camera: CameraIntrinsics) -> Float[Tensor, "3 3"]:

@@ -65,7 +65,7 @@ class GradientNCC(AbstractResidualSimilarity):
         target, weights = self._gradient_images(fixed, weight)
         images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
         sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
-        return system_of_products(torch.from_numpy(sums))
+        return system_of_products(sums)
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         if _is_plain(moving):
@@ -126,17 +126,19 @@ class GradientNCC(AbstractResidualSimilarity):
         return gradients.clamp(-limit, limit)
 
 
-def system_of_products(sums: Float[Tensor, "batch rows columns"]) -> NormalEquations:
+def system_of_products(sums: Float[np.ndarray, "batch rows columns"]) -> NormalEquations:
     """Return the normal equations from the sums of `sum_gradient_products`, of each image, for any number n of parameters.
 
     With m and k the sums of `weight dg/dtwist` and of these times z, `dz/dtwist = (dg/dtwist - m - z k) / sd`.
     """
     n = sums.shape[-1] - 3
-    sd, identity = sums[:, n + 4, n + 2, None, None], torch.eye(n, dtype=sums.dtype).expand(len(sums), n, n)
-    linear = torch.cat([identity, -sums[:, [n + 4, n + 3], :n].mT], dim=-1) / sd
-    products = sums[:, : n + 2, : n + 2]
-    gradient = (linear @ sums[:, : n + 2, n + 2, None]).squeeze(-1)
-    return NormalEquations(sums[:, n + 3, n + 2], gradient, linear @ products @ linear.mT)
+    linear = np.empty((len(sums), n, n + 2))
+    linear[..., :n] = np.eye(n)
+    linear[..., n], linear[..., n + 1] = -sums[:, n + 4, :n], -sums[:, n + 3, :n]
+    linear /= sums[:, n + 4, n + 2, None, None]
+    gradient = (linear @ sums[:, : n + 2, n + 2, None])[..., 0]
+    hessian = linear @ sums[:, : n + 2, : n + 2] @ linear.swapaxes(-1, -2)
+    return NormalEquations(*(torch.from_numpy(array) for array in (sums[:, n + 3, n + 2], gradient, hessian)))
 
 
 def _is_plain(images: Tensor) -> bool:

@@ -47,7 +47,8 @@ class SceneEvaluation:
 class SceneNormalEquations(NormalEquations):
     """Sums over the views by their `fraction` of the compared pixels, and over the joints.
 
-    `image_hessian` is without the joints; `pixels` are independent residuals. A step is judged with the weights of its start.
+    `image_hessian` is without the joints; `pixels` are independent residuals; `number` is that of the evaluation. A step is
+    judged with the weights of its start.
     """
 
     image_cost: Float[Tensor, "batch"]
@@ -140,7 +141,7 @@ class SceneObjective:
         compared = (seen.compared.target.numpy(), seen.compared.gradient_weight.numpy())
         settings = (self.similarity.floor, self.similarity.robust_scale)
         sums = sum_body_products(seen.moving.float().numpy(), jacobians, windows, *compared, *settings)
-        return system_of_products(torch.from_numpy(sums)[None])
+        return system_of_products(sums[None])
 
     def _image_cost(self, seen: SeenScene, compared: Compared) -> float:
         """The cost of gradient NCC in one view, of the same pixels as at another pose."""

@@ -121,7 +121,7 @@ def projected_box(
 ) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
     """Smallest and largest pixel (u, v) of points over all poses; points behind the source are moved to 1 mm in front of it."""
     points = poses.apply(points_patient).reshape(-1, 3)
-    points = torch.cat([points[:, :2], points[:, 2:].clamp_min(1.0)], dim=-1)
+    points[:, 2].clamp_(min=1.0)
     pixels = camera.project(points)
     return pixels.amin(0), pixels.amax(0)
 
