@@ -34,6 +34,8 @@ def test_named_options_override_set_which_overrides_the_file_which_overrides_def
     settings.write_text("width: 2\nheight: 2\ninner: {depth: 2}\n")
     common = CommonArguments(config=settings, assignments=["height=3", "inner.depth=3"])
     assert common.settings(Outer, {"width": None, "height": 4, "name": None}) == Outer(2, 4, "default", Inner(3))
+    of_device = {"name": "device", "width": 9, "height": 9}
+    assert common.settings(Outer, {"height": 4}, of_device) == Outer(2, 4, "device", Inner(3))
 
 
 def test_an_error_names_the_layer_of_settings(tmp_path):

@@ -8,12 +8,16 @@ import torch
 from helpers.interruption import InterruptedTrainingError, interrupt_at
 from safetensors.torch import load_file
 
+from fluoro_reg.config import from_mapping
 from fluoro_reg.errors import InputError
 from fluoro_reg.networks.safetensors_file import read_tensors
 from fluoro_reg.regressor import PoseRegressor, RegressorOptions, load_regressor
 from fluoro_reg.regressor.checkpoint import KIND
+from fluoro_reg.training.device_defaults import regressor_defaults, similarity_defaults
 from fluoro_reg.training.loop import learning_rate_factor, resume_path
 from fluoro_reg.training.options import TrainingOptions
+from fluoro_reg.training.similarity import SimilarityTrainingOptions
+from fluoro_reg.training.simulated_xrays import XrayThreads
 from fluoro_reg.training.trainer import RegressorTraining
 
 SHORT = TrainingOptions(
@@ -52,6 +56,27 @@ def test_a_resumed_training_ends_with_the_same_weights(volume, carm, uninterrupt
     _, header = read_tensors(out, KIND)
     assert [record["step"] for record in header["notes"]["history"]] == [2, 4, 6, 8]
     assert header["notes"]["validation"]["mtre_mm"] == best.mtre_mm
+
+
+def test_a_training_is_resumed_between_steps_whose_images_are_made_at_once(volume, carm, tmp_path):
+    """The last validation is after step 4, the first of the second three steps."""
+    options = dataclasses.replace(SHORT, ahead=3)
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "w.safetensors"
+    RegressorTraining(volume, carm, options).run(whole)
+    with pytest.raises(InterruptedTrainingError):
+        RegressorTraining(volume, carm, options).run(out, report=interrupt_at(5))
+    RegressorTraining(volume, carm, options).run(out, resume=True)
+    one, other = load_file(whole), load_file(out)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_steps_whose_images_are_made_at_once_have_images_of_their_own(volume, carm):
+    batches = RegressorTraining(volume, carm, dataclasses.replace(SHORT, ahead=3)).batches(0)
+    images = torch.cat([batch.samples.inputs for batch in batches])
+    assert [len(batch.samples.inputs) for batch in batches] == [8, 8, 8] and len(torch.unique(images, dim=0)) == 24
+    for batch in batches:
+        truth = batch.samples.camera_from_patient  # of an AP range: no opposite views
+        torch.testing.assert_close(batch.samples.target.rotation, truth.rotation.float())
 
 
 def test_another_seed_gives_other_weights(volume, carm, uninterrupted, tmp_path):
@@ -100,6 +125,27 @@ def test_a_time_budget_is_kept(volume, carm, tmp_path):
     assert 2 <= training.state.elapsed_s < 4
     assert TrainingOptions().fraction_done(10**6, 150.0) == pytest.approx(0.5)  # five minutes by default
     assert TrainingOptions(steps=1000).fraction_done(100, 1e6) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_validation_does_not_wait_for_its_xrays_while_there_is_time(volume, carm, tmp_path, monkeypatch, timed):
+    """Where the number of steps decides, the result must not depend on time, and every validation takes place."""
+    monkeypatch.setattr(XrayThreads, "have_finished", lambda threads: False)
+    options = dataclasses.replace(SHORT, steps=0, budget_s=1.5) if timed else SHORT
+    training = RegressorTraining(volume, carm, options)
+    training.run(tmp_path / "w.safetensors")
+    assert len(training.state.history) == (1 if timed else 4)
+    assert training.state.history[-1].step == training.state.step
+    assert training.durations.data_s + training.durations.validation_s > 0 and training.durations.setup_s > 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_defaults_of_a_device_are_settings_of_a_training(device):
+    regressor = from_mapping(TrainingOptions, regressor_defaults(device))
+    similarity = from_mapping(SimilarityTrainingOptions, similarity_defaults(device))
+    on_cpu = (regressor, similarity) == (TrainingOptions(), SimilarityTrainingOptions())
+    assert on_cpu == (device == "cpu")
+    assert regressor.network == TrainingOptions().network  # its weights serve on both
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
