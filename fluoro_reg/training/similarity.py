@@ -51,6 +51,9 @@ class SimilarityTrainingOptions(LoopOptions):
     learning_rate: float = option(3e-3, "maximum learning rate, after warm-up", minimum=1e-7, maximum=1)
     average: float = option(0.98, "decay of the running average of the weights, per step", minimum=0, maximum=0.99999)
     validation_images: int = option(64, "number of validation pairs", minimum=8, maximum=100_000)
+    patience: int = option(
+        12, "stop after this many validations without improvement; the first ones improve little", minimum=1, maximum=1000
+    )
     value_loss: float = option(
         0.1, "weight of the error, per mm, of the distances that values predict; 0: directions alone", minimum=0
     )

@@ -179,6 +179,12 @@ def test_around_a_range_every_validation_pair_has_its_own_view(volume, carm):
     torch.testing.assert_close(angles[0], angles[1], atol=8.0, rtol=0)
 
 
+def test_the_training_of_a_similarity_is_not_stopped_early_by_default():
+    """It improves little at first: one that was stopped half-way, after six validations, had learned nothing."""
+    defaults = SimilarityTrainingOptions()
+    assert defaults.patience >= defaults.validations
+
+
 def test_views_that_cannot_share_the_xrays_of_a_step_are_refused():
     with pytest.raises(InputError, match="give multiples of views"):
         dataclasses.replace(SHORT, views=3)
