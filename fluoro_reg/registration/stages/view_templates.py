@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
@@ -22,6 +23,8 @@ from fluoro_reg.registration.stages.masks import eroded
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import PoseObjective, Scale
 from fluoro_reg.registration.stages.scales import projected_box
+from fluoro_reg.registration.stages.view_kernels import find_peaks
+from fluoro_reg.rendering.threads import parallel_for
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.similarity.gradient_ncc import sobel_gradients
 
@@ -126,48 +129,42 @@ def best_shifts(
     padded = torch.nn.functional.pad(torch.cat([f, f.square().sum(0, keepdim=True), usable[None]]), (0, longer, 0, longer))
     padded = padded.roll((centre_v, centre_u), (-2, -1))  # so that the first shift moves the aim to the first pixel
     image = _spectra(padded[:2], padded[2], padded[3], templates.length)
-    parts = zip(templates.edges.split(COMPARED_AT_ONCE), templates.supports.split(COMPARED_AT_ONCE), strict=True)
-    found = [_best_pixels(image, part, len(fixed), templates.length) for part in parts]
-    evidence, pixel = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+    evidence = np.empty((len(templates.edges), PEAKS), np.float32)
+    peaks = np.empty((len(templates.edges), PEAKS, 2), np.float32)
+
+    def find(first: int, last: int) -> None:
+        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, len(evidence)), COMPARED_AT_ONCE):
+            views = slice(begin, begin + COMPARED_AT_ONCE)
+            of_views = templates.edges[views], templates.supports[views]
+            _find_peaks(image, of_views, len(fixed), templates.length, evidence[views], peaks[views])
+
+    parallel_for(find, math.ceil(len(evidence) / COMPARED_AT_ONCE))
+    pixel = torch.from_numpy(peaks)
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
     views = torch.arange(len(evidence)).repeat_interleave(PEAKS)
-    return turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views]), evidence.flatten()
+    poses = turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views])
+    return poses, torch.from_numpy(evidence).flatten()
 
 
-def _best_pixels(
+def _find_peaks(
     image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 length half_length"]],
     views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 length half_length"]],
     side: int,
     length: int,
-) -> tuple[Float[Tensor, "views peaks"], Float[Tensor, "views peaks 2"]]:
-    """The peaks of the evidence over all pixels of the image to which the aim of the C-arm may move, and their pixels (u, v).
+    evidence: Float[np.ndarray, "views peaks"],
+    pixel: Float[np.ndarray, "views peaks 2"],
+) -> None:
+    """Write the peaks of the evidence over all pixels of the image to which the aim of the C-arm may move, and these (u, v).
 
     A view with fewer peaks than `PEAKS` has others without evidence.
     """
     (f_edges, (f_squared, used)), m_edges, (m_squared, weights) = image, views[0], views[1].unbind(1)
-
-    def correlation(spectra: Complex[Tensor, "views length half_length"]) -> Float[Tensor, "views side side"]:
-        return torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[:, :side], n=length, dim=-1)[..., :side]
-
-    product, overlap = correlation((f_edges * m_edges).sum(1)), correlation(used * weights)
-    energies = correlation(f_squared * weights), correlation(used * m_squared)
-    r = (product / (energies[0] * energies[1]).clamp_min(1e-12).sqrt()).clamp(0.0, 0.999)
-    evidence = -0.5 * overlap * torch.log1p(-r.square())
-    for support, minimum in ((overlap, MINIMUM_OVERLAP), (energies[0], MINIMUM_ENERGY), (energies[1], MINIMUM_ENERGY)):
-        evidence *= support >= minimum * support.flatten(1).amax(-1)[:, None, None]
-    is_peak = evidence == _highest_near(_highest_near(evidence, -1), -2)
-    best, index = (evidence * is_peak).flatten(1).topk(PEAKS)
-    return best, torch.stack([index % side, index // side], dim=-1).float()
-
-
-def _highest_near(evidence: Float[Tensor, "views height width"], dim: int) -> Float[Tensor, "views height width"]:
-    """The highest value within `PEAK_PX` pixels along a dimension; torch's pooling takes ten times as long on a CPU."""
-    reach, count = PEAK_PX // 2, evidence.shape[dim]
-    padded = torch.nn.functional.pad(evidence, (reach, reach) if dim == -1 else (0, 0, reach, reach))
-    highest = padded.narrow(dim, 0, count)
-    for begin in range(1, PEAK_PX):
-        highest = torch.maximum(highest, padded.narrow(dim, begin, count))
-    return highest
+    product = torch.addcmul(f_edges[0] * m_edges[:, 0], f_edges[1], m_edges[:, 1])
+    rows = (torch.fft.ifft(one, dim=-2)[:, :side] for one in (product, used * weights, f_squared * weights, used * m_squared))
+    sums = [torch.fft.irfft(one, n=length, dim=-1) for one in rows]
+    highest = torch.stack([one[..., :side].amax((1, 2)) for one in sums[1:]])
+    least = highest * torch.tensor([MINIMUM_OVERLAP, MINIMUM_ENERGY, MINIMUM_ENERGY])[:, None]
+    find_peaks(*(one.numpy() for one in sums), least.numpy(), side, PEAK_PX // 2, evidence, pixel)
 
 
 def turned(rotation: Float[Tensor, "*batch 3 3"], poses: RigidTransform) -> RigidTransform:
