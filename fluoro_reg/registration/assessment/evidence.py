@@ -173,7 +173,7 @@ def _overlap(refined: Refined) -> float:
         wanted = (refined.at.moving[:1] > 0).float()
         weight = weight * wanted
     else:
-        wanted = objective.widened(max(weight.shape[1:]) // 2).evaluate(refined.poses[:1]).near
+        wanted = objective.widened(max(weight.shape[1:]) // 2).images(refined.poses[:1]).near
     return float(weight.sum() / wanted.sum().clamp_min(1.0))
 
 

@@ -96,6 +96,6 @@ class CTReadings:
 def complete_fraction(scales: ImageScales, model: ObjectModel, pose: RigidTransform) -> float:
     """The fraction of the usable rays through the CT that do not leave it within the body."""
     objective = PoseObjective(scales.scale(COMPLETENESS_PX, None, coarse=True), model, GradientNCC())
-    seen = objective.evaluate(RigidTransform.stack([pose]))
+    seen = objective.images(RigidTransform.stack([pose]))
     wanted = (seen.moving > 0) * objective.scale.usable
     return float((objective.weight(seen) * wanted).sum() / torch.clamp_min(wanted.sum(), 1.0))

@@ -95,6 +95,6 @@ def best_shifts(
 
 def _rendered_wide(objective: PoseObjective, poses: RigidTransform, reach: int) -> tuple[Tensor, Tensor]:
     wide = objective.widened(reach)
-    seen = wide.evaluate(poses)
+    seen = wide.images(poses)
     objective.n_renders += poses.translation.shape[0]
     return seen.moving, wide.weight(seen)

@@ -143,7 +143,7 @@ class Solver:
     def _compared(self, poses: RigidTransform, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
         """Rendered images, the X-ray and the weights at a scale."""
         objective = PoseObjective(scale, self.model, GradientNCC())
-        at = objective.evaluate(poses)
+        at = objective.images(poses)
         self.n_renders += objective.n_renders
         return at.moving, objective.scale.fixed, objective.weight(at)
 

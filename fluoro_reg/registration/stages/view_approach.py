@@ -61,5 +61,5 @@ def _refined(scales: ImageScales, object_px: int, poses: RigidTransform, iterati
 
 def _evidence(scales: ImageScales, object_px: int, poses: RigidTransform) -> Float[Tensor, "n"]:
     objective = PoseObjective(scales.from_afar(object_px), scales.model, GradientNCC())
-    at = objective.evaluate(poses)
+    at = objective.images(poses)
     return image_evidence(at.moving, objective.scale.fixed, objective.weight(at))

@@ -82,7 +82,7 @@ def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
 
 
 def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int) -> tuple[Tensor, Tensor]:
-    seen = objective.evaluate(poses)
+    seen = objective.images(poses)
     weight = objective.weight(seen)
     gradients = sobel_gradients(seen.moving[:, None])[:, 0] * weight[:, None]
     edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length)
