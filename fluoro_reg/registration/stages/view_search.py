@@ -115,8 +115,8 @@ def compare(
     """Every view of a grid at its best shifts for every rotation of the image, and the evidence there; or only `pairs`."""
     found, evidence = [], []
     for number, roll_deg in enumerate(templates.grid.roll_deg):
-        chosen = templates if pairs is None else templates.of_views(pairs[number].nonzero().squeeze(-1))
-        shifted, values = best_shifts(chosen, *rotated(scale, roll_deg), scale.intrinsics)
+        chosen = None if pairs is None else pairs[number].nonzero().squeeze(-1)
+        shifted, values = best_shifts(templates, *rotated(scale, roll_deg), scale.intrinsics, chosen)
         found.append(turned(so3.exp(torch.tensor([0.0, 0.0, math.radians(roll_deg)], dtype=torch.float64)), shifted))
         evidence.append(values)
     return RigidTransform.cat(found), torch.cat(evidence)

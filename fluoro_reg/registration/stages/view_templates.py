@@ -49,11 +49,6 @@ class Templates:
     centre: tuple[int, int]
     length: int
 
-    def of_views(self, views: Int[Tensor, "n"]) -> "Templates":
-        """The templates of some views."""
-        grid = ViewGrid(self.grid.camera_from_patient[views], self.grid.roll_deg, self.grid.step_deg)
-        return Templates(grid, self.edges[views], self.supports[views], self.centre, self.length)
-
     @property
     def n_bytes(self) -> int:
         return sum(spectra.numel() * spectra.element_size() for spectra in (self.edges, self.supports))
@@ -119,9 +114,15 @@ def rotated(scale: Scale, roll_deg: float) -> tuple[Float[Tensor, "height width"
 
 
 def best_shifts(
-    templates: Templates, fixed: Float[Tensor, "side side"], usable: Float[Tensor, "side side"], camera: CameraIntrinsics
-) -> tuple[RigidTransform, Float[Tensor, "views"]]:
-    """Every view of the grid, turned about the source to each of its best shifts, and the evidence there."""
+    templates: Templates,
+    fixed: Float[Tensor, "side side"],
+    usable: Float[Tensor, "side side"],
+    camera: CameraIntrinsics,
+    views: Int[Tensor, "n"] | None = None,
+) -> tuple[RigidTransform, Float[Tensor, "found"]]:
+    """Every view of the grid, or some, turned about the source to each of its best shifts, and the evidence there."""
+    if views is None:
+        views = torch.arange(len(templates.edges))
     f = sobel_gradients(fixed[None, None])[0, 0]
     limit = f[:, usable > 0].abs().flatten().quantile(CLIP) if bool(usable.any()) else torch.tensor(0.0)
     f = f.clamp(-limit, limit) * usable
@@ -129,20 +130,19 @@ def best_shifts(
     padded = torch.nn.functional.pad(torch.cat([f, f.square().sum(0, keepdim=True), usable[None]]), (0, longer, 0, longer))
     padded = padded.roll((centre_v, centre_u), (-2, -1))  # so that the first shift moves the aim to the first pixel
     image = _spectra(padded[:2], padded[2], padded[3], templates.length)
-    evidence = np.empty((len(templates.edges), PEAKS), np.float32)
-    peaks = np.empty((len(templates.edges), PEAKS, 2), np.float32)
+    evidence = np.empty((len(views), PEAKS), np.float32)
+    peaks = np.empty((len(views), PEAKS, 2), np.float32)
 
     def find(first: int, last: int) -> None:
-        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, len(evidence)), COMPARED_AT_ONCE):
-            views = slice(begin, begin + COMPARED_AT_ONCE)
-            of_views = templates.edges[views], templates.supports[views]
-            _find_peaks(image, of_views, len(fixed), templates.length, evidence[views], peaks[views])
+        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, len(views)), COMPARED_AT_ONCE):
+            part = slice(begin, begin + COMPARED_AT_ONCE)
+            of_views = templates.edges[views[part]], templates.supports[views[part]]
+            _find_peaks(image, of_views, len(fixed), templates.length, evidence[part], peaks[part])
 
-    parallel_for(find, math.ceil(len(evidence) / COMPARED_AT_ONCE))
+    parallel_for(find, math.ceil(len(views) / COMPARED_AT_ONCE))
     pixel = torch.from_numpy(peaks)
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
-    views = torch.arange(len(evidence)).repeat_interleave(PEAKS)
-    poses = turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views])
+    poses = turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views.repeat_interleave(PEAKS)])
     return poses, torch.from_numpy(evidence).flatten()
 
 
