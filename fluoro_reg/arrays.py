@@ -1,4 +1,4 @@
-"""Tensors as NumPy arrays, where a few numbers on the CPU are computed sooner in NumPy than in torch.
+"""Tensors as NumPy arrays, where a few numbers on the CPU are computed faster in NumPy than in torch.
 
 Launching an operation of torch takes a few microseconds, and a registration has ten thousand on matrices of at most 6 x 6.
 """

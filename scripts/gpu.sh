@@ -53,9 +53,9 @@ export -f fluoro_reg
 export python work device
 
 if [ "$device" = cuda ]; then
-  voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s long=300s needs=90 long_needs=380
+  voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s needs=90
 else
-  voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s long=10s needs=30 long_needs=30
+  voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s needs=30
   export TRITON_INTERPRET=1
 fi
 export cases pairs_budget
@@ -98,4 +98,3 @@ part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequ
 part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
 part 120 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
 part 120 "$needs" "the spherical similarity trained for $pairs_budget" bash -c 'train_similarity spherical spherical-lm'
-part 420 "$long_needs" "a regressor trained for $long" bash -c "train $long"

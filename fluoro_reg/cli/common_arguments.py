@@ -68,10 +68,12 @@ class CommonArguments:
             InputError: A key is unknown or a value is not allowed; the message names the layer.
         """
         layers = {"--config": load_yaml(self.config) if self.config else {}, "--set": parse_overrides(self.assignments or [])}
+        below = defaults or {}
         for name, layer in layers.items():
-            from_mapping(cls, layer, name)
+            below = merged(below, layer)
+            from_mapping(cls, below, name)
         given = {key: plain_value(value) for key, value in explicit.items() if value is not None}
-        return from_mapping(cls, merged(defaults or {}, *layers.values(), given), "command line")
+        return from_mapping(cls, merged(below, given), "command line")
 
 
 def plain_value(value: Any) -> Any:

@@ -220,7 +220,7 @@ def _train(
 
         def show(progress: "Progress[Any]") -> None:
             nonlocal shown
-            if (now := time.perf_counter()) < shown + _SHOW_EVERY_S:
+            if (now := time.perf_counter()) < shown + _SHOW_EVERY_S and progress.fraction < 1:
                 return
             shown, validation = now, "" if progress.record is None else f", {record_text(progress.record)}"
             bar.describe(f"step {progress.step}: loss {float(progress.loss):.3f}{validation}")

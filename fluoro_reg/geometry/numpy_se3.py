@@ -1,4 +1,4 @@
-"""SE(3) in NumPy, for values on the CPU that no gradient needs.
+"""SE(3) in NumPy, for CPU values that need no gradient.
 
 An exponential in torch is a hundred operations on a few numbers, and launching each of them takes longer than computing it. A
 tracked frame needs about ten. The formulas are those of `so3` and `se3`, which are the reference and carry the gradients.

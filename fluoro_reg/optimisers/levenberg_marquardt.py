@@ -210,14 +210,13 @@ def solve_positive_definite(
     """Solve small symmetric positive definite systems by Gauss-Jordan elimination, for which they need no pivots.
 
     The result is NaN or infinite where there is no solution. All operations are element-wise, because LAPACK's solvers
-    synchronise with a GPU and cannot be captured in a CUDA graph. Without a gradient, NumPy does the same sooner on the CPU.
+    synchronise with a GPU and cannot be captured in a CUDA graph. Without a gradient, NumPy does the same faster on the CPU.
     """
     plain = arrays_of(matrix, right_side)
     if plain is not None:
         with np.errstate(all="ignore"):
-            return torch.from_numpy(
-                _eliminated(np.concatenate([plain[0], plain[1][..., None]], axis=-1), np.eye(len(matrix[0])))
-            )
+            array = np.concatenate([plain[0], plain[1][..., None]], axis=-1)
+            return torch.from_numpy(_eliminated(array, np.eye(array.shape[1])))
     rows = torch.cat([matrix, right_side[..., None]], dim=-1)
     return _eliminated(rows, torch.eye(right_side.shape[-1], dtype=rows.dtype, device=rows.device))
 

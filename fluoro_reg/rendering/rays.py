@@ -98,8 +98,9 @@ class ViewGeometry:
 @lru_cache(maxsize=64)
 def _geometry_on_cpu(patient_from_voxel: tuple[float, ...], intrinsics: CameraIntrinsics) -> ViewGeometry:
     """The geometry of a grid, given row by row: every image that is rendered needs it."""
-    matrix = torch.tensor(patient_from_voxel, dtype=torch.float64).reshape(4, 4)
-    return ViewGeometry._of(matrix, _inverse_matrix(intrinsics), intrinsics)
+    with torch.inference_mode(False):  # what is kept must serve later calls that need gradients
+        matrix = torch.tensor(patient_from_voxel, dtype=torch.float64).reshape(4, 4)
+        return ViewGeometry._of(matrix, _inverse_matrix(intrinsics), intrinsics)
 
 
 def rays_of_views(

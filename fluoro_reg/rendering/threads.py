@@ -79,6 +79,6 @@ def parallel_for(work: Callable[[int, int], None], count: int) -> None:
 def _pool(threads: int) -> ThreadPoolExecutor:
     key = (os.getpid(), threads)
     if key not in _pools:
-        # what a worker calls of torch must not start threads of its own
+        # what a worker calls of torch must not start threads of its own; threads that begin to use torch later inherit this
         _pools[key] = ThreadPoolExecutor(threads - 1, "fluoro_reg-rays", torch.set_num_threads, (1,))
     return _pools[key]

@@ -48,7 +48,7 @@ class GradientNCC(AbstractResidualSimilarity):
     floor: float = option(1e-6, "variance that counts as flat", minimum=0.0)
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
-        if _is_plain(moving) and _is_plain(jacobian) and jacobian.shape[-1] == TWIST:
+        if _is_plain(moving, jacobian, fixed, weight) and jacobian.shape[-1] == TWIST:
             return self._compiled_equations(moving, jacobian, fixed, weight)
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
         gradients = sobel_gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
@@ -62,27 +62,27 @@ class GradientNCC(AbstractResidualSimilarity):
 
     def _compiled_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         """Compute the same in one compiled pass over each image."""
-        target, weights = self._gradient_images(fixed, weight)
+        target, weights = self._gradient_images(fixed, weight.expand_as(moving))
         images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
         sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
         return system_of_products(sums)
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
-        if _is_plain(moving):
+        if _is_plain(moving, fixed, weight):
             return self._losses(moving, fixed, weight)[:, 0]
         z, _, zf, w = self._compare(moving, fixed, weight)
         rho, _ = geman_mcclure((z - zf).square(), self.robust_scale)
         return (w * rho).sum(-1)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
-        if _is_plain(moving):
+        if _is_plain(moving, fixed, weight):
             return self._losses(moving, fixed, weight)[:, 1]
         z, _, zf, w = self._compare(moving, fixed, weight)
         return (w * z * zf).sum(-1)
 
     def target(self, fixed: Image, weight: Images) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch n"]]:
         """Return the clipped and standardised gradients of the fixed image, and their normalised weights."""
-        if _is_plain(fixed) and _is_plain(weight):
+        if _is_plain(fixed, weight) and len(fixed) in (1, len(weight)):
             target, weights = self._gradient_images(fixed, weight)
             return torch.from_numpy(target).flatten(1), torch.from_numpy(weights).flatten(1)
         w = normalise_weights(weight.flatten(1).repeat(1, 2))
@@ -91,14 +91,14 @@ class GradientNCC(AbstractResidualSimilarity):
 
     def _losses(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch 2"]:
         """Cost and score of each image, in one compiled pass."""
-        images = zip(moving.contiguous().numpy(), *self._gradient_images(fixed, weight), strict=True)
+        images = zip(moving.contiguous().numpy(), *self._gradient_images(fixed, weight.expand_as(moving)), strict=True)
         return torch.tensor([sum_gradient_losses(*image, self.floor, self.robust_scale) for image in images])
 
     def _gradient_images(self, fixed: Image, weight: Images) -> tuple[Float[np.ndarray, "batch 2 height width"], ...]:
         """Compute `target` with compiled kernels."""
-        pixels = weight.float().contiguous().numpy()
+        pixels = weight.contiguous().numpy()
         used = pixels.max(0) > 0
-        found = [image_gradients(image, used, _CLIP_SAMPLE) for image in fixed.float().contiguous().numpy()]
+        found = [image_gradients(image, used, _CLIP_SAMPLE) for image in fixed.contiguous().numpy()]
         sample = np.concatenate([of_one for _, of_one in found])
         rank = max(1, int(self.clip * len(sample))) - 1
         limit = np.partition(sample, rank)[rank] if len(sample) else np.inf
@@ -141,9 +141,9 @@ def system_of_products(sums: Float[np.ndarray, "batch rows columns"]) -> NormalE
     return NormalEquations(*(torch.from_numpy(array) for array in (sums[:, n + 3, n + 2], gradient, hessian)))
 
 
-def _is_plain(images: Tensor) -> bool:
+def _is_plain(*images: Tensor) -> bool:
     """Whether compiled kernels can read images, and no graph is needed."""
-    return images.device.type == "cpu" and images.dtype == torch.float32 and not images.requires_grad
+    return all(one.device.type == "cpu" and one.dtype == torch.float32 and not one.requires_grad for one in images)
 
 
 def sobel_gradients(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels 2 height width"]:

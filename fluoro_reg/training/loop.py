@@ -94,7 +94,11 @@ class AbstractTraining(ABC, Generic[N, R, B]):
     def __post_init__(self) -> None:
         started = time.perf_counter()
         self.processes, self.threads = ProcessGroup.join(self.device), XrayThreads(self.device)
-        self.prepare()
+        try:
+            self.prepare()
+        except BaseException:
+            self.threads.close()
+            raise
         self.durations.setup_s = time.perf_counter() - started
 
     @abstractmethod
@@ -134,9 +138,9 @@ class AbstractTraining(ABC, Generic[N, R, B]):
             InputError: there is nothing to resume from, or the range never shows the patient.
             OSError: a file cannot be written.
         """
-        if resume:
-            read_state(resume_path(out), self.state, self.settings())
         try:
+            if resume:
+                read_state(resume_path(out), self.state, self.settings())
             with reserve_core_for_rendering(self.device), self._batches() as batches:
                 self._train(batches, out, report)
         finally:

@@ -76,7 +76,7 @@ class PairSubject:
 
 @dataclass(frozen=True, slots=True)
 class SubjectPairs:
-    """A batch of pairs of one subject, and what they are compared with; `own_step` counts the batches of this subject."""
+    """A batch of pairs of one subject, and what they are compared with; `own_step` counts its batches in one process."""
 
     subject: PairSubject
     pairs: Pairs

@@ -32,7 +32,8 @@ MINIMUM_BONE_MM = 2.0  # a ray that crosses less bone does not count as showing 
 MINIMUM_BONE_FRACTION = 0.05
 BONE_BACKGROUND = 0.9  # fraction of images with tissue that the CT lacks, where the CT is bone alone
 BEYOND_MM = 150.0  # how far the body goes on where the CT is cut
-_MAXIMUM_TRIES = 100  # of each view; of a range whose views show bone in one of twenty cases, hardly any batch fails
+_MAXIMUM_TRIES = 1000  # of each view; enough for a range of whose views one in fifty shows bone, and thousands of views
+_HOPELESS_AFTER = 100  # tries in which no view at all has shown bone
 
 
 @runtime_checkable
@@ -201,9 +202,11 @@ class SampleMaker:
         poses = source.sample(self.reference.pivot, count, generator)
         bone = project(self._bone, poses, self.intrinsics)
         hidden = _indices_without_bone(bone)
-        for _ in range(_MAXIMUM_TRIES):
+        for tried in range(_MAXIMUM_TRIES):
             if not len(hidden):
                 return poses, bone
+            if tried == _HOPELESS_AFTER and len(hidden) == count:
+                break
             others = source.sample(self.reference.pivot, count, generator)[hidden]
             images = project(self._bone, others, self.intrinsics)
             poses.rotation[hidden], poses.translation[hidden] = others.rotation, others.translation

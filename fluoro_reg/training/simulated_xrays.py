@@ -120,7 +120,7 @@ class StartedXrays:
         return all(future.done() for future in self.futures)
 
     def stop(self) -> None:
-        """Make no more than a few of them, if the others have not been begun."""
+        """Cancel all but the first few, except those already running."""
         for future in self.futures[_MINIMUM_XRAYS:]:
             future.cancel()
 

@@ -22,6 +22,16 @@ class Inner:
 
 
 @dataclass(frozen=True, slots=True)
+class Even:
+    parts: int = option(1, "")
+    whole: int = option(1, "")
+
+    def __post_init__(self) -> None:
+        if self.whole % self.parts:
+            raise InputError("whole must be a multiple of parts")
+
+
+@dataclass(frozen=True, slots=True)
 class Outer:
     width: int = option(1, "")
     height: int = option(1, "")
@@ -45,6 +55,16 @@ def test_an_error_names_the_layer_of_settings(tmp_path):
         CommonArguments(config=settings).settings(Outer, {})
     with pytest.raises(InputError, match=r"--set: 'width' must be of type int"):
         CommonArguments(assignments=["width=wide"]).settings(Outer, {})
+
+
+def test_settings_that_belong_together_may_come_from_different_layers(tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("whole: 6\n")
+    common = CommonArguments(config=settings, assignments=["parts=3"])
+    assert common.settings(Even, {}) == Even(parts=3, whole=6)
+    assert CommonArguments(assignments=["parts=8"]).settings(Even, {}, {"whole": 32}) == Even(parts=8, whole=32)
+    with pytest.raises(InputError, match="multiple of parts"):
+        CommonArguments(assignments=["parts=3"]).settings(Even, {})
 
 
 def test_strings_that_yaml_reads_as_booleans_or_numbers_stay_strings():

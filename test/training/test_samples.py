@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from fluoro_reg.carm.range import CarmRange
 from fluoro_reg.ct.bone import split_soft_tissue_and_bone
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
@@ -76,3 +77,22 @@ def test_every_sample_shows_bone_though_the_range_reaches_past_it(volume, carm):
 def test_a_range_that_misses_the_patient_is_refused(volume, carm):
     with pytest.raises(InputError, match="hardly any view"):
         maker_of(volume, dataclasses.replace(carm, left_mm=(900, 950))).batch(4, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RarelyTowardsBone:
+    """Poses of a range, of which all but one in twenty look past the patient."""
+
+    carm: CarmRange
+
+    def sample(self, aim_patient: torch.Tensor, count: int, generator: torch.Generator) -> RigidTransform:
+        poses = self.carm.sample(aim_patient, count, generator)
+        away = torch.rand(count, generator=generator) > 0.05
+        poses.translation[away] += torch.tensor([5000.0, 0.0, 0.0], dtype=torch.float64)
+        return poses
+
+
+def test_a_large_batch_finds_views_that_rarely_show_bone(volume, carm):
+    maker = maker_of(volume, carm)
+    views = maker.projections(256, 0, 0, RarelyTowardsBone(carm))
+    assert float(views.camera_from_patient.translation[:, 0].abs().max()) < 4000

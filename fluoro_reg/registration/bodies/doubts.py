@@ -88,7 +88,7 @@ def _unless_hanging_on_doubt(
         is_confirmed = results[body.name].accepted and body.name not in names
         if body.joint is not None and body.joint.parent in doubted and not is_confirmed:
             doubted.add(body.name)
-            reason = f"{body.joint.parent}, on which it hangs, may be at another place; check the joint of that"
+            reason = f"its parent {body.joint.parent} may be at the wrong place; check the joint of {body.joint.parent}"
             results = _ambiguous(results, body.name, reason)
     return results
 

@@ -86,27 +86,6 @@ def sum_body_products(
 
 @jit_cached
 @no_type_check
-def sum_losses(moving: Any, target: Any, weight: Any, floor: float, robust_scale: float) -> Any:
-    """Sum over an image the robust losses that `sum_body_products` sums, of the same arguments."""
-    height, width = moving.shape
-    row, total = np.empty(width, np.float32), 0.0
-    mean_g, sd = gradient_statistics(moving, weight, floor, row)
-    mean, inverse_sd, c = np.float32(mean_g), np.float32(1 / sd), np.float32(robust_scale)
-    plain = np.isinf(robust_scale)
-    for v in range(height):
-        for direction in range(2):
-            gradient_row(moving, v, direction, row)
-            loss = np.float32(0)
-            for u in range(width):
-                residual = (row[u] - mean) * inverse_sd - target[direction, v, u]
-                squared = residual * residual
-                loss += weight[direction, v, u] * (squared if plain else squared * (c / (squared + c)))
-            total += loss
-    return total
-
-
-@jit_cached
-@no_type_check
 def robust_gain(fixed: Any, moving: Any, weight: Any, iterations: int, robust_scale: float) -> float:
     """Return the factor by which gradients fit those of the X-ray, both [2, height, width], with robust weights; 0 without any.
 

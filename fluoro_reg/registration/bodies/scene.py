@@ -30,7 +30,7 @@ Poses = Mapping[str, RigidTransform]  # reference_from_patient of every body, by
 
 @dataclass(slots=True)
 class Pictures:
-    """The line integrals of bodies in one X-ray, each rendered once for a pose and a camera."""
+    """The line integrals of bodies in one X-ray, once for a pose and a camera: rendered, or moved there by derivatives."""
 
     _made: dict[tuple[str, CameraIntrinsics, bytes], tuple[Window, Float[Tensor, "rows columns"]]] = field(default_factory=dict)
 

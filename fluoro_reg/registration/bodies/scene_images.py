@@ -19,7 +19,7 @@ from fluoro_reg.registration.stages.scales import WINDOW_MM
 from fluoro_reg.rendering.bodies import BodyImage, RenderedBody, Window, total_image
 from fluoro_reg.similarity import GradientNCC
 
-REMEMBERED = 2  # rendered images of a body: that of the best poses, and that of a trial
+REMEMBERED = 2  # rendered images of a body, the latest: usually that of the best poses, and that of a trial
 
 
 @dataclass(frozen=True, slots=True)

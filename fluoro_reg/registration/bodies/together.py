@@ -18,12 +18,13 @@ from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.levenberg_marquardt import solve_positive_definite
 from fluoro_reg.registration.assessment.covariance import prior_in_image_units
 from fluoro_reg.registration.bodies.body import Body, Joint
-from fluoro_reg.registration.bodies.kernels import sum_body_products, sum_losses
+from fluoro_reg.registration.bodies.kernels import sum_body_products
 from fluoro_reg.registration.bodies.scene import Poses, SeenView
 from fluoro_reg.registration.bodies.scene_images import Compared, SceneImages, SceneView, SeenScene, scene_view
 from fluoro_reg.registration.stages.objective import effective_pixels
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.similarity.gradient_ncc import system_of_products
+from fluoro_reg.similarity.kernels import sum_gradient_losses
 
 SCALES_PX = (128, 256)  # across the reference's projection; each body has been found before
 ITERATIONS, FOLLOWING_ITERATIONS = 30, 4
@@ -146,7 +147,9 @@ class SceneObjective:
     def _image_cost(self, seen: SeenScene, compared: Compared) -> float:
         """The cost of gradient NCC in one view, of the same pixels as at another pose."""
         gradients = (compared.target.numpy(), compared.gradient_weight.numpy())
-        return sum_losses(seen.moving.float().numpy(), *gradients, self.similarity.floor, self.similarity.robust_scale)
+        limits = self.similarity.floor, self.similarity.robust_scale
+        loss, _ = sum_gradient_losses(seen.moving.float().numpy(), *gradients, *limits)
+        return loss
 
     def _joint_twist(
         self, body: Body, joint: Joint, poses: Sequence[RigidTransform]

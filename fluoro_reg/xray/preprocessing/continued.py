@@ -21,15 +21,17 @@ _MAXIMUM_LEVEL = 2.0  # factor between the median greys of the two images
 
 @dataclass(frozen=True, slots=True)
 class KnownReading:
-    """A reading, the coarse image in which it was found, and what was known of the X-ray's intensity."""
+    """A reading, the coarse image in which it was found, what was known of the X-ray's intensity, and how it was found."""
 
     reading: Reading
     coarse: CoarseImage
     given: Intensity
+    find_collimator: bool
 
-    def applies_to(self, image: XrayImage, coarse: CoarseImage) -> bool:
+    def applies_to(self, image: XrayImage, coarse: CoarseImage, options: PreprocessOptions) -> bool:
         """Whether a coarse image may be read in the same way."""
-        return image.intensity is self.given and resembles(coarse, self.coarse)
+        is_alike = image.intensity is self.given and options.find_collimator == self.find_collimator
+        return is_alike and resembles(coarse, self.coarse)
 
 
 def read_again(
@@ -38,10 +40,11 @@ def read_again(
     """Return the reading `name` of an image: `known` while it applies, else found anew; None if it is not plausible."""
     if not _has_content(coarse):
         return None
-    if known is not None and known.reading.name == name and known.applies_to(image, coarse):
+    if known is not None and known.reading.name == name and known.applies_to(image, coarse, options):
         return known
     readings = readings_of(coarse, image, options.find_collimator)
-    return next((KnownReading(reading, coarse, image.intensity) for reading in readings if reading.name == name), None)
+    found = next((reading for reading in readings if reading.name == name), None)
+    return None if found is None else KnownReading(found, coarse, image.intensity, options.find_collimator)
 
 
 def resembles(coarse: CoarseImage, other: CoarseImage) -> bool:

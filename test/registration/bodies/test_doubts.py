@@ -60,8 +60,8 @@ def test_all_that_hangs_on_a_body_with_another_place_is_ambiguous(settle):
     results, _ = settle({}, {"L5": 30.0})
     assert accepted(results) == {"pelvis", "femur_left"}
     assert "another place, 30 mm away" in results["L5"].reason
-    assert "L5, on which it hangs, may be at another place" in results["L4"].reason
-    assert results["L3"].outcome is Outcome.AMBIGUOUS and "L4, on which" in results["L3"].reason
+    assert "its parent L5 may be at the wrong place" in results["L4"].reason
+    assert results["L3"].outcome is Outcome.AMBIGUOUS and "its parent L4" in results["L3"].reason
 
 
 def test_a_rejected_body_that_has_another_place_speaks_against_those_that_hang_on_it(settle):
@@ -88,4 +88,4 @@ def test_what_hangs_on_a_swapped_body_is_ambiguous(settle):
     results, _ = settle({}, {}, swapped={"L5": "L4", "L4": "L5"})
     assert accepted(results) == {"pelvis", "femur_left"}
     assert "at the place of L4, and L4 here" in results["L5"].reason
-    assert "L4, on which it hangs" in results["L3"].reason
+    assert "its parent L4" in results["L3"].reason

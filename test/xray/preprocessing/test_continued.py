@@ -93,6 +93,13 @@ def test_a_negative_is_not_read_like_its_positive(simulated, known):
     assert _read(negative, known.reading.name, known) is not known
 
 
+def test_a_field_that_is_no_longer_wanted_is_not_used_again(simulated, known):
+    image = simulated(3.0, **COLLIMATED)
+    without = PreprocessOptions(find_collimator=False)
+    coarse = coarse_image(image.pixels, image.mask)
+    assert read_again(image, coarse, known.reading.name, without, known) is not known
+
+
 def test_an_image_that_cannot_be_read_so_has_no_such_reading(simulated, known):
     image = simulated(**COLLIMATED)
     assert _read(image, "attenuation, field of a leaking collimator", known) is None
