@@ -1,6 +1,6 @@
 """Tensors as NumPy arrays, where a few numbers on the CPU are computed faster in NumPy than in torch.
 
-Launching an operation of torch takes a few microseconds, and a registration has ten thousand on matrices of at most 6 x 6.
+Launching an operation of torch takes a few microseconds, and a registration has thousands on matrices of at most 6 x 6.
 """
 
 import numpy as np

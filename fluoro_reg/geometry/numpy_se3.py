@@ -1,13 +1,13 @@
 """SE(3) in NumPy, for CPU values that need no gradient.
 
-An exponential in torch is a hundred operations on a few numbers, and launching each of them takes longer than computing it. A
-tracked frame needs about ten. The formulas are those of `so3` and `se3`, which are the reference and carry the gradients.
+An exponential in torch is dozens of operations on a few numbers, and launching each of them takes longer than computing it. The
+formulas are those of `so3` and `se3`, which are the reference and carry the gradients.
 """
 
 import numpy as np
 from jaxtyping import Float
 
-_SERIES_BELOW = 1e-2  # of t^2, as in `so3`
+from fluoro_reg.geometry.so3 import SERIES_BELOW
 
 
 def exp(twist: Float[np.ndarray, "*batch 6"]) -> tuple[Float[np.ndarray, "*batch 3 3"], Float[np.ndarray, "*batch 3"]]:
@@ -86,7 +86,7 @@ def _hat(w: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
 
 def _coefficients(squared: Float[np.ndarray, "*batch 1 1"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 as functions of t^2."""
-    small = squared < _SERIES_BELOW
+    small = squared < SERIES_BELOW
     t2 = np.where(small, 1.0, squared)
     t = np.sqrt(t2)
     sine = np.sin(t)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_SERIES_BELOW = 1e-2  # of t^2
+SERIES_BELOW = 1e-2  # of t^2
 
 
 def hat(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -76,7 +76,7 @@ def quaternion_wxyz(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
 
 def exp_coefficients(squared_angle: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor, Tensor]:
     """Return (sin t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 as functions of t^2."""
-    small = squared_angle < _SERIES_BELOW
+    small = squared_angle < SERIES_BELOW
     s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
     t2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
     t = t2.sqrt()
