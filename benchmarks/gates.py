@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def by_reason(records: list[Record]) -> str:
     names: dict[str, list[int]] = {}
     for record in records:
         if not record["accepted"]:
-            name = "".join(c for c in record["reason"] if not (c.isdigit() or c in ".-<%")).strip()[:60]
+            words = "".join(c for c in record["reason"] if not (c.isdigit() or c in ".-<%"))
+            name = textwrap.shorten(words.replace(",", ""), 100, placeholder=" ...")
             counts = names.setdefault(name, [0, 0])
             counts[0] += is_wrong(record)
             counts[1] += is_right(record)
