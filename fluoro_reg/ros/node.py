@@ -27,6 +27,7 @@ from fluoro_reg.ros.options import CHANGEABLE, NodeOptions
 from fluoro_reg.ros.parameter_sources import unmatched_parameters
 from fluoro_reg.ros.parameters import ParameterSet
 from fluoro_reg.ros.pipeline import Pipeline
+from fluoro_reg.ros.python_log import python_log_in
 from fluoro_reg.ros.session import Session, load_session
 from fluoro_reg.ros.watchdog import HangError
 
@@ -238,12 +239,13 @@ def main(args: list[str] | None = None, load: SessionLoader = load_session) -> i
     executor = Executor()
     executor.add_node(node)
     try:
-        if not node.autostart():
-            return 2
-        stop.starting = False
-        while rclpy.ok() and not stop.requested and not hung.is_set():
-            executor.spin_once(timeout_sec=SPIN_PERIOD_S)
-        return 0
+        with python_log_in(node.get_logger()):
+            if not node.autostart():
+                return 2
+            stop.starting = False
+            while rclpy.ok() and not stop.requested and not hung.is_set():
+                executor.spin_once(timeout_sec=SPIN_PERIOD_S)
+            return 0
     finally:
         if not hung.is_set():
             node.close()  # it would wait for a registration that hangs

@@ -2,10 +2,11 @@
 
 A first argument names another behaviour: `sleeps` hangs in the third image with the interpreter running, `holds` hangs there in
 native code that holds the interpreter, `raises` has a defect there, `loads` never ends loading, and `forgets` keeps no image,
-for runs of many. `bodies` answers with four bodies, of which the right femur is rejected.
+for runs of many. `bodies` answers with four bodies, of which the right femur is rejected. `logs` logs a line while it loads.
 """
 
 import ctypes
+import logging
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ def load(kind: str) -> Session:
     if kind == "loads":
         print("loading", file=sys.stderr, flush=True)
         time.sleep(1000)
+    if kind == "logs":
+        logging.getLogger("fluoro_reg.registration").info("templates for a search")
     if kind == "bodies":
         return Session(block_ct(), BodiesFakeTracker(rejected={"femur_right"}), "fake", block_bodies())
     if kind == "forgets":
@@ -57,5 +60,5 @@ def load(kind: str) -> Session:
 
 
 if __name__ == "__main__":
-    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads", "forgets", "bodies") else ""
+    given = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in (*HANG, "loads", "forgets", "bodies", "logs") else ""
     sys.exit(main(load=lambda *_: load(given)))
