@@ -33,6 +33,8 @@ PARAMETER_OF = {
     "patient_frame": "frames.patient",
     "tf_mode": "tf.mode",
     "anchor_frame": "frames.anchor",
+    "second": "second.path",
+    "second_frame": "second.frame",
     "image_transport": "image_transport",
 }
 
@@ -54,9 +56,13 @@ ARGUMENTS = [
     ("patient_frame", "", "the patient's frame (parameter frames.patient)"),
     ("tf_mode", "", "the edge on /tf: direct, inverse or anchored (parameter tf.mode)"),
     ("anchor_frame", "", "with tf_mode:=anchored, the parent of the patient (parameter frames.anchor)"),
+    ("second", "", "a second camera: view.json with its fixed place relative to the first (parameter second.path)"),
+    ("second_frame", "", "a second camera: its frame on tf2, which may move (parameter second.frame)"),
     ("image_transport", "", "raw or compressed (parameter image_transport)"),
     ("image", "image", "topic of the images; `<topic>/compressed` with image_transport:=compressed"),
     ("camera_info", "camera_info", "topic of the CameraInfo messages for the images"),
+    ("second_image", "second/image", "topic of the images of a second camera"),
+    ("second_camera_info", "second/camera_info", "topic of the CameraInfo messages for them"),
     ("namespace", "", "namespace of the node"),
     ("name", "registration_node", "name of the node"),
     ("autostart", "true", "configure and activate on start; if false, a lifecycle manager does it"),
@@ -90,8 +96,15 @@ def make_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     }
     overrides["autostart"] = is_true(value("autostart"))
     overrides["use_sim_time"] = is_true(value("use_sim_time"))
-    image = value("image")
-    remappings = [("image", image), ("image/compressed", f"{image}/compressed"), ("camera_info", value("camera_info"))]
+    remappings = [
+        (camera + topic, value(argument) + ending)
+        for camera, prefix in (("", ""), ("second/", "second_"))
+        for topic, argument, ending in (
+            ("image", f"{prefix}image", ""),
+            ("image/compressed", f"{prefix}image", "/compressed"),
+            ("camera_info", f"{prefix}camera_info", ""),
+        )
+    ]
     registration = LifecycleNode(
         package="fluoro_reg",
         executable="registration_node",

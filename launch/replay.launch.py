@@ -60,6 +60,8 @@ def make_player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     compressed = "/compressed" if value("image_transport") == "compressed" else ""
     topics = [value("image") + compressed, value("camera_info")]
+    if value("second") or value("second_frame"):
+        topics += [value("second_image") + compressed, value("second_camera_info")]
     arguments = [value("bag"), "--rate", value("rate"), "--wait", value("wait"), "--topics", *topics]
     if is_true(value("every_frame")):
         arguments += ["--answers", "/".join(["", *filter(None, value("namespace").split("/")), value("name"), "result"])]

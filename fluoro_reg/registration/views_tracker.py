@@ -1,5 +1,7 @@
 """`ViewsTracker`: frame after frame of several cameras of known relative geometry, such as a biplane C-arm.
 
+The geometry is fixed or, where cameras move on their own, given with every frame.
+
 One pose must fit all X-rays of a moment, and each of them can reject it. Where one X-ray hardly shows depth, the other does. A
 frame is refined from the last accepted pose; after that has failed twice, the patient is searched as at the beginning: around
 the initial pose or, without one, by a search in the first X-ray, which must then accept the pose alone, too.
@@ -25,7 +27,8 @@ class ViewsTracker:
 
     Args:
         registrar: Registers the X-rays.
-        camera_from_first: For each camera after the first, the pose of the first camera's frame in its own.
+        camera_from_first: For each camera after the first, the pose of the first camera's frame in its own; None for one that
+            `update_views` is told with every frame.
         initial_pose: `first_camera_from_patient` to search around; None to search without one.
 
     Raises:
@@ -35,7 +38,10 @@ class ViewsTracker:
     searching_since: float | None = None  # no search runs beside `update`
 
     def __init__(
-        self, registrar: Registrar, camera_from_first: Sequence[RigidTransform], initial_pose: RigidTransform | None = None
+        self,
+        registrar: Registrar,
+        camera_from_first: Sequence[RigidTransform | None],
+        initial_pose: RigidTransform | None = None,
     ) -> None:
         if registrar.options.tracking.pose == "filtered":
             raise InputError("tracking.pose is filtered, but poses of two cameras rest on the images alone; set it to image")
@@ -51,21 +57,35 @@ class ViewsTracker:
         """Reject an X-ray that comes alone."""
         return self.update_views([xray], stamp_ns)
 
-    def update_views(self, xrays: Sequence[XrayImage], stamp_ns: int | None = None) -> RegistrationResult:
+    def update_views(
+        self,
+        xrays: Sequence[XrayImage],
+        stamp_ns: int | None = None,
+        camera_from_first: Sequence[RigidTransform] | None = None,
+    ) -> RegistrationResult:
         """Register the X-rays of one moment, one of each camera, in the order of the cameras.
+
+        Args:
+            xrays: The X-rays.
+            stamp_ns: When they were taken.
+            camera_from_first: Where the cameras after the first were at that moment; without it, where they always are.
 
         Returns:
             The result, whose pose is that in the first camera. It may be published only if it is `accepted`.
         """
+        cameras = self._cameras if camera_from_first is None else (RigidTransform.identity(), *camera_from_first)
+        places = [camera for camera in cameras if camera is not None]
         kind = FrameKind.NEW
         if len(xrays) != len(self._cameras):
             result = self._unusable(f"{len(self._cameras)} X-rays of one moment are needed, got {len(xrays)}")
+        elif len(places) != len(xrays):
+            result = self._unusable(f"the places of {len(xrays)} cameras are needed, got {len(places)}")
         else:
             kinds = [check.kind(xray) for check, xray in zip(self._checks, xrays, strict=True)]
             number, kind = next(((n, k) for n, k in enumerate(kinds) if k is not FrameKind.NEW), (0, FrameKind.NEW))
             if kind is FrameKind.NEW:
                 with one_torch_thread():
-                    result = self._register([CalibratedXray(*pair) for pair in zip(xrays, self._cameras, strict=True)])
+                    result = self._register([CalibratedXray(*pair) for pair in zip(xrays, places, strict=True)])
             else:
                 result = self._unusable(f"view {number + 1}: {REASONS[kind]}")
         return self._answered(xrays, result, kind)

@@ -9,6 +9,7 @@ import bisect
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -76,15 +77,26 @@ class FrameTree:
         Raises:
             InputError: the frames are not connected, or a transform at that time is missing after the timeout.
         """
-        end = time.monotonic() + timeout_s
-        with self._changed:
-            while True:
-                try:
-                    return self._lookup(target, source, stamp)
-                except NotYetError:
-                    if time.monotonic() >= end:
-                        raise
-                    self._changed.wait(end - time.monotonic())
+        return self._wait_for(lambda: self._lookup(target, source, stamp), timeout_s)
+
+    def lookup_between(self, target: tuple[str, int], source: tuple[str, int], fixed: str, timeout_s: float) -> RigidTransform:
+        """Return `target_from_source` of two frames, each at a stamp of its own, and wait for transforms as `lookup` does.
+
+        Args:
+            target: A frame and a stamp in ns.
+            source: The same.
+            fixed: The frame that stays still between the stamps; if empty, the root of the tree.
+            timeout_s: How long to wait.
+
+        Raises:
+            InputError: as in `lookup`.
+        """
+
+        def between() -> RigidTransform:
+            still = fixed or self.ancestors(source[0])[-1]
+            return self._lookup(still, *target).inverse() @ self._lookup(still, *source)
+
+        return self._wait_for(between, timeout_s)
 
     def ancestors(self, frame: str) -> list[str]:
         """Return the frame, its parent and so on up to the root, by the newest transforms."""
@@ -93,6 +105,18 @@ class FrameTree:
             while (edge := self._edges.get(frames[-1])) is not None and edge.messages and len(frames) <= MAXIMUM_DEPTH:
                 frames.append(without_slash(edge.messages[-1].header.frame_id))
             return frames
+
+    def _wait_for(self, lookup: Callable[[], RigidTransform], timeout_s: float) -> RigidTransform:
+        """Look up again with every transform that arrives, until there is an answer or the time has passed."""
+        end = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                try:
+                    return lookup()
+                except NotYetError:
+                    if time.monotonic() >= end:
+                        raise
+                    self._changed.wait(end - time.monotonic())
 
     def _lookup(self, target: str, source: str, stamp: int) -> RigidTransform:
         to_target, to_source = self.ancestors(target), self.ancestors(source)

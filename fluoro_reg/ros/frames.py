@@ -23,7 +23,12 @@ def check_frame_options(options: NodeOptions) -> None:
         InputError: a frame is missing, has a name that tf2 does not allow, or is used twice.
     """
     frames = options.frames
-    given = {"frames.patient": frames.patient, "frames.camera": frames.camera, "frames.anchor": frames.anchor}
+    given = {
+        "frames.patient": frames.patient,
+        "frames.camera": frames.camera,
+        "frames.anchor": frames.anchor,
+        "second.frame": options.second.frame,
+    }
     for parameter, name in given.items():
         _check_name(parameter, name)
     if not frames.patient:
@@ -75,7 +80,8 @@ def check_camera_frame(camera_frame: str, options: NodeOptions, body_frames: Col
     if not camera_frame:
         raise InputError("the image has no frame_id; set it in the driver, or set the parameter frames.camera")
     anchor = options.frames.anchor if options.tf.mode == "anchored" else ""
-    for parameter, name in (("frames.patient", options.frames.patient), ("frames.anchor", anchor)):
+    others = {"frames.patient": options.frames.patient, "frames.anchor": anchor, "second.frame": options.second.frame}
+    for parameter, name in others.items():
         if camera_frame == name:
             raise InputError(f"the image's frame_id is '{name}', as is {parameter}; set frames.camera, or rename one")
     if camera_frame in body_frames:

@@ -61,6 +61,7 @@ class ImageInput:
         self._stamps = stamps
         self._statistics = statistics
         self._on_frame = on_frame
+        self._frame = options.second.frame if camera else options.frames.camera
         self._pairing: StampPairing[SerialisedImage, CameraInfo] = StampPairing()
         compressed = options.image_transport == "compressed"
         self._image_type, image_topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
@@ -124,7 +125,7 @@ class ImageInput:
         status = self._stamps.check(stamp, now)
         if status in COUNTER_OF:
             self._statistics.count(COUNTER_OF[status])
-        frame_id = self._options.frames.camera or self._frame_id(image)
+        frame_id = self._frame or self._frame_id(image)
         self._on_frame(Frame(stamp, frame_id, image, info, time.monotonic(), (now - stamp) / conversions.NS_PER_S), status)
 
     def _frame_id(self, image: SerialisedImage) -> str:

@@ -39,7 +39,7 @@ class Intake:
     ) -> None:
         self._node, self._options, self._stamps, self._statistics = node, options, stamps, statistics
         self._on_frame, self._on_complete = on_frame, on_complete
-        self._has_second = bool(options.second.path)
+        self._has_second = options.second.exists
         self._pairing = FramePairing(options.second.tolerance, on_complete, on_alone)
         self.inputs: list[ImageInput] = []  # the first camera's before the second's; empty while stopped
 

@@ -35,11 +35,21 @@ class SecondCameraOptions:
 
     path: str = option(
         "",
-        "a JSON file with camera_from_first, such as a view.json: one pose must fit both cameras; if empty, there is one",
+        "a JSON file with camera_from_first, such as a view.json: one pose must fit both cameras",
+    )
+    frame: str = option(
+        "",
+        "instead of second.path, the second camera's frame on tf2, whose place is looked up at the stamps of the images; if "
+        "both are empty, there is one camera",
     )
     tolerance: float = option(
         0.02, "largest difference between the stamps of two images of one moment", unit="s", minimum=0.0, maximum=1.0
     )
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a second camera."""
+        return bool(self.path or self.frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,9 @@ class FrameOptions:
 
     camera: str = option("", "the camera's frame; if empty, the frame_id of the image")
     patient: str = option("patient", "the patient's frame; with bodies.path, the frame of the reference body takes its place")
-    anchor: str = option("", "with tf.mode anchored: the parent of the patient, such as robot_base or table")
+    anchor: str = option(
+        "", "a frame that stays still, such as robot_base or table: with tf.mode anchored, the patient's parent"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +92,18 @@ class TfOptions:
         choices=("direct", "inverse", "anchored"),
     )
     timeout: float = option(
-        0.5, "anchored: how long to wait for the camera's place at the image's stamp", unit="s", minimum=0.0, maximum=10.0
+        0.5,
+        "anchored, second.frame: how long to wait for a camera's place at the image's stamp",
+        unit="s",
+        minimum=0.0,
+        maximum=10.0,
     )
     maximum_gap: float = option(
-        0.2, "anchored: largest gap between two transforms on /tf to interpolate in", unit="s", minimum=0.001, maximum=10.0
+        0.2,
+        "anchored, second.frame: largest gap between two transforms on /tf to interpolate in",
+        unit="s",
+        minimum=0.001,
+        maximum=10.0,
     )
     fuse: bool = option(False, "anchored: fuse accepted poses from several angles of the C-arm while the patient lies still")
     anchor_sd_mm: float = option(

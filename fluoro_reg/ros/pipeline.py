@@ -17,6 +17,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
 from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
@@ -31,6 +32,7 @@ from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
 from fluoro_reg.ros.tf_edge import TfEdge
+from fluoro_reg.ros.tf_input import TfInput
 from fluoro_reg.ros.watchdog import HangError, Watchdog
 from fluoro_reg.ros.worker import LatestWorker
 
@@ -75,12 +77,18 @@ class Pipeline:
         frame_of_other = {body.name: body.frame for body in session.bodies[1:]}
         self._statistics = Statistics()
         self._stamps = StampChecker(options.restart_after, options.maximum_image_ahead)
+        self._tf_input = TfInput(node, options)
         self._processor = FrameProcessor(
-            session.tracker, session.method, options, self._log.error, list(frame_of_other.values())
+            session.tracker,
+            session.method,
+            options,
+            self._log.error,
+            list(frame_of_other.values()),
+            self._places_of_cameras if options.second.frame else None,
         )
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device, session.bodies))
         pivot = session.volume.centre_patient
-        self._edge = TfEdge(node, options, pivot, frame_of_other) if options.tf.enable else None
+        self._edge = TfEdge(node, options, self._tf_input, pivot, frame_of_other) if options.tf.enable else None
         self._reported_problem = ""
         tracker = session.tracker
         self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
@@ -138,6 +146,7 @@ class Pipeline:
         self._jumps.unregister()
         self._node.destroy_subscription(self._initial_pose_subscription)
         self._outputs.close()
+        self._tf_input.close()
         if self._edge is not None:
             self._edge.close()
 
@@ -161,8 +170,7 @@ class Pipeline:
 
     def forget_other_publishers(self) -> None:
         """Publish on /tf again, because another publisher of the same frame is said to be gone."""
-        if self._edge is not None:
-            self._edge.forget_others()
+        self._tf_input.forget_foreign()
 
     def register_once(self) -> None:
         """Register the next frame from the initial pose, even if the node is disabled."""
@@ -252,6 +260,14 @@ class Pipeline:
         self._outputs.publish(processed, self._statistics.percentiles_s())
         self._statistics.record_seconds("publish", time.monotonic() - begin)
 
+    def _places_of_cameras(self, frame: Frame) -> list[RigidTransform]:
+        """The pose of the first camera's frame in each of the others, every camera at the stamp of its own image."""
+        first, fixed = (frame.frame_id, frame.stamp_ns), self._options.frames.anchor
+        return [
+            self._tf_input.tree.lookup_between((other.frame_id, other.stamp_ns), first, fixed, self._options.tf.timeout)
+            for other in frame.others
+        ]
+
     def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
         """Return an accepted frame with its transforms, or a rejected one if tf2 has no place for them."""
         result, frame = processed.result, processed.frame
@@ -312,8 +328,7 @@ class Pipeline:
 
     def _restart(self) -> None:
         self._intake.clear()
-        if self._edge is not None:
-            self._edge.forget()
+        self._tf_input.tree.forget()
         self.reset()
 
     def _publish_diagnostics(self) -> None:

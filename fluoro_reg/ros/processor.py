@@ -112,7 +112,11 @@ class InitialPose:
 
 
 class FrameProcessor:
-    """Registers frames, one at a time. `other_frames` are those of bodies other than the reference."""
+    """Registers frames, one at a time.
+
+    `other_frames` are those of bodies other than the reference. `camera_from_first` returns, for cameras whose place changes,
+    the pose of the first camera's frame in each of the others at the moment of a frame; None for cameras of a fixed geometry.
+    """
 
     def __init__(
         self,
@@ -121,11 +125,13 @@ class FrameProcessor:
         options: NodeOptions,
         log: Callable[[str], object],
         other_frames: Collection[str] = (),
+        camera_from_first: Callable[[Frame], list[RigidTransform]] | None = None,
     ) -> None:
         self._tracker = tracker
         self._method = method
         self._options = options
         self._other_frames = other_frames
+        self._camera_from_first = camera_from_first
         self._intensity = Intensity(options.intensity)
         self._rules = CameraInfoRules(CameraMatrix(options.camera_matrix), options.undistort)
         self._log = log
@@ -169,7 +175,8 @@ class FrameProcessor:
             xray, *others = (self._decoded(one) for one in (frame, *frame.others))
             decode_s = time.monotonic() - begin
             if isinstance(self._tracker, ViewsTracker):
-                return self._tracker.update_views([xray, *others], frame.stamp_ns)
+                places = None if self._camera_from_first is None else self._camera_from_first(frame)
+                return self._tracker.update_views([xray, *others], frame.stamp_ns, places)
             return self._tracker.update(xray, frame.stamp_ns)
 
         self._last = None

@@ -66,14 +66,18 @@ def _session(
     options: NodeOptions, registration: RegistrationOptions, volume: CTVolume, initial_pose: RigidTransform | None
 ) -> Session:
     """The tracker of one rigid CT, in one camera or in two, or of bodies."""
-    if options.second.path and options.bodies.path:
-        raise InputError("second.path and bodies.path exclude each other: bodies are followed by one camera; set one only")
+    second = options.second
+    if second.exists and options.bodies.path:
+        given = "second.path" if second.path else "second.frame"
+        raise InputError(f"{given} and bodies.path exclude each other: bodies are followed by one camera; set one only")
+    if second.path and second.frame:
+        raise InputError("second.path and second.frame both say where the second camera is; set one only")
     if not options.bodies.path:
         if options.labels.path:
             raise InputError("labels.path belongs to bodies.path, which says what the labels are; set both")
         registrar = Registrar(volume, registration)
-        if options.second.path:
-            cameras = [read_camera_from_first(options.second.path)]
+        if second.exists:
+            cameras = [read_camera_from_first(second.path) if second.path else None]
             return Session(volume, ViewsTracker(registrar, cameras, initial_pose), registrar.method.name)
         return Session(volume, Tracker(registrar, initial_pose, background=True), registrar.method.name)
     config = read_bodies(options.bodies.path)

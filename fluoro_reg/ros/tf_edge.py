@@ -4,9 +4,9 @@ There is one edge, or one for each body that is accepted. Bodies other than the 
 the camera hangs on the reference, and they hang on the camera.
 
 A frame has one parent on tf2. A second publisher of the same child makes the tree flicker between two poses, and nothing tells
-the consumers. `TfEdge` therefore listens to /tf and /tf_static, knows its own transforms again, and refuses to publish once
-there are others. Poses are then rejected, so that lookups go stale and fail. This lasts until somebody calls `~/reset`, because
-two nodes that waited for each other's silence would both begin again.
+the consumers. `TfEdge` therefore refuses to publish once `TfInput` has seen another publisher of the same child. Poses are then
+rejected, so that lookups go stale and fail. This lasts until somebody calls `~/reset`, because two nodes that waited for each
+other's silence would both begin again.
 
 The broadcaster of tf2_ros is not a lifecycle publisher. It is safe here because only the worker calls `send`, and the worker
 runs only while the node is active and is joined before the node becomes inactive.
@@ -14,8 +14,6 @@ runs only while the node is active and is joined before the node becomes inactiv
 
 import importlib
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +21,6 @@ from typing import Any
 from geometry_msgs.msg import TransformStamped
 from jaxtyping import Float
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-from rclpy.serialization import deserialize_message
 from tf2_msgs.msg import TFMessage
 from torch import Tensor
 
@@ -33,21 +29,8 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.fusion import FusedPose, PatientFusion
 from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros import conversions
-from fluoro_reg.ros.frame_tree import FrameTree
-from fluoro_reg.ros.frames import without_slash
 from fluoro_reg.ros.options import NodeOptions
-
-TF_PROFILE = QoSProfile(depth=100)
-TF_STATIC_PROFILE = QoSProfile(depth=100, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-REMEMBERED = 1000  # own transforms that may still come back on /tf
-
-
-@dataclass(frozen=True, slots=True)
-class _Foreign:
-    """A transform of another node to a child that may be the node's."""
-
-    parent: str
-    is_static: bool
+from fluoro_reg.ros.tf_input import TF_PROFILE, TfInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +42,33 @@ class Placed:
 
 
 class TfEdge:
-    """Places accepted poses on tf2. `place` and `send` belong to the worker's thread, the subscriptions to the executor's.
+    """Places accepted poses on tf2. `place` and `send` belong to the worker's thread.
 
-    `pivot` is the point of the patient (mm) about which fused poses turn. `frame_of_other` are the frames of bodies other than
-    the reference, by name.
+    `tf_input` is what other nodes publish. `pivot` is the point of the patient (mm) about which fused poses turn.
+    `frame_of_other` are the frames of bodies other than the reference, by name.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
         options: NodeOptions,
+        tf_input: TfInput,
         pivot: Float[Tensor, "3"],
         frame_of_other: Mapping[str, str] | None = None,
     ) -> None:
         self._node = node
         self._options = options
         self._frame_of_other = dict(frame_of_other or {})
+        self._input = tf_input
         self._pivot = pivot
         self.forget_poses()
-        self._tree = FrameTree(options.tf.maximum_gap)
-        self._lock = threading.Lock()
-        self._sent: OrderedDict[tuple[object, ...], None] = OrderedDict()
-        self._foreign: dict[str, _Foreign] = {}
         inverse = options.tf.mode == "inverse"
         first = options.frames.camera if inverse else options.frames.patient  # empty until the first image names it
-        self._children = (first, *self._frame_of_other.values())
-        self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self._on_tf, TF_PROFILE, raw=True),
-            node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC_PROFILE),
-        ]
+        self._input.children = (first, *self._frame_of_other.values())
         self._publisher, self._broadcaster = self._create_publisher()
 
     def close(self) -> None:
-        """Destroy the subscriptions and the publisher."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        """Destroy the publisher."""
         self._node.destroy_publisher(self._publisher)
 
     def place(self, result: RegistrationResult, stamp: int, camera_frame: str) -> Placed:
@@ -106,7 +81,7 @@ class TfEdge:
         camera_from_patient = result.camera_from_patient
         assert camera_from_patient is not None  # or it would not be accepted
         if mode == "inverse":
-            self._children = (camera_frame, *self._frame_of_other.values())
+            self._input.children = (camera_frame, *self._frame_of_other.values())
         self._refuse_second_parent()
         others = self._others(result)
         if mode == "inverse":
@@ -114,10 +89,10 @@ class TfEdge:
             return Placed((first, *_transforms(others, stamp, camera_frame)))
         if mode == "direct":
             return Placed(_transforms({frames.patient: camera_from_patient, **others}, stamp, camera_frame))
-        above = self._tree.ancestors(camera_frame) + self._tree.ancestors(frames.anchor)
-        if (child := next((child for child in self._children if child in above), None)) is not None:
+        above = self._input.tree.ancestors(camera_frame) + self._input.tree.ancestors(frames.anchor)
+        if (child := next((child for child in self._input.children if child in above), None)) is not None:
             raise InputError(f"'{child}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
-        anchor_from_camera = self._tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
+        anchor_from_camera = self._input.tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
         fused = self._fusion.add(anchor_from_camera, result) if self._options.tf.fuse else None
         pose = anchor_from_camera @ camera_from_patient if fused is None else fused.anchor_from_patient
         placed = {frames.patient: pose, **{child: anchor_from_camera @ other for child, other in others.items()}}
@@ -125,19 +100,15 @@ class TfEdge:
 
     def send(self, transforms: Sequence[TransformStamped]) -> None:
         """Publish transforms from `place`, in one message."""
-        with self._lock:
-            for transform in transforms:
-                self._sent[_key(transform)] = None
-            while len(self._sent) > REMEMBERED:
-                self._sent.popitem(last=False)
+        self._input.remember(transforms)
         self._broadcaster.sendTransform(list(transforms))
 
     def problem(self) -> str:
         """Return why an edge cannot be published at present, in words; empty if all can."""
-        child = next((child for child in self._children if child in self._foreign), None)
+        child = next((child for child in self._input.children if child in self._input.foreign), None)
         if child is None:
             return ""
-        foreign = self._foreign[child]
+        foreign = self._input.foreign[child]
         topic, then = ("/tf_static", "configure this node again") if foreign.is_static else ("/tf", "call ~/reset")
         rename = "the frame in bodies.path" if self._frame_of_other else "frames.patient"
         return (
@@ -145,18 +116,10 @@ class TfEdge:
             f"stop that node, rename {rename}, or choose another tf.mode, and then {then}"
         )
 
-    def forget_others(self) -> None:
-        """Take the other publishers of the child on /tf to be gone; on /tf_static, tf2 keeps what they published."""
-        self._foreign = {child: foreign for child, foreign in self._foreign.items() if foreign.is_static}
-
     def forget_poses(self) -> None:
         """Begin the fusion anew with the next frame."""
         tf = self._options.tf
         self._fusion = PatientFusion(self._pivot, (tf.anchor_sd_mm, math.radians(tf.anchor_sd_deg)))
-
-    def forget(self) -> None:
-        """Drop the dynamic transforms, because time went back."""
-        self._tree.forget()
 
     def _others(self, result: RegistrationResult) -> dict[str, RigidTransform]:
         """`camera_from_patient` of the accepted bodies other than the reference, by frame."""
@@ -170,36 +133,6 @@ class TfEdge:
     def _refuse_second_parent(self) -> None:
         if problem := self.problem():
             raise InputError(problem)
-
-    def _on_tf(self, data: bytes) -> None:
-        # Other nodes publish much on /tf, and reading all of it takes time in Python.
-        needs_all = self._options.tf.mode == "anchored" or "" in self._children
-        if not needs_all and not any(f"{child}\0".encode() in data for child in self._children):
-            return
-        try:
-            transforms = deserialize_message(data, TFMessage).transforms
-        except (RuntimeError, UnicodeDecodeError):
-            self._node.get_logger().warning("a message on /tf is damaged and is ignored", throttle_duration_sec=10.0)
-            return
-        for transform in transforms:
-            if not self._is_own(transform):
-                self._note(transform, is_static=False)
-
-    def _on_tf_static(self, message: TFMessage) -> None:
-        for transform in message.transforms:
-            self._note(transform, is_static=True)
-
-    def _note(self, transform: TransformStamped, is_static: bool) -> None:
-        child, parent = without_slash(transform.child_frame_id), without_slash(transform.header.frame_id)
-        if self._options.tf.mode == "anchored":
-            self._tree.add(transform, is_static)
-        if is_static or "" in self._children or child in self._children:
-            self._foreign[child] = _Foreign(parent, is_static)
-
-    def _is_own(self, transform: TransformStamped) -> bool:
-        """Return whether this is the node's transform, which comes back, or an equal one, which does no harm."""
-        with self._lock:
-            return _key(transform) in self._sent
 
     def _create_publisher(self) -> tuple[Any, Any]:
         try:
@@ -223,9 +156,3 @@ class _Broadcaster:
 def _transforms(parent_from_child: Mapping[str, RigidTransform], stamp: int, parent: str) -> tuple[TransformStamped, ...]:
     """The messages of several children of one parent."""
     return tuple(conversions.transform_message(pose, stamp, parent, child) for child, pose in parent_from_child.items())
-
-
-def _key(transform: TransformStamped) -> tuple[object, ...]:
-    t, q, header = transform.transform.translation, transform.transform.rotation, transform.header
-    numbers = (t.x, t.y, t.z, q.x, q.y, q.z, q.w)
-    return header.stamp.sec, header.stamp.nanosec, header.frame_id, transform.child_frame_id, *numbers

@@ -74,6 +74,18 @@ def test_lookups_agree_with_tf2_where_it_is_installed():
             torch.testing.assert_close(ours.matrix(), theirs.matrix(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("fixed", ["", "base"])
+def test_frames_at_two_stamps_are_compared_in_what_stays_still(fixed):
+    tree = FrameTree(0.2)
+    robot_tree(tree)
+    arm_stamp, carm_stamp = SECOND, SECOND + SECOND // 20
+    found = tree.lookup_between(("arm", arm_stamp), ("carm", carm_stamp), fixed, 0.0)
+    expected = pose_of(10).inverse() @ pose_of(20) @ pose_of(1)
+    torch.testing.assert_close(found.matrix(), expected.matrix(), atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match="the transform to 'arm' on /tf ends"):
+        tree.lookup_between(("arm", 2 * SECOND), ("carm", carm_stamp), fixed, 0.0)
+
+
 @pytest.mark.parametrize(
     ("stamp", "target", "sentence"),
     [

@@ -105,6 +105,7 @@ def test_omitted_arguments_leave_their_parameters_to_the_file(load):
 
 def test_given_arguments_become_parameters_of_the_node(load):
     arguments = ("ct", "series", "initial", "method", "device", "intensity", "camera_frame", "patient_frame", "tf_mode")
+    arguments += ("second", "second_frame")
     node = load("registration", **dict.fromkeys(arguments, "2"))[2]["LifecycleNode"]
     given = {name: value for name, value in node.parameters[1].items() if name not in ("autostart", "use_sim_time")}
     assert len(given) == len(arguments)
@@ -114,11 +115,16 @@ def test_given_arguments_become_parameters_of_the_node(load):
 
 
 def test_the_compressed_topic_is_remapped_with_the_raw_one(load):
-    node = load("registration", image="/carm/image_raw", camera_info="/carm/camera_info")[2]["LifecycleNode"]
+    node = load("registration", image="/carm/image_raw", camera_info="/carm/camera_info", second_image="/lateral/image")[2][
+        "LifecycleNode"
+    ]
     assert dict(node.remappings) == {
         "image": "/carm/image_raw",
         "image/compressed": "/carm/image_raw/compressed",
         "camera_info": "/carm/camera_info",
+        "second/image": "/lateral/image",
+        "second/image/compressed": "/lateral/image/compressed",
+        "second/camera_info": "second/camera_info",
     }
 
 
@@ -197,3 +203,9 @@ def test_a_replay_in_real_time_does_not_wait_for_results(load):
     options = player.parse_arguments(started["Node"].arguments)
     assert options.answers is None
     assert options.topics == ["/carm/image_raw/compressed", "/carm/camera_info"]
+
+
+def test_a_replay_plays_the_images_of_a_second_camera(load):
+    started = load("replay", base=defaults_of(load), bag="a_bag", second_frame="lateral", second_image="/lateral/image")[2]
+    options = player.parse_arguments(started["Node"].arguments)
+    assert options.topics == ["/carm/image_raw", "/carm/camera_info", "/lateral/image", "second/camera_info"]
