@@ -26,6 +26,7 @@ from fluoro_reg.arrays import arrays_of
 from fluoro_reg.config import option
 from fluoro_reg.optimisers.batch import BatchT, put, take, where
 from fluoro_reg.optimisers.normal_equations import NormalEquations
+from fluoro_reg.optimisers.step_kernels import damped_steps, limit_steps, update_damping, update_stretch
 
 EvaluationT = TypeVar("EvaluationT")  # an evaluation of a batch: the points and what was computed there
 NormalEquationsT = TypeVar("NormalEquationsT", bound=NormalEquations)  # the normal equations of a batch
@@ -79,29 +80,29 @@ class LevenbergMarquardt:
         """Return the best points found, their normal equations, and which of them met the tolerance."""
         at, equations = start, problem.linearise(start)
         batch = equations.cost.shape[0]
-        damping = torch.full((batch,), self.damping, dtype=torch.float64)
-        stretch = torch.ones_like(damping)
-        converged = torch.zeros(batch, dtype=torch.bool)
+        damping, stretch = np.full(batch, self.damping), np.ones(batch)
+        converged = np.zeros(batch, np.bool_)
         for _ in range(self.iterations):
-            rows = (~converged).nonzero().squeeze(-1)
-            if rows.numel() == 0:
+            chosen = np.flatnonzero(~converged)
+            if not chosen.size:
                 break
+            rows = torch.from_numpy(chosen)
             current = _some(equations, rows, batch)
-            step, solved = self._step(current, damping[rows])
-            trial_step = self._limited(stretch[rows, None] * step)
+            before = torch.from_numpy(damping[chosen]), torch.from_numpy(stretch[chosen])
+            step, solved = self._step(current, before[0])
+            trial_step = self._limited(before[1][:, None] * step)
             trial = problem.retract(_some(at, rows, batch), trial_step)
             cost = problem.cost(trial, current)
-            improved = cost < current.cost
-            accepted = improved.nonzero().squeeze(-1)
-            if accepted.numel():
-                accepted_trial, changed = _some(trial, accepted, len(rows)), rows[accepted]
+            accepted = np.flatnonzero((cost < current.cost).numpy())
+            if accepted.size:
+                accepted_trial, changed = _some(trial, torch.from_numpy(accepted), len(rows)), rows[accepted]
                 at = _replaced(at, changed, accepted_trial, batch)
                 equations = _replaced(equations, changed, problem.linearise(accepted_trial), batch)
-            damping[rows] = self._update_damping(damping[rows], current, trial_step, cost)
-            stretch[rows] = self._update_stretch(stretch[rows], current, trial_step, cost)
-            predicted_decrease = -(step * current.gradient.double()).sum(-1)
-            converged[rows] = solved & torch.isfinite(current.cost) & (predicted_decrease <= self.tolerance * current.cost)
-        return at, equations, converged
+            damping[chosen] = self._update_damping(before[0], current, trial_step, cost).numpy()
+            stretch[chosen] = self._update_stretch(before[1], current, trial_step, cost).numpy()
+            predicted_decrease, here = -(step * current.gradient.double()).sum(-1).numpy(), current.cost.numpy()
+            converged[chosen] = solved.numpy() & np.isfinite(here) & (predicted_decrease <= self.tolerance * here)
+        return at, equations, torch.from_numpy(converged)
 
     def minimise_unrolled(
         self,
@@ -147,6 +148,11 @@ class LevenbergMarquardt:
         cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
         """Return the damping after a step to a point whose cost is `cost`."""
+        plain = _arrays_of(equations.cost, equations.gradient, equations.hessian, step, cost, damping)
+        if plain is not None:
+            updated = np.array(plain[-1])
+            update_damping(*plain[:-1], (self.easing, self.tightening, self.trusted_gain), updated)
+            return torch.from_numpy(updated)
         improved = cost < equations.cost
         lowered, raised = (damping / self.easing).clamp_min(1e-6), damping * self.tightening
         if self.trusted_gain == 0:
@@ -164,6 +170,11 @@ class LevenbergMarquardt:
         cost: Float[Tensor, "batch"],
     ) -> Float[Tensor, "batch"]:
         """Return the stretch after a step to a point whose cost is `cost`; it at most doubles, and a failed step ends it."""
+        plain = _arrays_of(equations.cost, equations.gradient, equations.hessian, step, cost, stretch)
+        if plain is not None:
+            updated = np.array(plain[-1])
+            update_stretch(*plain[:-1], self.maximum_stretch, updated)
+            return torch.from_numpy(updated)
         hessian, gradient = equations.hessian.double(), equations.gradient.double()
         curvature = cost - equations.cost - 2 * (step * gradient).sum(-1)
         assumed = (step * (hessian @ step[..., None]).squeeze(-1)).sum(-1)
@@ -178,6 +189,11 @@ class LevenbergMarquardt:
 
         Without a solution the step is zero, which must not be mistaken for convergence.
         """
+        plain = _arrays_of(equations.hessian, equations.gradient, damping)
+        if plain is not None:
+            steps, solutions = np.empty(equations.gradient.shape), np.empty(len(damping), np.bool_)
+            damped_steps(*plain, *self.largest_step, steps, solutions)
+            return torch.from_numpy(steps), torch.from_numpy(solutions)
         hessian, gradient = equations.hessian.double(), equations.gradient.double()
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         floor = 1e-9 * diagonal.amax(-1, keepdim=True) + 1e-20
@@ -189,6 +205,11 @@ class LevenbergMarquardt:
 
     def _limited(self, step: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
         """Return a step shortened to the longest that is allowed, of every body on its own."""
+        plain = _arrays_of(step)
+        if plain is not None:
+            limited = np.array(plain[0])
+            limit_steps(limited, *self.largest_step)
+            return torch.from_numpy(limited)
         limit_mm, limit_rad = self.largest_step
         twists = step.unflatten(-1, (-1, 6))
         excess = torch.maximum(twists[..., :3].norm(dim=-1) / limit_mm, twists[..., 3:].norm(dim=-1) / limit_rad)
@@ -202,6 +223,12 @@ def _some(everything: BatchT, rows: Int[Tensor, "m"], batch: int) -> BatchT:
 
 def _replaced(everything: BatchT, rows: Int[Tensor, "m"], new: BatchT, batch: int) -> BatchT:
     return new if len(rows) == batch else put(everything, rows, new)
+
+
+def _arrays_of(*tensors: Tensor) -> tuple[np.ndarray, ...] | None:
+    """`arrays_of`, contiguous, so that kernels are compiled for one layout only."""
+    plain = arrays_of(*tensors)
+    return None if plain is None else tuple(np.ascontiguousarray(array) for array in plain)
 
 
 def solve_positive_definite(

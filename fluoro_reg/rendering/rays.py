@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fluoro_reg.arrays import arrays_of
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.geometry.so3 import hat
+from fluoro_reg.rendering.ray_kernels import longest_axes, rays_of_poses, tangents_of_poses
 from fluoro_reg.rendering.renderer import Rays, RayTangents
 
 # Voxels across per plane. Steeper rays are treated as misses; they occur only if the source is at or in the volume.
@@ -67,6 +69,11 @@ class ViewGeometry:
 
     def rays(self, camera_from_patient: RigidTransform, axes: Int[Tensor, "batch"] | None = None) -> Rays:
         """Return the rays of every view of a batch, with batch dimensions flattened; `axes` as in `Rays`."""
+        plain = self._arrays(camera_from_patient, self.origin_patient)
+        if plain is not None:
+            found = np.empty((len(plain[0]), 3)), np.empty((len(plain[0]), 3, 3))
+            rays_of_poses(*plain, *found)
+            return Rays(torch.from_numpy(found[0]), torch.from_numpy(found[1]), self.height, self.width, axes)
         source = (self._source_patient(camera_from_patient) - self.origin_patient) @ self.voxel_from_patient.T
         direction = self.voxel_from_patient @ self._patient_from_pixel(camera_from_patient)
         source = source.expand(*direction.shape[:-2], 3).reshape(-1, 3)
@@ -78,6 +85,11 @@ class ViewGeometry:
         A patient moved by (v, w) corresponds to a camera moved by the inverse: `ds = -(v + w x (s - p))`, `dd = -(w x d)` in
         patient mm. The twist is [translation mm, rotation rad] about `pivot`, in patient mm.
         """
+        plain = self._arrays(camera_from_patient, pivot)
+        if plain is not None:
+            tangents = np.empty((len(plain[0]), 6, 3)), np.empty((len(plain[0]), 6, 3, 3))
+            tangents_of_poses(*plain, *tangents)
+            return RayTangents(torch.from_numpy(tangents[0]), torch.from_numpy(tangents[1]))
         lever_arm = (self._source_patient(camera_from_patient) - pivot).reshape(-1, 1, 1, 3)
         translation_tangents = -self.voxel_from_patient
         rotation_generators = translation_tangents @ self.generators  # [p]: of a rotation about axis p, voxels
@@ -86,6 +98,17 @@ class ViewGeometry:
         )
         direction_tangents = rotation_generators @ self._patient_from_pixel(camera_from_patient).reshape(-1, 1, 3, 3)
         return RayTangents(source_tangents, torch.cat([torch.zeros_like(direction_tangents), direction_tangents], dim=1))
+
+    def _arrays(self, camera_from_patient: RigidTransform, point: Float[Tensor, "3"]) -> tuple[np.ndarray, ...] | None:
+        """Rotations, translations, the constants and a point for the compiled kernels; None if torch must compute."""
+        if self.camera_from_pixel.dim() > 2:
+            return None
+        rotation, translation = camera_from_patient.rotation, camera_from_patient.translation
+        plain = arrays_of(rotation, translation, self.voxel_from_patient, self.camera_from_pixel, point)
+        if plain is None:
+            return None
+        rotations, translations, *others = (np.ascontiguousarray(array) for array in plain)
+        return rotations.reshape(-1, 3, 3), translations.reshape(-1, 3), *others
 
     def _source_patient(self, camera_from_patient: RigidTransform) -> Tensor:
         return -(camera_from_patient.rotation.mT @ camera_from_patient.translation[..., None]).squeeze(-1)
@@ -130,15 +153,11 @@ def march_axes(rays: Rays, shape_ijk: tuple[int, int, int]) -> list[int]:
     """
     if rays.axes is not None:
         return rays.axes.tolist()
-    half = np.array(shape_ijk) / 2
-    source = rays.source.detach().to("cpu", torch.float64).numpy()
-    toward = half - 0.5 - source
-    inside = (np.abs(toward) <= half).all(-1)
-    if inside.any():
-        centre = np.array([(rays.width - 1) / 2, (rays.height - 1) / 2, 1.0])
-        central = rays.direction_from_pixel.detach().to("cpu", torch.float64).numpy() @ centre
-        toward = np.where(inside[:, None], central, toward)
-    return np.abs(toward).argmax(-1).tolist()
+    geometry = (rays.source, rays.direction_from_pixel)
+    source, direction = (np.ascontiguousarray(one.detach().to("cpu", torch.float64).numpy()) for one in geometry)
+    axes = np.empty(len(source), np.int64)
+    longest_axes(source, direction, shape_ijk, rays.width, rays.height, axes)
+    return axes.tolist()
 
 
 def _inverse_matrix(camera: CameraIntrinsics) -> Float[Tensor, "3 3"]:

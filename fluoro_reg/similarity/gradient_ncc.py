@@ -49,7 +49,7 @@ class GradientNCC(AbstractResidualSimilarity):
 
     def normal_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
         if _is_plain(moving, jacobian, fixed, weight) and jacobian.shape[-1] == TWIST:
-            return self._compiled_equations(moving, jacobian, fixed, weight)
+            return self._compiled_equations(moving, jacobian, *self._gradient_images(fixed, weight.expand_as(moving)))
         channels = torch.cat([moving[..., None], jacobian], dim=-1)
         gradients = sobel_gradients(channels.movedim(-1, 1)).flatten(3).movedim(1, -1)  # batch 2 n 7
         gradients = gradients.flatten(1, 2)
@@ -60,23 +60,46 @@ class GradientNCC(AbstractResidualSimilarity):
         gradient, hessian = gauss_newton_system(jz, residual, w * reweight)
         return NormalEquations((w * rho).sum(-1), gradient, hessian)
 
-    def _compiled_equations(self, moving: Images, jacobian: Jacobian, fixed: Image, weight: Images) -> NormalEquations:
+    def prepare(self, fixed: Image, weight: Images) -> tuple[Tensor, ...]:
+        """Return the weights and, for compiled kernels, the standardised gradients of the fixed image and their weights."""
+        if not _is_plain(fixed, weight):
+            return (weight,)
+        return (weight, *(torch.from_numpy(image) for image in self._gradient_images(fixed, weight)))
+
+    def prepared_equations(
+        self, moving: Images, jacobian: Jacobian, fixed: Image, prepared: tuple[Tensor, ...]
+    ) -> NormalEquations:
+        if len(prepared) == 1 or not _is_plain(moving, jacobian) or jacobian.shape[-1] != TWIST:
+            return self.normal_equations(moving, jacobian, fixed, prepared[0])
+        return self._compiled_equations(moving, jacobian, *(image.numpy() for image in prepared[1:]))
+
+    def prepared_cost(self, moving: Images, fixed: Image, prepared: tuple[Tensor, ...]) -> Float[Tensor, "batch"]:
+        if len(prepared) == 1 or not _is_plain(moving):
+            return self.cost(moving, fixed, prepared[0])
+        return self._losses(moving, *(image.numpy() for image in prepared[1:]))[:, 0]
+
+    def _compiled_equations(
+        self,
+        moving: Images,
+        jacobian: Jacobian,
+        target: Float[np.ndarray, "batch 2 height width"],
+        weights: Float[np.ndarray, "batch 2 height width"],
+    ) -> NormalEquations:
         """Compute the same in one compiled pass over each image."""
-        target, weights = self._gradient_images(fixed, weight.expand_as(moving))
         images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
         sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
         return system_of_products(sums)
 
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         if _is_plain(moving, fixed, weight):
-            return self._losses(moving, fixed, weight)[:, 0]
+            return self._losses(moving, *self._gradient_images(fixed, weight.expand_as(moving)))[:, 0]
         z, _, zf, w = self._compare(moving, fixed, weight)
         rho, _ = geman_mcclure((z - zf).square(), self.robust_scale)
         return (w * rho).sum(-1)
 
     def score(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         if _is_plain(moving, fixed, weight):
-            return self._losses(moving, fixed, weight)[:, 1]
+            return self._losses(moving, *self._gradient_images(fixed, weight.expand_as(moving)))[:, 1]
         z, _, zf, w = self._compare(moving, fixed, weight)
         return (w * z * zf).sum(-1)
 
@@ -89,9 +112,14 @@ class GradientNCC(AbstractResidualSimilarity):
         zf, _ = standardise(self._clip(sobel_gradients(fixed[:, None])[:, 0].flatten(1), w), w, self.floor)
         return zf, w
 
-    def _losses(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch 2"]:
+    def _losses(
+        self,
+        moving: Images,
+        target: Float[np.ndarray, "batch 2 height width"],
+        weights: Float[np.ndarray, "batch 2 height width"],
+    ) -> Float[Tensor, "batch 2"]:
         """Cost and score of each image, in one compiled pass."""
-        images = zip(moving.contiguous().numpy(), *self._gradient_images(fixed, weight.expand_as(moving)), strict=True)
+        images = zip(moving.contiguous().numpy(), target, weights, strict=True)
         return torch.tensor([sum_gradient_losses(*image, self.floor, self.robust_scale) for image in images])
 
     def _gradient_images(self, fixed: Image, weight: Images) -> tuple[Float[np.ndarray, "batch 2 height width"], ...]:

@@ -33,6 +33,20 @@ class AbstractResidualSimilarity(AbstractSimilarity):
     def cost(self, moving: Images, fixed: Image, weight: Images) -> Float[Tensor, "batch"]:
         """Return the cost alone, with the same value as in `normal_equations`."""
 
+    def prepare(self, fixed: Image, weight: Images) -> tuple[Tensor, ...]:
+        """Return what follows from the fixed image and the weights, for several evaluations: a batch; here the weights."""
+        return (weight,)
+
+    def prepared_equations(
+        self, moving: Images, jacobian: Jacobian, fixed: Image, prepared: tuple[Tensor, ...]
+    ) -> NormalEquations:
+        """Return `normal_equations` under the weights that were prepared."""
+        return self.normal_equations(moving, jacobian, fixed, prepared[0])
+
+    def prepared_cost(self, moving: Images, fixed: Image, prepared: tuple[Tensor, ...]) -> Float[Tensor, "batch"]:
+        """Return `cost` under the weights that were prepared."""
+        return self.cost(moving, fixed, prepared[0])
+
 
 def normalise_weights(weight: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
     """Return weights that sum to one; weights that are all zero stay zero."""

@@ -223,3 +223,34 @@ def test_the_result_is_differentiable_with_respect_to_the_problem_and_the_dampin
     assert torch.autograd.gradcheck(found, (minimum, weight, log_damping))
     by_damping = torch.autograd.grad(found(minimum, weight, log_damping).sum(), log_damping)[0]
     assert (by_damping.abs() > 1e-4).all()
+
+
+@pytest.mark.parametrize("trusted_gain", [0.0, 0.25])
+@pytest.mark.parametrize("bodies", [1, 2])
+def test_compiled_steps_are_those_of_torch(bodies: int, trusted_gain: float) -> None:
+    """A tensor that needs a gradient is computed by torch. Two starts have no solution or cost."""
+    batch, n = 12, 6 * bodies
+    factor = torch.randn(batch, 2 * n, n, dtype=torch.float64) * torch.tensor([1.0, 1, 0.1, 30, 30, 30]).repeat(bodies)
+    hessian, gradient = factor.mT @ factor, (factor.mT @ torch.randn(batch, 2 * n, 1, dtype=torch.float64)).squeeze(-1)
+    hessian[-1], gradient[-1], hessian[-2, 1, 1] = 0.0, 1.0, torch.nan
+    gradient[:4] *= 100  # beyond the longest step
+    cost = torch.rand(batch, dtype=torch.float64)
+    cost[-3] = torch.inf
+    trial = cost + torch.linspace(-0.2, 0.2, batch, dtype=torch.float64)
+    damping, stretch = 10.0 ** torch.linspace(-6, 2, batch, dtype=torch.float64), 1 + 3 * torch.rand(batch, dtype=torch.float64)
+    optimiser = LevenbergMarquardt(trusted_gain=trusted_gain)
+
+    def everything(damping, stretch):
+        equations = NormalEquations(cost, gradient, hessian)
+        step, solved = optimiser._step(equations, damping)
+        trial_step = optimiser._limited(stretch[:, None] * step)
+        return (
+            step, solved, trial_step, optimiser._update_damping(damping, equations, trial_step, trial),
+            optimiser._update_stretch(stretch, equations, trial_step, trial),
+        )  # fmt: skip
+
+    with_gradient = everything(damping.clone().requires_grad_(), stretch.clone().requires_grad_())
+    for compiled, reference in zip(everything(damping, stretch), with_gradient, strict=True):
+        assert not compiled.requires_grad
+        torch.testing.assert_close(compiled, reference.detach(), rtol=1e-9, atol=1e-12)
+    assert not with_gradient[1][-2]

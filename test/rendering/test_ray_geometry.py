@@ -5,7 +5,7 @@ import torch
 from helpers.rendering_scenes import CAMERA, GRIDS, VIEWS, Scene, grid, noise_volume, pose_towards
 
 from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.rendering.rays import march_axes, rays_of_views, twist_tangents
+from fluoro_reg.rendering.rays import ViewGeometry, march_axes, rays_of_views, twist_tangents
 
 
 def test_the_ray_of_a_points_pixel_reaches_the_point_at_its_depth(scene: Scene) -> None:
@@ -36,6 +36,22 @@ def test_tangents_equal_finite_differences_of_the_rays(scene: Scene) -> None:
         direction_difference = (plus.direction_from_pixel - minus.direction_from_pixel) / 2e-5
         torch.testing.assert_close(tangents.source[:, parameter], source_difference, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(tangents.direction_from_pixel[:, parameter], direction_difference, rtol=1e-6, atol=1e-6)
+
+
+def test_compiled_rays_are_those_of_torch(sheared_scene: Scene) -> None:
+    """A pose that needs a gradient is computed by torch."""
+    pose, pivot = sheared_scene.camera_from_patient, sheared_scene.pivot
+    by_torch = RigidTransform(pose.rotation.clone().requires_grad_(), pose.translation)
+    geometry = ViewGeometry.from_volume(sheared_scene.volume, CAMERA)
+    rays, expected = geometry.rays(pose), geometry.rays(by_torch)
+    tangents, expected_tangents = geometry.twist_tangents(pose, pivot), geometry.twist_tangents(by_torch, pivot)
+    assert expected.source.requires_grad
+    for compiled, reference in ((rays, expected), (tangents, expected_tangents)):
+        assert not compiled.source.requires_grad
+        torch.testing.assert_close(compiled.source, reference.source.detach(), rtol=1e-12, atol=1e-10)
+        torch.testing.assert_close(
+            compiled.direction_from_pixel, reference.direction_from_pixel.detach(), rtol=1e-12, atol=1e-10
+        )
 
 
 @pytest.mark.parametrize(("view", "axis"), [("along i", 0), ("along j", 1), ("along k", 2), ("opposite", 2)])

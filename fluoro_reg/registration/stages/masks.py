@@ -7,7 +7,7 @@ the first one does.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ class Extent:
     high: Float[Tensor, "3"]
     cut_low: Bool[Tensor, "3"]
     cut_high: Bool[Tensor, "3"]
+    is_cut: bool = field(init=False)  # whether the body continues beyond any face
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_cut", bool((self.cut_low | self.cut_high).any()))
 
     @staticmethod
     def of(volume: CTVolume, cut_fraction: float = CUT_FRACTION) -> "Extent":
@@ -56,11 +60,6 @@ class Extent:
         """The same box, as if the body ended at its faces."""
         nowhere = torch.zeros_like(self.cut_low)
         return Extent(self.low, self.high, nowhere, nowhere)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the body continues beyond any face."""
-        return bool((self.cut_low | self.cut_high).any())
 
     def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":
         """The same box in the voxels of `CTVolume.downsampled`.
