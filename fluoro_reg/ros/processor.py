@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.fusion import FusedPose
+from fluoro_reg.registration.memory import OUT_OF_MEMORY
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.views_tracker import ViewsTracker
@@ -30,8 +31,6 @@ from fluoro_reg.xray.camera_info import CameraInfoRules, CameraMatrix
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 RESET_DURING_REGISTRATION = "tracking was reset while this frame was being registered"
-
-OUT_OF_MEMORY = "the memory does not suffice for this CT and image; end other programs on this device, or set device to cpu"
 
 
 @runtime_checkable

@@ -1,42 +1,91 @@
-"""A registration that runs out of the GPU's memory is tried once more, after torch has freed what it keeps."""
+"""A registration that runs out of the GPU's memory is done once more with few views at once, with the same result."""
 
 import pytest
 import torch
 
-from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.memory import with_freed_memory
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.registration.memory import FEW, parts_of, retried_smaller
 
 
-def failing(times):
-    """A function that runs out of memory the first few times, and the list of its calls."""
+def many_poses(world, n=10):
+    return type(world.truth).stack([world.truth] * n)
+
+
+def sizes(parts):
+    return [len(part.translation) for part in parts]
+
+
+def test_a_batch_is_parted_only_while_the_memory_is_short(world):
+    seen = []
+
+    def call():
+        seen.append(sizes(parts_of(many_poses(world))))
+        if len(seen) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "done"
+
+    assert retried_smaller(call) == "done"
+    assert seen == [[10], [FEW, FEW, 10 - 2 * FEW]]
+    assert sizes(parts_of(many_poses(world))) == [10]
+
+
+def test_a_second_failure_is_not_tried_again(world):
     calls = []
 
     def call():
         calls.append(None)
-        if len(calls) <= times:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return "done"
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    return call, calls
-
-
-def test_one_failure_is_tried_again():
-    call, calls = failing(1)
-    assert with_freed_memory(call) == "done"
-    assert len(calls) == 2
-
-
-def test_a_second_failure_is_not():
-    call, calls = failing(2)
     with pytest.raises(torch.OutOfMemoryError):
-        with_freed_memory(call)
+        retried_smaller(call)
     assert len(calls) == 2
+    assert sizes(parts_of(many_poses(world))) == [10]
 
 
-def test_a_registration_is_tried_again(world, monkeypatch):
+@pytest.fixture
+def small_gpu(world, monkeypatch):
+    """Make a renderer that can render so many views at once, and return the numbers of views that it was asked for."""
+
+    def make(registrar, at_most):
+        asked = []
+        kind = type(registrar.readings.whole.renderers.for_pixel(2.0)[0])
+
+        def limited(method):
+            render = getattr(kind, method)
+
+            def call(self, rays, *arguments):
+                asked.append(len(rays.source))
+                if asked[-1] > at_most:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return render(self, rays, *arguments)
+
+            monkeypatch.setattr(kind, method, call)
+
+        for method in ("integrals", "jacobian", "gram"):
+            limited(method)
+        return asked
+
+    return make
+
+
+@pytest.mark.parametrize("method", ["lm-gradient-ncc", "lm-ncc"])
+def test_few_views_at_once_give_the_same_result(world, small_gpu, method):
+    registrar = Registrar(world.volume, RegistrationOptions(), method=method)
+    expected = registrar.register(world.xray(), world.truth)
+    asked = small_gpu(registrar, FEW)
+    result = registrar.register(world.xray(), world.truth)
+    assert max(asked) > FEW
+    assert result.accepted
+    torch.testing.assert_close(result.camera_from_patient.matrix(), expected.camera_from_patient.matrix(), atol=1e-6, rtol=0)
+    assert result.scores == pytest.approx(expected.scores, abs=1e-6)
+    assert result.n_renders == expected.n_renders
+
+
+def test_a_registration_for_which_the_memory_does_not_suffice_is_rejected(world, small_gpu):
     registrar = Registrar(world.volume, RegistrationOptions())
-    fail, calls = failing(1)
-    run = registrar._run
-    monkeypatch.setattr(registrar, "_run", lambda *arguments: (fail(), run(*arguments))[1])
-    assert registrar.register(world.xray(), world.truth).accepted
-    assert len(calls) == 2
+    xray = world.xray()
+    small_gpu(registrar, 0)
+    result = registrar.register(xray, world.truth)
+    assert result.outcome is Outcome.NOT_CONVERGED
+    assert result.reason.startswith("the memory does not suffice for this CT and image; end other programs on this device")
+    assert result.camera_from_patient is None

@@ -20,6 +20,7 @@ from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, AutogradProble
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.assessment.covariance import twist_information
+from fluoro_reg.registration.memory import parts_of
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
@@ -178,14 +179,18 @@ class Solver:
     ) -> Found:
         """Global NCC of whole images, whose normal equations the renderer accumulates. Masks are those of the first poses."""
         scale = self.scales.scale(stage.object_px, None, coarse)
-        refiner = self.refiners.refiner(scale.renderer, scale.intrinsics, len(poses.translation), optimiser, similarity)
-        weight = scale.weight(poses, torch.ones_like(scale.usable))
-        device = scale.renderer.device
-        refined, cost, converged = refiner.refine(poses, scale.fixed[0].to(device), weight.to(device))
+        device, refined, costs, converged = scale.renderer.device, [], [], []
+        for part in parts_of(poses):
+            refiner = self.refiners.refiner(scale.renderer, scale.intrinsics, len(part.translation), optimiser, similarity)
+            weight = scale.weight(part, torch.ones_like(scale.usable))
+            found, cost, met = refiner.refine(part, scale.fixed[0].to(device), weight.to(device))
+            refined.append(found.to("cpu", torch.float64))
+            costs.append(cost.cpu())
+            converged.append(met.cpu())
         self.n_renders += len(poses.translation) * (1 + optimiser.iterations)
-        found = refined.to("cpu", torch.float64)
-        rows = self._best(found, cost.cpu(), self.scales.pixel_mm(scale.intrinsics), stage.keep)
-        return Found(found[rows], converged.cpu()[rows])
+        found = RigidTransform.cat(refined)
+        rows = self._best(found, torch.cat(costs), self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        return Found(found[rows], torch.cat(converged)[rows])
 
     def _minimise_values(
         self, poses: RigidTransform, stage: StageOptions, optimiser: AbstractOptimiser[Any], coarse: bool
