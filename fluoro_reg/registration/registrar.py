@@ -17,7 +17,7 @@ from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
 from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
 from fluoro_reg.registration.first_view import register_from_first
-from fluoro_reg.registration.memory import with_freed_memory
+from fluoro_reg.registration.memory import OUT_OF_MEMORY, retried_smaller
 from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.providers import Predictor, SimilarityProvider
@@ -182,7 +182,10 @@ class Registrar:
         return float(self._metric.distances(RigidTransform.stack([pose]), other)[0])
 
     def _register(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
-        return with_freed_memory(lambda: self._register_once(views, request))
+        try:
+            return retried_smaller(lambda: self._register_once(views, request))
+        except torch.OutOfMemoryError:
+            return RegistrationResult(Outcome.NOT_CONVERGED, OUT_OF_MEMORY, self.method.name, device=self._device)
 
     def _register_once(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
         clock, runs = Clock(), list[ViewRun]()
