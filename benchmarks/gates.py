@@ -2,9 +2,9 @@
 
     python benchmarks/gates.py OUT.jsonl [MORE.jsonl ...] [--plot ROC.png]
 
-Prints one table by kind of image, one by gate, and one by score. A pose is wrong if its image shows nobody or somebody else, or
-if it is more than 10 mm (mTRE) from the truth; it is right within 2 mm in-plane. Bounds are upper ends of one-sided 95 %
-confidence intervals (Clopper and Pearson, 1934).
+Prints one table by kind of image, one by gate, one by score, and one for a score that is learned over the evidence. A pose is
+wrong if its image shows nobody or somebody else, or if it is more than 10 mm (mTRE) from the truth; it is right within 2 mm
+in-plane. Bounds are upper ends of one-sided 95 % confidence intervals (Clopper and Pearson, 1934).
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gate_score import compared, gain
 from matplotlib.figure import Figure
 from render_bench.report import markdown
 from scipy.stats import beta
@@ -45,8 +46,7 @@ def gain_over_decoys(scores: dict[str, float]) -> float:
     """The evidence relative to that of decoys, as `minimum_decoy_gain` has it; NaN where none was registered."""
     if "decoy_similarity" not in scores:
         return math.nan
-    ours, theirs = (-math.log1p(-(min(max(scores[name], 1e-3), 0.999) ** 2)) for name in ("similarity", "decoy_similarity"))
-    return ours / theirs
+    return gain(scores["similarity"]) / gain(scores["decoy_similarity"])
 
 
 SCORES: dict[str, Callable[[dict[str, float]], float]] = {  # larger is better
@@ -112,6 +112,17 @@ def by_score(records: list[Record]) -> str:
     return markdown(columns, rows, texts=1)
 
 
+def by_learned_score(records: list[Record]) -> str:
+    """What a threshold on a learned score accepts of images that it was not learned on, if they show enough of the CT."""
+    rows, minimum = [], GateOptions().minimum_overlap
+    for name, paths in (("search", ("search",)), ("search and tracker", ("search", "tracker"))):
+        some = [record for record in records if record["path"] in paths and record["scores"].get("overlap", 0.0) >= minimum]
+        wrong, right = ([record for record in some if test(record)] for test in (is_wrong, is_right))
+        if wrong and right:
+            rows += [[name, *row[:2], str(len(wrong)), *row[2:]] for row in compared(wrong, right)]
+    return markdown(["path", "accepts by", "margin", "wrong", "accepted", "right ones accepted"], rows, texts=2)
+
+
 def values(records: list[Record], score: Callable[[dict[str, float]], float]) -> tuple[np.ndarray, np.ndarray]:
     """The score of the wrong and of the right poses."""
     groups = [[score(r["scores"]) for r in records if r["scores"] and test(r)] for test in (is_wrong, is_right)]
@@ -148,7 +159,7 @@ def main() -> None:
     parser.add_argument("answers", type=Path, nargs="+")
     parser.add_argument("--plot", type=Path, help="write ROC curves of the searched images")
     arguments = parser.parse_args()
-    records = [json.loads(line) for path in arguments.answers for line in path.read_text().splitlines()]
+    records = [{**json.loads(line), "run": path.name} for path in arguments.answers for line in path.read_text().splitlines()]
     wrong = [record for record in records if is_wrong(record)]
     false = sum(record["accepted"] for record in wrong)
     clean = [record for record in records if record["kind"] == "clean"]
@@ -157,7 +168,8 @@ def main() -> None:
     print(f"{len(records)} images; {false} of {len(wrong)} wrong ones accepted, at most {upper_bound(false, len(wrong)):.2%};")
     print(f"{refused} of {len(clean)} clean ones refused ({refused / max(len(clean), 1):.1%}).")
     print(f"Thresholds: {options}\n")
-    print(by_kind(records), by_reason(records), by_score([r for r in records if r["path"] == "search"]), sep="\n\n")
+    of_searches = by_score([r for r in records if r["path"] == "search"])
+    print(by_kind(records), by_reason(records), of_searches, by_learned_score(records), sep="\n\n")
     if arguments.plot is not None:
         plot([record for record in records if record["path"] == "search"], arguments.plot)
 
