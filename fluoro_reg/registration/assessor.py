@@ -34,7 +34,8 @@ class Assessor:
     def one_view(self, run: ViewRun, request: Request, clock: Clock) -> AssessedPose:
         """The best hypothesis of one view."""
         assert run.refined is not None  # or there is nothing to assess
-        refined, decoys = run.refined, DecoyRegistration(self.candidates, self.method, run, run.refined.poses[0])
+        refined, certain = run.refined, self.gate.certain_similarity
+        decoys = DecoyRegistration(self.candidates, self.method, run, refined.poses[0], certain)
         assessment = self._tracked(refined, request) if request.tracking else self._unsupported(run, refined, decoys, clock)
         return AssessedPose(assessment, 0, refined.poses[0], run.n_renders + decoys.n_renders)
 

@@ -1,8 +1,13 @@
-"""Candidates: one reading of an X-ray with one reading of the CT. The coarse stages decide which one explains the image."""
+"""Candidates: one reading of an X-ray with one reading of the CT. The coarse stages decide which one explains the image.
 
-from collections.abc import Mapping, Sequence
+Where all views are searched, a candidate takes seconds. There, no other is tried once the whole CT explains the image with
+certainty.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions, learned_similarities
 from fluoro_reg.registration.providers import SimilarityProvider
@@ -43,6 +48,38 @@ class CandidateMaker:
     distinct_mm: float
     seed: int
 
+    def all(
+        self,
+        prepared: Sequence[Preprocessed],
+        initial: Sequence[InitialPoses],
+        request: Request,
+        stages: tuple[StageOptions, ...],
+        search_views: bool,
+    ) -> Iterator[Candidate]:
+        """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
+
+        Where the request's `reading` is plausible, there is no other. The other arguments are those of `make`.
+
+        Raises:
+            InputError: Every reading shows too little of what a learned similarity was trained to see.
+        """
+        problems = list[InputError]()
+
+        def made() -> Iterator[Candidate]:
+            for one, poses in zip(prepared, initial, strict=True):
+                try:
+                    yield from self.make(one, poses, request, stages, search_views)
+                except InputError as error:
+                    problems.append(error)
+
+        candidates: Iterable[Candidate] = made()
+        if request.reading:
+            everything = list(candidates)
+            candidates = [one for one in everything if one.reading == request.reading] or everything
+        yield from candidates
+        if len(problems) == len(prepared):
+            raise problems[0]
+
     def make(
         self,
         prepared: Preprocessed,
@@ -50,8 +87,8 @@ class CandidateMaker:
         request: Request,
         stages: tuple[StageOptions, ...],
         search_views: bool,
-    ) -> list[Candidate]:
-        """One candidate for every plausible reading of the CT.
+    ) -> Iterator[Candidate]:
+        """Make one candidate for every plausible reading of the CT, as they are asked for.
 
         Args:
             prepared: The X-ray in one reading.
@@ -73,7 +110,6 @@ class CandidateMaker:
 
         from_anywhere = search_views and self.view_search.carm.is_along_body and not initial.searched
         plausible = self.readings.plausible(prepared, None if from_anywhere else begin_of(self.readings.whole).first)
-        candidates = []
         for reading in [one for one in plausible if _in_words(prepared, one) == request.reading] or plausible:
             begin = begin_of(reading)
             scales = reading.scales(prepared, begin.first)
@@ -88,23 +124,47 @@ class CandidateMaker:
                 learned,
                 keeps_rivals=search_views,
             )
-            candidates.append(Candidate(prepared, initial, begin, solver, _in_words(prepared, reading)))
-        return candidates
+            yield Candidate(prepared, initial, begin, solver, _in_words(prepared, reading))
 
 
 def _in_words(prepared: Preprocessed, reading: CTReading) -> str:
     return f"{prepared.reading}; {reading.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Likeliest:
+    """The candidate with the most evidence after the coarse stages, its poses, and all that were tried."""
+
+    candidate: Candidate
+    poses: RigidTransform
+    tried: Sequence[Candidate]
+
+    @property
+    def n_renders(self) -> int:
+        """Views rendered for all candidates until now."""
+        return sum(candidate.solver.n_renders for candidate in self.tried)
+
+
 def likeliest(
-    candidates: Sequence[Candidate], search: SearchOptions | None, stages: tuple[StageOptions, ...], clock: Clock
-) -> tuple[Candidate, RigidTransform]:
-    """Search and refine every candidate coarsely. Return the one with the most evidence and its poses; ties go to the first.
+    candidates: Iterable[Candidate],
+    search: SearchOptions | None,
+    stages: tuple[StageOptions, ...],
+    certain_similarity: float,
+    clock: Clock,
+) -> Likeliest:
+    """Search and refine candidates coarsely, and return the one with the most evidence; ties go to the first.
 
     A learned first stage starts from the initial poses. What it finds goes on beside them and beside what a search finds, so
     that a similarity that leads astray costs time, but loses nothing.
+
+    Args:
+        candidates: One at least.
+        search: The search around given poses, if there is one.
+        stages: All but the last are run.
+        certain_similarity: After a search of all views, no candidate is tried beyond a whole CT that is so similar.
+        clock: Counts the time.
     """
-    refined, learned = [], dict[int, RigidTransform]()
+    refined, learned = list[tuple[Candidate, RigidTransform]](), dict[int, RigidTransform]()
     for candidate in candidates:
         solver, initial = candidate.solver, candidate.initial
         found = [*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined]
@@ -114,8 +174,11 @@ def likeliest(
             if id(initial) not in learned:  # else another reading of the CT, which the similarity does not know
                 learned[id(initial)] = solver.run_learned(initial.poses, stages[0])
             found, others = [*found, learned[id(initial)]], stages[1:]
-        refined.append((candidate, solver.run_coarse(RigidTransform.cat(found), others)))
+        poses = solver.run_coarse(RigidTransform.cat(found), others)
+        refined.append((candidate, poses))
         clock.lap("refine")
+        if solver.keeps_rivals and solver.model.compared == "body" and solver.coarse_similarity(poses) >= certain_similarity:
+            break
     best, coarse = refined[0]
     if len(refined) > 1:
         best, coarse = max(refined, key=lambda one: one[0].solver.evidence(one[1]))
@@ -123,4 +186,4 @@ def likeliest(
     if best.solver.keeps_rivals:
         coarse = with_shifted_rivals(best.solver, coarse)
         clock.lap("search")
-    return best, coarse
+    return Likeliest(best, coarse, [candidate for candidate, _ in refined])

@@ -37,6 +37,7 @@ class DecoyRegistration:
         method: The method.
         run: The X-ray, registered.
         found: Its pose, `camera_from_patient`.
+        certain_similarity: As in `likeliest`.
         n_renders: Rendered views.
     """
 
@@ -44,6 +45,7 @@ class DecoyRegistration:
     method: Method
     run: ViewRun
     found: RigidTransform
+    certain_similarity: float
     n_renders: int = 0
 
     def nearest(self, is_far_below: Callable[[float], bool]) -> float:
@@ -75,9 +77,9 @@ class DecoyRegistration:
         stages = self.method.stages
         decoy, request = mirrored(self.run.prepared, axis), Request(None, reading=self.run.reading)
         made = self.candidates.make(decoy, starts, request, stages, search_views)
-        best, poses = likeliest(made, self.method.search, stages, Clock())
-        self.n_renders += sum(candidate.solver.n_renders for candidate in made)
-        return best, poses
+        likely = likeliest(made, self.method.search, stages, self.certain_similarity, Clock())
+        self.n_renders += likely.n_renders
+        return likely.candidate, likely.poses
 
     def _finest(self, candidate: Candidate, poses: RigidTransform) -> float:
         before = candidate.solver.n_renders

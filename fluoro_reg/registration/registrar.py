@@ -15,7 +15,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
-from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
+from fluoro_reg.registration.candidates import CandidateMaker, likeliest
 from fluoro_reg.registration.first_view import register_from_first
 from fluoro_reg.registration.memory import OUT_OF_MEMORY, retried_smaller
 from fluoro_reg.registration.method import Method, load_method, missing_weights
@@ -241,27 +241,20 @@ class Registrar:
                 return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
         search_views = not request.tracking and (first is None or bool(self.method.search.range))
-        candidates, problems = list[Candidate](), list[str]()
-        for one, poses in zip(prepared, initial, strict=True):
-            try:
-                candidates += self._candidates.make(one, poses, request, stages, search_views)
-            except InputError as error:
-                problems.append(str(error))
-        if search_views:
-            clock.lap("search")
-        if not candidates:
-            return run.rejected(Outcome.REJECTED_IMAGE, problems[0])
-        if known := [candidate for candidate in candidates if candidate.reading == request.reading]:
-            candidates = known
-        best, coarse = likeliest(candidates, None if request.tracking else self.method.search, stages, clock)
+        candidates = self._candidates.all(prepared, initial, request, stages, search_views)
+        search = None if request.tracking else self.method.search
+        try:
+            likely = likeliest(candidates, search, stages, self.options.gate.certain_similarity, clock)
+        except InputError as error:
+            return run.rejected(Outcome.REJECTED_IMAGE, str(error))
+        best = likely.candidate
         run = replace(run, initial=best.known, is_searched=search_views)
         if run.initial_pose is None:
             run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
-        refined = best.solver.run_last(coarse, stages)
+        refined = best.solver.run_last(likely.poses, stages)
         clock.lap("refine")
-        n_renders = sum(candidate.solver.n_renders for candidate in candidates)
         return replace(
-            run, prepared=best.prepared, reading=best.reading, solver=best.solver, refined=refined, n_renders=n_renders
+            run, prepared=best.prepared, reading=best.reading, solver=best.solver, refined=refined, n_renders=likely.n_renders
         )
 
     def _initial_poses(

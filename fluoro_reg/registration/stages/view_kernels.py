@@ -12,7 +12,16 @@ _LARGEST = np.float32(0.998)  # of r^2
 @jit_cached
 @no_type_check
 def find_peaks(
-    product: Any, overlap: Any, energy_fixed: Any, energy_moving: Any, least: Any, width: int, reach: int, best: Any, pixel: Any
+    product: Any,
+    overlap: Any,
+    energy_fixed: Any,
+    energy_moving: Any,
+    every: int,
+    least: Any,
+    width: int,
+    reach: int,
+    best: Any,
+    pixel: Any,
 ) -> None:
     """Write the highest peaks of the evidence of each view, `-overlap / 2 log(1 - r^2)`.
 
@@ -20,11 +29,12 @@ def find_peaks(
 
     Args:
         product: Sum of products of gradients at each shift, [views, height, at least width].
-        overlap: Pixels compared, likewise.
+        overlap: Pixels compared, [views, height, at least width], or at every second shift, [views, height // 2 + 1, ...].
         energy_fixed: Sum of the squared gradients of the X-ray in the overlap, likewise.
         energy_moving: That of the view, likewise.
+        every: 2 if overlap and energies are given at every second shift, else 1.
         least: Of overlap and both energies at a shift that counts, [3, views].
-        width: Shifts of a row that count.
+        width: Shifts of a row that count; odd, like the height.
         reach: A peak is the highest within so many pixels to either side.
         best: Written: evidence, [views, peaks], descending; 0 where a view has fewer peaks.
         pixel: Written: where, (u, v), [views, peaks, 2].
@@ -32,29 +42,49 @@ def find_peaks(
     views, height, _ = product.shape
     peaks = best.shape[1]
     squared, bound = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    compared = np.empty((height, width), np.float32)
+    fixed, moving = np.empty(width, np.float32), np.empty(width, np.float32)
     zero, half, one, tiny = np.float32(0), np.float32(0.5), np.float32(1), np.float32(1e-12)
     for n in range(views):
         least_overlap, least_fixed, least_moving = least[0, n], least[1, n], least[2, n]
         for v in range(height):
-            p, compared, fixed, moving = product[n, v], overlap[n, v], energy_fixed[n, v], energy_moving[n, v]
-            r2_of_row, bound_of_row = squared[v], bound[v]
+            overlap_of_row = compared[v]
+            _interpolate(overlap[n], every, v, overlap_of_row)
+            _interpolate(energy_fixed[n], every, v, fixed)
+            _interpolate(energy_moving[n], every, v, moving)
+            p, r2_of_row, bound_of_row = product[n, v], squared[v], bound[v]
             for u in range(width):
                 energies = fixed[u] * moving[u]
                 r2 = p[u] * p[u] / (energies if energies > tiny else tiny)
                 r2 = r2 if r2 < _LARGEST else _LARGEST
-                enough = (compared[u] >= least_overlap) & (fixed[u] >= least_fixed) & (moving[u] >= least_moving)
+                enough = (overlap_of_row[u] >= least_overlap) & (fixed[u] >= least_fixed) & (moving[u] >= least_moving)
                 r2 = r2 if enough & (p[u] > zero) else zero
                 r2_of_row[u] = r2
             for u in range(width):  # a loop of its own, for the compiler to vectorise both
-                bound_of_row[u] = half * compared[u] * r2_of_row[u] / (one - r2_of_row[u])
+                bound_of_row[u] = half * overlap_of_row[u] * r2_of_row[u] / (one - r2_of_row[u])
         best[n], pixel[n] = 0, 0
         for v in range(height):
             for u in range(width):
                 if bound[v, u] <= best[n, peaks - 1]:
                     continue
-                value = _evidence(overlap[n, v, u], squared[v, u])
-                if value > best[n, peaks - 1] and _is_highest(value, v, u, bound, overlap[n], squared, reach):
+                value = _evidence(compared[v, u], squared[v, u])
+                if value > best[n, peaks - 1] and _is_highest(value, v, u, bound, compared, squared, reach):
                     _insert(best[n], pixel[n], value, u, v)
+
+
+@jit_inline
+@no_type_check
+def _interpolate(given: Any, every: int, v: int, row: Any) -> None:
+    """Write one row of an image, of which every row and column is given or every second one."""
+    if every == 1:
+        row[:] = given[v, : len(row)]
+        return
+    half, last = np.float32(0.5), len(row) // 2
+    above, below = given[v // 2], given[(v + 1) // 2]
+    for u in range(last):
+        left, right = half * (above[u] + below[u]), half * (above[u + 1] + below[u + 1])
+        row[2 * u], row[2 * u + 1] = left, half * (left + right)
+    row[2 * last] = half * (above[last] + below[last])
 
 
 @jit_inline

@@ -1,9 +1,9 @@
 """The search for a pose over all views of a C-arm, without an initial pose.
 
 The CT is rendered once for every view of a grid. An X-ray is compared with all of these templates at once (`view_templates`).
-The steps of a grid of all directions are longer than Levenberg-Marquardt reaches from most views. The best views then approach
-the X-ray before they are handed over (`view_approach`). Edges of bone, which are thin, are told from those of other views with
-more pixels only. Where bone is compared alone, views that are not far behind the best are therefore compared again.
+The steps of a grid of all directions are longer than Levenberg-Marquardt reaches from most views. There, few pixels tell as
+much as many. Views that are not far behind the best are compared again with more pixels, and approach the X-ray before they
+are handed over (`view_approach`). The same is done where bone is compared alone, whose thin edges fit many views at first.
 """
 
 import logging
@@ -39,12 +39,13 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 DEFAULT_RANGE = "ap-pa"
 SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smaller
+SCANNED = 0.6  # of these pixels where views are compared again
 SEARCHED_IMAGE_PX = 80  # across the image at most: an implant in a large image is searched with fewer pixels across
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 36_000  # of an X-ray with a template; a wide range takes longer steps
 COMPARED_LENGTH = 128  # px, of transforms that these hold for; of longer ones there are fewer, in proportion to their area
 FINER = 1.5  # times as many pixels where bone is compared again
-COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 4000  # of the best evidence, of a rotation and a view; so many of them at most
+COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 2000  # of the best evidence, of a rotation and a view; so many of them at most
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
 KEEP_RIVALS, RIVAL_MM = 12, 20.0  # besides these, the best that are so far apart: the others may all lead to one pose
 MAXIMUM_BYTES = 1_000_000_000  # of templates that are kept
@@ -82,24 +83,21 @@ class ViewSearch:
 
         There is none where the steps of the grid are short and more than bone is compared.
         """
-        scale = scales.from_afar(object_px)
-        templates = self.templates(reading, scale, carm)
-        poses, evidence = compare(templates, scale)
-        if reading.model.local_mm > 0:
-            finer_px = round(FINER * object_px)
-            finer, pairs = scales.from_afar(finer_px), _best_pairs(templates, evidence)
-            poses, evidence = compare(self.templates(reading, finer, carm, templates.grid), finer, pairs)
-            return approach(scales, (object_px, finer_px), self.metric, poses, evidence)
-        if templates.grid.step_deg <= STEP_DEG:
-            return poses, evidence
-        coarser_px = object_px // 2 if reading.model.roi == "full" else object_px
-        return approach(scales, (coarser_px, object_px), self.metric, poses, evidence)
+        scale, is_bone = scales.from_afar(object_px), reading.model.local_mm > 0
+        grid = _grid(reading, carm, transform_length(scale.intrinsics))
+        if grid.step_deg <= STEP_DEG and not is_bone:
+            return compare(self.templates(reading, scale, carm, grid), scale)
+        scanned, finer_px = scales.from_afar(round(SCANNED * object_px)), round(FINER * object_px) if is_bone else object_px
+        finer = scales.from_afar(finer_px)
+        pairs = _best_pairs(grid, compare(self.templates(reading, scanned, carm, grid), scanned)[1])
+        poses, evidence = compare(self.templates(reading, finer, carm, grid), finer, pairs)
+        coarser_px = object_px // 2 if reading.model.roi == "full" and not is_bone else object_px
+        return approach(scales, (coarser_px, finer_px), self.metric, poses, evidence)
 
-    def templates(self, reading: CTReading, scale: Scale, carm: CarmRange, grid: ViewGrid | None = None) -> Templates:
+    def templates(self, reading: CTReading, scale: Scale, carm: CarmRange, grid: ViewGrid) -> Templates:
         """The templates for a camera and the grid of a range, made once and kept while there is room."""
-        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm, grid and grid.step_deg)
+        key = (reading.name, scale.intrinsics, scale.renderer.volume.shape_ijk, carm, grid.step_deg)
         if key not in self._kept:
-            grid = grid or _grid(reading, carm, transform_length(scale.intrinsics))
             self._kept[key] = made = make_templates(scale, reading.model, reading.corners_patient, grid)
             views = f"{len(grid.camera_from_patient.translation)} views of the {reading.name}, {grid.step_deg:.0f} deg apart"
             _LOG.info("templates for a search: %s, %.0f MB", views, made.n_bytes / 1e6)
@@ -122,9 +120,9 @@ def compare(
     return RigidTransform.cat(found), torch.cat(evidence)
 
 
-def _best_pairs(templates: Templates, evidence: Float[Tensor, "n"]) -> Bool[Tensor, "rolls views"]:
+def _best_pairs(grid: ViewGrid, evidence: Float[Tensor, "n"]) -> Bool[Tensor, "rolls views"]:
     """The rotations and views that are compared again."""
-    best = evidence.reshape(len(templates.grid.roll_deg), -1, PEAKS).amax(-1)
+    best = evidence.reshape(len(grid.roll_deg), -1, PEAKS).amax(-1)
     limit = best.flatten().topk(min(MAXIMUM_AGAIN, best.numel())).values[-1]
     return best >= limit.clamp_min(COMPARED_AGAIN * float(best.max()))
 

@@ -41,13 +41,17 @@ class Templates:
 
     `edges` are the conjugate transforms of their gradients along columns and rows, `supports` those of their squared gradients
     and weights. `centre` is the pixel (u, v) of the optical axis, `length` the height and width of the transformed images.
+
+    Correlations of a support of the X-ray with one of a view are smooth where the view's weights are those of a large region,
+    as of a whole body. They are then computed at every second shift (`every` 2), from the lower frequencies of `supports`.
     """
 
     grid: ViewGrid
     edges: Complex[Tensor, "views 2 length half_length"]
-    supports: Complex[Tensor, "views 2 length half_length"]
+    supports: Complex[Tensor, "views 2 support_length half_support_length"]
     centre: tuple[int, int]
     length: int
+    every: int
 
     @property
     def n_bytes(self) -> int:
@@ -65,9 +69,10 @@ def make_templates(scale: Scale, model: ObjectModel, corners_patient: Float[Tens
     whole = replace(scale, intrinsics=wide, fixed=blank, usable=blank)
     length = transform_length(camera)
     objective = PoseObjective(whole, model, GradientNCC())
-    spectra = [_template_spectra(objective, part, length) for part in _parts(grid)]
+    every = 2 if model.compared == "body" else 1
+    spectra = [_template_spectra(objective, part, length, every) for part in _parts(grid)]
     edges, supports = (torch.cat(parts) for parts in zip(*spectra, strict=True))
-    return Templates(grid, edges, supports, (half_u, half_v), length)
+    return Templates(grid, edges, supports, (half_u, half_v), length, every)
 
 
 def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
@@ -76,11 +81,11 @@ def _parts(grid: ViewGrid) -> Iterator[RigidTransform]:
         yield poses[begin : begin + RENDERED_AT_ONCE]
 
 
-def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int) -> tuple[Tensor, Tensor]:
+def _template_spectra(objective: PoseObjective, poses: RigidTransform, length: int, every: int) -> tuple[Tensor, Tensor]:
     seen = objective.images(poses)
     weight = objective.weight(seen)
     gradients = sobel_gradients(seen.moving[:, None])[:, 0] * weight[:, None]
-    edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length)
+    edges, supports = _spectra(gradients, gradients.square().sum(1), weight, length, every)
     return edges.conj().resolve_conj(), supports.conj().resolve_conj()
 
 
@@ -89,10 +94,14 @@ def _spectra(
     squared: Float[Tensor, "*batch height width"],
     weight: Float[Tensor, "*batch height width"],
     length: int,
-) -> tuple[Complex[Tensor, "*batch 2 length half_length"], Complex[Tensor, "*batch 2 length half_length"]]:
-    """The transforms of gradients, and those of squared gradients and weights."""
-    supports = torch.stack([squared, weight], dim=-3)
-    return torch.fft.rfft2(gradients, s=(length, length)), torch.fft.rfft2(supports, s=(length, length))
+    every: int,
+) -> tuple[Complex[Tensor, "*batch 2 length half_length"], Complex[Tensor, "*batch 2 support_length half_support_length"]]:
+    """The transforms of gradients, and those of squared gradients and weights for correlations at every such shift."""
+    supports = torch.fft.rfft2(torch.stack([squared, weight], dim=-3), s=(length, length))
+    if every == 2:
+        quarter = length // 4
+        supports = torch.cat([supports[..., :quarter, : quarter + 1], supports[..., -quarter:, : quarter + 1]], dim=-2)
+    return torch.fft.rfft2(gradients, s=(length, length)), supports / every  # a product of two sums fewer frequencies
 
 
 def _side(camera: CameraIntrinsics) -> int:
@@ -121,36 +130,37 @@ def best_shifts(
     views: Int[Tensor, "n"] | None = None,
 ) -> tuple[RigidTransform, Float[Tensor, "found"]]:
     """Every view of the grid, or some, turned about the source to each of its best shifts, and the evidence there."""
-    if views is None:
-        views = torch.arange(len(templates.edges))
+    n_views = len(templates.edges) if views is None else len(views)
     f = sobel_gradients(fixed[None, None])[0, 0]
     limit = f[:, usable > 0].abs().flatten().quantile(CLIP) if bool(usable.any()) else torch.tensor(0.0)
     f = f.clamp(-limit, limit) * usable
     longer, (centre_u, centre_v) = templates.length - len(fixed), templates.centre
     padded = torch.nn.functional.pad(torch.cat([f, f.square().sum(0, keepdim=True), usable[None]]), (0, longer, 0, longer))
     padded = padded.roll((centre_v, centre_u), (-2, -1))  # so that the first shift moves the aim to the first pixel
-    image = _spectra(padded[:2], padded[2], padded[3], templates.length)
-    evidence = np.empty((len(views), PEAKS), np.float32)
-    peaks = np.empty((len(views), PEAKS, 2), np.float32)
+    image = _spectra(padded[:2], padded[2], padded[3], templates.length, templates.every)
+    evidence = np.empty((n_views, PEAKS), np.float32)
+    peaks = np.empty((n_views, PEAKS, 2), np.float32)
 
     def find(first: int, last: int) -> None:
-        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, len(views)), COMPARED_AT_ONCE):
+        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, n_views), COMPARED_AT_ONCE):
             part = slice(begin, begin + COMPARED_AT_ONCE)
-            of_views = templates.edges[views[part]], templates.supports[views[part]]
-            _find_peaks(image, of_views, len(fixed), templates.length, evidence[part], peaks[part])
+            chosen = part if views is None else views[part]  # a slice copies nothing
+            of_views = templates.edges[chosen], templates.supports[chosen]
+            _find_peaks(image, of_views, len(fixed), templates, evidence[part], peaks[part])
 
-    parallel_for(find, math.ceil(len(views) / COMPARED_AT_ONCE))
+    parallel_for(find, math.ceil(n_views / COMPARED_AT_ONCE))
+    found = torch.arange(n_views) if views is None else views
     pixel = torch.from_numpy(peaks)
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)
-    poses = turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[views.repeat_interleave(PEAKS)])
+    poses = turned(_towards(slopes.flatten(0, 1)), templates.grid.camera_from_patient[found.repeat_interleave(PEAKS)])
     return poses, torch.from_numpy(evidence).flatten()
 
 
 def _find_peaks(
-    image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 length half_length"]],
-    views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 length half_length"]],
+    image: tuple[Complex[Tensor, "2 length half_length"], Complex[Tensor, "2 support_length half_support_length"]],
+    views: tuple[Complex[Tensor, "views 2 length half_length"], Complex[Tensor, "views 2 support_length half_support_length"]],
     side: int,
-    length: int,
+    templates: Templates,
     evidence: Float[np.ndarray, "views peaks"],
     pixel: Float[np.ndarray, "views peaks 2"],
 ) -> None:
@@ -159,12 +169,21 @@ def _find_peaks(
     A view with fewer peaks than `PEAKS` has others without evidence.
     """
     (f_edges, (f_squared, used)), m_edges, (m_squared, weights) = image, views[0], views[1].unbind(1)
+    every, length = templates.every, templates.length
     product = torch.addcmul(f_edges[0] * m_edges[:, 0], f_edges[1], m_edges[:, 1])
-    rows = (torch.fft.ifft(one, dim=-2)[:, :side] for one in (product, used * weights, f_squared * weights, used * m_squared))
-    sums = [torch.fft.irfft(one, n=length, dim=-1) for one in rows]
-    highest = torch.stack([one[..., :side].amax((1, 2)) for one in sums[1:]])
-    least = highest * torch.tensor([MINIMUM_OVERLAP, MINIMUM_ENERGY, MINIMUM_ENERGY])[:, None]
-    find_peaks(*(one.numpy() for one in sums), least.numpy(), side, PEAK_PX // 2, evidence, pixel)
+    n_shifts = side // every + every - 1
+    supports = [_at_shifts(one, n_shifts, length // every) for one in (used * weights, f_squared * weights, used * m_squared)]
+    highest = torch.stack([one[..., :n_shifts].amax((1, 2)) for one in supports])
+    least = (highest * torch.tensor([MINIMUM_OVERLAP, MINIMUM_ENERGY, MINIMUM_ENERGY])[:, None]).numpy()
+    sums = (one.numpy() for one in (_at_shifts(product, side, length), *supports))
+    find_peaks(*sums, every, least, side, PEAK_PX // 2, evidence, pixel)
+
+
+def _at_shifts(
+    spectra: Complex[Tensor, "views length half_length"], side: int, length: int
+) -> Float[Tensor, "views side length"]:
+    """The correlations at the first `side` shifts of the rows."""
+    return torch.fft.irfft(torch.fft.ifft(spectra, dim=-2)[:, :side], n=length, dim=-1)
 
 
 def turned(rotation: Float[Tensor, "*batch 3 3"], poses: RigidTransform) -> RigidTransform:
@@ -181,7 +200,7 @@ def _towards(slopes: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 3 3"]:
 
 def transform_length(camera: CameraIntrinsics) -> int:
     """The length of the transforms; longer ones would only hold shifts that move the aim out of the image."""
-    return _fast_length(2 * _side(camera) - 1)
+    return 4 * _fast_length(math.ceil((2 * _side(camera) - 1) / 4))
 
 
 def _fast_length(length: int) -> int:

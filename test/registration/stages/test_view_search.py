@@ -13,12 +13,13 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration.candidates import likeliest
 from fluoro_reg.registration.stages import view_search
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.registration.stages.view_search import ViewSearch
 from fluoro_reg.registration.stages.view_templates import best_shifts, make_templates, rotated
-from fluoro_reg.registration.view_run import Request
+from fluoro_reg.registration.view_run import Clock, Request
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
@@ -77,7 +78,10 @@ def test_a_view_on_the_grid_is_found_exactly(world, registrar):
 
 
 def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar):
-    """Over every shift, the correlation is that of images rendered there; every pixel is the one that it is said to be."""
+    """Over every shift, the correlation is that of images rendered there; every pixel is the one that it is said to be.
+
+    Energies that are known at every second shift change a correlation by a few hundredths.
+    """
     whole = registrar.readings.whole
     scales = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth)
     scale = scales.from_afar(32)
@@ -91,7 +95,7 @@ def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar):
     implied = (1 - torch.exp(-2 * evidence / overlap)).clamp_min(0.0).sqrt()
     found = evidence > 0.2 * evidence.max()
     assert found[0] and int(found.sum()) >= 2
-    torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=0.03)
+    torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=0.06)
 
 
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
@@ -141,10 +145,21 @@ def test_where_views_along_the_body_are_searched_bone_alone_is_a_reading(world):
     registrar = Registrar(cut_along_the_body(world.volume), from_mapping(RegistrationOptions, {"initial": {"view": "any"}}))
     prepared = preprocess(world.xray(), PreprocessOptions())
     maker = registrar._candidates
-    made = maker.make(prepared, InitialPoses([]), Request(None), registrar.method.stages, search_views=True)
+    made = list(maker.make(prepared, InitialPoses([]), Request(None), registrar.method.stages, search_views=True))
     assert [one.reading.rpartition("; ")[2] for one in made] == ["whole CT", "bone"]
     again = maker.make(prepared, InitialPoses([]), Request(None, reading=made[1].reading), registrar.method.stages, True)
     assert [one.reading for one in again] == [made[1].reading], "a decoy is read as the X-ray was"
+
+
+@pytest.mark.parametrize(("certain", "tried"), [(0.5, ["whole CT"]), (0.999, ["whole CT", "bone"])])
+def test_no_reading_is_tried_beyond_a_whole_ct_that_explains_the_image_with_certainty(world, certain, tried):
+    registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"initial": {"view": "ap"}}))
+    maker = replace(registrar._candidates, view_search=ViewSearch(load_range("any"), registrar.metric))
+    view = view_pose(world.volume.centre_patient, 0.0, 0.0, 0.0, 700.0)
+    prepared, stages = preprocess(world.xray(pose=view), PreprocessOptions()), registrar.method.stages
+    candidates = maker.all([prepared], [InitialPoses([])], Request(None), stages, search_views=True)
+    likely = likeliest(candidates, None, stages, certain, Clock())
+    assert [one.reading.rpartition("; ")[2] for one in likely.tried] == tried
 
 
 def test_templates_of_another_grid_are_others(world, registrar):
@@ -152,6 +167,5 @@ def test_templates_of_another_grid_are_others(world, registrar):
     whole, carm = registrar.readings.whole, load_range("ap")
     search = ViewSearch(carm, registrar.metric)
     scale = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth).from_afar(32)
-    coarser = view_grid(world.volume, carm, 30.0)
-    assert search.templates(whole, scale, carm).grid.step_deg == view_search.STEP_DEG
-    assert search.templates(whole, scale, carm, coarser).grid is coarser
+    grids = [view_grid(world.volume, carm, step_deg) for step_deg in (10.0, 30.0)]
+    assert [search.templates(whole, scale, carm, grid).grid for grid in grids] == grids
