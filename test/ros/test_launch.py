@@ -5,7 +5,6 @@ The tests check which actions the files return with which arguments, not that la
 
 import importlib.util
 import os
-import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,8 +12,6 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import yaml
 from helpers.ros_bench import PROJECT
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.qos import QoSDurabilityPolicy
 
 from fluoro_reg.config import walk_options
 from fluoro_reg.registration import RegistrationOptions
@@ -136,26 +133,6 @@ def test_rviz_shows_the_topics_of_the_named_node_in_the_frame_of_the_patient(loa
     displays = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
     shown = {display["Topic"]["Value"] for display in displays if "Topic" in display}
     assert dict(rviz.remappings) == {topic: topic.replace("/registration_node", "/room/1/reg") for topic in shown}
-
-
-def test_the_configurations_of_rviz_and_foxglove_name_topics_of_the_node_with_its_qos(make_bench):
-    bench = make_bench()
-    assert bench.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    published = dict(bench.node.get_publisher_names_and_types_by_node("registration_node", "/"))
-    rviz = yaml.safe_load((PROJECT / "config" / "registration.rviz").read_text(encoding="utf-8"))
-    displays = [display for display in rviz["Visualization Manager"]["Displays"] if "Topic" in display]
-    assert len(displays) == 3
-    for display in displays:
-        topic = display["Topic"]["Value"]
-        assert topic in published
-        offered = bench.node.get_publishers_info_by_topic(topic)[0].qos_profile
-        requested = display["Topic"]["Durability Policy"] == "Transient Local"
-        assert requested == (offered.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL)
-    layout = (PROJECT / "config" / "foxglove_layout.json").read_text(encoding="utf-8")
-    named = set(re.findall(r"/registration_node/\w+", layout))
-    services = {name for name, _ in bench.node.get_service_names_and_types()}
-    assert len(named) >= 5
-    assert named <= set(published) | services
 
 
 def test_the_player_is_silent_and_the_node_starts_again_only_if_asked(load):
