@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_code.py [--capability 80 --capability 90] [--json]
 
-The kernels of the renderer march through samples. Those of the tracker's passes only read what was rendered, and have none.
+The kernels of the renderer march through samples. Those that sum up what was rendered have none.
 Triton compiles for a given target and includes NVIDIA's assembler and disassembler, so this runs on any Linux machine. The
 instructions per sample give a bound on the time: samples / 32 * instructions / (multiprocessors * 4 schedulers * clock).
 """
@@ -22,6 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from fluoro_reg.registration.stages import device_sums_kernel
 from fluoro_reg.registration.tracking import device_kernels
 from fluoro_reg.registration.tracking.device_passes import warps_of
 from fluoro_reg.rendering.backends.triton import kernels as kernels
@@ -53,13 +54,14 @@ VARIANTS = [
     summing(device_kernels.gradient_sums_kernel, 128, True),
     summing(device_kernels.patch_sums_kernel, 256, False),
     summing(device_kernels.patch_sums_kernel, 1024, True),
+    (device_sums_kernel.batch_sums_kernel, {"ROBUST": True, "LANES": 128}, 4, ""),
 ]
 ARGUMENTS = {
     "layout": "*i32", "metric": "*fp32", "scale": "fp32", "source": "*fp64", "direction": "*fp64", "source_tangent": "*fp32",
     "direction_tangent": "*fp32", "axes": "*i32", "fixed": "*fp32", "weight": "*fp32", "out": "*fp32", "height": "i32",
     "width": "i32", "images": "*fp32", "target": "*fp32", "patch_weight": "*fp32", "saturation": "fp32", "gain": "fp32",
     "offset": "fp32", "robust_scale": "fp32", "floor": "fp32", "pixels": "i32", "columns": "i32", "size_v": "i32",
-    "size_u": "i32",
+    "size_u": "i32", "fit": "*fp32", "programs": "i32",
 }  # fmt: skip
 
 

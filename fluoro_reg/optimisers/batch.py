@@ -34,6 +34,11 @@ def where(mask: Bool[Tensor, "batch"], new: BatchT, old: BatchT) -> BatchT:
     )
 
 
+def overwrite(batch: BatchT, new: BatchT) -> None:
+    """Copy the tensors of `new` into the memory of those in `batch`."""
+    _map_tensors(lambda tensor, new_tensor: tensor.copy_(new_tensor), batch, new)
+
+
 def _map_tensors(function: Any, *batches: Any) -> Any:
     if isinstance(batches[0], Tensor):
         return function(*batches)

@@ -15,7 +15,7 @@ Optimization", section 10.3 and, for damping by the ratio of actual and predicte
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +47,17 @@ class LeastSquaresProblem(Protocol[EvaluationT, NormalEquationsT]):
 
     def cost(self, trial: EvaluationT, reference: NormalEquationsT) -> Float[Tensor, "batch"]:
         """Return the cost of the trial with the weights of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevenbergMarquardtState(Generic[EvaluationT, NormalEquationsT]):
+    """What one round of `LevenbergMarquardt` leaves to the next: a batch."""
+
+    at: EvaluationT
+    equations: NormalEquationsT
+    damping: Float[Tensor, "batch"]
+    stretch: Float[Tensor, "batch"]
+    converged: Bool[Tensor, "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +128,44 @@ class LevenbergMarquardt:
         the first `damping` (float64), if given. Which steps are accepted and when a start has converged are treated as
         constants, so with a tolerance above 0 later iterations may contribute nothing.
         """
-        at, equations = start, problem.linearise(start)
-        damping = torch.full_like(equations.cost, self.damping, dtype=torch.float64) if damping is None else damping
-        stretch = torch.ones_like(damping)
-        converged = torch.zeros_like(equations.cost, dtype=torch.bool)
+        state = self.begin(problem, start, damping)
         for _ in range(self.iterations):
-            step, solved = self._step(equations, damping)
-            trial_step = self._limited(stretch[:, None] * step)
-            trial = problem.retract(at, trial_step)
-            cost = problem.cost(trial, equations)
-            improved = cost < equations.cost
-            predicted_decrease = -(step * equations.gradient.double()).sum(-1)
-            converged_now = converged | (
-                solved & torch.isfinite(equations.cost) & (predicted_decrease <= self.tolerance * equations.cost)
-            )
-            accepted = improved & ~converged
-            damping, stretch = (
-                self._update_damping(damping, equations, trial_step, cost),
-                self._update_stretch(stretch, equations, trial_step, cost),
-            )
-            at, equations = where(accepted, trial, at), where(accepted, problem.linearise(trial), equations)
-            converged = converged_now
-        return at, equations, converged
+            state = self.round(problem, state)
+        return state.at, state.equations, state.converged
+
+    def begin(
+        self,
+        problem: LeastSquaresProblem[EvaluationT, NormalEquationsT],
+        start: EvaluationT,
+        damping: Float[Tensor, "batch"] | None = None,
+    ) -> "LevenbergMarquardtState[EvaluationT, NormalEquationsT]":
+        """Return the state before the first `round`."""
+        equations = problem.linearise(start)
+        damping = torch.full_like(equations.cost, self.damping, dtype=torch.float64) if damping is None else damping
+        converged = torch.zeros_like(equations.cost, dtype=torch.bool)
+        return LevenbergMarquardtState(start, equations, damping, torch.ones_like(damping), converged)
+
+    def round(
+        self,
+        problem: LeastSquaresProblem[EvaluationT, NormalEquationsT],
+        state: "LevenbergMarquardtState[EvaluationT, NormalEquationsT]",
+    ) -> "LevenbergMarquardtState[EvaluationT, NormalEquationsT]":
+        """Take one step of every start that has not converged, without a branch."""
+        at, equations, damping, stretch, converged = state.at, state.equations, state.damping, state.stretch, state.converged
+        step, solved = self._step(equations, damping)
+        trial_step = self._limited(stretch[:, None] * step)
+        trial = problem.retract(at, trial_step)
+        cost = problem.cost(trial, equations)
+        predicted_decrease = -(step * equations.gradient.double()).sum(-1)
+        met = solved & torch.isfinite(equations.cost) & (predicted_decrease <= self.tolerance * equations.cost)
+        accepted = (cost < equations.cost) & ~converged
+        return LevenbergMarquardtState(
+            where(accepted, trial, at),
+            where(accepted, problem.linearise(trial), equations),
+            self._update_damping(damping, equations, trial_step, cost),
+            self._update_stretch(stretch, equations, trial_step, cost),
+            converged | met,
+        )
 
     def _update_damping(
         self,

@@ -113,9 +113,11 @@ def test_the_kernels_compile_for_gpus_without_spilling(tmp_path) -> None:
     assert answer.returncode == 0, answer.stderr
     variants = json.loads(answer.stdout)["variants"]
     assert {variant["capability"] for variant in variants} == {80, 90}
-    assert {"march_kernel", "gram_kernel", "gradient_sums_kernel", "patch_sums_kernel"} == {v["kernel"] for v in variants}
+    assert {v["kernel"] for v in variants} == {
+        "march_kernel", "gram_kernel", "gradient_sums_kernel", "patch_sums_kernel", "batch_sums_kernel",
+    }  # fmt: skip
     for variant in variants:
         assert variant["local_bytes"] == 0, variant
         assert variant["registers"] <= 80, variant
-        if variant["instructions_per_sample"] is not None:  # those of the tracker do not march
+        if variant["instructions_per_sample"] is not None:  # those that only sum do not march
             assert 20 < variant["instructions_per_sample"] < 80, variant

@@ -7,6 +7,7 @@ the first one does.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.stages.ray_kernels import mark_complete_rays, mark_near
 from fluoro_reg.rendering.rays import rays_of_views
+from fluoro_reg.rendering.renderer import Rays, homogeneous_pixels
 
 BODY_ATTENUATION = 0.008  # 1/mm: between lung and fat
 CUT_FRACTION = 0.4  # an outermost slice is a cut if it holds at least this fraction of the body in the fullest slice
@@ -36,10 +38,15 @@ class Extent:
     high: Float[Tensor, "3"]
     cut_low: Bool[Tensor, "3"]
     cut_high: Bool[Tensor, "3"]
-    is_cut: bool = field(init=False)  # whether the body continues beyond any face
+    cut_faces: tuple[tuple[bool, bool], ...] = field(init=False)  # `cut_low` and `cut_high` of each axis
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_cut", bool((self.cut_low | self.cut_high).any()))
+        object.__setattr__(self, "cut_faces", tuple(zip(self.cut_low.tolist(), self.cut_high.tolist(), strict=True)))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the body continues beyond any face."""
+        return any(low or high for low, high in self.cut_faces)
 
     @staticmethod
     def of(volume: CTVolume, cut_fraction: float = CUT_FRACTION) -> "Extent":
@@ -60,6 +67,10 @@ class Extent:
         """The same box, as if the body ended at its faces."""
         nowhere = torch.zeros_like(self.cut_low)
         return Extent(self.low, self.high, nowhere, nowhere)
+
+    def to(self, device: torch.device) -> "Extent":
+        """The same on a device."""
+        return Extent(self.low.to(device), self.high.to(device), self.cut_low, self.cut_high)
 
     def coarsened(self, factors_ijk: tuple[int, int, int]) -> "Extent":
         """The same box in the voxels of `CTVolume.downsampled`.
@@ -98,10 +109,41 @@ def complete_rays(
     return complete
 
 
+def complete_rays_in_torch(rays: Rays, extent: Extent) -> Bool[Tensor, "batch height width"]:
+    """`complete_rays` on the device of the rays, without a branch on their values; the box must be on that device."""
+    pixels = homogeneous_pixels(rays.height, rays.width, torch.float64, rays.source.device).reshape(-1, 3)
+    source, d = rays.source[..., None], rays.direction_from_pixel @ pixels.mT  # batch 3 n
+    safe = torch.where(d.abs() >= 1e-12, d, 1e-12)
+    one, two = ((face[:, None] - source) / safe for face in (extent.low - 1, extent.high + 1))
+    enters, leaves = torch.minimum(one, two), torch.maximum(one, two)
+    complete = torch.ones_like(d[:, 0], dtype=torch.bool)
+    for axis in range(3):
+        cut_low, cut_high = extent.cut_faces[axis]
+        if not (cut_low or cut_high):
+            continue
+        across, other = (axis + 1) % 3, (axis + 2) % 3
+        begin = torch.maximum(enters[:, across], enters[:, other]).clamp_min(0.0)
+        end = torch.minimum(leaves[:, across], leaves[:, other]).clamp_max(1e30)
+        first, last = (source[:, axis] + depth * d[:, axis] for depth in (begin, end))
+        outside = torch.zeros_like(complete)
+        if cut_low:
+            outside = outside | (torch.minimum(first, last) < extent.low[axis])
+        if cut_high:
+            outside = outside | (torch.maximum(first, last) > extent.high[axis])
+        complete = complete & ~(outside & (begin < end))
+    return complete.unflatten(1, (rays.height, rays.width))
+
+
 def near_object(
-    integrals: Float[Tensor, "batch height width"], roi: str, margin_px: float
+    integrals: Float[Tensor, "batch height width"],
+    roi: str,
+    margin_px: float,
+    dilate: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Float[Tensor, "batch height width"]:
-    """1 where the moving image is compared, 0 elsewhere; `roi` is full, moving-support or box."""
+    """1 where the moving image is compared, 0 elsewhere; `roi` is full, moving-support or box.
+
+    `dilate` is `dilated`, unless the images are on a GPU.
+    """
     if roi == "full":
         return torch.ones_like(integrals)
     peak = integrals.flatten(1).amax(-1)[:, None, None]
@@ -109,7 +151,7 @@ def near_object(
     if roi == "box":
         rows, columns = support.amax(2, keepdim=True), support.amax(1, keepdim=True)
         support = _filled(rows, 1) * _filled(columns, 2)
-    return dilated(support > 0, max(math.ceil(margin_px), 1))
+    return (dilate or dilated)(support > 0, max(math.ceil(margin_px), 1))
 
 
 def dilated(
@@ -122,6 +164,14 @@ def dilated(
     near = np.empty(flags.shape, np.float32)
     mark_near(flags.contiguous().numpy(), reach_px, beyond, near)
     return torch.from_numpy(near)
+
+
+def dilated_in_torch(flags: Bool[Tensor, "batch height width"], reach_px: int) -> Float[Tensor, "batch height width"]:
+    """`dilated` on any device; pixels beyond the border do not count as set."""
+    side, near = 2 * reach_px + 1, flags[:, None].float()
+    for kernel, padding in (((side, 1), (reach_px, 0)), ((1, side), (0, reach_px))):
+        near = torch.nn.functional.max_pool2d(near, kernel, stride=1, padding=padding)
+    return near[:, 0]
 
 
 def _filled(flags: Tensor, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ It suits images whose grey values the CT explains, such as simulations. Other X-
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
+from fluoro_reg.registration.stages.cuda_graph import captured
+from fluoro_reg.registration.stages.gradient_refiner import GradientRefiner, refiner_key
+from fluoro_reg.registration.stages.object_model import ObjectModel
+from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer
-from fluoro_reg.similarity import NCC
+from fluoro_reg.similarity import NCC, GradientNCC
 
-_MAXIMUM_REFINERS = 8  # of one CT; the least recently used one is dropped, with its graph and its memory
-_WARM_UP_RUNS = 3  # kernels allocate and compile in their first runs, which must not happen during capture
+_MAXIMUM_REFINERS = 16  # of one CT; the least recently used one is dropped, with its graph and its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class NCCRefiner:
         if self.renderer.device.type != "cuda":
             return self._run()
         if self._graph is None:
-            self._capture()
+            self._graph, self._outputs = captured(self._run, self.renderer.device)
         self._graph.replay()
         refined, cost, converged = self._outputs
         copied = RigidTransform(refined.rotation.clone(), refined.translation.clone())
@@ -130,25 +134,13 @@ class NCCRefiner:
         at, here, converged = self.optimiser.minimise_unrolled(self._objective, self._objective.evaluate(self._start))
         return at.poses, here.cost, converged
 
-    def _capture(self) -> None:
-        aside = torch.cuda.Stream(self.renderer.device)
-        aside.wait_stream(torch.cuda.current_stream(self.renderer.device))
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP_RUNS):
-                self._run()
-        torch.cuda.current_stream(self.renderer.device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._outputs = self._run()
-        self._graph = graph
-
 
 @dataclass(slots=True)
 class NCCRefiners:
     """The refiners of one CT by the properties fixed at their construction, so that one graph serves all images of a stream."""
 
     pivot: Float[Tensor, "3"]
-    _made: OrderedDict[Any, NCCRefiner] = field(default_factory=OrderedDict)
+    _made: OrderedDict[Any, NCCRefiner | GradientRefiner] = field(default_factory=OrderedDict)
 
     def refiner(
         self,
@@ -158,10 +150,23 @@ class NCCRefiners:
         optimiser: LevenbergMarquardt,
         similarity: NCC,
     ) -> NCCRefiner:
-        """The refiner for a renderer, an image size and so on; it is made at the first request."""
+        """The refiner on global NCC for a renderer, an image size and so on; it is made at the first request."""
         key = id(renderer), intrinsics, batch, optimiser, similarity  # renderers live as long as the CT's registrar
+        return self._get(key, lambda: NCCRefiner(renderer, intrinsics, self.pivot, batch, optimiser, similarity))
+
+    def gradient_refiner(
+        self, scale: Scale, model: ObjectModel, batch: int, optimiser: LevenbergMarquardt, similarity: GradientNCC
+    ) -> GradientRefiner:
+        """The refiner on gradient NCC, which takes at least `batch` poses; it is made at the first request."""
+        batch = 1 << (batch - 1).bit_length()
+        key = refiner_key(scale, model, optimiser, similarity, batch)
+        blank = torch.zeros(1, 1, 1)  # it keeps nothing of the first image
+        without_image = replace(scale, fixed=blank, usable=blank)
+        return self._get(key, lambda: GradientRefiner(without_image, model, optimiser, similarity, batch))
+
+    def _get(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:
-            self._made[key] = NCCRefiner(renderer, intrinsics, self.pivot, batch, optimiser, similarity)
+            self._made[key] = make()
         self._made.move_to_end(key)
         if len(self._made) > _MAXIMUM_REFINERS:
             self._made.popitem(last=False)

@@ -83,12 +83,25 @@ class ImageScales:
         pixel_mm = self.pixel_mm(whole.intrinsics)
         image = whole
         if poses is not None:
-            image = whole.cropped(*self._window(whole.intrinsics, poses, (self.model.margin_mm + WINDOW_MM) / pixel_mm))
+            image = whole.cropped(*self._window(whole.intrinsics, poses, pixel_mm))
         renderer, extent = self.renderers.for_pixel(pixel_mm)
         if not self.model.veto_cut_rays:
             extent = extent.uncut()
         margin_px = self.model.margin_mm / pixel_mm
         return Scale(renderer, image.intrinsics, image.pixels[None], eroded(image.mask), extent, margin_px)
+
+    def framed(self, object_px: int, poses: RigidTransform, coarse: bool) -> Scale:
+        """The same, not cropped: only the pixels of the window are usable. Its shape does not depend on the poses."""
+        whole = self._coarsened(self.factor(object_px), coarse)
+        left, top, width, height = self._window(whole.intrinsics, poses, self.pixel_mm(whole.intrinsics))
+        scale, usable = self.scale(object_px, None, coarse), torch.zeros(1, *whole.mask.shape)
+        window = whole.mask[top : top + height, left : left + width]
+        usable[:, top : top + height, left : left + width] = eroded(window)
+        return replace(scale, usable=usable)
+
+    def renderer(self, object_px: int) -> AbstractRenderer:
+        """The renderer of the CT at a scale."""
+        return self.renderers.for_pixel(self.pixel_mm(self.image.intrinsics.binned(self.factor(object_px))))[0]
 
     def from_afar(self, object_px: int) -> Scale:
         """The scale of the whole image at which poses far off are compared."""
@@ -107,7 +120,8 @@ class ImageScales:
             self._binned[factor, coarse] = image.binned(factor)
         return self._binned[factor, coarse]
 
-    def _window(self, camera: CameraIntrinsics, poses: RigidTransform, margin_px: float) -> tuple[int, int, int, int]:
+    def _window(self, camera: CameraIntrinsics, poses: RigidTransform, pixel_mm: float) -> tuple[int, int, int, int]:
+        margin_px = (self.model.margin_mm + WINDOW_MM) / pixel_mm
         low, high = projected_box(self.corners_patient, poses, camera)
         left, top = (max(0, math.floor(float(x) - margin_px)) for x in low)
         right, bottom = (math.ceil(float(x) + margin_px) for x in high)

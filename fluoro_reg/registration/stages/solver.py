@@ -123,9 +123,8 @@ class Solver:
         if not isinstance(refined, Refined):
             return self._assessed(refined)
         if self.model.finest_px > stage.object_px:
-            refined = self._refine_residuals(
-                refined.poses, replace(stage, object_px=self.model.finest_px), cast(LevenbergMarquardt, stage.optimiser), False
-            )
+            finest = replace(stage, object_px=self.model.finest_px)
+            refined = cast(Refined, self._run_stage(refined.poses, finest, coarse=False))  # by the same optimiser
         return refined
 
     def evidence(self, poses: RigidTransform) -> float:
@@ -136,6 +135,11 @@ class Solver:
         if self.keeps_rivals:
             return float(image_evidence(*self._compared(poses[:KEEP_COMPARED], self.scales.from_afar(ASSESSED_PX))).max())
         return float(image_evidence(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
+
+    def similarity(self, poses: RigidTransform) -> float:
+        """The gradient NCC of the best of the first few poses, at the finer of these scales."""
+        scale = self.scales.scale(ASSESSED_PX, None, coarse=True)
+        return float(GradientNCC().score(*self._compared(poses[:KEEP_COMPARED], scale)).max())
 
     def coarse_similarity(self, poses: RigidTransform) -> float:
         """The gradient NCC of the best of some poses, at the coarser of these scales."""
@@ -159,8 +163,10 @@ class Solver:
 
     def _refine_residuals(
         self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, coarse: bool
-    ) -> Refined:
+    ) -> Refined | Found:
         similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
+        if isinstance(similarity, GradientNCC) and self._stays_on_device(stage.object_px, coarse):
+            return self._refine_on_device(poses, stage, optimiser, similarity, coarse)
         scale = self.scales.scale(stage.object_px, poses, coarse)
         if coarse and self.keeps_rivals:
             scale = scale.locally(self.scales.local_px(scale.intrinsics))
@@ -168,11 +174,41 @@ class Solver:
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
         evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
-        keep = max(stage.keep, KEEP_RIVALS) if self.keeps_rivals else stage.keep
-        rows = self._best(at.poses, -evidence, self.scales.pixel_mm(scale.intrinsics), keep)
-        minimum = torch.tensor([HOPELESS] * stage.keep + [RIVAL] * keep)[: len(rows)]
-        rows = rows[evidence[rows] >= minimum * evidence[rows[0]]]
+        rows = self._likely(at.poses, evidence, scale, stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
+
+    def _stays_on_device(self, object_px: int, coarse: bool) -> bool:
+        """Whether a stage on gradient NCC runs on a GPU; priors and local means have no implementation there."""
+        is_local = coarse and self.keeps_rivals and self.model.local_mm > 0
+        return self.scales.renderer(object_px).device.type == "cuda" and self.prior is None and not is_local
+
+    def _refine_on_device(
+        self,
+        poses: RigidTransform,
+        stage: StageOptions,
+        optimiser: LevenbergMarquardt,
+        similarity: GradientNCC,
+        coarse: bool,
+    ) -> Refined | Found:
+        """The same without images on the host, but for those of the last stage, which are assessed."""
+        scale = self.scales.framed(stage.object_px, poses, coarse)
+        refiner = self.refiners.gradient_refiner(scale, self.model, len(poses.translation), optimiser, similarity)
+        found = refiner.refine(poses, scale.fixed, scale.usable)
+        self.n_renders += found.n_renders
+        rows = self._likely(found.poses, found.evidence, scale, stage.keep)
+        if coarse:
+            return Found(found.poses[rows], found.converged[rows])
+        objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity)
+        at = objective.evaluate(found.poses[rows])
+        self.n_renders += objective.n_renders
+        return Refined(objective, at, objective.linearise(at), found.converged[rows])
+
+    def _likely(self, poses: RigidTransform, evidence: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
+        """The rows that go on after a stage that keeps `keep`, the best first."""
+        most = max(keep, KEEP_RIVALS) if self.keeps_rivals else keep
+        rows = self._best(poses, -evidence, self.scales.pixel_mm(scale.intrinsics), most)
+        minimum = torch.tensor([HOPELESS] * keep + [RIVAL] * most)[: len(rows)]
+        return rows[evidence[rows] >= minimum * evidence[rows[0]]]
 
     def _refine_ncc(
         self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, similarity: NCC, coarse: bool

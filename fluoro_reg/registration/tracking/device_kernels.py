@@ -37,13 +37,13 @@ def gradient_sums_kernel(
     loss = tl.zeros([LANES], tl.float32)
     for direction in tl.static_range(2):
         along, across = (1, width) if direction == 0 else (width, 1)
-        g = _sobel(images, 0, pixel, along, across, height * width, saturation, inside, SATURATED)
+        g = sobel(images, 0, pixel, along, across, height * width, saturation, inside, SATURATED)
         residual = gain * g + offset - tl.load(target + direction * height * width + pixel, mask=inside, other=0.0)
         x = tl.where(row == _GAIN, g[None, :], 0.0)
         x = tl.where(row == _OFFSET, 1.0, x)
         x = tl.where(row == _RESIDUAL, residual[None, :], x)
         for p in tl.static_range(TWIST):
-            slope = _sobel(images, 1 + p, pixel, along, across, height * width, saturation, inside, SATURATED)
+            slope = sobel(images, 1 + p, pixel, along, across, height * width, saturation, inside, SATURATED)
             x = tl.where(row == p, slope[None, :], x)
         squared = residual * residual
         ratio = robust_scale / (squared + robust_scale) if ROBUST else tl.full([LANES], 1.0, tl.float32)
@@ -89,7 +89,7 @@ def patch_sums_kernel(
 
 @triton.jit
 @no_type_check
-def _sobel(images, channel, pixel, along, across, pixels, saturation, inside, SATURATED: tl.constexpr):
+def sobel(images, channel, pixel, along, across, pixels, saturation, inside, SATURATED: tl.constexpr):
     """The derivative of a channel along one direction, smoothed across it, per pixel."""
     total = tl.zeros([pixel.shape[0]], tl.float32)
     for step in tl.static_range(-1, 2):
