@@ -17,7 +17,6 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Outcome, RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
@@ -28,6 +27,7 @@ from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, InitialPose, ProcessedFrame
 from fluoro_reg.ros.reports import NodeState, diagnostic_name, diagnostics_message
+from fluoro_reg.ros.second_camera import cameras_from_first
 from fluoro_reg.ros.session import Session
 from fluoro_reg.ros.stamps import StampChecker, StampStatus
 from fluoro_reg.ros.statistics import Statistics
@@ -84,7 +84,7 @@ class Pipeline:
             options,
             self._log.error,
             list(frame_of_other.values()),
-            self._places_of_cameras if options.second.frame else None,
+            (lambda frame: cameras_from_first(frame, self._tf_input.tree, options)) if options.second.frame else None,
         )
         self._outputs = Outputs(node, options, DebugImageRenderer(session.volume, registration.device, session.bodies))
         pivot = session.volume.centre_patient
@@ -259,14 +259,6 @@ class Pipeline:
             self._edge.send(processed.transforms)
         self._outputs.publish(processed, self._statistics.percentiles_s())
         self._statistics.record_seconds("publish", time.monotonic() - begin)
-
-    def _places_of_cameras(self, frame: Frame) -> list[RigidTransform]:
-        """The pose of the first camera's frame in each of the others, every camera at the stamp of its own image."""
-        first, fixed = (frame.frame_id, frame.stamp_ns), self._options.frames.anchor
-        return [
-            self._tf_input.tree.lookup_between((other.frame_id, other.stamp_ns), first, fixed, self._options.tf.timeout)
-            for other in frame.others
-        ]
 
     def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
         """Return an accepted frame with its transforms, or a rejected one if tf2 has no place for them."""

@@ -1,10 +1,17 @@
-"""Frames of two cameras that belong together: that of the first camera waits until its partner has come, or cannot come."""
+"""Frames of two cameras that belong together: that of the first camera waits until its partner has come, or cannot come.
+
+Where the cameras move, their places at that moment are looked up on tf2.
+"""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from fluoro_reg.errors import InputError
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.ros.conversions import NS_PER_S
+from fluoro_reg.ros.frame_tree import FrameTree
+from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import Frame
 
 KEPT = 4  # frames of the second camera that may still have a partner
@@ -57,3 +64,20 @@ class FramePairing:
         elif self._seconds[-1].stamp_ns > first.stamp_ns:  # no later frame can be nearer
             self._waiting = None
             self._on_alone(first, self._reason)
+
+
+def cameras_from_first(frame: Frame, tree: FrameTree, options: NodeOptions) -> list[RigidTransform]:
+    """Return the pose of the first camera's frame in each other camera, every camera at the stamp of its own image.
+
+    Raises:
+        InputError: a camera's place is unknown at its stamp, or rests on a registration of the patient.
+    """
+    first, patient, places = (frame.frame_id, frame.stamp_ns), options.frames.patient, []
+    for other in frame.others:
+        second = other.frame_id, other.stamp_ns
+        places.append(tree.lookup_between(second, first, options.frames.anchor, options.tf.timeout))
+        if patient in tree.ancestors(first[0]) + tree.ancestors(second[0]):
+            raise InputError(
+                f"'{patient}' lies above '{first[0]}' or '{second[0]}' on tf2; publish the places of the cameras without it"
+            )
+    return places

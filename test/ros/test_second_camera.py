@@ -4,6 +4,7 @@ The second camera's place is known from a file, or from tf2 where the cameras mo
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,10 +20,11 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, se3
 from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.ros import conversions, session
+from fluoro_reg.ros.frame_tree import FrameTree
 from fluoro_reg.ros.frames import check_camera_frame, check_frame_options
-from fluoro_reg.ros.options import BodiesOptions, CTOptions, FrameOptions, NodeOptions, SecondCameraOptions
+from fluoro_reg.ros.options import BodiesOptions, CTOptions, FrameOptions, NodeOptions, SecondCameraOptions, TfOptions
 from fluoro_reg.ros.processor import Frame
-from fluoro_reg.ros.second_camera import FramePairing
+from fluoro_reg.ros.second_camera import FramePairing, cameras_from_first
 from fluoro_reg.ros.serialised import SerialisedImage
 from fluoro_reg.simulation.truncation import write_volume
 
@@ -104,6 +106,19 @@ def test_two_cameras_need_two_frames():
         check_frame_options(options)
     with pytest.raises(InputError, match=r"the image's frame_id is 'lateral', as is second\.frame"):
         check_camera_frame("lateral", NodeOptions(second=SecondCameraOptions(frame="lateral")))
+
+
+def test_a_camera_that_hangs_below_the_patient_has_no_place():
+    """It would rest on a registration, perhaps on that of this node."""
+    tree = FrameTree(maximum_gap_s=0.2)
+    pair = replace(frame(100), others=(replace(frame(104), frame_id="lateral"),))
+    options = NodeOptions(second=SecondCameraOptions(frame="lateral"), tf=TfOptions(timeout=0.0))
+    for parent, child in (("table", "patient"), ("patient", "carm"), ("table", "lateral")):
+        tree.add(conversions.transform_message(RigidTransform.identity(), 0, parent, child), is_static=True)
+    with pytest.raises(InputError, match="'patient' lies above 'carm' or 'lateral' on tf2"):
+        cameras_from_first(pair, tree, options)
+    tree.add(conversions.transform_message(RigidTransform.identity(), 0, "table", "carm"), is_static=True)
+    assert len(cameras_from_first(pair, tree, options)) == 1
 
 
 class Biplane(Probe):
