@@ -32,7 +32,7 @@ from fluoro_reg.similarity.residual import (
 )
 from fluoro_reg.similarity.similarity import Image, Images
 
-_CLIP_SAMPLE = 4096  # gradients, about, from which the quantile is estimated
+CLIP_SAMPLE = 4096  # gradients, about, from which the quantile is estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class GradientNCC(AbstractResidualSimilarity):
         """Compute `target` with compiled kernels."""
         pixels = weight.contiguous().numpy()
         used = pixels.max(0) > 0
-        found = [image_gradients(image, used, _CLIP_SAMPLE) for image in fixed.contiguous().numpy()]
+        found = [image_gradients(image, used, CLIP_SAMPLE) for image in fixed.contiguous().numpy()]
         sample = np.concatenate([of_one for _, of_one in found])
         rank = max(1, int(self.clip * len(sample))) - 1
         limit = np.partition(sample, rank)[rank] if len(sample) else np.inf
@@ -149,7 +149,7 @@ class GradientNCC(AbstractResidualSimilarity):
         used = gradients[:, weight.amax(0) > 0].abs()
         if used.numel() == 0:
             return gradients
-        sample = used.flatten()[:: max(1, used.numel() // _CLIP_SAMPLE)]
+        sample = used.flatten()[:: max(1, used.numel() // CLIP_SAMPLE)]
         limit = sample.kthvalue(max(1, int(self.clip * sample.numel()))).values
         return gradients.clamp(-limit, limit)
 
