@@ -86,7 +86,7 @@ def operations(calls: list[Callable[[], RegistrationResult]], device: str) -> di
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
-    with profile(activities=activities, acc_events=True) as seen:
+    with profile(activities=activities) as seen:
         for call in calls:
             call()
         if device == "cuda":
