@@ -177,7 +177,7 @@ def likeliest(
         poses = solver.run_coarse(RigidTransform.cat(found), others)
         refined.append((candidate, poses))
         clock.lap("refine")
-        if solver.keeps_rivals and solver.model.compared == "body" and solver.coarse_similarity(poses) >= certain_similarity:
+        if solver.keeps_rivals and solver.model.compared == "body" and solver.similarity(poses) >= certain_similarity:
             break
     best, coarse = refined[0]
     if len(refined) > 1:

@@ -137,8 +137,8 @@ class Solver:
         return float(image_evidence(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
 
     def similarity(self, poses: RigidTransform) -> float:
-        """The gradient NCC of the best of the first few poses, at the finer of these scales."""
-        scale = self.scales.scale(ASSESSED_PX, None, coarse=True)
+        """The gradient NCC of the best of the first few poses, as the gates see it."""
+        scale = self.scales.scale(ASSESSED_PX, None)
         return float(GradientNCC().score(*self._compared(poses[:KEEP_COMPARED], scale)).max())
 
     def coarse_similarity(self, poses: RigidTransform) -> float:

@@ -4,6 +4,7 @@ Between two rounds, views are dropped by what they score. The first one takes fe
 reaches further.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,14 @@ from fluoro_reg.similarity import GradientNCC
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Views that were compared with the X-ray, `camera_from_patient`, and the evidence for each."""
+
+    poses: RigidTransform
+    evidence: Float[Tensor, "n"]
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """Views with at least `minimum` of the best evidence, `keep` at most, take a number of steps."""
 
@@ -28,29 +37,33 @@ class Round:
     iterations: int
 
 
-ROUNDS = (Round(96, 0.3, 8), Round(32, 0.5, 10))
+FIRST, SECOND = Round(64, 0.3, 10), Round(32, 0.5, 12)
 
 
-def approach(
-    scales: ImageScales,
-    object_px: tuple[int, int],
-    metric: PoseMetric,
-    poses: RigidTransform,
-    evidence: Float[Tensor, "n"],
-) -> tuple[RigidTransform, Float[Tensor, "kept"]]:
-    """Return the views that remain after both rounds, nearer to the X-ray, and the evidence for them.
+def approach(scales: ImageScales, object_px: tuple[int, int], metric: PoseMetric, begins: Sequence[Compared]) -> Compared:
+    """Return the views that remain after both rounds, nearer to the X-ray.
 
-    `object_px` are the pixels across the CT's projection in each of them. All evidence is that of the last.
+    Args:
+        scales: The scales of the X-ray.
+        object_px: The pixels across the CT's projection in each round. All evidence is that of the second.
+        metric: Tells views apart.
+        begins: The first round begins with the best views of each of these comparisons.
     """
-    finest_px = object_px[-1]
-    pixel_mm = scales.pixel_mm(scales.from_afar(finest_px).intrinsics)
-    for one, px in zip(ROUNDS, object_px, strict=True):
-        order = evidence.argsort(descending=True)
-        order = order[evidence[order] >= one.minimum * evidence[order[0]]]
-        poses = poses[torch.tensor(metric.distinct(poses, order, pixel_mm, one.keep))]
-        poses = _refined(scales, px, poses, one.iterations)
-        evidence = _evidence(scales, finest_px, poses)
-    return poses, evidence
+    pixel_mm = scales.pixel_mm(scales.from_afar(object_px[1]).intrinsics)
+    first = RigidTransform.cat([_best(begin, FIRST, metric, pixel_mm) for begin in begins])
+    nearer = _after_steps(scales, object_px, first, FIRST, 0)
+    return _after_steps(scales, object_px, _best(nearer, SECOND, metric, pixel_mm), SECOND, 1)
+
+
+def _best(compared: Compared, one: Round, metric: PoseMetric, apart_mm: float) -> RigidTransform:
+    order = compared.evidence.argsort(descending=True)
+    order = order[compared.evidence[order] >= one.minimum * compared.evidence[order[0]]]
+    return compared.poses[torch.tensor(metric.distinct(compared.poses, order, apart_mm, one.keep))]
+
+
+def _after_steps(scales: ImageScales, object_px: tuple[int, int], poses: RigidTransform, one: Round, number: int) -> Compared:
+    refined = _refined(scales, object_px[number], poses, one.iterations)
+    return Compared(refined, _evidence(scales, object_px[1], refined))
 
 
 def _refined(scales: ImageScales, object_px: int, poses: RigidTransform, iterations: int) -> RigidTransform:

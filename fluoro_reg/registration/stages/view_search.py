@@ -1,9 +1,10 @@
 """The search for a pose over all views of a C-arm, without an initial pose.
 
 The CT is rendered once for every view of a grid. An X-ray is compared with all of these templates at once (`view_templates`).
-The steps of a grid of all directions are longer than Levenberg-Marquardt reaches from most views. There, few pixels tell as
-much as many. Views that are not far behind the best are compared again with more pixels, and approach the X-ray before they
-are handed over (`view_approach`). The same is done where bone is compared alone, whose thin edges fit many views at first.
+The steps of a grid of all directions are longer than Levenberg-Marquardt reaches from most views. There, few pixels tell more
+than many, and the best views approach the X-ray before they are handed over (`view_approach`). The thin edges of bone fit many
+views with few pixels, and none between those of the grid with many. Where bone is compared alone, views that are not far behind
+the best are therefore compared again with more pixels, and the best of both comparisons approach.
 """
 
 import logging
@@ -25,7 +26,7 @@ from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.solver import HOPELESS
-from fluoro_reg.registration.stages.view_approach import approach
+from fluoro_reg.registration.stages.view_approach import Compared, approach
 from fluoro_reg.registration.stages.view_templates import (
     PEAKS,
     Templates,
@@ -39,13 +40,14 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 DEFAULT_RANGE = "ap-pa"
 SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smaller
-SCANNED = 0.6  # of these pixels where views are compared again
+SCANNED = 0.6  # of these pixels are enough where views approach the X-ray
 SEARCHED_IMAGE_PX = 80  # across the image at most: an implant in a large image is searched with fewer pixels across
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 36_000  # of an X-ray with a template; a wide range takes longer steps
 COMPARED_LENGTH = 128  # px, of transforms that these hold for; of longer ones there are fewer, in proportion to their area
 FINER = 1.5  # times as many pixels where bone is compared again
-COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 2000  # of the best evidence, of a rotation and a view; so many of them at most
+COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 4000  # of the best evidence, of a rotation and a view; so many of them at most
+DISTANCE_MARGIN = 1.25  # by which the distance to the CT's middle may leave the range, which is that to what is looked at
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
 KEEP_RIVALS, RIVAL_MM = 12, 20.0  # besides these, the best that are so far apart: the others may all lead to one pose
 MAXIMUM_BYTES = 1_000_000_000  # of templates that are kept
@@ -68,7 +70,8 @@ class ViewSearch:
         scales = reading.scales(prepared, self.carm.central_view(reading.model.pivot))
         object_px = _searched_px(scales)
         found = [self._found(reading, scales, object_px, carm) for carm in parts or [self.carm]]
-        poses, evidence = RigidTransform.cat([poses for poses, _ in found]), torch.cat([values for _, values in found])
+        poses, evidence = RigidTransform.cat([one.poses for one in found]), torch.cat([one.evidence for one in found])
+        evidence = evidence * self._is_in_range(poses, reading.model.pivot)
         pixel_mm = scales.pixel_mm(scales.from_afar(object_px).intrinsics)
         order = evidence.argsort(descending=True)
         order = order[evidence[order] >= HOPELESS * evidence[order[0]]]
@@ -76,23 +79,31 @@ class ViewSearch:
         rivals = self.metric.distinct(poses, order, RIVAL_MM, KEEP_RIVALS)
         return poses[torch.tensor(list(dict.fromkeys([*rows, *rivals])))]
 
-    def _found(
-        self, reading: CTReading, scales: ImageScales, object_px: int, carm: CarmRange
-    ) -> tuple[RigidTransform, Float[Tensor, "n"]]:
+    def _found(self, reading: CTReading, scales: ImageScales, object_px: int, carm: CarmRange) -> Compared:
         """The views of one range at their best shifts and the evidence there; the best after an approach.
 
-        There is none where the steps of the grid are short and more than bone is compared.
+        There is none where the steps of the grid are short and more than bone is compared. Where bone is, the views that are
+        best with few pixels and those that are best with many both approach.
         """
         scale, is_bone = scales.from_afar(object_px), reading.model.local_mm > 0
         grid = _grid(reading, carm, transform_length(scale.intrinsics))
         if grid.step_deg <= STEP_DEG and not is_bone:
             return compare(self.templates(reading, scale, carm, grid), scale)
-        scanned, finer_px = scales.from_afar(round(SCANNED * object_px)), round(FINER * object_px) if is_bone else object_px
-        finer = scales.from_afar(finer_px)
-        pairs = _best_pairs(grid, compare(self.templates(reading, scanned, carm, grid), scanned)[1])
-        poses, evidence = compare(self.templates(reading, finer, carm, grid), finer, pairs)
-        coarser_px = object_px // 2 if reading.model.roi == "full" and not is_bone else object_px
-        return approach(scales, (coarser_px, finer_px), self.metric, poses, evidence)
+        scale = scales.from_afar(round(SCANNED * object_px))
+        scanned = compare(self.templates(reading, scale, carm, grid), scale)
+        if not is_bone:
+            coarser_px = object_px // 2 if reading.model.roi == "full" else object_px
+            return approach(scales, (coarser_px, object_px), self.metric, [scanned])
+        finer_px = round(FINER * object_px)
+        scale, pairs = scales.from_afar(finer_px), _best_pairs(grid, scanned.evidence)
+        again = compare(self.templates(reading, scale, carm, grid), scale, pairs)
+        return approach(scales, (object_px, finer_px), self.metric, [scanned, again])
+
+    def _is_in_range(self, poses: RigidTransform, pivot_patient: Float[Tensor, "3"]) -> Bool[Tensor, "n"]:
+        """Whether the CT is about as far from the source as the range says, and not where the approach has driven it."""
+        nearest, farthest = self.carm.interval("source_to_object_mm")
+        depth_mm = poses.apply(pivot_patient[None])[:, 0, 2]
+        return (depth_mm > nearest / DISTANCE_MARGIN) & (depth_mm < farthest * DISTANCE_MARGIN)
 
     def templates(self, reading: CTReading, scale: Scale, carm: CarmRange, grid: ViewGrid) -> Templates:
         """The templates for a camera and the grid of a range, made once and kept while there is room."""
@@ -107,9 +118,7 @@ class ViewSearch:
         return self._kept[key]
 
 
-def compare(
-    templates: Templates, scale: Scale, pairs: Bool[Tensor, "rolls views"] | None = None
-) -> tuple[RigidTransform, Float[Tensor, "n"]]:
+def compare(templates: Templates, scale: Scale, pairs: Bool[Tensor, "rolls views"] | None = None) -> Compared:
     """Every view of a grid at its best shifts for every rotation of the image, and the evidence there; or only `pairs`."""
     found, evidence = [], []
     for number, roll_deg in enumerate(templates.grid.roll_deg):
@@ -117,7 +126,7 @@ def compare(
         shifted, values = best_shifts(templates, *rotated(scale, roll_deg), scale.intrinsics, chosen)
         found.append(turned(so3.exp(torch.tensor([0.0, 0.0, math.radians(roll_deg)], dtype=torch.float64)), shifted))
         evidence.append(values)
-    return RigidTransform.cat(found), torch.cat(evidence)
+    return Compared(RigidTransform.cat(found), torch.cat(evidence))
 
 
 def _best_pairs(grid: ViewGrid, evidence: Float[Tensor, "n"]) -> Bool[Tensor, "rolls views"]:
