@@ -3,12 +3,14 @@
 import enum
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.nominal_view import NominalView
+from fluoro_reg.xray.pixel_kernels import bin_usable
 
 
 class Intensity(str, enum.Enum):
@@ -60,10 +62,8 @@ class XrayImage:
         """Return the means of the usable pixels of factor x factor blocks; a block is usable if at least half of it is."""
         if factor == 1:
             return self
-        height, width = self.pixels.shape[0] // factor, self.pixels.shape[1] // factor
-        whole = (slice(0, height * factor), slice(0, width * factor))
-        weight = self.mask[whole].to(self.pixels.dtype)
-        value = torch.where(self.mask[whole], self.pixels[whole], torch.zeros((), dtype=self.pixels.dtype))
-        pooled = [torch.nn.functional.avg_pool2d(x[None, None], factor)[0, 0] for x in (value, weight)]
-        mean = pooled[0] / pooled[1].clamp_min(1e-6)
-        return XrayImage(mean, self.intrinsics.binned(factor), self.intensity, pooled[1] >= 0.5)
+        pixels, usable = (np.ascontiguousarray(plane.numpy()) for plane in (self.pixels, self.mask))
+        shape = pixels.shape[0] // factor, pixels.shape[1] // factor
+        mean, enough = np.empty(shape, pixels.dtype), np.empty(shape, np.bool_)
+        bin_usable(pixels, usable, factor, mean, enough)
+        return XrayImage(torch.from_numpy(mean), self.intrinsics.binned(factor), self.intensity, torch.from_numpy(enough))

@@ -9,6 +9,7 @@ covariance, and beyond a few mm the pose is rejected.
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,7 +28,7 @@ from fluoro_reg.registration.assessment.gates import Evidence, Support, check_ga
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.masks import dilated
-from fluoro_reg.registration.stages.objective import effective_pixels
+from fluoro_reg.registration.stages.objective import effective_number
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.similarity import GradientNCC, PatchNCC
@@ -114,7 +115,7 @@ def assess(
         similarity=float(similarity[0]),
         patch_similarity=float(patch[0]),
         rival_similarity=float(similarity[rivals].max()) if rivals else None,
-        pixels=int((weight[0] > 0).sum()),
+        pixels=int(refined.linearised.pixels[0]),
         overlap=_overlap(refined),
         depth_mm=float(at.poses[0].apply(objective.model.pivot[None])[0, 2]),
         depth_sd_mm=uncertainty.depth_sd_mm,
@@ -131,7 +132,10 @@ def assess(
 
 def similarities(refined: Refined) -> Float[Tensor, "batch"]:
     """The similarity of every hypothesis, as gates and users see it."""
-    return GradientNCC().score(refined.at.moving, refined.objective.scale.fixed, refined.linearised.weight).double()
+    objective, here = refined.objective, refined.linearised
+    if objective.similarity == GradientNCC():  # what it was linearised with
+        return objective.similarity.prepared_score(refined.at.moving, objective.scale.fixed, here.prepared).double()
+    return GradientNCC().score(refined.at.moving, objective.scale.fixed, here.weight).double()
 
 
 def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
@@ -180,7 +184,7 @@ def _overlap(refined: Refined) -> float:
 def information_of(refined: Refined) -> Float[Tensor, "6 6"]:
     """The information of the image on the twist of the first hypothesis about the pivot."""
     here = refined.linearised
-    pixels = float(effective_pixels(here.weight[:1])[0])
+    pixels = float(effective_number(here.pixels[:1])[0])
     return twist_information(here.hessian[0], float(here.cost[0]), pixels, refined.poses[0].rotation)
 
 
@@ -190,9 +194,9 @@ def pose_uncertainty(
     """The uncertainty of a pose, from the covariance of its twist about the pivot (None: a direction is undetermined)."""
     if twist_covariance is None:
         return PoseUncertainty(None, None, None)
-    depth_axis = camera_from_patient.rotation[2]
+    covariance, depth_axis = twist_covariance.numpy(), camera_from_patient.rotation[2].numpy()
     return PoseUncertainty(
         covariance=ros_covariance(twist_covariance, camera_from_patient, pivot),
-        depth_sd_mm=float(torch.sqrt(depth_axis @ twist_covariance[:3, :3] @ depth_axis)),
-        turn_sd_deg=math.degrees(float(torch.linalg.eigvalsh(twist_covariance[3:, 3:])[-1].sqrt())),
+        depth_sd_mm=float(np.sqrt(depth_axis @ covariance[:3, :3] @ depth_axis)),
+        turn_sd_deg=math.degrees(float(np.sqrt(np.linalg.eigvalsh(covariance[3:, 3:])[-1]))),
     )

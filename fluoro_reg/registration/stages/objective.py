@@ -139,7 +139,7 @@ class PoseObjective:
         prepared, pixels = self.similarity.prepare(self.scale.fixed, weight), _pixels(weight)
         system = self.similarity.prepared_equations(at.moving, at.jacobian, self.scale.fixed, prepared)
         cost, gradient, hessian = system.cost.double(), system.gradient.double(), system.hessian.double()
-        prior_weight = cost / _effective(pixels)
+        prior_weight = cost / effective_number(pixels)
         if self.prior is not None:
             twist = se3.local(self.prior.camera_from_patient, at.poses, self.model.pivot)
             pull = twist @ self.prior.information
@@ -174,10 +174,11 @@ class PoseObjective:
 
 def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch"]:
     """The number of independent residuals under the weights."""
-    return _effective(_pixels(weight))
+    return effective_number(_pixels(weight))
 
 
-def _effective(pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+def effective_number(pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+    """The number of independent residuals at so many pixels."""
     return (pixels / CORRELATION_AREA_PX).clamp_min(7.0).double()
 
 

@@ -56,6 +56,7 @@ class ImageScales:
     model: ObjectModel
     outline: Bool[Tensor, "height width"] | None = None  # pixels at which saturation has moved the edge of the body
     _binned: dict[tuple[int, bool], XrayImage] = field(default_factory=dict)
+    _span: float | None = field(default=None, init=False)  # of the projected CT at the initial pose, pixels of `image`
 
     @property
     def depth_mm(self) -> float:
@@ -65,9 +66,10 @@ class ImageScales:
     def factor(self, object_px: int) -> int:
         """The binning factor at which the projected CT (or the image, if smaller) spans `object_px`."""
         camera = self.image.intrinsics
-        low, high = projected_box(self.corners_patient, self.initial_pose, camera)
-        object_span = float((high - low).max())
-        return max(1, round(min(object_span, max(camera.width, camera.height)) / object_px))
+        if self._span is None:
+            low, high = projected_box(self.corners_patient, self.initial_pose, camera)
+            self._span = float((high - low).max())
+        return max(1, round(min(self._span, max(camera.width, camera.height)) / object_px))
 
     def pixel_mm(self, camera: CameraIntrinsics) -> float:
         """The size of a pixel at the object's depth."""

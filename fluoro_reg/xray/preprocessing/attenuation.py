@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fluoro_reg.xray.pixel_kernels import smallest_gap
+
 _SAMPLES = 65536
 _MINIMUM_FRACTION_OF_I0 = 1e-6
 
@@ -55,10 +57,7 @@ def attenuation_from_transmitted(
 
 def minimum_photons(ascending: Float[np.ndarray, "n"], i0: float) -> float:
     """Return half a quantisation step or half of the 0.1 % quantile, whichever is larger, but at least a millionth of I0."""
-    gaps = np.diff(ascending)
-    gaps = gaps[gaps > 0]
-    step = float(gaps.min()) if gaps.size else 0.0
-    return max(step / 2, quantile(ascending, 0.001) / 2, _MINIMUM_FRACTION_OF_I0 * i0, 1e-30)
+    return max(smallest_gap(ascending) / 2, quantile(ascending, 0.001) / 2, _MINIMUM_FRACTION_OF_I0 * i0, 1e-30)
 
 
 def scale_attenuation(

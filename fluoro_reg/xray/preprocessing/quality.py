@@ -5,6 +5,8 @@ on the scale of a hundredth of the image, so that neighbouring blocks correlate;
 uniform (heel effect, vignetting), so contrast and structure are measured after a smooth quadratic surface has been subtracted.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -41,13 +43,18 @@ def subtract_shading(
     values: Float[np.ndarray, "rows columns"], field: Bool[np.ndarray, "rows columns"]
 ) -> Float[np.ndarray, "rows columns"]:
     """Subtract a quadratic surface that is fitted over the field."""
-    row = np.linspace(-1, 1, values.shape[0])[:, None]
-    column = np.linspace(-1, 1, values.shape[1])[None, :]
-    terms = np.stack(np.broadcast_arrays(1.0, row, column, row * column, row**2, column**2), axis=-1)
+    terms = _quadratic_terms(*values.shape)
     inside = terms[field]
     # normal equations: six well-scaled terms over thousands of pixels
     surface, *_ = np.linalg.lstsq(inside.T @ inside, inside.T @ values[field], rcond=None)
     return values - terms @ surface
+
+
+@lru_cache(maxsize=8)
+def _quadratic_terms(rows: int, columns: int) -> Float[np.ndarray, "rows columns 6"]:
+    """Return the terms of a quadratic surface at every block; the same for all frames of a stream."""
+    row, column = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None, :]
+    return np.stack(np.broadcast_arrays(1.0, row, column, row * column, row**2, column**2), axis=-1)
 
 
 def neighbour_correlation(values: Float[np.ndarray, "rows columns"], field: Bool[np.ndarray, "rows columns"]) -> float:
