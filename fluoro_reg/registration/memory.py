@@ -1,7 +1,7 @@
 """A GPU that other programs use, too, may run out of memory in the middle of a registration.
 
 The registration is then begun once more, and renders few views at once. Every view is rendered on its own, so that the results
-are the same.
+are the same within the optimiser's tolerance.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,12 @@ _at_once: ContextVar[int | None] = ContextVar("views rendered at once", default=
 T = TypeVar("T")
 
 
-def retried_smaller(call: Callable[[], T]) -> T:
-    """Call; if the GPU's memory does not suffice, free what torch keeps there for later and call once more with few at once.
+def retried_smaller(call: Callable[[], T], free: Callable[[], object]) -> T:
+    """Call; if the GPU's memory does not suffice, free what is kept there for later and call once more with few views at once.
+
+    Args:
+        call: What needs memory.
+        free: Drops what the caller keeps there; what torch keeps is freed afterwards.
 
     Raises:
         torch.OutOfMemoryError: It does not suffice then either.
@@ -30,6 +34,7 @@ def retried_smaller(call: Callable[[], T]) -> T:
         return call()
     except torch.OutOfMemoryError:
         pass  # and not here: until the exception is gone, it holds what the call had on the GPU
+    free()
     torch.cuda.empty_cache()
     before = _at_once.set(FEW)
     try:

@@ -183,7 +183,7 @@ class Registrar:
 
     def _register(self, views: Sequence[CalibratedXray], request: Request) -> RegistrationResult:
         try:
-            return retried_smaller(lambda: self._register_once(views, request))
+            return retried_smaller(lambda: self._register_once(views, request), self._candidates.refiners.forget)
         except torch.OutOfMemoryError:
             return RegistrationResult(Outcome.NOT_CONVERGED, OUT_OF_MEMORY, self.method.name, device=self._device)
 

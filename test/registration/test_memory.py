@@ -5,6 +5,7 @@ import torch
 
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 from fluoro_reg.registration.memory import FEW, parts_of, retried_smaller
+from fluoro_reg.registration.stages.solver import Solver
 
 
 def many_poses(world, n=10):
@@ -24,8 +25,8 @@ def test_a_batch_is_parted_only_while_the_memory_is_short(world):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return "done"
 
-    assert retried_smaller(call) == "done"
-    assert seen == [[10], [FEW, FEW, 10 - 2 * FEW]]
+    assert retried_smaller(call, lambda: seen.append("freed")) == "done"
+    assert seen == [[10], "freed", [FEW, FEW, 10 - 2 * FEW]]
     assert sizes(parts_of(many_poses(world))) == [10]
 
 
@@ -37,7 +38,7 @@ def test_a_second_failure_is_not_tried_again(world):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        retried_smaller(call)
+        retried_smaller(call, lambda: None)
     assert len(calls) == 2
     assert sizes(parts_of(many_poses(world))) == [10]
 
@@ -69,16 +70,16 @@ def small_gpu(world, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["lm-gradient-ncc", "lm-ncc"])
-def test_few_views_at_once_give_the_same_result(world, small_gpu, method):
+@pytest.mark.parametrize(("on_device", "within_mm"), [(False, 1e-6), (True, 0.05)])  # there, a batch ends when all of it has
+def test_few_views_at_once_give_the_same_result(world, small_gpu, monkeypatch, method, on_device, within_mm):
+    monkeypatch.setattr(Solver, "_stays_on_device", lambda *_: on_device)  # its operations have a twin without a GPU
     registrar = Registrar(world.volume, RegistrationOptions(), method=method)
     expected = registrar.register(world.xray(), world.truth)
     asked = small_gpu(registrar, FEW)
     result = registrar.register(world.xray(), world.truth)
     assert max(asked) > FEW
     assert result.accepted
-    torch.testing.assert_close(result.camera_from_patient.matrix(), expected.camera_from_patient.matrix(), atol=1e-6, rtol=0)
-    assert result.scores == pytest.approx(expected.scores, abs=1e-6)
-    assert result.n_renders == expected.n_renders
+    assert registrar.displacement_mm(result.camera_from_patient, expected.camera_from_patient) < within_mm
 
 
 def test_a_registration_for_which_the_memory_does_not_suffice_is_rejected(world, small_gpu):

@@ -164,6 +164,10 @@ class NCCRefiners:
         without_image = replace(scale, fixed=blank, usable=blank)
         return self._get(key, lambda: GradientRefiner(without_image, model, optimiser, similarity, batch))
 
+    def forget(self) -> None:
+        """Drop all refiners, with their graphs and their memory."""
+        self._made.clear()
+
     def _get(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:
             self._made[key] = make()

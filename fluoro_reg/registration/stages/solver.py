@@ -192,16 +192,20 @@ class Solver:
     ) -> Refined | Found:
         """The same without images on the host, but for those of the last stage, which are assessed."""
         scale = self.scales.framed(stage.object_px, poses, coarse)
-        refiner = self.refiners.gradient_refiner(scale, self.model, len(poses.translation), optimiser, similarity)
-        found = refiner.refine(poses, scale.fixed, scale.usable)
-        self.n_renders += found.n_renders
-        rows = self._likely(found.poses, found.evidence, scale, stage.keep)
+        parts = []
+        for part in parts_of(poses):
+            refiner = self.refiners.gradient_refiner(scale, self.model, len(part.translation), optimiser, similarity)
+            parts.append(refiner.refine(part, scale.fixed, scale.usable))
+        self.n_renders += sum(part.n_renders for part in parts)
+        found = RigidTransform.cat([part.poses for part in parts])
+        converged = torch.cat([part.converged for part in parts])
+        rows = self._likely(found, torch.cat([part.evidence for part in parts]), scale, stage.keep)
         if coarse:
-            return Found(found.poses[rows], found.converged[rows])
+            return Found(found[rows], converged[rows])
         objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity)
-        at = objective.evaluate(found.poses[rows])
+        at = objective.evaluate(found[rows])
         self.n_renders += objective.n_renders
-        return Refined(objective, at, objective.linearise(at), found.converged[rows])
+        return Refined(objective, at, objective.linearise(at), converged[rows])
 
     def _likely(self, poses: RigidTransform, evidence: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
         """The rows that go on after a stage that keeps `keep`, the best first."""
