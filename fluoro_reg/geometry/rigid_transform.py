@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fluoro_reg.arrays import arrays_of
 from fluoro_reg.errors import InputError
 
 
@@ -41,6 +42,9 @@ class RigidTransform:
 
     def apply(self, points: Float[Tensor, "... n 3"]) -> Float[Tensor, "... n 3"]:
         """Map points from source to target coordinates (mm); the batch dimensions of both are broadcast."""
+        plain = arrays_of(points, self.rotation, self.translation)
+        if plain is not None:
+            return torch.from_numpy(plain[0] @ plain[1].swapaxes(-1, -2) + plain[2][..., None, :])
         return points @ self.rotation.mT + self.translation[..., None, :]
 
     def matrix(self) -> Float[Tensor, "*batch 4 4"]:

@@ -47,10 +47,20 @@ def project_with_jacobian(
 
     The twist is [translation mm, rotation rad] about `pivot` (patient mm).
     """
+    channels = project_channels(renderer, camera_from_patient, intrinsics, pivot)
+    return channels[..., 0], channels[..., 1:]
+
+
+def project_channels(
+    renderer: AbstractRenderer,
+    camera_from_patient: RigidTransform,
+    intrinsics: CameraIntrinsics,
+    pivot: Float[Tensor, "3"],
+) -> Float[Tensor, "*batch height width 7"]:
+    """Return what `project_with_jacobian` returns, in one tensor, which leaves a GPU in one copy."""
     batch = camera_from_patient.translation.shape[:-1]
     with torch.no_grad():
         pose = camera_from_patient.to("cpu", torch.float64)
         geometry = ViewGeometry.from_volume(renderer.volume, intrinsics)
         channels = renderer.jacobian(geometry.rays(pose), geometry.twist_tangents(pose, pivot.to("cpu", torch.float64)))
-    channels = channels.reshape(*batch, *channels.shape[1:]) if len(batch) != 1 else channels
-    return channels[..., 0], channels[..., 1:]
+    return channels.reshape(*batch, *channels.shape[1:]) if len(batch) != 1 else channels

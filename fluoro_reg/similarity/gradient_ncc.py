@@ -5,6 +5,7 @@ hardening. Source: Penney et al., "A comparison of similarity measures for use i
 17(4), 1998. Joint normalisation preserves the direction of edges, which normalisation of each component loses.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,7 @@ class GradientNCC(AbstractResidualSimilarity):
         weights: Float[np.ndarray, "batch 2 height width"],
     ) -> NormalEquations:
         """Compute the same in one compiled pass over each image."""
-        images = zip(moving.contiguous().numpy(), jacobian.movedim(-1, 1).contiguous().numpy(), target, weights, strict=True)
+        images = zip(_each(moving), _each(jacobian.movedim(-1, 1)), target, weights, strict=True)
         sums = np.stack([sum_gradient_products(*image, self.floor, self.robust_scale) for image in images])
         return system_of_products(sums)
 
@@ -124,7 +125,7 @@ class GradientNCC(AbstractResidualSimilarity):
         weights: Float[np.ndarray, "batch 2 height width"],
     ) -> Float[Tensor, "batch 2"]:
         """Cost and score of each image, in one compiled pass."""
-        images = zip(moving.contiguous().numpy(), target, weights, strict=True)
+        images = zip(_each(moving), target, weights, strict=True)
         return torch.tensor([sum_gradient_losses(*image, self.floor, self.robust_scale) for image in images])
 
     def _gradient_images(self, fixed: Image, weight: Images) -> tuple[Float[np.ndarray, "batch 2 height width"], ...]:
@@ -172,6 +173,11 @@ def system_of_products(sums: Float[np.ndarray, "batch rows columns"]) -> NormalE
     gradient = (linear @ sums[:, : n + 2, n + 2, None])[..., 0]
     hessian = linear @ sums[:, : n + 2, : n + 2] @ linear.swapaxes(-1, -2)
     return NormalEquations(*(torch.from_numpy(array) for array in (sums[:, n + 3, n + 2], gradient, hessian)))
+
+
+def _each(images: Float[Tensor, "batch ..."]) -> Iterator[np.ndarray]:
+    """The images of a batch, contiguous each on its own: those of a renderer are, and a batch of them need not be copied."""
+    return (np.ascontiguousarray(image) for image in images.numpy())
 
 
 def _is_plain(*images: Tensor) -> bool:

@@ -14,7 +14,7 @@ _Z, _ONE, _RESIDUAL = tl.constexpr(6), tl.constexpr(7), tl.constexpr(8)
 _LOSS, _FLAT, _ALONG = tl.constexpr(9), tl.constexpr(10), tl.constexpr(11)
 
 
-@triton.jit(do_not_specialize=["robust_scale", "height", "width"])
+@triton.jit(do_not_specialize=["robust_scale", "height", "width", "programs"])
 @no_type_check
 def batch_sums_kernel(
     images, target, weight, fit, out, robust_scale, height, width, programs, ROBUST: tl.constexpr, LANES: tl.constexpr,

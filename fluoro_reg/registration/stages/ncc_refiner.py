@@ -27,7 +27,8 @@ from fluoro_reg.rendering.rays import ViewGeometry, march_axes
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import NCC, GradientNCC
 
-_MAXIMUM_REFINERS = 16  # of one CT; the least recently used one is dropped, with its graph and its memory
+_FEWEST = 4  # poses of a refiner on gradient NCC: fewer take a GPU as long, and would be captured on their own
+_MAXIMUM_REFINERS = 32  # of one CT; the least recently used one is dropped, with its graph and its memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class NCCRefiners:
         self, scale: Scale, model: ObjectModel, batch: int, optimiser: LevenbergMarquardt, similarity: GradientNCC
     ) -> GradientRefiner:
         """The refiner on gradient NCC, which takes at least `batch` poses; it is made at the first request."""
-        batch = 1 << (batch - 1).bit_length()
+        batch = max(_FEWEST, 1 << (batch - 1).bit_length())
         key = refiner_key(scale, model, optimiser, similarity, batch)
         blank = torch.zeros(1, 1, 1)  # it keeps nothing of the first image
         without_image = replace(scale, fixed=blank, usable=blank)

@@ -19,7 +19,7 @@ from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration.memory import in_parts
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object, with_neighbours
 from fluoro_reg.registration.stages.object_model import ObjectModel
-from fluoro_reg.rendering.projection import project, project_with_jacobian
+from fluoro_reg.rendering.projection import project, project_channels
 from fluoro_reg.rendering.renderer import AbstractRenderer
 from fluoro_reg.similarity import AbstractResidualSimilarity
 
@@ -108,8 +108,8 @@ class PoseObjective:
     def evaluate(self, poses: RigidTransform) -> Evaluation:
         """Renders the CT at each pose of a batch."""
         scale, pivot = self.scale, self.model.pivot
-        rendered = in_parts(lambda part: project_with_jacobian(scale.renderer, part, scale.intrinsics, pivot), poses)
-        return self._evaluation(poses, *rendered)
+        [channels] = in_parts(lambda part: [project_channels(scale.renderer, part, scale.intrinsics, pivot)], poses)
+        return self._evaluation(poses, channels[..., 0], channels[..., 1:])
 
     def images(self, poses: RigidTransform) -> Evaluation:
         """The same with a Jacobian of no columns, in less time."""

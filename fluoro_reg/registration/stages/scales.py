@@ -31,14 +31,15 @@ class CoarseRenderers:
     device: str
     cut_fraction: float = CUT_FRACTION
     extent: Extent = field(init=False)
+    _voxel_size_mm: tuple[float, float, float] = field(init=False)
     _made: dict[tuple[int, int, int], tuple[AbstractRenderer, Extent]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.extent = Extent.of(self.volume, self.cut_fraction)
+        self.extent, self._voxel_size_mm = Extent.of(self.volume, self.cut_fraction), self.volume.voxel_size_mm
 
     def for_pixel(self, pixel_mm: float) -> tuple[AbstractRenderer, Extent]:
         """The renderer with the largest voxels that are not larger than a pixel at the object."""
-        si, sj, sk = (max(1, int(pixel_mm / size)) for size in self.volume.voxel_size_mm)
+        si, sj, sk = (max(1, int(pixel_mm / size)) for size in self._voxel_size_mm)
         if (si, sj, sk) not in self._made:
             coarse = self.volume.downsampled((si, sj, sk))
             self._made[si, sj, sk] = make_renderer(coarse, self.device), self.extent.coarsened((si, sj, sk))

@@ -59,18 +59,16 @@ class TritonRenderer(AbstractRenderer):
         )
 
     def integrals(self, rays: Rays) -> Float[Tensor, "batch height width"]:
-        views = self._views(rays)
+        views = self._arguments(rays, RayTangents.empty(len(rays.source), rays.source.device))
         if needs_gradient(rays):
-            return self._ops.project(*self._grid, *views, rays.height, rays.width)[0]
-        no_tangents = RayTangents.empty(len(rays.source), self.device)
-        return self._ops.march(*self._grid, *views, *_to_device(no_tangents, self.device), rays.height, rays.width)[:, 0]
+            return self._ops.project(*self._grid, *views[:3], rays.height, rays.width)[0]
+        return self._ops.march(*self._grid, *views, rays.height, rays.width)[:, 0]
 
     def moments(self, rays: Rays) -> Float[Tensor, "batch height width 7"]:
         return self.jacobian(rays, RayTangents.unit(len(rays.source), self.device))
 
     def jacobian(self, rays: Rays, tangents: RayTangents) -> Float[Tensor, "batch height width channels"]:
-        tensors = _to_device(tangents, self.device)
-        return self._ops.march(*self._grid, *self._views(rays), *tensors, rays.height, rays.width).movedim(1, -1)
+        return self._ops.march(*self._grid, *self._arguments(rays, tangents), rays.height, rays.width).movedim(1, -1)
 
     def gram(
         self,
@@ -80,17 +78,21 @@ class TritonRenderer(AbstractRenderer):
         weight: Float[Tensor, "batch height width"],
     ) -> Float[Tensor, "batch products products"]:
         images = (image.to(self.device, torch.float32).expand_as(weight).contiguous() for image in (fixed, weight))
-        sums = self._ops.gram(*self._grid, *self._views(rays), *_to_device(tangents, self.device), *images)
+        sums = self._ops.gram(*self._grid, *self._arguments(rays, tangents), *images)
         products = 3 + tangents.source.shape[1]
         return sums[:, :products, :products]
 
-    def _views(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
-        """Return sources in the cropped grid, direction matrices and march axes."""
+    def _arguments(self, rays: Rays, tangents: RayTangents) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return sources in the cropped grid, direction matrices, march axes, and the tangents of sources and directions."""
         reject_volume_gradient(self.volume, "triton")
         axes = rays.axes if rays.axes is not None else torch.tensor(march_axes(rays, self.volume.shape_ijk))
-        source = rays.source.to(self.device, torch.float64) - self._grid_origin
-        direction = rays.direction_from_pixel.to(self.device, torch.float64)
-        return source.contiguous(), direction.contiguous(), axes.to(self.device, torch.int32)
+        parts = (rays.source, rays.direction_from_pixel, axes, tangents.source, tangents.direction_from_pixel)
+        source, direction, axes, *of_tangents = _on_device(parts, self.device)
+        source_tangent, direction_tangent = (part.to(torch.float32).contiguous() for part in of_tangents)
+        return (
+            (source - self._grid_origin).contiguous(), direction.contiguous(), axes.to(torch.int32), source_tangent,
+            direction_tangent,
+        )  # fmt: skip
 
 
 def _import_ops():  # type: ignore[no-untyped-def]
@@ -101,9 +103,13 @@ def _import_ops():  # type: ignore[no-untyped-def]
     return triton_ops
 
 
-def _to_device(tangents: RayTangents, device: torch.device) -> tuple[Tensor, Tensor]:
-    source, direction = (tensors.to(device, torch.float32) for tensors in (tangents.source, tangents.direction_from_pixel))
-    return source.contiguous(), direction.contiguous()
+def _on_device(parts: tuple[Tensor, ...], device: torch.device) -> list[Tensor]:
+    """Return tensors on a device, float64. Those of the CPU go there in one copy: a copy takes as long as a small kernel."""
+    if any(part.device.type != "cpu" for part in parts):
+        return [part.to(device, torch.float64) if part.is_floating_point() else part.to(device) for part in parts]
+    together = torch.cat([part.to(torch.float64).reshape(-1) for part in parts]).to(device, non_blocking=True)
+    pieces = together.split([part.numel() for part in parts])
+    return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
 def _layout(shape_kji: torch.Size) -> Tensor:
