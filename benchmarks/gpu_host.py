@@ -4,9 +4,9 @@
 
 Milliseconds per call, medians over the repeats. `cpu` is processor time of the process; `host` is what is left of it without
 the passes that march rays, which run in `parallel_for` on a CPU. Operations are those that PyTorch's profiler sees. On a GPU,
-it also sees how long the GPU is busy, how many kernels run, and how often the host waits for one (synchronisations, and copies
-to the host). Tracked frames are those of the demo that show the patient; registrations are `lm-gradient-ncc` of some of these
-X-rays, from poses of 10 to 25 mm mTRE.
+it also sees how long the GPU is busy, how many kernels and copies run, and how often the host waits for it. Tracked frames are
+those of the demo that show the patient; registrations are `lm-gradient-ncc` of some of these X-rays, from poses of 10 to 25 mm
+mTRE.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from fluoro_reg.rendering.backends.numba import renderer as numba_renderer
 from fluoro_reg.rendering.features import projector as feature_projector
 from fluoro_reg.xray.image import XrayImage
 
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "Memcpy DtoH")
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 STARTS_MM = (10.0, 25.0)
 
 
@@ -100,6 +100,8 @@ def operations(calls: list[Callable[[], RegistrationResult]], device: str) -> di
             "gpu_kernels": sum(event.count for event in on_gpu) / n,
             "launches": sum(event.count for event in events if "Launch" in event.key) / n,
             "waits": sum(event.count for event in events if event.key.startswith(WAITS)) / n,
+            "copies_to_gpu": sum(event.count for event in on_gpu if event.key.startswith("Memcpy HtoD")) / n,
+            "copies_to_host": sum(event.count for event in on_gpu if event.key.startswith("Memcpy DtoH")) / n,
         }
     return found
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU in one run of less than eight minutes, in order of value. Each part has a time limit of its own, and
-# gpu.json, gpu.md and gpu.log in the given folder are written anew after each of them.
+# gpu.json, gpu.md and gpu.log in the given folder are written anew after each of them. What has run on a GPU before comes last.
 #
 #     scripts/gpu.sh OUT             on a machine with a CUDA device
 #     scripts/gpu.sh --dry-run OUT   the same parts, small, on the CPU and in Triton's interpreter
 #
-# Needs only what the package imports; PYTHONPATH may stand in for an installation.
+# Needs only what the package imports; PYTHONPATH may stand in for an installation. FLUORO_REG_GPU_SECONDS replaces the 460 s.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -53,18 +53,20 @@ export -f fluoro_reg
 export python work device
 
 if [ "$device" = cuda ]; then
-  voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s needs=90
+  voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s needs=90 sizes="--frames 40 --cases 12"
+  kernels=(env)
 else
-  voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s needs=30
-  export TRITON_INTERPRET=1
+  voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s needs=30 sizes="--frames 16 --cases 2 --repeats 1"
+  kernels=(env TRITON_INTERPRET=1) # nothing else is tried in the interpreter, which is a thousand times slower
 fi
 export cases pairs_budget
 
-kernels() { # against float64, and the captured graph; that the kernels compile without spilling needs no GPU
+kernel_tests() { # KEYWORDS: of the kernels against float64, and of the captured graphs
   local workers=""
   ! "$python" -c "import xdist" 2>/dev/null || workers="-n 8"
-  "$python" -m pytest -q -p no:cacheprovider $workers -k "(triton or captured) and not spilling" \
-    test/rendering/test_triton_renderer.py test/rendering/test_backend_parity.py test/registration/stages/test_ncc_refiner.py
+  "$python" -m pytest -q -p no:cacheprovider $workers -k "$1" test/rendering/test_triton_renderer.py \
+    test/rendering/test_backend_parity.py test/registration/stages/test_ncc_refiner.py \
+    test/registration/stages/test_gradient_refiner.py test/registration/tracking/test_fused_passes.py
 }
 scene() {
   "$python" benchmarks/phantom.py "$work/ct" &&
@@ -84,17 +86,20 @@ train_similarity() { # KIND METHODS: train a similarity, and register the cases 
     fluoro_reg evaluate --cases "$work/cases" --similarity "$work/$1.safetensors" --methods "$2" \
       --out "$work/evaluation-$1" --device "$device" --json
 }
-export -f kernels registrations train train_similarity scene
+export -f kernel_tests registrations train train_similarity scene
 
-part 40 10 "card and bandwidth" "$python" benchmarks/gpu_card.py
-part 90 20 "kernels against float64" bash -c kernels
-part 60 20 "derivatives against float64" "$python" benchmarks/derivatives.py --size "$([ "$device" = cuda ] && echo 48 || echo 12)"
-unset TRITON_INTERPRET # only the kernels are tried in the interpreter, which is a thousand times slower
-part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
+part 30 10 "card and bandwidth" "$python" benchmarks/gpu_card.py
+part 60 20 "captured graphs" "${kernels[@]}" bash -c 'kernel_tests "captured or kernel_gives"'
+part 90 20 "the host's part of a frame and of a registration" "$python" benchmarks/gpu_host.py --device "$device" $sizes
+part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
 part 60 20 "phantom and cases" bash -c scene
 part 60 20 "registrations" bash -c "registrations $device"
-[ "$device" = cpu ] || part 60 20 "registrations on the CPU of that machine" bash -c "registrations cpu"
-part 80 20 "tracking" "$python" benchmarks/tracking.py --device "$device" --sequences $sequences --frames 150 --tracker new
-part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
-part 120 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
+part 150 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
 part 120 "$needs" "the spherical similarity trained for $pairs_budget" bash -c 'train_similarity spherical spherical-lm'
+part 90 20 "kernels against float64" "${kernels[@]}" \
+  bash -c 'kernel_tests "(triton or gives) and not spilling and not captured"' # spilling needs no GPU
+part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
+part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
+part 60 20 "derivatives against float64" \
+  "${kernels[@]}" "$python" benchmarks/derivatives.py --size "$([ "$device" = cuda ] && echo 48 || echo 12)"
+[ "$device" = cpu ] || part 60 20 "registrations on the CPU of that machine" bash -c "registrations cpu"
