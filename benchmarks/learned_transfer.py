@@ -26,18 +26,22 @@ from pathlib import Path
 import torch
 from cases import GROSS_MM
 
+from fluoro_reg.carm.aim import default_aim_point
 from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.carm.range import load_range
 from fluoro_reg.ct.reader import read_ct
 from fluoro_reg.ct.volume import CTVolume
+from fluoro_reg.errors import InputError
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.networks.seen_views import SeenViews
 from fluoro_reg.registration import LearnedOptions, Method, Registrar, RegistrationOptions, load_method
 from fluoro_reg.simulation.cases import CaseOptions, simulate_cases
 from fluoro_reg.xray.reader import read_xray
 
 SUCCESS_MM = 2.0
+TRIES = 20  # of a direction in which an initial pose can be as far away as it shall be
 NETWORKS = {"prost": ("similarity", "--kind", "prost"), "spherical": ("similarity", "--kind", "spherical")}
 NETWORKS["regressor"] = ("regressor",)
 METHODS = "cma-es,prost,prost-cmaes,spherical-lm,spherical-gd,lm-gradient-ncc,regressor-lm,regressor-cmaes,diffpose,global-lm"
@@ -81,19 +85,19 @@ def simulated(ct: Path, out: Path, count: int, range_path: str, seed: int) -> li
 
 
 def is_within(case: RegistrationCase, range_path: str, volume: CTVolume) -> bool:
-    """Whether the beam of a case points where the range's does, up to the tilt and the roll."""
-    carm = load_range(range_path)
-    beam = case.truth.rotation[2]
-    primary = torch.rad2deg(torch.atan2(-beam[0], beam[1]))
-    low, high = carm.interval("primary_deg")
-    offsets = [180.0 if view == "PA" else 0.0 for view in carm.views]
-    return any(low <= float((primary - offset + 180) % 360 - 180) <= high for offset in offsets)
+    """Whether the view of a case is one of the range: its angles, where it is aimed at, and its distance from the source."""
+    return SeenViews("it", load_range(range_path), default_aim_point(volume)).problem(case.truth) is None
 
 
 def start_of(case: RegistrationCase, mtre_mm: float, volume: CTVolume) -> RigidTransform:
     """The initial pose of a case at an error: the same for all methods and versions."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{case.folder.name} {mtre_mm:g}".encode()))
-    return perturb_to_mtre(case.truth, case.landmarks_patient, mtre_mm, volume.centre_patient, generator)
+    for _ in range(TRIES):
+        try:
+            return perturb_to_mtre(case.truth, case.landmarks_patient, mtre_mm, volume.centre_patient, generator)
+        except InputError:  # hardly more than a rotation about the landmarks, which does not take them so far
+            continue
+    raise InputError(f"no initial pose of {case.folder.name} has an error of {mtre_mm} mm")
 
 
 def register(case: RegistrationCase, registrar: Registrar, start: RigidTransform | None) -> dict:
