@@ -6,10 +6,11 @@ and the similarity that it reaches is the measure for that of the X-ray. The ide
 (Elias and Gygi, Nature Methods 2007).
 
 Patients are nearly symmetric. The pose that explains a mirrored X-ray best is therefore near the mirror image of the right
-pose, and the decoys begin there, too.
+pose, and the decoys begin there, too. An X-ray from behind is also nearly the mirrored one. Where all views were searched, an
+X-ray that is itself mirrored seems to be one from behind. The decoy that begins from the other side is then explained better.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,7 +51,11 @@ class DecoyRegistration:
 
     def nearest(self, is_far_below: Callable[[float], bool]) -> float:
         """The similarity of the mirrored X-ray near the mirrored pose; at a coarse scale, if it `is_far_below` there."""
-        candidate, poses = self._coarse(LEFT_RIGHT, InitialPoses([]), search_views=False)
+        found = RigidTransform.stack([self.found])
+        begins = [mirrored_pose(found, *self._mirror, LEFT_RIGHT)]
+        if self.run.is_searched:
+            begins.append(pose_from_behind(found, *self._mirror, LEFT_RIGHT))
+        candidate, poses = self._coarse(LEFT_RIGHT, InitialPoses([], begins), search_views=False)
         coarse = candidate.solver.coarse_similarity(poses)
         return coarse if is_far_below(coarse) else self._finest(candidate, poses)
 
@@ -61,22 +66,30 @@ class DecoyRegistration:
         """
         highest = 0.0
         for axis in (LEFT_RIGHT, TOP_BOTTOM):
-            found = self._finest(*self._coarse(axis, self.run.initial, self.run.is_searched))
+            found = self._finest(*self._coarse(axis, self._mirrored_begins(axis), self.run.is_searched))
             highest = max(found, highest)  # in this order NaN stays, which no gate accepts
             if is_enough(highest):
                 break
         return highest
 
-    def _coarse(self, axis: int, initial: InitialPoses, search_views: bool) -> tuple[Candidate, RigidTransform]:
+    def _mirrored_begins(self, axis: int) -> InitialPoses:
+        """Mirror images of the pose that was found and of all that the X-ray began from."""
+
+        def mirror_images(some: Sequence[RigidTransform]) -> list[RigidTransform]:
+            return [mirrored_pose(poses, *self._mirror, axis) for poses in some]
+
+        initial, found = self.run.initial, RigidTransform.stack([self.found])
+        return InitialPoses(mirror_images(initial.searched), mirror_images([found, *initial.refined]))
+
+    @property
+    def _mirror(self) -> tuple[Float[Tensor, "3"], CameraIntrinsics]:
+        return self.candidates.readings.whole.model.pivot, self.run.prepared.image.intrinsics
+
+    def _coarse(self, axis: int, begins: InitialPoses, search_views: bool) -> tuple[Candidate, RigidTransform]:
         """A decoy after all stages but the last, in the reading of the X-ray where that is plausible."""
-        centre, camera = self.candidates.readings.whole.model.pivot, self.run.prepared.image.intrinsics
-        starts = InitialPoses(
-            [mirrored_pose(pose, centre, camera, axis) for pose in initial.searched],
-            [mirrored_pose(poses, centre, camera, axis) for poses in (RigidTransform.stack([self.found]), *initial.refined)],
-        )
         stages = self.method.stages
         decoy, request = mirrored(self.run.prepared, axis), Request(None, reading=self.run.reading)
-        made = self.candidates.make(decoy, starts, request, stages, search_views)
+        made = self.candidates.make(decoy, begins, request, stages, search_views)
         likely = likeliest(made, self.method.search, stages, self.certain_similarity, Clock())
         self.n_renders += likely.n_renders
         return likely.candidate, likely.poses
@@ -99,11 +112,30 @@ def mirrored_pose(
     poses: RigidTransform, centre_patient: Float[Tensor, "3"], camera: CameraIntrinsics, axis: int
 ) -> RigidTransform:
     """The poses at which a symmetric patient, mirrored about a plane through `centre_patient`, gives the mirrored image."""
-    across = 1 - axis  # columns are reversed along u, rows along v
     of_camera, of_patient = torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    of_camera[across] = of_patient[MIRRORED_AXIS_OF_PATIENT[axis]] = -1
-    rotation = of_camera[:, None] * poses.rotation * of_patient
-    centre = of_camera * poses.apply(centre_patient[None])[..., 0, :]
+    of_camera[1 - axis] = of_patient[MIRRORED_AXIS_OF_PATIENT[axis]] = -1
+    return _placed(of_camera[:, None] * poses.rotation * of_patient, poses, centre_patient, camera, axis)
+
+
+def pose_from_behind(
+    poses: RigidTransform, centre_patient: Float[Tensor, "3"], camera: CameraIntrinsics, axis: int
+) -> RigidTransform:
+    """The poses from the opposite side, at which any patient gives nearly the mirrored image."""
+    of_camera = torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)
+    of_camera[1 - axis] = -1
+    return _placed(of_camera[:, None] * poses.rotation, poses, centre_patient, camera, axis)
+
+
+def _placed(
+    rotation: Float[Tensor, "*batch 3 3"],
+    poses: RigidTransform,
+    centre_patient: Float[Tensor, "3"],
+    camera: CameraIntrinsics,
+    axis: int,
+) -> RigidTransform:
+    """Poses with a rotation, and `centre_patient` where it is in the mirrored image."""
+    across = 1 - axis  # columns are reversed along u, rows along v
+    centre = poses.apply(centre_patient[None])[..., 0, :]
     size, focal, middle = ((camera.width, camera.fx, camera.cx), (camera.height, camera.fy, camera.cy))[across]
-    centre[..., across] += 2 * ((size - 1) / 2 - middle) / focal * centre[..., 2]
+    centre[..., across] = 2 * ((size - 1) / 2 - middle) / focal * centre[..., 2] - centre[..., across]
     return RigidTransform(rotation, centre - (rotation @ centre_patient[:, None]).squeeze(-1))

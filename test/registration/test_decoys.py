@@ -12,7 +12,7 @@ from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.registration import Outcome, Registrar
-from fluoro_reg.registration.decoys import LEFT_RIGHT, TOP_BOTTOM, DecoyRegistration, mirrored_pose
+from fluoro_reg.registration.decoys import LEFT_RIGHT, TOP_BOTTOM, DecoyRegistration, mirrored_pose, pose_from_behind
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import XrayImage
 
@@ -42,6 +42,14 @@ def test_the_mirrored_xray_of_a_nearly_symmetric_patient_is_refused(symmetric_wo
     assert "mirrored" in result.reason
 
 
+def test_without_an_initial_pose_the_mirrored_xray_is_not_taken_for_one_from_behind(world):
+    registrar = Registrar(world.volume)
+    assert registrar.register(world.xray()).accepted
+    result = registrar.register(mirrored(world.xray()))
+    assert not result.accepted
+    assert result.scores["decoy_similarity"] > result.scores["similarity"] > registrar.options.gate.certain_similarity
+
+
 @pytest.mark.parametrize(("axis", "flipped"), [(LEFT_RIGHT, 2), (TOP_BOTTOM, 0)])
 def test_a_mirrored_pose_shows_the_mirrored_patient_mirrored(world, axis, flipped):
     camera = CameraIntrinsics(101, 81, 440.0, 430.0, 50.0, 40.0, 1000.0)
@@ -55,7 +63,20 @@ def test_a_mirrored_pose_shows_the_mirrored_patient_mirrored(world, axis, flippe
 
 
 @pytest.mark.parametrize("axis", [LEFT_RIGHT, TOP_BOTTOM])
-def test_a_mirrored_pose_shows_the_centre_at_the_mirrored_pixel_of_any_camera(world, axis):
+def test_a_view_from_behind_is_nearly_the_mirrored_one(world, axis):
+    camera = CameraIntrinsics(101, 81, 440.0, 430.0, 47.0, 43.0, 1000.0)
+    pose = view_pose(world.volume.centre_patient, 20.0, -10.0, 5.0, 700.0)
+    renderer = make_renderer(world.volume, "cpu")
+    seen, again = (
+        project(renderer, one, camera) for one in (pose, pose_from_behind(pose, world.volume.centre_patient, camera, axis))
+    )
+    correlation = torch.corrcoef(torch.stack([seen.flatten(), again.flip(axis).flatten()]))[0, 1]
+    assert correlation > 0.95
+
+
+@pytest.mark.parametrize("axis", [LEFT_RIGHT, TOP_BOTTOM])
+@pytest.mark.parametrize("mirrored_pose", [mirrored_pose, pose_from_behind])
+def test_a_mirrored_pose_shows_the_centre_at_the_mirrored_pixel_of_any_camera(world, axis, mirrored_pose):
     camera = CameraIntrinsics(100, 80, 440.0, 430.0, 45.0, 44.0, 1000.0)
     centre = world.volume.centre_patient
     pose = view_pose(centre + 30.0, 20.0, -10.0, 5.0, 700.0)
@@ -76,6 +97,7 @@ def test_a_decoy_that_cannot_be_compared_lets_nothing_through(monkeypatch, simil
     found = iter(similarities)
     monkeypatch.setattr(DecoyRegistration, "_coarse", lambda *_: (None, None))
     monkeypatch.setattr(DecoyRegistration, "_finest", lambda *_: next(found))
+    monkeypatch.setattr(DecoyRegistration, "_mirrored_begins", lambda *_: None)
     decoys = object.__new__(DecoyRegistration)  # none of its parts is needed
     decoys.run = SimpleNamespace(initial=None, is_searched=False)
     assert math.isnan(decoys.highest(lambda similarity: not similarity < 0.5))

@@ -105,11 +105,14 @@ class Solver:
     def run_coarse(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> RigidTransform:
         """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
 
-        A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found.
+        A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found. So
+        do views of bone that have approached the X-ray with more pixels than the first stage has.
         """
-        for stage in stages[:-1]:
+        has_approached = self.keeps_rivals and self.model.local_mm > 0
+        for number, stage in enumerate(stages[:-1]):
             found = self._run_stage(poses, stage, coarse=True).poses
-            poses = RigidTransform.cat([poses, found]) if isinstance(stage.similarity, Learned) else found
+            stays = isinstance(stage.similarity, Learned) or (number == 0 and has_approached)
+            poses = RigidTransform.cat([poses, found]) if stays else found
         return poses
 
     def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:

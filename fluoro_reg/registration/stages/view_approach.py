@@ -1,7 +1,7 @@
 """From the views of a coarse grid towards an X-ray: few steps of many views, then more steps of the best.
 
-Between two rounds, views are dropped by what they score. The first one takes fewer pixels, because Levenberg-Marquardt then
-reaches further.
+Between two rounds, views are dropped by what they score: after few steps it tells far more than on the grid. All rounds but the
+last take fewer pixels, because Levenberg-Marquardt then reaches further.
 """
 
 from collections.abc import Sequence
@@ -37,33 +37,31 @@ class Round:
     iterations: int
 
 
-FIRST, SECOND = Round(64, 0.3, 10), Round(32, 0.5, 12)
+ROUNDS = (Round(192, 0.2, 4), Round(64, 0.4, 8), Round(24, 0.5, 12))
 
 
 def approach(scales: ImageScales, object_px: tuple[int, int], metric: PoseMetric, begins: Sequence[Compared]) -> Compared:
-    """Return the views that remain after both rounds, nearer to the X-ray.
+    """Return the views that remain after all rounds, nearer to the X-ray.
 
     Args:
         scales: The scales of the X-ray.
-        object_px: The pixels across the CT's projection in each round. All evidence is that of the second.
+        object_px: The pixels across the CT's projection, before the last round and in it. All evidence is that of the last.
         metric: Tells views apart.
         begins: The first round begins with the best views of each of these comparisons.
     """
-    pixel_mm = scales.pixel_mm(scales.from_afar(object_px[1]).intrinsics)
-    first = RigidTransform.cat([_best(begin, FIRST, metric, pixel_mm) for begin in begins])
-    nearer = _after_steps(scales, object_px, first, FIRST, 0)
-    return _after_steps(scales, object_px, _best(nearer, SECOND, metric, pixel_mm), SECOND, 1)
+    coarser_px, finer_px = object_px
+    pixel_mm = scales.pixel_mm(scales.from_afar(finer_px).intrinsics)
+    for one in ROUNDS:
+        poses = RigidTransform.cat([_best(begin, one, metric, pixel_mm) for begin in begins])
+        refined = _refined(scales, finer_px if one is ROUNDS[-1] else coarser_px, poses, one.iterations)
+        begins = [Compared(refined, _evidence(scales, finer_px, refined))]
+    return begins[0]
 
 
 def _best(compared: Compared, one: Round, metric: PoseMetric, apart_mm: float) -> RigidTransform:
     order = compared.evidence.argsort(descending=True)
     order = order[compared.evidence[order] >= one.minimum * compared.evidence[order[0]]]
     return compared.poses[torch.tensor(metric.distinct(compared.poses, order, apart_mm, one.keep))]
-
-
-def _after_steps(scales: ImageScales, object_px: tuple[int, int], poses: RigidTransform, one: Round, number: int) -> Compared:
-    refined = _refined(scales, object_px[number], poses, one.iterations)
-    return Compared(refined, _evidence(scales, object_px[1], refined))
 
 
 def _refined(scales: ImageScales, object_px: int, poses: RigidTransform, iterations: int) -> RigidTransform:

@@ -40,7 +40,7 @@ from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 DEFAULT_RANGE = "ap-pa"
 SEARCHED_PX = 32  # across the CT's projection or the image, whichever is smaller
-SCANNED = 0.6  # of these pixels are enough where views approach the X-ray
+SCANNED, SCANNED_BONE = 0.6, 0.8  # of these pixels are enough where views approach the X-ray
 SEARCHED_IMAGE_PX = 80  # across the image at most: an implant in a large image is searched with fewer pixels across
 STEP_DEG = 10.0  # between neighbouring views, at least; Levenberg-Marquardt reaches half of it
 MAXIMUM_COMPARISONS = 36_000  # of an X-ray with a template; a wide range takes longer steps
@@ -89,7 +89,7 @@ class ViewSearch:
         grid = _grid(reading, carm, transform_length(scale.intrinsics))
         if grid.step_deg <= STEP_DEG and not is_bone:
             return compare(self.templates(reading, scale, carm, grid), scale)
-        scale = scales.from_afar(round(SCANNED * object_px))
+        scale = scales.from_afar(round((SCANNED_BONE if is_bone else SCANNED) * object_px))
         scanned = compare(self.templates(reading, scale, carm, grid), scale)
         if not is_bone:
             coarser_px = object_px // 2 if reading.model.roi == "full" else object_px

@@ -32,7 +32,8 @@ PEAKS, PEAK_PX = 3, 5  # of the evidence over all pixels, for every view: highes
 CLIP = 0.98  # quantile at which gradients of the X-ray are clipped, as in gradient NCC
 MINIMUM_OVERLAP = 0.25  # fraction of the largest over all shifts
 MINIMUM_ENERGY = 0.02  # of gradients in the overlap, likewise; the outline of a body holds far more than its inside
-RENDERED_AT_ONCE, COMPARED_AT_ONCE = 64, 16  # views: what is compared at once stays in the processor's cache
+RENDERED_AT_ONCE = 64  # views
+COMPARED_AT_ONCE = 250_000  # pixels of transformed views: they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +142,16 @@ def best_shifts(
     evidence = np.empty((n_views, PEAKS), np.float32)
     peaks = np.empty((n_views, PEAKS, 2), np.float32)
 
+    at_once = max(1, COMPARED_AT_ONCE // templates.length**2)
+
     def find(first: int, last: int) -> None:
-        for begin in range(first * COMPARED_AT_ONCE, min(last * COMPARED_AT_ONCE, n_views), COMPARED_AT_ONCE):
-            part = slice(begin, begin + COMPARED_AT_ONCE)
+        for begin in range(first * at_once, min(last * at_once, n_views), at_once):
+            part = slice(begin, begin + at_once)
             chosen = part if views is None else views[part]  # a slice copies nothing
             of_views = templates.edges[chosen], templates.supports[chosen]
             _find_peaks(image, of_views, len(fixed), templates, evidence[part], peaks[part])
 
-    parallel_for(find, math.ceil(n_views / COMPARED_AT_ONCE))
+    parallel_for(find, math.ceil(n_views / at_once))
     found = torch.arange(n_views) if views is None else views
     pixel = torch.from_numpy(peaks)
     slopes = (pixel - len(fixed) // 2).double() / torch.tensor([camera.fx, camera.fy], dtype=torch.float64)

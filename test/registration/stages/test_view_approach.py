@@ -43,10 +43,9 @@ def test_what_scores_far_less_is_dropped_before_and_between_the_rounds(world, mo
     everything = RigidTransform.cat([near, far])
     found = approached(world, everything, torch.ones(34))
     assert len(found.evidence) < 10, "those far off explain little"
-    monkeypatch.setattr(view_approach, "SECOND", Round(34, 0.0, 1))
-    monkeypatch.setattr(view_approach, "FIRST", Round(2, 0.0, 1))
+    monkeypatch.setattr(view_approach, "ROUNDS", (Round(2, 0.0, 1), Round(34, 0.0, 1)))
     found = approached(world, everything, torch.linspace(1.0, 0.1, 34))
     assert len(found.evidence) <= 2, "no more go on than are asked for"
-    monkeypatch.setattr(view_approach, "FIRST", Round(34, 0.9, 1))
+    monkeypatch.setattr(view_approach, "ROUNDS", (Round(34, 0.9, 1), Round(34, 0.0, 1)))
     found = approached(world, everything, torch.cat([torch.ones(4), torch.full((30,), 0.5)]))
     assert len(found.evidence) <= 4
