@@ -6,6 +6,7 @@ determines depth so poorly that two poses that differ only in depth are the same
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,16 +25,21 @@ class PoseMetric:
     def distances(self, poses: RigidTransform, other: RigidTransform) -> Float[Tensor, "batch"]:
         """Mean displacement of the points, mm, depth at a fifth; `other` is one pose."""
         moved = poses.apply(self.points_patient) - other.apply(self.points_patient)
-        return (moved * torch.tensor([1.0, 1.0, DEPTH_WEIGHT], dtype=moved.dtype)).norm(dim=-1).mean(-1)
+        return (moved * self._axes).norm(dim=-1).mean(-1)
 
     def distinct(self, poses: RigidTransform, order: Int[Tensor, "batch"], apart_mm: float, keep: int) -> list[int]:
         """The first `keep` rows of `order` that are further than `apart_mm` from every row chosen before."""
-        chosen: list[int] = []
-        while len(order) and len(chosen) < keep:
-            chosen.append(int(order[0]))
-            order = order[1:]
-            order = order[self.distances(poses[order], poses[chosen[-1]]) > apart_mm]
+        points = (poses[order].apply(self.points_patient) * self._axes).numpy()
+        chosen, left = list[int](), np.arange(len(order))
+        while len(left) and len(chosen) < keep:
+            first, left = left[0], left[1:]
+            chosen.append(int(order[first]))
+            left = left[np.linalg.norm(points[left] - points[first], axis=-1).mean(-1) > apart_mm]
         return chosen
+
+    @property
+    def _axes(self) -> Float[Tensor, "3"]:
+        return torch.tensor([1.0, 1.0, DEPTH_WEIGHT], dtype=self.points_patient.dtype)
 
 
 def reference_points(corners_patient: Float[Tensor, "8 3"], maximum_mm: float = 100.0) -> Float[Tensor, "8 3"]:

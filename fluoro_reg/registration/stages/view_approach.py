@@ -37,6 +37,7 @@ class Round:
     iterations: int
 
 
+LOOKED_AT = 20  # times as many views as are kept, in which those that are distinct are looked for
 ROUNDS = (Round(192, 0.2, 4), Round(64, 0.4, 8), Round(24, 0.5, 12))
 
 
@@ -59,7 +60,7 @@ def approach(scales: ImageScales, object_px: tuple[int, int], metric: PoseMetric
 
 
 def _best(compared: Compared, one: Round, metric: PoseMetric, apart_mm: float) -> RigidTransform:
-    order = compared.evidence.argsort(descending=True)
+    order = compared.evidence.argsort(descending=True)[: LOOKED_AT * one.keep]
     order = order[compared.evidence[order] >= one.minimum * compared.evidence[order[0]]]
     return compared.poses[torch.tensor(metric.distinct(compared.poses, order, apart_mm, one.keep))]
 

@@ -61,6 +61,7 @@ class ViewSearch:
     carm: CarmRange
     metric: PoseMetric
     _kept: OrderedDict[tuple[object, ...], Templates] = field(default_factory=OrderedDict)
+    _grids: dict[tuple[object, ...], ViewGrid] = field(default_factory=dict)
 
     def find(self, reading: CTReading, prepared: Preprocessed, parts: Sequence[CarmRange] = ()) -> RigidTransform:
         """Return distinct poses that may explain an X-ray, `camera_from_patient`, the likeliest first.
@@ -86,7 +87,7 @@ class ViewSearch:
         best with few pixels and those that are best with many both approach.
         """
         scale, is_bone = scales.from_afar(object_px), reading.model.local_mm > 0
-        grid = _grid(reading, carm, transform_length(scale.intrinsics))
+        grid = self._grid(reading, carm, transform_length(scale.intrinsics))
         if grid.step_deg <= STEP_DEG and not is_bone:
             return compare(self.templates(reading, scale, carm, grid), scale)
         scale = scales.from_afar(round((SCANNED_BONE if is_bone else SCANNED) * object_px))
@@ -98,6 +99,17 @@ class ViewSearch:
         scale, pairs = scales.from_afar(finer_px), _best_pairs(grid, scanned.evidence)
         again = compare(self.templates(reading, scale, carm, grid), scale, pairs)
         return approach(scales, (object_px, finer_px), self.metric, [scanned, again])
+
+    def _grid(self, reading: CTReading, carm: CarmRange, length: int) -> ViewGrid:
+        """The grid at the finest step at which an X-ray is compared no more often than transforms of a length allow."""
+        key = (reading.name, carm, length)
+        if key not in self._grids:
+            maximum = MAXIMUM_COMPARISONS * min(1.0, (COMPARED_LENGTH / length) ** 2)
+            n_aims, step_deg = len(aim_points(reading.renderers.volume)), STEP_DEG
+            while count_comparisons(n_aims, carm, step_deg) > maximum:
+                step_deg *= 1.1
+            self._grids[key] = view_grid(reading.renderers.volume, carm, step_deg)
+        return self._grids[key]
 
     def _is_in_range(self, poses: RigidTransform, pivot_patient: Float[Tensor, "3"]) -> Bool[Tensor, "n"]:
         """Whether the CT is about as far from the source as the range says, and not where the approach has driven it."""
@@ -141,13 +153,3 @@ def _searched_px(scales: ImageScales) -> int:
     size = max(scales.image.intrinsics.width, scales.image.intrinsics.height)
     too_large = size / scales.factor(SEARCHED_PX) / SEARCHED_IMAGE_PX
     return round(SEARCHED_PX / max(too_large, 1.0))
-
-
-def _grid(reading: CTReading, carm: CarmRange, length: int) -> ViewGrid:
-    """The grid at the finest step at which an X-ray is compared no more often than transforms of a length allow."""
-    step_deg = STEP_DEG
-    maximum = MAXIMUM_COMPARISONS * min(1.0, (COMPARED_LENGTH / length) ** 2)
-    n_aims = len(aim_points(reading.renderers.volume))
-    while count_comparisons(n_aims, carm, step_deg) > maximum:
-        step_deg *= 1.1
-    return view_grid(reading.renderers.volume, carm, step_deg)

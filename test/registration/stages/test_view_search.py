@@ -100,10 +100,11 @@ def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar):
 
 def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
     whole, carm = registrar.readings.whole, load_range("any")
-    assert view_search._grid(whole, carm, 128).n_comparisons <= view_search.MAXIMUM_COMPARISONS
-    assert view_search._grid(whole, carm, 256).n_comparisons <= view_search.MAXIMUM_COMPARISONS / 4
+    search = ViewSearch(carm, registrar.metric)
+    assert search._grid(whole, carm, 128).n_comparisons <= view_search.MAXIMUM_COMPARISONS
+    assert search._grid(whole, carm, 256).n_comparisons <= view_search.MAXIMUM_COMPARISONS / 4
     monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 2000)
-    assert view_search._grid(whole, carm, 128).n_comparisons <= 2000
+    assert ViewSearch(carm, registrar.metric)._grid(whole, carm, 128).n_comparisons <= 2000
 
 
 def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, registrar, monkeypatch):
@@ -128,7 +129,7 @@ def test_a_view_between_those_of_a_coarse_grid_is_approached(world, registrar, m
     """With so few comparisons, the nearest view of the grid is further away than the refinement reaches."""
     monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 700)
     carm = load_range("any")
-    step_deg = view_search._grid(registrar.readings.whole, carm, 128).step_deg
+    step_deg = ViewSearch(carm, registrar.metric)._grid(registrar.readings.whole, carm, 128).step_deg
     assert step_deg > 2 * view_search.STEP_DEG
     for angles in ((37.0, 28.0, 100.0, 640.0), (160.0, -33.0, -70.0, 800.0)):
         truth = view_pose(world.volume.centre_patient, *angles)
