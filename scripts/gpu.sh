@@ -61,9 +61,9 @@ else
 fi
 export cases pairs_budget
 
-kernel_tests() { # KEYWORDS: of the kernels against float64, and of the captured graphs
+kernel_tests() { # KEYWORDS [WORKERS]: of the kernels against float64, and of the captured graphs
   local workers=""
-  ! "$python" -c "import xdist" 2>/dev/null || workers="-n 8"
+  ! "$python" -c "import xdist" 2>/dev/null || workers="${2:--p no:xdist}"
   "$python" -m pytest -q -p no:cacheprovider $workers -k "$1" test/rendering/test_triton_renderer.py \
     test/rendering/test_backend_parity.py test/registration/stages/test_ncc_refiner.py \
     test/registration/stages/test_gradient_refiner.py test/registration/tracking/test_fused_passes.py
@@ -97,7 +97,7 @@ part 60 20 "registrations" bash -c "registrations $device"
 part 150 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
 part 120 "$needs" "the spherical similarity trained for $pairs_budget" bash -c 'train_similarity spherical spherical-lm'
 part 90 20 "kernels against float64" "${kernels[@]}" \
-  bash -c 'kernel_tests "(triton or gives) and not spilling and not captured"' # spilling needs no GPU
+  bash -c 'kernel_tests "(triton or gives) and not spilling and not captured" "-n 8"' # spilling needs no GPU
 part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
 part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
 part 60 20 "derivatives against float64" \
