@@ -7,9 +7,9 @@ many minutes, for `--range` (config/carm.yaml), with the settings of `--train`. 
 for each CT, over the whole range. Initial poses are redrawn at exactly 50 and 90 mm mTRE. OUT keeps the weights, and a line
 for every registration, so that an interrupted run goes on where it ended; another OUT with the same weights compares versions
 of the program. The table counts poses within 10 and 2 mm (mTRE), accepted ones, and accepted ones beyond 10 mm, which must be
-0. `--within` leaves out views that the range does not hold: no network has been trained for them. A method such as `prost:1`
-is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image. Methods that
-need no initial pose have none, which is shown as 0 mm.
+0. `--within` leaves out X-rays whose view the range does not hold: no network has been trained for them. A method such as
+`prost:1` is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image.
+Methods that need no initial pose have none, which is shown as 0 mm.
 """
 
 import argparse
@@ -124,9 +124,9 @@ def groups_of(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, list[R
         if not any(ct_name.startswith(kind) for kind in arguments.kinds.split(",")):
             continue
         ct = mine[0].ct.resolve()
-        if arguments.within:
-            volume = read_ct(ct)
-            mine = [case for case in mine if is_within(case, arguments.range, volume)]
+        if arguments.within is not None:
+            volume, within = read_ct(ct), arguments.within or arguments.range
+            mine = [case for case in mine if is_within(case, within, volume)]
         yield ct_name, ct, mine[: arguments.limit]
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--starts", default="50,90", help="mm")
     parser.add_argument("--simulated", type=int, default=60, help="X-rays of the simulator for each CT")
     parser.add_argument("--limit", type=int, default=1000, help="X-rays of another renderer for each CT")
-    parser.add_argument("--within", action="store_true")
+    parser.add_argument("--within", nargs="?", const="", metavar="RANGE", help="only views of this range, or of --range")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     methods, log = arguments.methods.split(","), arguments.out / "records.jsonl"
