@@ -55,9 +55,8 @@ def test_splitting_the_planes_among_lanes_changes_nothing(
 
 def test_the_operators_pass_the_checks_of_torch(volume: CTVolume, rays: Rays) -> None:
     renderer = TritonRenderer(volume)
-    grid, views = tuple(renderer._grid), renderer._views(rays)
-    unit = RayTangents.unit(2, renderer.device)
-    tangents = (unit.source.float().contiguous(), unit.direction_from_pixel.float().contiguous())
+    arguments = renderer._arguments(rays, RayTangents.unit(2, renderer.device))
+    grid, views, tangents = tuple(renderer._grid), arguments[:3], arguments[3:]
     image = torch.rand(2, 3, 5, device=renderer.device)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(triton_ops.march, (*grid, *views, *tangents, 3, 5), test_utils=checks)
@@ -68,7 +67,8 @@ def test_the_operators_pass_the_checks_of_torch(volume: CTVolume, rays: Rays) ->
 
 def test_torch_compile_includes_the_kernel_and_its_backward_pass(volume: CTVolume, rays: Rays) -> None:
     renderer = TritonRenderer(volume)
-    grid, (shifted, direction, axes) = tuple(renderer._grid), renderer._views(rays)
+    shifted, direction, axes, *_ = renderer._arguments(rays, RayTangents.empty(len(rays.source)))
+    grid = tuple(renderer._grid)
 
     def loss(source: torch.Tensor) -> torch.Tensor:
         return triton_ops.project(*grid, source, direction, axes, 5, 7)[0].square().sum()
