@@ -17,6 +17,7 @@ from fluoro_reg.optimisers import LevenbergMarquardt
 from fluoro_reg.optimisers.batch import overwrite
 from fluoro_reg.registration.stages.cuda_graph import captured
 from fluoro_reg.registration.stages.device_objective import DeviceEquations, DeviceEvaluation, DeviceObjective
+from fluoro_reg.registration.stages.masks import margin_reach
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import Scale
 from fluoro_reg.rendering.rays import ViewGeometry, march_axes
@@ -130,6 +131,6 @@ class GradientRefiner:
 
 def refiner_key(scale: Scale, model: ObjectModel, optimiser: LevenbergMarquardt, similarity: GradientNCC, batch: int) -> Any:
     """What is fixed in the graphs of a refiner; renderers live as long as the CT's registrar."""
-    margin = scale.margin_px if model.roi != "full" else 0.0
-    of_model = (model.roi, model.saturation, scale.extent.cut_faces)
-    return id(scale.renderer), scale.intrinsics, of_model, margin, optimiser, similarity, batch
+    reach = margin_reach(scale.margin_px) if model.roi != "full" else 0  # the margin itself changes with every initial pose
+    of_model = (model.roi, model.saturation, scale.extent.cut_faces, reach)
+    return id(scale.renderer), scale.intrinsics, of_model, optimiser, similarity, batch

@@ -151,7 +151,12 @@ def near_object(
     if roi == "box":
         rows, columns = support.amax(2, keepdim=True), support.amax(1, keepdim=True)
         support = _filled(rows, 1) * _filled(columns, 2)
-    return (dilate or dilated)(support > 0, max(math.ceil(margin_px), 1))
+    return (dilate or dilated)(support > 0, margin_reach(margin_px))
+
+
+def margin_reach(margin_px: float) -> int:
+    """How many whole pixels a margin reaches."""
+    return max(math.ceil(margin_px), 1)
 
 
 def dilated(

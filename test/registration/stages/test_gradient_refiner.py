@@ -22,6 +22,7 @@ from fluoro_reg.registration.stages.masks import (
     dilated_in_torch,
     eroded,
 )
+from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import PoseObjective, Scale
 from fluoro_reg.registration.stages.solver import Solver, image_evidence
@@ -150,6 +151,16 @@ def test_nothing_to_compare_is_not_a_success(truth: RigidTransform, starts: Rigi
     if degenerate != "no contrast":
         assert not converged.any()
         torch.testing.assert_close(poses.translation, starts.translation)
+
+
+def test_one_refiner_serves_all_images_of_a_camera(truth: RigidTransform) -> None:
+    """Whose initial poses lie at other depths, so that the margin around an object is a fraction of a pixel wider."""
+    refiners, optimiser, model = NCCRefiners(PIVOT), LevenbergMarquardt(), MODELS["object"]
+    scale = scale_of(truth, model)
+    one = refiners.gradient_refiner(replace(scale, margin_px=2.2), model, 3, optimiser, SIMILARITY)
+    assert refiners.gradient_refiner(replace(scale, margin_px=2.7), model, 2, optimiser, SIMILARITY) is one
+    assert refiners.gradient_refiner(replace(scale, margin_px=3.1), model, 3, optimiser, SIMILARITY) is not one
+    assert refiners.gradient_refiner(replace(scale, margin_px=2.2), model, 9, optimiser, SIMILARITY).batch == 16
 
 
 @pytest.mark.parametrize("name", MODELS)
