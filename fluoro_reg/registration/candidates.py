@@ -108,7 +108,7 @@ class CandidateMaker:
                 found[reading.name] = initial.with_found(self.view_search.find(reading, prepared, request.parts))
             return found.get(reading.name, initial)
 
-        from_anywhere = search_views and self.view_search.carm.is_along_body and not initial.searched
+        from_anywhere = self.view_search.carm.is_along_body and not initial.searched
         plausible = self.readings.plausible(prepared, None if from_anywhere else begin_of(self.readings.whole).first)
         for reading in [one for one in plausible if _in_words(prepared, one) == request.reading] or plausible:
             begin = begin_of(reading)

@@ -12,6 +12,7 @@ X-ray that is itself mirrored seems to be one from behind. The decoy that begins
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -60,13 +61,13 @@ class DecoyRegistration:
         return coarse if is_far_below(coarse) else self._finest(candidate, poses)
 
     def highest(self, is_enough: Callable[[float], bool]) -> float:
-        """The highest similarity of all decoys, from mirrored initial poses and by the same search.
+        """The highest similarity of all decoys, from mirrored initial poses and, if the X-ray was searched, by the same search.
 
-        The first one that `is_enough` is the last that is registered.
+        The first one that `is_enough` is the last that is registered. Searches, which take seconds, come last.
         """
         highest = 0.0
-        for axis in (LEFT_RIGHT, TOP_BOTTOM):
-            found = self._finest(*self._coarse(axis, self._mirrored_begins(axis), self.run.is_searched))
+        for search_views, axis in product((False, True) if self.run.is_searched else (False,), (LEFT_RIGHT, TOP_BOTTOM)):
+            found = self._finest(*self._coarse(axis, self._mirrored_begins(axis), search_views))
             highest = max(found, highest)  # in this order NaN stays, which no gate accepts
             if is_enough(highest):
                 break
