@@ -8,8 +8,9 @@ for each CT, over the whole range. Initial poses are redrawn at exactly 50 and 9
 for every registration, so that an interrupted run goes on where it ended; another OUT with the same weights compares versions
 of the program. The table counts poses within 10 and 2 mm (mTRE), accepted ones, and accepted ones beyond 10 mm, which must be
 0. `--within` leaves out X-rays whose view the range does not hold: no network has been trained for them. A method such as
-`prost:1` is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image.
-Methods that need no initial pose have none, which is shown as 0 mm.
+`prost:1` is the first stage of a method alone: where a learned similarity ends, before anything else looks at the image. A
+method such as `prost:1+lm-gradient-ncc` begins where another has ended. Methods that need no initial pose have none, which is
+shown as 0 mm.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def method_of(name: str) -> Method:
 
 def networks_of(methods: list[str]) -> list[str]:
     """The networks that some methods need."""
-    loaded = [method_of(name) for name in methods]
+    loaded = [method_of(part) for name in methods for part in name.split("+")]
     needed = [name for method in loaded for name in method.learned]
     return list(dict.fromkeys(needed + ["regressor" for method in loaded if "weights" in method.needs]))
 
@@ -100,20 +101,30 @@ def start_of(case: RegistrationCase, mtre_mm: float, volume: CTVolume) -> RigidT
     raise InputError(f"no initial pose of {case.folder.name} has an error of {mtre_mm} mm")
 
 
-def register(case: RegistrationCase, registrar: Registrar, start: RigidTransform | None) -> dict:
-    """Register one X-ray and return its figures."""
-    begin = time.process_time()
-    result = registrar.register(read_xray(case.image, case.intrinsics, case.intensity, case.frame), start)
-    pose = result.camera_from_patient
+def register(case: RegistrationCase, registrars: list[Registrar], start: RigidTransform | None) -> dict:
+    """Register one X-ray, with each registrar from where the one before has ended, and return its figures."""
+    begin, n_renders = time.process_time(), 0
+    image = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
+    for registrar in registrars:
+        result = registrar.register(image, start)
+        pose, n_renders = result.camera_from_patient, n_renders + result.n_renders
+        start = start if pose is None else pose
     errors = None if pose is None else target_registration_errors(pose, case.truth, case.landmarks_patient)
     return {
         "mtre_mm": errors.mtre_mm if errors else None,
         "in_plane_mm": errors.in_plane_mm if errors else None,
         "accepted": result.accepted,
         "outcome": result.outcome.value,
-        "n_renders": result.n_renders,
+        "n_renders": n_renders,
         "cpu_s": time.process_time() - begin,
     }
+
+
+def registrar_of(method: Method, volume: CTVolume, weights: dict[str, Path]) -> Registrar:
+    """The registrar of a method with the weights that it needs."""
+    learned = LearnedOptions(**{name: str(weights[name]) for name in method.learned})
+    model = str(weights["regressor"]) if "weights" in method.needs else ""
+    return Registrar(volume, RegistrationOptions(learned=learned, model=model), method=method)
 
 
 def groups_of(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, list[RegistrationCase]]]:
@@ -187,11 +198,9 @@ def main() -> None:
             cases = simulated(ct, arguments.out / f"{ct_name}_xrays", arguments.simulated, arguments.range, arguments.seed)
             sources += [("simulator", case) for case in cases]
         for method in methods:
-            needs = method_of(method)
-            learned = LearnedOptions(**{name: str(weights[name]) for name in needs.learned})
-            model = str(weights["regressor"]) if "weights" in needs.needs else ""
-            registrar = Registrar(volume, RegistrationOptions(learned=learned, model=model), method=needs)
-            starts_mm = list(map(float, arguments.starts.split(","))) if "start" in needs.needs else [0.0]
+            parts = [method_of(part) for part in method.split("+")]
+            registrars = [registrar_of(part, volume, weights) for part in parts]
+            starts_mm = list(map(float, arguments.starts.split(","))) if "start" in parts[0].needs else [0.0]
             for source, case in sources:
                 for start_mm in starts_mm:
                     key = (f"{ct_name} {case.folder.name}", start_mm, method)
@@ -199,7 +208,7 @@ def main() -> None:
                         continue
                     start = start_of(case, start_mm, volume) if start_mm else None
                     record = dict(zip(("case", "start_mm", "method"), key, strict=True)) | {"source": source}
-                    records.append(record | register(case, registrar, start))
+                    records.append(record | register(case, registrars, start))
                     with log.open("a") as file:
                         file.write(json.dumps(records[-1]) + "\n")
         print(table(records, methods), flush=True)
