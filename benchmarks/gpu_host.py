@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,16 +121,15 @@ def summary(times: list[Times], seen: dict[str, float]) -> dict[str, Any]:
 
 def tracked(registrar: Registrar, frames: list[Any], initial: RigidTransform, device: str, repeats: int) -> dict[str, Any]:
     """Frames of the demo after the first ten, which warm up."""
-    times: list[Times] = []
-    for repeat in range(repeats + 1):
+
+    def calls_after_warm_up() -> list[Callable[[], Any]]:
         tracker = Tracker(registrar, initial)
         for frame in frames[:10]:
             tracker.update(frame.xray, frame.stamp_ns)
-        calls = [lambda frame=frame, to=tracker: to.update(frame.xray, frame.stamp_ns) for frame in frames[10:]]
-        if repeat == repeats:
-            return summary(times, operations(calls, device))
-        times += [timed_call(call) for call in calls]
-    raise AssertionError
+        return [partial(tracker.update, frame.xray, frame.stamp_ns) for frame in frames[10:]]
+
+    times = [timed_call(call) for _ in range(repeats) for call in calls_after_warm_up()]
+    return summary(times, operations(calls_after_warm_up(), device))
 
 
 def registered(

@@ -35,7 +35,8 @@ class Assessor:
         """The best hypothesis of one view."""
         assert run.refined is not None  # or there is nothing to assess
         refined, certain = run.refined, self.gate.certain_similarity
-        decoys = DecoyRegistration(self.candidates, self.method, run, refined.poses[0], certain)
+        is_side_unknown = run.is_searched or request.initial_pose is None
+        decoys = DecoyRegistration(self.candidates, self.method, run, refined.poses[0], certain, is_side_unknown)
         assessment = self._tracked(refined, request) if request.tracking else self._unsupported(run, refined, decoys, clock)
         return AssessedPose(assessment, 0, refined.poses[0], run.n_renders + decoys.n_renders)
 

@@ -22,6 +22,10 @@ from fluoro_reg.registration.view_run import Clock, Request
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 
+class UnusableXrayError(InputError):
+    """An X-ray that the similarities of a method cannot be computed for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A reading of the X-ray with a reading of the CT, in words `reading`, and the solver for it.
@@ -61,9 +65,9 @@ class CandidateMaker:
         Where the request's `reading` is plausible, there is no other. The other arguments are those of `make`.
 
         Raises:
-            InputError: Every reading shows too little of what a learned similarity was trained to see.
+            UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.
         """
-        problems = list[InputError]()
+        problems, is_usable = list[InputError](), False
 
         def made() -> Iterator[Candidate]:
             for one, poses in zip(prepared, initial, strict=True):
@@ -76,9 +80,11 @@ class CandidateMaker:
         if request.reading:
             everything = list(candidates)
             candidates = [one for one in everything if one.reading == request.reading] or everything
-        yield from candidates
-        if len(problems) == len(prepared):
-            raise problems[0]
+        for candidate in candidates:
+            is_usable = True
+            yield candidate
+        if not is_usable:
+            raise UnusableXrayError(str(problems[0]))
 
     def make(
         self,

@@ -6,11 +6,12 @@ and the similarity that it reaches is the measure for that of the X-ray. The ide
 (Elias and Gygi, Nature Methods 2007).
 
 Patients are nearly symmetric. The pose that explains a mirrored X-ray best is therefore near the mirror image of the right
-pose, and the decoys begin there, too. An X-ray from behind is also nearly the mirrored one. Where all views were searched, an
-X-ray that is itself mirrored seems to be one from behind. The decoy that begins from the other side is then explained better.
+pose, and the decoys begin there, too. An X-ray from behind is also nearly the mirrored one. Where no initial pose tells the
+sides apart, an X-ray that is itself mirrored seems to be one from behind. The decoy that begins from the other side is then
+explained better.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -40,6 +41,7 @@ class DecoyRegistration:
         run: The X-ray, registered.
         found: Its pose, `camera_from_patient`.
         certain_similarity: As in `likeliest`.
+        is_side_unknown: Whether nothing but the image says from which side it was taken.
         n_renders: Rendered views.
     """
 
@@ -48,15 +50,13 @@ class DecoyRegistration:
     run: ViewRun
     found: RigidTransform
     certain_similarity: float
+    is_side_unknown: bool
     n_renders: int = 0
 
     def nearest(self, is_far_below: Callable[[float], bool]) -> float:
         """The similarity of the mirrored X-ray near the mirrored pose; at a coarse scale, if it `is_far_below` there."""
-        found = RigidTransform.stack([self.found])
-        begins = [mirrored_pose(found, *self._mirror, LEFT_RIGHT)]
-        if self.run.is_searched:
-            begins.append(pose_from_behind(found, *self._mirror, LEFT_RIGHT))
-        candidate, poses = self._coarse(LEFT_RIGHT, InitialPoses([], begins), search_views=False)
+        begins = InitialPoses([], self._mirrored_found(LEFT_RIGHT))
+        candidate, poses = self._coarse(LEFT_RIGHT, begins, search_views=False)
         coarse = candidate.solver.coarse_similarity(poses)
         return coarse if is_far_below(coarse) else self._finest(candidate, poses)
 
@@ -74,13 +74,20 @@ class DecoyRegistration:
         return highest
 
     def _mirrored_begins(self, axis: int) -> InitialPoses:
-        """Mirror images of the pose that was found and of all that the X-ray began from."""
+        """Mirror images of all that the X-ray began from and of the pose that was found."""
+        initial = self.run.initial
+        searched, refined = (
+            [mirrored_pose(poses, *self._mirror, axis) for poses in some] for some in (initial.searched, initial.refined)
+        )
+        return InitialPoses(searched, self._mirrored_found(axis) + refined)
 
-        def mirror_images(some: Sequence[RigidTransform]) -> list[RigidTransform]:
-            return [mirrored_pose(poses, *self._mirror, axis) for poses in some]
-
-        initial, found = self.run.initial, RigidTransform.stack([self.found])
-        return InitialPoses(mirror_images(initial.searched), mirror_images([found, *initial.refined]))
+    def _mirrored_found(self, axis: int) -> list[RigidTransform]:
+        """The mirror image of the pose that was found and, unless an initial pose says from which side, its other side."""
+        found = RigidTransform.stack([self.found])
+        begins = [mirrored_pose(found, *self._mirror, axis)]
+        if self.is_side_unknown:
+            begins.append(pose_from_behind(found, *self._mirror, axis))
+        return begins
 
     @property
     def _mirror(self) -> tuple[Float[Tensor, "3"], CameraIntrinsics]:

@@ -15,7 +15,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
-from fluoro_reg.registration.candidates import CandidateMaker, likeliest
+from fluoro_reg.registration.candidates import CandidateMaker, UnusableXrayError, likeliest
 from fluoro_reg.registration.first_view import register_from_first
 from fluoro_reg.registration.memory import OUT_OF_MEMORY, retried_smaller
 from fluoro_reg.registration.method import Method, load_method, missing_weights
@@ -245,7 +245,7 @@ class Registrar:
         search = None if request.tracking else self.method.search
         try:
             likely = likeliest(candidates, search, stages, self.options.gate.certain_similarity, clock)
-        except InputError as error:
+        except UnusableXrayError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         best = likely.candidate
         run = replace(run, initial=best.known, is_searched=search_views)

@@ -101,9 +101,9 @@ class ViewGeometry:
 
     def _arrays(self, camera_from_patient: RigidTransform, point: Float[Tensor, "3"]) -> tuple[np.ndarray, ...] | None:
         """Rotations, translations, the constants and a point for the compiled kernels; None if torch must compute."""
-        if self.camera_from_pixel.dim() > 2:
-            return None
         rotation, translation = camera_from_patient.rotation, camera_from_patient.translation
+        if self.camera_from_pixel.dim() > 2 or rotation.shape[:-1] != translation.shape:  # the kernels do not broadcast
+            return None
         plain = arrays_of(rotation, translation, self.voxel_from_patient, self.camera_from_pixel, point)
         if plain is None:
             return None

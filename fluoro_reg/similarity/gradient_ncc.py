@@ -79,11 +79,6 @@ class GradientNCC(AbstractResidualSimilarity):
             return self.cost(moving, fixed, prepared[0])
         return self._losses(moving, *(image.numpy() for image in prepared[1:]))[:, 0]
 
-    def prepared_score(self, moving: Images, fixed: Image, prepared: tuple[Tensor, ...]) -> Float[Tensor, "batch"]:
-        if len(prepared) == 1 or not _is_plain(moving):
-            return self.score(moving, fixed, prepared[0])
-        return self._losses(moving, *(image.numpy() for image in prepared[1:]))[:, 1]
-
     def _compiled_equations(
         self,
         moving: Images,

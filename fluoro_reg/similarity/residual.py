@@ -47,10 +47,6 @@ class AbstractResidualSimilarity(AbstractSimilarity):
         """Return `cost` under the weights that were prepared."""
         return self.cost(moving, fixed, prepared[0])
 
-    def prepared_score(self, moving: Images, fixed: Image, prepared: tuple[Tensor, ...]) -> Float[Tensor, "batch"]:
-        """Return `score` under the weights that were prepared."""
-        return self.score(moving, fixed, prepared[0])
-
 
 def normalise_weights(weight: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
     """Return weights that sum to one; weights that are all zero stay zero."""

@@ -132,10 +132,7 @@ def assess(
 
 def similarities(refined: Refined) -> Float[Tensor, "batch"]:
     """The similarity of every hypothesis, as gates and users see it."""
-    objective, here = refined.objective, refined.linearised
-    if objective.similarity == GradientNCC():  # what it was linearised with
-        return objective.similarity.prepared_score(refined.at.moving, objective.scale.fixed, here.prepared).double()
-    return GradientNCC().score(refined.at.moving, objective.scale.fixed, here.weight).double()
+    return GradientNCC().score(refined.at.moving, refined.objective.scale.fixed, refined.linearised.weight).double()
 
 
 def inside_body(moving: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:

@@ -207,8 +207,10 @@ class Solver:
             return Found(found[rows], converged[rows])
         objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity)
         at = objective.evaluate(found[rows])
+        here = objective.linearise(at)
+        met = converged[rows] & is_at_optimum(objective, at, here)  # whose masks and clipping differ a little from the device's
         self.n_renders += objective.n_renders
-        return Refined(objective, at, objective.linearise(at), converged[rows])
+        return Refined(objective, at, here, met)
 
     def _likely(self, poses: RigidTransform, evidence: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
         """The rows that go on after a stage that keeps `keep`, the best first."""

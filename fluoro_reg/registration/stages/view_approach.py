@@ -74,4 +74,4 @@ def _refined(scales: ImageScales, object_px: int, poses: RigidTransform, iterati
 def _evidence(scales: ImageScales, object_px: int, poses: RigidTransform) -> Float[Tensor, "n"]:
     objective = PoseObjective(scales.from_afar(object_px), scales.model, GradientNCC())
     at = objective.images(poses)
-    return image_evidence(at.moving, objective.scale.fixed, objective.weight(at))
+    return image_evidence(at.moving, objective.scale.fixed, objective.weight(at)).nan_to_num(0.0)  # NaN would sort first

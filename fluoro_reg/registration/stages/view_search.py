@@ -72,13 +72,14 @@ class ViewSearch:
         object_px = _searched_px(scales)
         found = [self._found(reading, scales, object_px, carm) for carm in parts or [self.carm]]
         poses, evidence = RigidTransform.cat([one.poses for one in found]), torch.cat([one.evidence for one in found])
-        evidence = evidence * self._is_in_range(poses, reading.model.pivot)
+        if (in_range := self._is_in_range(poses, reading.model.pivot)).any():
+            poses, evidence = poses[in_range], evidence[in_range]
         pixel_mm = scales.pixel_mm(scales.from_afar(object_px).intrinsics)
         order = evidence.argsort(descending=True)
         order = order[evidence[order] >= HOPELESS * evidence[order[0]]]
         rows = self.metric.distinct(poses, order, pixel_mm, KEEP)
         rivals = self.metric.distinct(poses, order, RIVAL_MM, KEEP_RIVALS)
-        return poses[torch.tensor(list(dict.fromkeys([*rows, *rivals])))]
+        return poses[torch.tensor(list(dict.fromkeys([*rows, *rivals])), dtype=torch.int64)]
 
     def _found(self, reading: CTReading, scales: ImageScales, object_px: int, carm: CarmRange) -> Compared:
         """The views of one range at their best shifts and the evidence there; the best after an approach.

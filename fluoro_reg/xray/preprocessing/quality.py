@@ -54,7 +54,9 @@ def subtract_shading(
 def _quadratic_terms(rows: int, columns: int) -> Float[np.ndarray, "rows columns 6"]:
     """Return the terms of a quadratic surface at every block; the same for all frames of a stream."""
     row, column = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None, :]
-    return np.stack(np.broadcast_arrays(1.0, row, column, row * column, row**2, column**2), axis=-1)
+    terms = np.stack(np.broadcast_arrays(1.0, row, column, row * column, row**2, column**2), axis=-1)
+    terms.flags.writeable = False  # shared by all calls
+    return terms
 
 
 def neighbour_correlation(values: Float[np.ndarray, "rows columns"], field: Bool[np.ndarray, "rows columns"]) -> float:
