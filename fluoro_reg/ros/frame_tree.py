@@ -9,7 +9,7 @@ import bisect
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -27,6 +27,17 @@ MAXIMUM_DEPTH = 100  # edges from a frame to its root; more is a loop
 
 class NotYetError(InputError):
     """A transform at the requested time has not arrived, but may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """Frames that must not lie above those of a lookup, because their own pose is what is registered, and what to do then."""
+
+    frames: Collection[str] = ()
+    advice: str = ""
+
+
+NOTHING = Forbidden()
 
 
 @dataclass(slots=True)
@@ -71,15 +82,23 @@ class FrameTree:
         with self._changed:
             self._edges = defaultdict(_Edge, {child: edge for child, edge in self._edges.items() if edge.is_static})
 
-    def lookup(self, target: str, source: str, stamp: int, timeout_s: float) -> RigidTransform:
+    def lookup(self, target: str, source: str, stamp: int, timeout_s: float, forbidden: Forbidden = NOTHING) -> RigidTransform:
         """Return `target_from_source` at a stamp in ns, and wait for transforms that have not arrived.
 
         Raises:
-            InputError: the frames are not connected, or a transform at that time is missing after the timeout.
+            InputError: the frames are not connected, one of them lies below a forbidden one, or a transform at that time is
+                missing after the timeout.
         """
-        return self._wait_for(lambda: self._lookup(target, source, stamp), timeout_s)
+        return self._wait_for(lambda: self._lookup(target, source, stamp, forbidden), timeout_s)
 
-    def lookup_between(self, target: tuple[str, int], source: tuple[str, int], fixed: str, timeout_s: float) -> RigidTransform:
+    def lookup_between(
+        self,
+        target: tuple[str, int],
+        source: tuple[str, int],
+        fixed: str,
+        timeout_s: float,
+        forbidden: Forbidden = NOTHING,
+    ) -> RigidTransform:
         """Return `target_from_source` of two frames, each at a stamp of its own, and wait for transforms as `lookup` does.
 
         Args:
@@ -87,24 +106,17 @@ class FrameTree:
             source: The same.
             fixed: The frame that stays still between the stamps; if empty, the root of the tree.
             timeout_s: How long to wait.
+            forbidden: Must lie above none of the three frames.
 
         Raises:
             InputError: as in `lookup`.
         """
 
         def between() -> RigidTransform:
-            still = fixed or self.ancestors(source[0])[-1]
-            return self._lookup(still, *target).inverse() @ self._lookup(still, *source)
+            still = fixed or self._ancestors(source[0])[-1]
+            return self._lookup(still, *target, forbidden).inverse() @ self._lookup(still, *source, forbidden)
 
         return self._wait_for(between, timeout_s)
-
-    def ancestors(self, frame: str) -> list[str]:
-        """Return the frame, its parent and so on up to the root, by the newest transforms."""
-        with self._changed:
-            frames = [frame]
-            while (edge := self._edges.get(frames[-1])) is not None and edge.messages and len(frames) <= MAXIMUM_DEPTH:
-                frames.append(without_slash(edge.messages[-1].header.frame_id))
-            return frames
 
     def _wait_for(self, lookup: Callable[[], RigidTransform], timeout_s: float) -> RigidTransform:
         """Look up again with every transform that arrives, until there is an answer or the time has passed."""
@@ -118,8 +130,17 @@ class FrameTree:
                         raise
                     self._changed.wait(end - time.monotonic())
 
-    def _lookup(self, target: str, source: str, stamp: int) -> RigidTransform:
-        to_target, to_source = self.ancestors(target), self.ancestors(source)
+    def _ancestors(self, frame: str) -> list[str]:
+        """Return the frame, its parent and so on up to the root, by the newest transforms."""
+        frames = [frame]
+        while (edge := self._edges.get(frames[-1])) is not None and edge.messages and len(frames) <= MAXIMUM_DEPTH:
+            frames.append(without_slash(edge.messages[-1].header.frame_id))
+        return frames
+
+    def _lookup(self, target: str, source: str, stamp: int, forbidden: Forbidden) -> RigidTransform:
+        to_target, to_source = self._ancestors(target), self._ancestors(source)
+        if (above := next((frame for frame in forbidden.frames if frame in to_source + to_target), None)) is not None:
+            raise InputError(f"'{above}' lies above '{source}' or '{target}' on tf2; {forbidden.advice}")
         if max(len(to_target), len(to_source)) > MAXIMUM_DEPTH:
             raise InputError(f"the frames above '{source}' form a loop on tf2; find the node that publishes a wrong parent")
         common = next((frame for frame in to_source if frame in to_target), None)

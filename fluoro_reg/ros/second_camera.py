@@ -1,16 +1,15 @@
 """Frames of two cameras that belong together: that of the first camera waits until its partner has come, or cannot come.
 
-Where the cameras move, their places at that moment are looked up on tf2.
+Where the cameras move, their poses at that moment are looked up on tf2.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.ros.conversions import NS_PER_S
-from fluoro_reg.ros.frame_tree import FrameTree
+from fluoro_reg.ros.frame_tree import Forbidden, FrameTree
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.processor import Frame
 
@@ -70,14 +69,9 @@ def cameras_from_first(frame: Frame, tree: FrameTree, options: NodeOptions) -> l
     """Return the pose of the first camera's frame in each other camera, every camera at the stamp of its own image.
 
     Raises:
-        InputError: a camera's place is unknown at its stamp, or rests on a registration of the patient.
+        InputError: a camera's pose is unknown at its stamp, or rests on a registration of the patient.
     """
-    first, patient, places = (frame.frame_id, frame.stamp_ns), options.frames.patient, []
-    for other in frame.others:
-        second = other.frame_id, other.stamp_ns
-        places.append(tree.lookup_between(second, first, options.frames.anchor, options.tf.timeout))
-        if patient in tree.ancestors(first[0]) + tree.ancestors(second[0]):
-            raise InputError(
-                f"'{patient}' lies above '{first[0]}' or '{second[0]}' on tf2; publish the places of the cameras without it"
-            )
-    return places
+    first, anchor, timeout_s = (frame.frame_id, frame.stamp_ns), options.frames.anchor, options.tf.timeout
+    above = Forbidden((options.frames.patient,), "publish the poses of the cameras and of frames.anchor without it")
+    seconds = [(other.frame_id, other.stamp_ns) for other in frame.others]
+    return [tree.lookup_between(second, first, anchor, timeout_s, above) for second in seconds]

@@ -29,6 +29,7 @@ from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.fusion import FusedPose, PatientFusion
 from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.ros import conversions
+from fluoro_reg.ros.frame_tree import Forbidden
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.tf_input import TF_PROFILE, TfInput
 
@@ -89,10 +90,8 @@ class TfEdge:
             return Placed((first, *_transforms(others, stamp, camera_frame)))
         if mode == "direct":
             return Placed(_transforms({frames.patient: camera_from_patient, **others}, stamp, camera_frame))
-        above = self._input.tree.ancestors(camera_frame) + self._input.tree.ancestors(frames.anchor)
-        if (child := next((child for child in self._input.children if child in above), None)) is not None:
-            raise InputError(f"'{child}' lies above '{camera_frame}' or '{frames.anchor}' on tf2; use tf.mode direct")
-        anchor_from_camera = self._input.tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout)
+        above = Forbidden(self._input.children, "use tf.mode direct")
+        anchor_from_camera = self._input.tree.lookup(frames.anchor, camera_frame, stamp, self._options.tf.timeout, above)
         fused = self._fusion.add(anchor_from_camera, result) if self._options.tf.fuse else None
         pose = anchor_from_camera @ camera_from_patient if fused is None else fused.anchor_from_patient
         placed = {frames.patient: pose, **{child: anchor_from_camera @ other for child, other in others.items()}}

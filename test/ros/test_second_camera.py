@@ -115,9 +115,25 @@ def test_a_camera_that_hangs_below_the_patient_has_no_place():
     options = NodeOptions(second=SecondCameraOptions(frame="lateral"), tf=TfOptions(timeout=0.0))
     for parent, child in (("table", "patient"), ("patient", "carm"), ("table", "lateral")):
         tree.add(conversions.transform_message(RigidTransform.identity(), 0, parent, child), is_static=True)
-    with pytest.raises(InputError, match="'patient' lies above 'carm' or 'lateral' on tf2"):
+    with pytest.raises(InputError, match="'patient' lies above 'carm' or 'table' on tf2"):
         cameras_from_first(pair, tree, options)
     tree.add(conversions.transform_message(RigidTransform.identity(), 0, "table", "carm"), is_static=True)
+    assert len(cameras_from_first(pair, tree, options)) == 1
+
+
+@pytest.mark.parametrize("below_patient", ["carm", "lateral", "rail"])
+def test_nothing_that_a_lookup_of_two_cameras_rests_on_may_hang_below_the_patient(below_patient):
+    """With an anchor below the patient, both cameras would rest on what another node registered."""
+    tree = FrameTree(maximum_gap_s=0.2)
+    pair = replace(frame(100), others=(replace(frame(104), frame_id="lateral"),))
+    second, anchored = SecondCameraOptions(frame="lateral"), FrameOptions(anchor="rail")
+    options = NodeOptions(second=second, frames=anchored, tf=TfOptions(timeout=0.0))
+    parents = {"patient": "table", "carm": "table", "lateral": "table", "rail": "table"}
+    for child, parent in {**parents, below_patient: "patient"}.items():
+        tree.add(conversions.transform_message(RigidTransform.identity(), 0, parent, child), is_static=True)
+    with pytest.raises(InputError, match="'patient' lies above"):
+        cameras_from_first(pair, tree, options)
+    tree.add(conversions.transform_message(RigidTransform.identity(), 0, "table", below_patient), is_static=True)
     assert len(cameras_from_first(pair, tree, options)) == 1
 
 
