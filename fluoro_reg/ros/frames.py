@@ -79,7 +79,7 @@ def check_camera_frame(camera_frame: str, options: NodeOptions, body_frames: Col
     """
     if not camera_frame:
         raise InputError("the image has no frame_id; set it in the driver, or set the parameter frames.camera")
-    anchor = options.frames.anchor if options.tf.mode == "anchored" else ""
+    anchor = options.frames.anchor if options.tf.mode == "anchored" or options.second.frame else ""
     others = {"frames.patient": options.frames.patient, "frames.anchor": anchor, "second.frame": options.second.frame}
     for parameter, name in others.items():
         if camera_frame == name:

@@ -108,6 +108,14 @@ def test_two_cameras_need_two_frames():
         check_camera_frame("lateral", NodeOptions(second=SecondCameraOptions(frame="lateral")))
 
 
+def test_a_camera_is_not_the_frame_that_stays_still():
+    """A first camera that moves would count as still between the stamps of the two images."""
+    options = NodeOptions(second=SecondCameraOptions(frame="lateral"), frames=FrameOptions(anchor="carm"))
+    with pytest.raises(InputError, match=r"the image's frame_id is 'carm', as is frames\.anchor"):
+        check_camera_frame("carm", options)
+    check_camera_frame("carm", replace(options, second=SecondCameraOptions(path="view.json")))
+
+
 def test_a_camera_that_hangs_below_the_patient_has_no_place():
     """It would rest on a registration, perhaps on that of this node."""
     tree = FrameTree(maximum_gap_s=0.2)
