@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from fluoro_reg.registration.assessment import gates
+
 RIDGE = 1.0
 MARGINS = (0.0, 0.2)  # of the way from the highest wrong score to the median of right ones
 NO_SD = {"depth_sd_mm": 1e3, "turn_sd_deg": 1e3, "outline_mm": 10.0}  # where the image leaves it undetermined
+LEAST_SIMILARITY = 1e-3
 Score = Callable[[np.ndarray], np.ndarray]
 
 
 def gain(similarity: float) -> float:
-    """The evidence of a pixel at a similarity, as in the gates."""
-    return -math.log1p(-(min(max(similarity, 1e-3), 0.999) ** 2)) / 2
+    """The evidence of a pixel at a similarity, as in the gates, but never 0, which has no logarithm."""
+    return gates.gain(max(similarity, LEAST_SIMILARITY))
 
 
 def features(scores: dict[str, float]) -> list[float]:
@@ -53,10 +56,15 @@ def logistic(x: np.ndarray, right: np.ndarray) -> Score:
 
 
 def margins(x: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Where every answer lies between the highest wrong one (0) and the median right one (1) of the other groups."""
-    result = np.empty(len(x))
+    """Where every answer lies between the highest wrong one (0) and the median right one (1) of the other groups.
+
+    NaN for a group without which no wrong or no right one is left to learn from.
+    """
+    result = np.full(len(x), np.nan)
     for group in np.unique(groups):
         known = groups != group
+        if len(np.unique(right[known])) < 2:
+            continue
         score = logistic(x[known], right[known])
         highest, median = score(x[known & ~right]).max(), np.median(score(x[known & right]))
         result[~known] = (score(x[~known]) - highest) / (median - highest)
@@ -72,9 +80,10 @@ def compared(wrong: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[l
     rows = [["all gates", "-", str((accepted & ~is_right).sum()), f"{accepted[is_right].mean():.1%}"]]
     for name, key in (("other runs", "run"), ("other CTs", "ct")):
         groups = np.array([answer[key] for answer in answers])
-        if len(np.unique(groups)) > 1:
-            above = margins(x, is_right, groups)
+        above = margins(x, is_right, groups)
+        judged = is_right & np.isfinite(above)
+        if judged.any():
             for margin in MARGINS:
-                n_wrong, share = (above[~is_right] > margin).sum(), (above[is_right] > margin).mean()
+                n_wrong, share = (above[~is_right] > margin).sum(), (above[judged] > margin).mean()
                 rows.append([f"logistic, learned on {name}", f"{margin:.0%}", str(n_wrong), f"{share:.1%}"])
     return rows
