@@ -72,7 +72,7 @@ def test_methods_are_selected_by_name_list_and_all() -> None:
     assert names_of(["all"], RegistrationOptions(model="w")) == no_similarity
     prost_alone = RegistrationOptions(learned=LearnedOptions(prost="w"))
     added = set(names_of(["all"], prost_alone)) - set(names_of(["all"], NO_WEIGHTS))
-    assert added == {"prost", "prost-cmaes"}
+    assert added == {"prost", "prost-cmaes", "prost-lm"}
     with pytest.raises(InputError, match="spherical-lm needs weights of the similarity spherical; give them with --similarity"):
         select_methods(["spherical-lm"], prost_alone)
     with pytest.raises(InputError, match="diffpose needs weights"):

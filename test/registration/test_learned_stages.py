@@ -103,7 +103,7 @@ def similarity_weights(world, tmp_path_factory):
     return LearnedOptions(**{kind: str(folder / kind) for kind in networks})
 
 
-@pytest.mark.parametrize("method", ["prost", "prost-cmaes", "spherical-lm", "spherical-gd"])
+@pytest.mark.parametrize("method", ["prost", "prost-cmaes", "prost-lm", "spherical-lm", "spherical-gd"])
 def test_an_ideal_similarity_finds_the_pose_from_far_away(world, similarity_weights, method):
     (kind,) = load_method(method).learned
     pivot = world.volume.centre_patient
@@ -114,7 +114,7 @@ def test_an_ideal_similarity_finds_the_pose_from_far_away(world, similarity_weig
     points = world.landmarks_patient
     assert (result.camera_from_patient.apply(points) - world.truth.apply(points)).norm(dim=-1).mean() < 2
     assert 0 < projector.n_renders < result.n_renders
-    if method == "spherical-lm":
+    if method in ("prost-lm", "spherical-lm"):
         assert result.accepted, result.reason
 
 
@@ -140,7 +140,13 @@ def misled(truth: RigidTransform, pivot: Tensor) -> Oracle:
 
 @pytest.mark.parametrize(
     ("method", "classical"),
-    [("prost", "adam"), ("prost-cmaes", "cma-es"), ("spherical-lm", "lm-gradient-ncc"), ("spherical-gd", "lm-gradient-ncc")],
+    [
+        ("prost", "adam"),
+        ("prost-cmaes", "cma-es"),
+        ("prost-lm", "lm-gradient-ncc"),
+        ("spherical-lm", "lm-gradient-ncc"),
+        ("spherical-gd", "lm-gradient-ncc"),
+    ],
 )
 def test_a_similarity_that_leads_astray_loses_nothing(world, similarity_weights, method, classical):
     """The image is the judge between the pose that is found and the initial one."""
