@@ -55,7 +55,7 @@ def _quadratic_terms(rows: int, columns: int) -> Float[np.ndarray, "rows columns
     """Return the terms of a quadratic surface at every block; the same for all frames of a stream."""
     row, column = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None, :]
     terms = np.stack(np.broadcast_arrays(1.0, row, column, row * column, row**2, column**2), axis=-1)
-    terms.flags.writeable = False  # shared by all calls
+    terms.setflags(write=False)  # it is shared by all calls
     return terms
 
 
