@@ -240,15 +240,17 @@ def main(args: list[str] | None = None, load: SessionLoader = load_session) -> i
     executor.add_node(node)
     try:
         with python_log_in(node.get_logger()):
-            if not node.autostart():
-                return 2
-            stop.starting = False
-            while rclpy.ok() and not stop.requested and not hung.is_set():
-                executor.spin_once(timeout_sec=SPIN_PERIOD_S)
-            return 0
+            try:
+                if not node.autostart():
+                    return 2
+                stop.starting = False
+                while rclpy.ok() and not stop.requested and not hung.is_set():
+                    executor.spin_once(timeout_sec=SPIN_PERIOD_S)
+                return 0
+            finally:
+                if not hung.is_set():
+                    node.close()  # it would wait for a registration that hangs
     finally:
-        if not hung.is_set():
-            node.close()  # it would wait for a registration that hangs
         executor.shutdown()
         node.destroy_node()
         if rclpy.ok():

@@ -18,15 +18,22 @@ class NodeLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the message. Every severity has a line of its own, because rclpy allows a line of code only one."""
-        message = record.getMessage()
-        if record.levelno >= logging.ERROR:
-            self._logger.error(message)
-        elif record.levelno >= logging.WARNING:
-            self._logger.warning(message)
-        elif record.levelno >= logging.INFO:
-            self._logger.info(message)
-        else:
-            self._logger.debug(message)
+        try:
+            message = record.getMessage()
+            if record.levelno >= logging.ERROR:
+                self._logger.error(message)
+            elif record.levelno >= logging.WARNING:
+                self._logger.warning(message)
+            elif record.levelno >= logging.INFO:
+                self._logger.info(message)
+            else:
+                self._logger.debug(message)
+        except Exception:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say which line of code cannot be logged. `logging` itself would print its arguments, which may name a patient."""
+        self._logger.error(f"what {record.module}, line {record.lineno}, says cannot be logged")
 
 
 @contextmanager

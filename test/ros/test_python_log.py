@@ -1,6 +1,9 @@
 """What the packages below log with Python's `logging` is in the node's log."""
 
 import logging
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -41,6 +44,19 @@ def test_tracebacks_and_other_packages_stay_out(logger, capfd):
     assert "Doe" not in log
 
 
+def test_a_message_that_cannot_be_formatted_neither_raises_nor_says_its_arguments(logger, capfd, monkeypatch):
+    """It is logged in the middle of a registration, which goes on."""
+    monkeypatch.setattr(logging.getLogger("fluoro_reg"), "propagate", False)  # or pytest's own handler raises
+    with python_log_in(logger):
+        CORE.info("%d templates", "Doe^Jane")
+        CORE.info("%d templates", 12)
+    first, second = capfd.readouterr().err.splitlines()
+    assert "[ERROR]" in first
+    assert "[logs]: what test_python_log, line " in first
+    assert "Doe" not in first
+    assert second.endswith("[logs]: 12 templates")
+
+
 def test_the_context_leaves_nothing_behind(logger, capfd):
     package = logging.getLogger("fluoro_reg")
     before = (package.level, list(package.handlers))
@@ -55,3 +71,28 @@ def test_a_node_forwards_what_is_logged_while_it_loads(start):
     node = start(fake_node("-p", "autostart:=true", tracker="logs"))
     assert "[INFO]" in node.wait_for_log(r"\[registration_node\]: templates for a search")
     node.wait_for_log("active:")
+
+
+LOGS_AT_THE_END = """
+import logging, sys
+from fluoro_reg.ros.node import main
+from fluoro_reg.ros.session import Session
+sys.path.insert(0, sys.argv.pop(1))
+from helpers.ros_bench import FakeTracker, empty_ct
+
+class LogsAtTheEnd(FakeTracker):
+    def close(self, timeout_s):
+        logging.getLogger("fluoro_reg.registration").warning("the search is given up")
+        return True
+
+sys.exit(main(load=lambda *_: Session(empty_ct(), LogsAtTheEnd(), "fake")))
+"""
+
+
+def test_a_node_forwards_what_is_logged_while_it_ends(start):
+    tests = str(Path(__file__).resolve().parents[1])
+    node = start([sys.executable, "-c", LOGS_AT_THE_END, tests, "--ros-args", "-p", "autostart:=true"])
+    node.wait_for_log("active:")
+    node.process.send_signal(signal.SIGTERM)
+    assert "[WARN]" in node.wait_for_log(r"\[registration_node\]: the search is given up")
+    assert node.process.wait(30.0) == 0
