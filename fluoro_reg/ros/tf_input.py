@@ -1,6 +1,6 @@
 """What other nodes publish on /tf and /tf_static: the tree of frames, and who else publishes a child of this node.
 
-The node's own transforms come back on /tf. They are known again and left out, so that no pose rests on an earlier one.
+The node's own transforms come back on /tf. They are recognised and left out, so that no pose rests on an earlier one.
 """
 
 import threading
@@ -32,7 +32,9 @@ class Foreign:
 
 
 class TfInput:
-    """Subscribed until it is closed. The executor's thread receives, and the worker's thread looks up and remembers.
+    """Subscribed until it is closed, but not at all where the node neither publishes on tf2 nor looks anything up there.
+
+    The executor's thread receives, and the worker's thread looks up and remembers.
 
     `children` are the frames that this node publishes; "" stands for one that the first image names. `tree` is kept where a
     pose is looked up in it: for `tf.mode: anchored`, and for a second camera whose pose comes from tf2.
@@ -46,10 +48,12 @@ class TfInput:
         self.tree = FrameTree(options.tf.maximum_gap)
         self.children: tuple[str, ...] = ()
         self.foreign: dict[str, Foreign] = {}  # by child
-        self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self._on_tf, TF_PROFILE, raw=True),
-            node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC_PROFILE),
-        ]
+        self._subscriptions = []
+        if options.tf.enable or self._keeps_tree:
+            self._subscriptions = [
+                node.create_subscription(TFMessage, "/tf", self._on_tf, TF_PROFILE, raw=True),
+                node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC_PROFILE),
+            ]
 
     def close(self) -> None:
         """Unsubscribe."""

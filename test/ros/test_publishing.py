@@ -115,6 +115,9 @@ def test_publishing_on_tf_can_be_disabled(make_bench):
     bench.send_and_wait(FIRST_STAMP)
     bench.spin_until(lambda: len(bench.received["pose"]) == 1)
     assert bench.probe.count_publishers("/tf") == 0
+    names = dict(bench.probe.get_subscriber_names_and_types_by_node("registration_node", "/"))
+    assert "/image" in names
+    assert not {"/tf", "/tf_static"} & set(names)
 
 
 def test_markers_show_the_box_of_the_ct_in_metres(bench):
