@@ -68,27 +68,31 @@ class ViewsTracker:
         Args:
             xrays: The X-rays.
             stamp_ns: When they were taken.
-            camera_from_first: Where the cameras after the first were at that moment; without it, where they always are.
+            camera_from_first: As in the constructor, at that moment; if None, the fixed geometry is used.
 
         Returns:
             The result, whose pose is that in the first camera. It may be published only if it is `accepted`.
         """
         cameras = self._cameras if camera_from_first is None else (RigidTransform.identity(), *camera_from_first)
-        places = [camera for camera in cameras if camera is not None]
+        poses = [camera for camera in cameras if camera is not None]
         kind = FrameKind.NEW
         if len(xrays) != len(self._cameras):
             result = self._unusable(f"{len(self._cameras)} X-rays of one moment are needed, got {len(xrays)}")
-        elif len(places) != len(xrays):
-            result = self._unusable(f"the places of {len(xrays)} cameras are needed, got {len(places)}")
+        elif len(poses) != len(xrays):
+            result = self._unusable(f"the poses of {len(xrays)} cameras are needed, got {len(poses)}")
         else:
             kinds = [check.kind(xray) for check, xray in zip(self._checks, xrays, strict=True)]
             number, kind = next(((n, k) for n, k in enumerate(kinds) if k is not FrameKind.NEW), (0, FrameKind.NEW))
             if kind is FrameKind.NEW:
                 with one_torch_thread():
-                    result = self._register([CalibratedXray(*pair) for pair in zip(xrays, places, strict=True)])
+                    result = self._register([CalibratedXray(*pair) for pair in zip(xrays, poses, strict=True)])
             else:
                 result = self._unusable(f"view {number + 1}: {REASONS[kind]}")
         return self._answered(xrays, result, kind)
+
+    def reject(self, reason: str) -> RegistrationResult:
+        """Reject a moment that cannot be registered; it counts as a frame that was not accepted."""
+        return self._answered([], self._unusable(reason), FrameKind.NEW)
 
     def reset(self) -> None:
         """Forget the last pose; the next frame is searched."""

@@ -113,8 +113,8 @@ class InitialPose:
 class FrameProcessor:
     """Registers frames, one at a time.
 
-    `other_frames` are those of bodies other than the reference. `camera_from_first` returns, for cameras whose place changes,
-    the pose of the first camera's frame in each of the others at the moment of a frame; None for cameras of a fixed geometry.
+    `other_frames` are those of bodies other than the reference. `camera_from_first` returns, for cameras that move, the pose
+    of the first camera's frame in each of the others at the moment of a frame; None for cameras of a fixed geometry.
     """
 
     def __init__(
@@ -174,8 +174,7 @@ class FrameProcessor:
             xray, *others = (self._decoded(one) for one in (frame, *frame.others))
             decode_s = time.monotonic() - begin
             if isinstance(self._tracker, ViewsTracker):
-                places = None if self._camera_from_first is None else self._camera_from_first(frame)
-                return self._tracker.update_views([xray, *others], frame.stamp_ns, places)
+                return self._update_views(self._tracker, frame, [xray, *others])
             return self._tracker.update(xray, frame.stamp_ns)
 
         self._last = None
@@ -216,6 +215,13 @@ class FrameProcessor:
     def rejection(self, reason: str, outcome: Outcome = Outcome.REJECTED_IMAGE) -> RegistrationResult:
         """Return the result of a frame without a pose."""
         return RegistrationResult(outcome, reason, self._method)
+
+    def _update_views(self, tracker: ViewsTracker, frame: Frame, xrays: list[XrayImage]) -> RegistrationResult:
+        try:
+            cameras = None if self._camera_from_first is None else self._camera_from_first(frame)
+        except InputError as error:
+            return tracker.reject(str(error))
+        return tracker.update_views(xrays, frame.stamp_ns, cameras)
 
     def _decoded(self, frame: Frame) -> XrayImage:
         xray = conversions.xray_from_messages(frame.image.message(), frame.camera_info, self._intensity, self._rules)

@@ -60,7 +60,7 @@ def test_a_camera_that_moves_is_told_with_every_frame(world, registrar):
     for n, degrees in enumerate((60.0, 75.0)):
         place = view_pose(world.volume.centre_patient, degrees, 0.0, 0.0, 700.0) @ world.truth.inverse()
         xrays = frame(world, place, n)
-        assert tracker.update_views(xrays).reason == "the places of 2 cameras are needed, got 1"
+        assert tracker.update_views(xrays).reason == "the poses of 2 cameras are needed, got 1"
         result = tracker.update_views(xrays, camera_from_first=[place])
         assert result.accepted, result.reason
         errors = target_registration_errors(result.camera_from_patient, moved(world, n), world.landmarks_patient)
@@ -99,8 +99,11 @@ def test_frames_that_cannot_be_used_are_counted_until_the_patient_is_lost(world,
     assert repeated.reason.startswith("view 2: the image repeats the frame before")
     assert (repeated.frame, repeated.state) == ("repeated", "degraded")
     assert tracker.update(good[0]).reason == "2 X-rays of one moment are needed, got 1"
-    for _ in range(4):
+    for _ in range(2):
         tracker.update(good[0])
+    unknown = tracker.reject("the second camera's pose is unknown")
+    assert (unknown.outcome, unknown.reason) == (Outcome.REJECTED_IMAGE, "the second camera's pose is unknown")
+    assert (unknown.accepted, unknown.state) == (False, "lost")
     assert tracker.state is TrackerState.LOST
     assert tracker.update_views(frame(world, camera_from_first, 2)).accepted
     tracker.reset()

@@ -258,5 +258,6 @@ def test_cameras_that_move_on_tf_over_real_processes(biplane):
         probe.check_answer(n, probe.send_pair(n, delay_ms=15, on_tf=("carm", "lateral")))
     lost = probe.send_pair(3, on_tf=("carm",))
     assert "the transform to 'lateral' on /tf ends 0.054 s before the image's stamp" in lost.message
+    assert key_values(lost)["state"] == "degraded"
     assert len(probe.poses()) == 3
     probe.check_answer(4, probe.send_pair(4, on_tf=("carm", "lateral")))
