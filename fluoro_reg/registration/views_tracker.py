@@ -4,7 +4,8 @@ The geometry is fixed or, where cameras move on their own, given with every fram
 
 One pose must fit all X-rays of a moment, and each of them can reject it. Where one X-ray hardly shows depth, the other does. A
 frame is refined from the last accepted pose; after that has failed twice, the patient is searched as at the beginning: around
-the initial pose or, without one, by a search in the first X-ray, which must then accept the pose alone, too.
+the initial pose or, without one, by a search in the first X-ray, which must then accept the pose alone, too. Both poses are in
+the first camera and do not follow its motion: where it moves, it is as if the patient moved.
 """
 
 from collections.abc import Callable, Sequence
