@@ -56,7 +56,7 @@ ARGUMENTS = [
     ("patient_frame", "", "the patient's frame (parameter frames.patient)"),
     ("tf_mode", "", "the edge on /tf: direct, inverse or anchored (parameter tf.mode)"),
     ("anchor_frame", "", "with tf_mode:=anchored, the parent of the patient (parameter frames.anchor)"),
-    ("second", "", "a second camera: view.json with its fixed place relative to the first (parameter second.path)"),
+    ("second", "", "a second camera: view.json with its fixed pose relative to the first (parameter second.path)"),
     ("second_frame", "", "a second camera: its frame on tf2, which may move (parameter second.frame)"),
     ("image_transport", "", "raw or compressed (parameter image_transport)"),
     ("image", "image", "topic of the images; `<topic>/compressed` with image_transport:=compressed"),

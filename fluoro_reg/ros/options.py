@@ -39,7 +39,7 @@ class SecondCameraOptions:
     )
     frame: str = option(
         "",
-        "instead of second.path, the second camera's frame on tf2, whose place is looked up at the stamps of the images; if "
+        "instead of second.path, the second camera's frame on tf2, whose pose is looked up at the stamps of the images; if "
         "both are empty, there is one camera",
     )
     tolerance: float = option(
@@ -93,7 +93,7 @@ class TfOptions:
     )
     timeout: float = option(
         0.5,
-        "anchored, second.frame: how long to wait for a camera's place at the image's stamp",
+        "anchored, second.frame: how long to wait for a camera's pose at the image's stamp",
         unit="s",
         minimum=0.0,
         maximum=10.0,
@@ -107,7 +107,7 @@ class TfOptions:
     )
     fuse: bool = option(False, "anchored: fuse accepted poses from several angles of the C-arm while the patient lies still")
     anchor_sd_mm: float = option(
-        0.5, "fuse: standard deviation of the camera's place in the anchor", unit="mm", minimum=0.0, maximum=50.0
+        0.5, "fuse: standard deviation of the camera's position in the anchor", unit="mm", minimum=0.0, maximum=50.0
     )
     anchor_sd_deg: float = option(0.1, "fuse: the same of its rotation", unit="deg", minimum=0.0, maximum=10.0)
 

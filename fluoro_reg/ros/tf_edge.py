@@ -76,7 +76,8 @@ class TfEdge:
         """Return the transforms to publish for an accepted result, one for each accepted body; stamp in ns.
 
         Raises:
-            InputError: another node publishes the same child, or the camera's place in the anchor is unknown at the stamp.
+            InputError: another node publishes the same child, or the camera's pose in the anchor is unknown at the stamp or
+                rests on a registration.
         """
         frames, mode = self._options.frames, self._options.tf.mode
         camera_from_patient = result.camera_from_patient

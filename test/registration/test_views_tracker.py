@@ -58,10 +58,10 @@ def test_depth_is_followed_to_a_fraction_of_a_millimetre(world, tracker, camera_
 def test_a_camera_that_moves_is_told_with_every_frame(world, registrar):
     tracker = ViewsTracker(registrar, [None], moved(world, 0, 6.0))
     for n, degrees in enumerate((60.0, 75.0)):
-        place = view_pose(world.volume.centre_patient, degrees, 0.0, 0.0, 700.0) @ world.truth.inverse()
-        xrays = frame(world, place, n)
+        camera = view_pose(world.volume.centre_patient, degrees, 0.0, 0.0, 700.0) @ world.truth.inverse()
+        xrays = frame(world, camera, n)
         assert tracker.update_views(xrays).reason == "the poses of 2 cameras are needed, got 1"
-        result = tracker.update_views(xrays, camera_from_first=[place])
+        result = tracker.update_views(xrays, camera_from_first=[camera])
         assert result.accepted, result.reason
         errors = target_registration_errors(result.camera_from_patient, moved(world, n), world.landmarks_patient)
         assert errors.depth_mm < 0.5

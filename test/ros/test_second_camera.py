@@ -1,6 +1,6 @@
 """Two cameras in one node: frames of one moment are paired, and one transform is published for both.
 
-The second camera's place is known from a file, or from tf2 where the cameras move.
+The second camera's pose is known from a file, or from tf2 where the cameras move.
 """
 
 import json
@@ -116,7 +116,7 @@ def test_a_camera_is_not_the_frame_that_stays_still():
     check_camera_frame("carm", replace(options, second=SecondCameraOptions(path="view.json")))
 
 
-def test_a_camera_that_hangs_below_the_patient_has_no_place():
+def test_a_camera_that_hangs_below_the_patient_has_no_pose():
     """It would rest on a registration, perhaps on that of this node."""
     tree = FrameTree(maximum_gap_s=0.2)
     pair = replace(frame(100), others=(replace(frame(104), frame_id="lateral"),))
@@ -148,14 +148,14 @@ def test_nothing_that_a_lookup_of_two_cameras_rests_on_may_hang_below_the_patien
 class Biplane(Probe):
     """Two cameras that look at a patient who moves from pair to pair.
 
-    `places` returns where the cameras are at a stamp in ns: `camera_from_base` of the first and of the second, where the base
-    is the place of the patient in pair 0.
+    `cameras_at` returns the poses of the cameras at a stamp in ns: `camera_from_base` of the first and of the second, where
+    the base is the patient's frame in pair 0.
     """
 
-    def __init__(self, volume, places):
+    def __init__(self, volume, cameras_at):
         super().__init__()
-        self.places = places
-        self.world = World(volume, CAMERA, places(FIRST_STAMP)[0], None)
+        self.cameras_at = cameras_at
+        self.world = World(volume, CAMERA, cameras_at(FIRST_STAMP)[0], None)
         self.second_image = self.probe.create_publisher(Image, "second/image", 10)
         self.tf_publisher = self.probe.create_publisher(TFMessage, "/tf", 10)
         self.second_info = self.probe.create_publisher(CameraInfo, "second/camera_info", 10)
@@ -167,16 +167,16 @@ class Biplane(Probe):
     def send_pair(self, n, delay_ms=2, on_tf=()):
         """Publish pair n; the second camera's stamp is a little later. Return the status of its result.
 
-        `on_tf` are the frames of the cameras whose places are published, too.
+        `on_tf` are the frames of the cameras whose poses are published, too.
         """
         before, stamps = len(self.results()), (FIRST_STAMP + n * FRAME_NS, FIRST_STAMP + n * FRAME_NS + delay_ms * MS)
         publishers = (self.image_publisher, self.camera_info_publisher), (self.second_image, self.second_info)
         for number, frame_id in enumerate(on_tf):
-            base_from_camera = self.places(stamps[number])[number].inverse()
+            base_from_camera = self.cameras_at(stamps[number])[number].inverse()
             message = conversions.transform_message(base_from_camera, stamps[number], "base", frame_id)
             self.tf_publisher.publish(TFMessage(transforms=[message]))
         for number in (0, 1):
-            pose = self.places(stamps[number])[number] @ self.base_from_patient(n)
+            pose = self.cameras_at(stamps[number])[number] @ self.base_from_patient(n)
             self.publish(*publishers[number], pose, stamps[number])
         self.spin_until(lambda: len(self.results()) > before, 60.0)
         return self.received["result"][-1].status[0]
@@ -198,26 +198,26 @@ class Biplane(Probe):
         sent = next(
             t for t in self.transforms() if t.child_frame_id == "patient" and conversions.stamp_ns(t.header.stamp) == stamp
         )
-        truth = self.places(stamp)[0] @ self.base_from_patient(n)
+        truth = self.cameras_at(stamp)[0] @ self.base_from_patient(n)
         error = se3.local(truth, conversions.transform_from_message(sent), self.world.volume.centre_patient)
         assert float(error[:3].norm()) < 0.2  # mm
 
 
 @pytest.fixture
 def biplane(start, tmp_path):
-    """Start a node for two cameras whose places are given, with further parameters."""
+    """Start a node for two cameras whose poses are given, with further parameters."""
     probes = []
 
-    def make(places, **parameters):
+    def make(cameras_at, **parameters):
         volume = bony_volume()
         ct = write_volume(tmp_path / "ct.nii.gz", volume)
         initial = tmp_path / "initial.json"
-        initial.write_text(json.dumps({"unit": "mm", "camera_from_patient": places(FIRST_STAMP)[0].matrix().tolist()}))
+        initial.write_text(json.dumps({"unit": "mm", "camera_from_patient": cameras_at(FIRST_STAMP)[0].matrix().tolist()}))
         settings = {"autostart": "true", "qos.image": "reliable", "ct.path": ct, "initial.path": initial, **parameters}
         given = [x for name, value in settings.items() for x in ("-p", f"{name.replace('__', '.')}:={value}")]
         node = start(ros_program("node", "--ros-args", *given))
         node.wait_for_log("active: waiting for images on /image and /camera_info and /second/image and /second/camera_info")
-        probes.append(Biplane(volume, places))
+        probes.append(Biplane(volume, cameras_at))
         probes[-1].wait_until_connected(settle_s=0.5)
         return probes[-1]
 
@@ -247,13 +247,13 @@ def test_a_biplane_c_arm_over_real_processes(biplane, tmp_path):
 def test_cameras_that_move_on_tf_over_real_processes(biplane):
     """The second camera also travels: at the stamp of the first camera's image, it is still 3 mm away."""
 
-    def places(stamp):
+    def cameras_at(stamp):
         seconds = (stamp - FIRST_STAMP) / 1e9
         lateral = at_angle(90.0 - 30.0 * seconds)
         travelled = torch.tensor([0.0, 200.0 * seconds, 0.0], dtype=torch.float64)
         return at_angle(30.0 * seconds), RigidTransform(lateral.rotation, lateral.translation + travelled)
 
-    probe = biplane(places, second__frame="lateral", tf__timeout=1.0)
+    probe = biplane(cameras_at, second__frame="lateral", tf__timeout=1.0)
     for n in range(3):
         probe.check_answer(n, probe.send_pair(n, delay_ms=15, on_tf=("carm", "lateral")))
     lost = probe.send_pair(3, on_tf=("carm",))
