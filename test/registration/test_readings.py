@@ -11,7 +11,7 @@ from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar
 from fluoro_reg.registration.stages.object_model import object_model_of
-from fluoro_reg.registration.stages.solver import image_evidence
+from fluoro_reg.registration.stages.objective import image_evidence
 from fluoro_reg.xray.image import Intensity, XrayImage
 
 

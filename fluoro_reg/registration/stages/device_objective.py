@@ -17,7 +17,7 @@ from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration.stages.device_sums import gradient_sums_by_kernel, gradient_sums_in_torch
 from fluoro_reg.registration.stages.masks import Extent, complete_rays_in_torch, dilated_in_torch, near_object
 from fluoro_reg.registration.stages.object_model import ObjectModel
-from fluoro_reg.registration.stages.objective import CORRELATION_AREA_PX, MINIMUM_PIXELS
+from fluoro_reg.registration.stages.objective import CORRELATION_AREA_PX, unless_empty
 from fluoro_reg.rendering.rays import ViewGeometry
 from fluoro_reg.rendering.renderer import AbstractRenderer, Rays
 from fluoro_reg.similarity import GradientNCC
@@ -142,11 +142,6 @@ def system_of_sums(
     linear = torch.cat([unit, -plain[:, :, :TWIST].flip(1).mT], dim=-1) / sd[:, None, None]
     n = TWIST + 2
     return (linear @ robust[:, :n, n, None]).squeeze(-1), linear @ robust[:, :n, :n] @ linear.mT
-
-
-def unless_empty(cost: Float[Tensor, "batch"], n_pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-    """The cost; infinite for a pose that leaves almost nothing to compare."""
-    return torch.where(n_pixels < MINIMUM_PIXELS, torch.inf, cost)
 
 
 def clip_limit(gradients: Float[Tensor, "2 height width"], used: Tensor, clip: float) -> Float[Tensor, ""]:

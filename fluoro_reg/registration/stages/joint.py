@@ -13,17 +13,16 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.optimisers import LevenbergMarquardt, NormalEquations
 from fluoro_reg.optimisers.batch import take
-from fluoro_reg.registration.stages.objective import Evaluation, PoseObjective, WeightedNormalEquations, effective_pixels
-from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import (
-    ASSESSED_PX,
-    HOPELESS,
-    Refined,
-    Solver,
-    are_within,
+from fluoro_reg.registration.stages.objective import (
+    Evaluation,
+    PoseObjective,
+    WeightedNormalEquations,
+    effective_pixels,
     image_evidence,
-    information_at,
 )
+from fluoro_reg.registration.stages.optimum import are_within, information_at
+from fluoro_reg.registration.stages.pose_metric import PoseMetric
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, HOPELESS, Refined, Solver
 
 COARSE_PX = (32, 64)  # across the projected CT: what a view found alone may be centimetres off in depth
 FINE_PX = 256  # the error in depth that remains is the in-plane error of the views

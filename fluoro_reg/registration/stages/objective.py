@@ -21,7 +21,7 @@ from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_obj
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.rendering.projection import project, project_channels
 from fluoro_reg.rendering.renderer import AbstractRenderer
-from fluoro_reg.similarity import AbstractResidualSimilarity
+from fluoro_reg.similarity import AbstractResidualSimilarity, GradientNCC
 
 MINIMUM_PIXELS = 30
 CORRELATION_AREA_PX = 9.0  # neighbouring residuals are not independent: one per this area counts
@@ -146,7 +146,7 @@ class PoseObjective:
             cost = cost + prior_weight * (twist * pull).sum(-1)
             gradient = gradient + prior_weight[:, None] * pull
             hessian = hessian + prior_weight[:, None, None] * self.prior.information
-        cost = _unless_empty(cost, pixels)
+        cost = unless_empty(cost, pixels)
         return WeightedNormalEquations(cost, gradient, hessian, weight, prior_weight, pixels, prepared)
 
     def cost(self, trial: Evaluation, reference: WeightedNormalEquations) -> Float[Tensor, "batch"]:
@@ -154,7 +154,7 @@ class PoseObjective:
         if self.prior is not None:
             twist = se3.local(self.prior.camera_from_patient, trial.poses, self.model.pivot)
             cost = cost + reference.prior_weight * (twist @ self.prior.information * twist).sum(-1)
-        return _unless_empty(cost, reference.pixels)
+        return unless_empty(cost, reference.pixels)
 
     def score(self, at: Evaluation) -> Float[Tensor, "batch"]:
         """The similarity that users see, with the weights of each pose."""
@@ -191,7 +191,21 @@ def local_mean(images: Float[Tensor, "*batch height width"], reach_px: int) -> F
     return stacked.reshape(images.shape)
 
 
-def _unless_empty(cost: Float[Tensor, "batch"], pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+def image_evidence(
+    moving: Float[Tensor, "batch height width"],
+    fixed: Float[Tensor, "1 height width"],
+    weight: Float[Tensor, "batch height width"],
+) -> Float[Tensor, "batch"]:
+    """How much more likely the X-ray is with the CT at each pose than without it: the gain in log-likelihood, 0 for none.
+
+    For a correlation r of n independent pixels of unknown gain and noise it is `-n / 2 log(1 - r^2)`. It grows with the
+    similarity and with the number of pixels that bear it, so a flat place or a place with few pixels cannot win.
+    """
+    similarity = GradientNCC().score(moving, fixed, weight).double().clamp(0.0, 1 - 1e-9)
+    return -0.5 * effective_pixels(weight) * torch.log1p(-similarity.square())
+
+
+def unless_empty(cost: Float[Tensor, "batch"], pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
     """The cost; infinite, not zero, for a pose that leaves almost nothing to compare."""
     return torch.where(pixels < MINIMUM_PIXELS, torch.inf, cost)
 

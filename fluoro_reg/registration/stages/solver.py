@@ -14,12 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform, retract, se3
+from fluoro_reg.geometry import RigidTransform, retract
 from fluoro_reg.learned import ImageProblem, Side
 from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, AutogradProblem, GradientDescent, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
 from fluoro_reg.optimisers.problem import Minima, ValueProblem
-from fluoro_reg.registration.assessment.covariance import twist_information
 from fluoro_reg.registration.memory import parts_of
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
@@ -30,8 +29,9 @@ from fluoro_reg.registration.stages.objective import (
     PosePrior,
     Scale,
     WeightedNormalEquations,
-    effective_pixels,
+    image_evidence,
 )
+from fluoro_reg.registration.stages.optimum import is_at_optimum
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.pose_values import PoseValues, moved
 from fluoro_reg.registration.stages.scales import ImageScales
@@ -44,7 +44,6 @@ RIVAL = 0.7  # of the best evidence: where no pose was given, a hypothesis with 
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 COMPARED_PX = 64  # across the CT's projection: readings are compared
 KEEP_COMPARED = 4  # hypotheses of a reading, the best first, where they are compared at `ASSESSED_PX`
-MAXIMUM_DEVIATION_SD = 3.0  # from a pose to the optimum of gradient NCC, in reported standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,43 +296,3 @@ class Solver:
         """Rows of the best distinct poses."""
         apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
-
-
-def image_evidence(
-    moving: Float[Tensor, "batch height width"],
-    fixed: Float[Tensor, "1 height width"],
-    weight: Float[Tensor, "batch height width"],
-) -> Float[Tensor, "batch"]:
-    """How much more likely the X-ray is with the CT at each pose than without it: the gain in log-likelihood, 0 for none.
-
-    For a correlation r of n independent pixels of unknown gain and noise it is `-n / 2 log(1 - r^2)`. It grows with the
-    similarity and with the number of pixels that bear it, so a flat place or a place with few pixels cannot win.
-    """
-    similarity = GradientNCC().score(moving, fixed, weight).double().clamp(0.0, 1 - 1e-9)
-    return -0.5 * effective_pixels(weight) * torch.log1p(-similarity.square())
-
-
-def is_at_optimum(objective: PoseObjective, at: Evaluation, here: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
-    """Whether Levenberg-Marquardt, started at each pose, ends within the covariance that would be reported for the pose.
-
-    The optimum of another similarity, of a restraint or of a loose tolerance may be further away: the covariance would then be
-    wrong. A single Gauss-Newton step does not show this, because far from an optimum it is too short.
-    """
-    ended, _, _ = LevenbergMarquardt().minimise(objective, at)
-    near = are_within(information_at(at, here), at.poses, ended.poses, objective.model.pivot)
-    return torch.isfinite(here.cost) & near
-
-
-def information_at(at: Evaluation, here: WeightedNormalEquations) -> Float[Tensor, "batch 6 6"]:
-    """The inverse covariance of the twist that would be reported for each pose."""
-    rows = zip(here.hessian, here.cost.tolist(), effective_pixels(here.weight).tolist(), at.poses.rotation, strict=True)
-    return torch.stack([twist_information(*row) for row in rows])
-
-
-def are_within(
-    information: Float[Tensor, "batch 6 6"], poses: RigidTransform, ended: RigidTransform, pivot: Float[Tensor, "3"]
-) -> Bool[Tensor, "batch"]:
-    """Whether poses where an optimiser ended are within `MAXIMUM_DEVIATION_SD` of those where it began."""
-    displacement = se3.local(poses, ended, pivot)
-    distance = (displacement * (information @ displacement[..., None]).squeeze(-1)).sum(-1)
-    return (distance >= 0) & (distance <= MAXIMUM_DEVIATION_SD**2)

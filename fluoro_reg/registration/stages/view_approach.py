@@ -13,10 +13,9 @@ from torch import Tensor
 
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.optimisers import LevenbergMarquardt
-from fluoro_reg.registration.stages.objective import PoseObjective
+from fluoro_reg.registration.stages.objective import PoseObjective, image_evidence
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.scales import ImageScales
-from fluoro_reg.registration.stages.solver import image_evidence
 from fluoro_reg.similarity import GradientNCC
 
 

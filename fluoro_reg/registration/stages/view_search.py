@@ -50,7 +50,7 @@ COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 4000  # of the best evidence, of a rotatio
 DISTANCE_MARGIN = 1.25  # by which the distance to the CT's middle may leave the range, which is that to what is looked at
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
 KEEP_RIVALS, RIVAL_MM = 12, 20.0  # besides these, the best that are so far apart: the others may all lead to one pose
-MAXIMUM_BYTES = 1_000_000_000  # of templates that are kept
+MAXIMUM_BYTES, MAXIMUM_GRIDS = 1_000_000_000, 16  # of templates and of grids that are kept
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,7 +61,7 @@ class ViewSearch:
     carm: CarmRange
     metric: PoseMetric
     _kept: OrderedDict[tuple[object, ...], Templates] = field(default_factory=OrderedDict)
-    _grids: dict[tuple[object, ...], ViewGrid] = field(default_factory=dict)
+    _grids: OrderedDict[tuple[object, ...], ViewGrid] = field(default_factory=OrderedDict)
 
     def find(self, reading: CTReading, prepared: Preprocessed, parts: Sequence[CarmRange] = ()) -> RigidTransform:
         """Return distinct poses that may explain an X-ray, `camera_from_patient`, the likeliest first.
@@ -110,6 +110,8 @@ class ViewSearch:
             while count_comparisons(n_aims, carm, step_deg) > maximum:
                 step_deg *= 1.1
             self._grids[key] = view_grid(reading.renderers.volume, carm, step_deg)
+            if len(self._grids) > MAXIMUM_GRIDS:  # the angles of each header give other ranges
+                self._grids.popitem(last=False)
         return self._grids[key]
 
     def _is_in_range(self, poses: RigidTransform, pivot_patient: Float[Tensor, "3"]) -> Bool[Tensor, "n"]:

@@ -24,8 +24,8 @@ from fluoro_reg.registration.stages.masks import (
 )
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
-from fluoro_reg.registration.stages.objective import PoseObjective, Scale
-from fluoro_reg.registration.stages.solver import Solver, image_evidence
+from fluoro_reg.registration.stages.objective import PoseObjective, Scale, image_evidence
+from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.rendering import NumbaRenderer, TritonRenderer, project
 from fluoro_reg.rendering.rays import rays_of_views
 from fluoro_reg.similarity import GradientNCC

@@ -164,6 +164,15 @@ def test_no_reading_is_tried_beyond_a_whole_ct_that_explains_the_image_with_cert
     assert [one.reading.rpartition("; ")[2] for one in likely.tried] == tried
 
 
+def test_grids_are_kept_within_bounds(world, registrar, monkeypatch):
+    """X-rays whose headers state other angles are searched in other ranges."""
+    monkeypatch.setattr(view_search, "MAXIMUM_GRIDS", 2)
+    search = ViewSearch(load_range("ap"), registrar.metric)
+    for primary_deg in (5.0, 10.0, 15.0):
+        search._grid(registrar.readings.whole, replace(search.carm, primary_deg=(-primary_deg, primary_deg)), 128)
+    assert len(search._grids) == 2
+
+
 def test_templates_of_another_grid_are_others(world, registrar):
     """The camera at which bone is compared again may be that at which other X-rays are compared first."""
     whole, carm = registrar.readings.whole, load_range("ap")
