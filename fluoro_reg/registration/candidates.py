@@ -1,11 +1,13 @@
 """Candidates: one reading of an X-ray with one reading of the CT. The coarse stages decide which one explains the image.
 
 Where all views are searched, a candidate takes seconds. There, no other is tried once the whole CT explains the image with
-certainty.
+certainty. The best pose of a reading that is not right has rivals: other poses, far from it, that explain the image nearly as
+well. A pose that has been found stands out from them. Where none does, the likely readings are searched thoroughly.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
@@ -16,10 +18,12 @@ from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.rivals import with_shifted_rivals
-from fluoro_reg.registration.stages.solver import Solver
-from fluoro_reg.registration.stages.view_search import ViewSearch
+from fluoro_reg.registration.stages.solver import HOPELESS, Solver
+from fluoro_reg.registration.stages.view_search import QUICK, Effort, ViewSearch
 from fluoro_reg.registration.view_run import Clock, Request
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
+
+STANDS_OUT = 1.5  # evidence relative to that of the best rival; found poses have 1.7 and more, others 1.45 at most
 
 
 class UnusableXrayError(InputError):
@@ -59,30 +63,26 @@ class CandidateMaker:
         request: Request,
         stages: tuple[StageOptions, ...],
         search_views: bool,
+        effort: Effort = QUICK,
     ) -> Iterator[Candidate]:
         """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
 
-        Where the request's `reading` is plausible, there is no other. The other arguments are those of `make`.
+        Where the request's `readings` are plausible, there are no others. The other arguments are those of `make`.
 
         Raises:
             UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.
         """
         problems, is_usable = list[InputError](), False
 
-        def made() -> Iterator[Candidate]:
-            for one, poses in zip(prepared, initial, strict=True):
-                try:
-                    yield from self.make(one, poses, request, stages, search_views)
-                except InputError as error:
-                    problems.append(error)
-
-        candidates: Iterable[Candidate] = made()
-        if request.reading:
-            everything = list(candidates)
-            candidates = [one for one in everything if one.reading == request.reading] or everything
-        for candidate in candidates:
-            is_usable = True
-            yield candidate
+        everything = list(zip(prepared, initial, strict=True))
+        named = {reading.rpartition("; ")[0] for reading in request.readings}
+        for one, poses in [pair for pair in everything if pair[0].reading in named] or everything:
+            try:
+                for candidate in self.make(one, poses, request, stages, search_views, effort):
+                    is_usable = True
+                    yield candidate
+            except InputError as error:
+                problems.append(error)
         if not is_usable:
             raise UnusableXrayError(str(problems[0]))
 
@@ -93,15 +93,17 @@ class CandidateMaker:
         request: Request,
         stages: tuple[StageOptions, ...],
         search_views: bool,
+        effort: Effort = QUICK,
     ) -> Iterator[Candidate]:
         """Make one candidate for every plausible reading of the CT, as they are asked for.
 
         Args:
             prepared: The X-ray in one reading.
             initial: The poses to begin from.
-            request: What else is known. Where its `reading` is plausible, no other reading of the CT is made.
+            request: What else is known. Where its `readings` are plausible, no other reading of the CT is made.
             stages: The stages to come.
             search_views: Whether to search all views of the C-arm's range, besides the initial poses.
+            effort: How to search them.
 
         Raises:
             InputError: The X-ray shows too little of what a learned similarity was trained to see.
@@ -111,12 +113,12 @@ class CandidateMaker:
 
         def begin_of(reading: CTReading) -> InitialPoses:
             if search_views and reading.name not in found:
-                found[reading.name] = initial.with_found(self.view_search.find(reading, prepared, request.parts))
+                found[reading.name] = initial.with_found(self.view_search.find(reading, prepared, request.parts, effort))
             return found.get(reading.name, initial)
 
         from_anywhere = self.view_search.carm.is_along_body and not initial.searched
         plausible = self.readings.plausible(prepared, None if from_anywhere else begin_of(self.readings.whole).first)
-        for reading in [one for one in plausible if _in_words(prepared, one) == request.reading] or plausible:
+        for reading in [one for one in plausible if _in_words(prepared, one) in request.readings] or plausible:
             begin = begin_of(reading)
             scales = reading.scales(prepared, begin.first)
             solver = Solver(
@@ -157,12 +159,11 @@ def likeliest(
     stages: tuple[StageOptions, ...],
     certain_similarity: float,
     clock: Clock,
+    thoroughly: Callable[[tuple[str, ...]], Iterable[Candidate]] | None = None,
 ) -> Likeliest:
     """Search and refine candidates coarsely, and return the one with the most evidence; ties go to the first.
 
-    A learned first stage starts from the initial poses. The search is then also around what it has found, which is nearer, but
-    not near enough for Levenberg-Marquardt. All of this goes on beside the initial poses and what is found around them, so that
-    a similarity that leads astray costs time, but loses nothing.
+    After a search of all views, candidates with a pose that stands out come before all others.
 
     Args:
         candidates: One at least.
@@ -170,8 +171,70 @@ def likeliest(
         stages: All but the last are run.
         certain_similarity: After a search of all views, no candidate is tried beyond a whole CT that is so similar.
         clock: Counts the time.
+        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out.
     """
-    refined, learned = list[tuple[Candidate, RigidTransform]](), dict[int, RigidTransform]()
+    tried = list(_tried(candidates, search, stages, certain_similarity, clock))
+    if thoroughly is not None and not any(one.stands_out for one in _likely(tried)):
+        again = thoroughly(tuple(one.candidate.reading for one in _likely(tried)))
+        for one in _tried(again, search, stages, certain_similarity, clock):
+            tried.append(one)
+            if one.stands_out:
+                break
+    best = max(_likely(tried), key=lambda one: (one.stands_out, one.evidence)) if len(tried) > 1 else tried[0]
+    clock.lap("choose a reading")
+    poses = best.poses
+    if best.candidate.solver.keeps_rivals:
+        poses = with_shifted_rivals(best.candidate.solver, poses)
+        clock.lap("search")
+    return Likeliest(best.candidate, poses, [one.candidate for one in tried])
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate after the coarse stages, its poses, and whether the whole CT explains the image with certainty."""
+
+    candidate: Candidate
+    poses: RigidTransform
+    is_certain: bool
+
+    @property
+    def kind(self) -> str:
+        """What is compared: a body, an object or bone."""
+        return self.candidate.solver.model.compared
+
+    @cached_property
+    def evidence(self) -> float:
+        return self.candidate.solver.evidence(self.poses)
+
+    @cached_property
+    def stands_out(self) -> bool:
+        """Whether a search of all views has found a pose that explains far more than its rivals."""
+        solver = self.candidate.solver
+        return self.is_certain or (solver.keeps_rivals and self.evidence > STANDS_OUT * solver.evidence_of_rival(self.poses))
+
+
+def _likely(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Those that are not hopeless beside the best of their kind. Wrong poses explain a body's wide edges better than bone."""
+    best = dict[str, float]()
+    for one in tried:
+        best[one.kind] = max(one.evidence, best.get(one.kind, 0.0))
+    return [one for one in tried if one.evidence >= HOPELESS * best[one.kind]]
+
+
+def _tried(
+    candidates: Iterable[Candidate],
+    search: SearchOptions | None,
+    stages: tuple[StageOptions, ...],
+    certain_similarity: float,
+    clock: Clock,
+) -> Iterator[_Tried]:
+    """Run the coarse stages for one candidate after the other.
+
+    A learned first stage starts from the initial poses. The search is then also around what it has found, which is nearer, but
+    not near enough for Levenberg-Marquardt. All of this goes on beside the initial poses and what is found around them, so that
+    a similarity that leads astray costs time, but loses nothing.
+    """
+    learned = dict[int, RigidTransform]()
     for candidate in candidates:
         solver, initial = candidate.solver, candidate.initial
         found = [*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined]
@@ -183,15 +246,9 @@ def likeliest(
             reached, others = learned[id(initial)], stages[1:]
             found += [solver.initial_poses(reached[k], search) for k in range(len(reached.translation))]
         poses = solver.run_coarse(RigidTransform.cat(found), others)
-        refined.append((candidate, poses))
+        is_body = solver.keeps_rivals and solver.model.compared == "body"
+        is_certain = is_body and solver.similarity(poses) >= certain_similarity
         clock.lap("refine")
-        if solver.keeps_rivals and solver.model.compared == "body" and solver.similarity(poses) >= certain_similarity:
+        yield _Tried(candidate, poses, is_certain)
+        if is_certain:
             break
-    best, coarse = refined[0]
-    if len(refined) > 1:
-        best, coarse = max(refined, key=lambda one: one[0].solver.evidence(one[1]))
-        clock.lap("choose a reading")
-    if best.solver.keeps_rivals:
-        coarse = with_shifted_rivals(best.solver, coarse)
-        clock.lap("search")
-    return Likeliest(best, coarse, [candidate for candidate, _ in refined])

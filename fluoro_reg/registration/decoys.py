@@ -96,7 +96,7 @@ class DecoyRegistration:
     def _coarse(self, axis: int, begins: InitialPoses, search_views: bool) -> tuple[Candidate, RigidTransform]:
         """A decoy after all stages but the last, in the reading of the X-ray where that is plausible."""
         stages = self.method.stages
-        decoy, request = mirrored(self.run.prepared, axis), Request(None, reading=self.run.reading)
+        decoy, request = mirrored(self.run.prepared, axis), Request(None, readings=(self.run.reading,))
         made = self.candidates.make(decoy, begins, request, stages, search_views)
         likely = likeliest(made, self.method.search, stages, self.certain_similarity, Clock())
         self.n_renders += likely.n_renders

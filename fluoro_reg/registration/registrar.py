@@ -15,7 +15,7 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
-from fluoro_reg.registration.candidates import CandidateMaker, UnusableXrayError, likeliest
+from fluoro_reg.registration.candidates import Candidate, CandidateMaker, UnusableXrayError, likeliest
 from fluoro_reg.registration.first_view import register_from_first
 from fluoro_reg.registration.memory import OUT_OF_MEMORY, retried_smaller
 from fluoro_reg.registration.method import Method, load_method, missing_weights
@@ -27,7 +27,7 @@ from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
-from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, ViewSearch
+from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, THOROUGH, ViewSearch
 from fluoro_reg.registration.view_run import Clock, Request, ViewRun
 from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.regressor import PosePredictor
@@ -121,6 +121,7 @@ class Registrar:
         tracking: bool = False,
         reading: str = "",
         decoy_similarity: float | None = None,
+        thorough: bool = True,
     ) -> RegistrationResult:
         """Find the pose of the CT in one X-ray and assess it.
 
@@ -132,12 +133,16 @@ class Registrar:
             tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
             reading: The `reading` of the result of the previous frame. Where it is plausible, no other is tried.
             decoy_similarity: While tracking, the similarity that decoys of an earlier frame reached, if any was registered.
+            thorough: Whether a search of all views in which no pose stands out is followed by one that takes five times longer.
 
         Returns:
             The result. An unusable image or initial pose gives a rejected result, not an exception.
         """
         view = CalibratedXray(xray, RigidTransform.identity())
-        request = Request(initial_pose, prior, tracking, reading=reading, decoy_similarity=decoy_similarity)
+        readings = (reading,) if reading else ()
+        request = Request(
+            initial_pose, prior, tracking, readings=readings, decoy_similarity=decoy_similarity, is_thorough=thorough
+        )
         if initial_pose is not None or self._predictor is not None:
             return replace(self._register([view], request), start="weights" if initial_pose is None else "pose")
 
@@ -241,10 +246,15 @@ class Registrar:
                 return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
         search_views = not request.tracking and (first is None or bool(self.method.search.range))
+        search, certain = None if request.tracking else self.method.search, self.options.gate.certain_similarity
+
+        def thoroughly(readings: tuple[str, ...]) -> Iterator[Candidate]:
+            return self._candidates.all(prepared, initial, replace(request, readings=readings), stages, True, THOROUGH)
+
         candidates = self._candidates.all(prepared, initial, request, stages, search_views)
-        search = None if request.tracking else self.method.search
+        may_search_again = thoroughly if search_views and request.is_thorough else None
         try:
-            likely = likeliest(candidates, search, stages, self.options.gate.certain_similarity, clock)
+            likely = likeliest(candidates, search, stages, certain, clock, may_search_again)
         except UnusableXrayError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         best = likely.candidate

@@ -18,17 +18,18 @@ class Request:
     """The input other than the images.
 
     `initial_pose` is `reference_from_patient`. `joint` asks for a joint refinement in the reference frame, even of one view.
-    `reading` is the only reading to try, where it is plausible. `decoy_similarity` is what decoys of an earlier frame reached.
-    `parts` are the ranges of views to search; empty: the registrar's.
+    `readings` are the only ones to try, where they are plausible. `decoy_similarity` is what decoys of an earlier frame have
+    reached. `parts` are the ranges of views to search; empty: the registrar's. Unless `is_thorough`, a search of them is quick.
     """
 
     initial_pose: RigidTransform | None
     prior: PosePrior | None = None
     tracking: bool = False
     joint: bool = False
-    reading: str = ""
+    readings: tuple[str, ...] = ()
     decoy_similarity: float | None = None
     parts: tuple[CarmRange, ...] = ()
+    is_thorough: bool = True
 
 
 @dataclass(frozen=True, slots=True)

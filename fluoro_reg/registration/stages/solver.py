@@ -42,6 +42,7 @@ ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the met
 HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
 RIVAL = 0.7  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
+RIVAL_MM = 20.0  # from the best pose: what is nearer may still lead to it
 COMPARED_PX = 64  # across the CT's projection: readings are compared
 KEEP_COMPARED = 4  # hypotheses of a reading, the best first, where they are compared at `ASSESSED_PX`
 
@@ -135,8 +136,17 @@ class Solver:
         A search of all views finds a pose for a wrong reading, too, which explains the X-ray at a coarse scale only.
         """
         if self.keeps_rivals:
-            return float(image_evidence(*self._compared(poses[:KEEP_COMPARED], self.scales.from_afar(ASSESSED_PX))).max())
+            return float(self._evidence_from_afar(poses[:KEEP_COMPARED]).max())
         return float(image_evidence(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
+
+    def evidence_of_rival(self, poses: RigidTransform) -> float:
+        """The highest evidence of the poses that are further than `RIVAL_MM` from the best; 0 if there is none."""
+        evidence = self._evidence_from_afar(poses)
+        is_rival = self.metric.distances(poses, poses[int(evidence.argmax())]) > RIVAL_MM
+        return float(evidence[is_rival].max()) if bool(is_rival.any()) else 0.0
+
+    def _evidence_from_afar(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
+        return image_evidence(*self._compared(poses, self.scales.from_afar(ASSESSED_PX)))
 
     def similarity(self, poses: RigidTransform) -> float:
         """The gradient NCC of the best of the first few poses, as the gates see it."""

@@ -1,6 +1,7 @@
 """`Searcher`: one search at a time, beside tracking or at once.
 
-A search takes ten times as long as a tracked frame. Beside tracking it runs in a thread of its own on half of the processor's
+A search takes ten times as long as a tracked frame, and a thorough one far longer. Of several that fail in a row, the first is
+quick: the next image may show more. Beside tracking it runs in a thread of its own on half of the processor's
 threads, with a registrar that has its own state. What it finds is about its own image, which is old by then: the tracker must
 carry it to the newest image and judge it there.
 """
@@ -75,6 +76,7 @@ class Searcher:
     _running: _Running | None = field(default=None, init=False)
     _last: concurrent.futures.Future | None = field(default=None, init=False)
     _found: Found | None = field(default=None, init=False)
+    _has_failed: bool = field(default=False, init=False)  # the last search
 
     def __post_init__(self) -> None:
         self._own = self.registrar.beside()
@@ -92,12 +94,13 @@ class Searcher:
     def begin(self, search: Search) -> None:
         """Begin a search; without a background, end it, too."""
         if not self.background:
-            self._found = Found(search, self.registrar.register(search.image.xray, search.around))
+            result = self.registrar.register(search.image.xray, search.around, thorough=self._has_failed)
+            self._found, self._has_failed = Found(search, result), not result.accepted
             return
         if self._thread is None:
             self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fluoro_reg-search")
         stop, self.running_since = threading.Event(), self.running_since or time.monotonic()
-        self._last = self._thread.submit(self._run, search, self.registrar.options, stop)
+        self._last = self._thread.submit(self._run, search, self.registrar.options, self._has_failed, stop)
         self._running = _Running(search, self._last, stop)
         self._last.add_done_callback(lambda _: None if stop.is_set() else self.on_end())
 
@@ -106,6 +109,7 @@ class Searcher:
         if self._running is not None and self._running.future.done():
             running, self._running = self._running, None
             self._found = Found(running.search, running.future.result())
+            self._has_failed = not self._found.result.accepted
         found, self._found = self._found, None
         return found
 
@@ -127,13 +131,13 @@ class Searcher:
             self._thread = None
         return self._last is None or not concurrent.futures.wait([self._last], timeout_s).not_done
 
-    def _run(self, search: Search, options: RegistrationOptions, stop: threading.Event) -> RegistrationResult:
+    def _run(self, search: Search, options: RegistrationOptions, thorough: bool, stop: threading.Event) -> RegistrationResult:
         self.running_since = time.monotonic()
         try:
             with in_background(stop.is_set):
                 if stop.is_set():  # before it could begin
                     raise StoppedError
                 self._own.options = options
-                return self._own.register(search.image.xray, search.around)
+                return self._own.register(search.image.xray, search.around, thorough=thorough)
         finally:
             self.running_since = None

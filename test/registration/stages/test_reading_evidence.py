@@ -23,16 +23,20 @@ def bone(world) -> CTReading:
     return CTReading("bone", CoarseRenderers(volume, "cpu"), bone_model_of(whole.model), whole.corners_patient)
 
 
-def evidence(world, reading: CTReading, slope: float, is_searched: bool) -> float:
-    """The evidence for the true pose, with a shadow over the X-ray that grows from left to right."""
+def solver_of(world, reading: CTReading, slope: float, is_searched: bool) -> Solver:
+    """A solver for an X-ray with a shadow that grows from left to right."""
     prepared = preprocess(world.xray(), PreprocessOptions())
     shadow = torch.linspace(0.0, slope, prepared.image.intrinsics.width)
     prepared = replace(prepared, image=replace(prepared.image, pixels=prepared.image.pixels + shadow))
     metric, pivot = Registrar(world.volume).metric, reading.model.pivot
-    solver = Solver(
+    return Solver(
         reading.scales(prepared, world.truth), reading.model, metric, NCCRefiners(pivot), None, 5.0, keeps_rivals=is_searched
     )
-    return solver.evidence(RigidTransform.stack([world.truth]))
+
+
+def evidence(world, reading: CTReading, slope: float, is_searched: bool) -> float:
+    """The evidence for the true pose."""
+    return solver_of(world, reading, slope, is_searched).evidence(RigidTransform.stack([world.truth]))
 
 
 def test_after_a_search_bone_is_compared_relative_to_local_means(world, bone):
@@ -44,3 +48,15 @@ def test_after_a_search_bone_is_compared_relative_to_local_means(world, bone):
 
 def test_after_a_search_more_pixels_decide(world, bone):
     assert evidence(world, bone, 0.0, is_searched=True) > 1.5 * evidence(world, bone, 0.0, is_searched=False)
+
+
+def test_a_rival_is_far_from_the_best_pose(world, bone):
+    solver = solver_of(world, bone, 0.0, is_searched=True)
+    near, far = (
+        RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([x_mm, 0.0, 0.0], dtype=torch.float64))
+        for x_mm in (2.0, 35.0)
+    )
+    assert solver.evidence_of_rival(RigidTransform.stack([near, world.truth])) == 0.0
+    of_rival = solver.evidence_of_rival(RigidTransform.stack([far, near, world.truth]))
+    assert of_rival == pytest.approx(solver.evidence(RigidTransform.stack([far])), rel=0.01)
+    assert of_rival < solver.evidence(RigidTransform.stack([near])) < solver.evidence(RigidTransform.stack([world.truth]))

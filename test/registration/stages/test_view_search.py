@@ -17,7 +17,7 @@ from fluoro_reg.registration.candidates import likeliest
 from fluoro_reg.registration.stages import view_search
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PoseObjective
-from fluoro_reg.registration.stages.view_search import ViewSearch
+from fluoro_reg.registration.stages.view_search import QUICK, THOROUGH, Effort, ViewSearch
 from fluoro_reg.registration.stages.view_templates import best_shifts, make_templates, rotated
 from fluoro_reg.registration.view_run import Clock, Request
 from fluoro_reg.similarity import GradientNCC
@@ -29,8 +29,11 @@ def registrar(world):
     return Registrar(world.volume)
 
 
-def found(world, registrar, search: ViewSearch, pose: RigidTransform) -> RigidTransform:
-    return search.find(registrar.readings.whole, preprocess(world.xray(pose=pose), PreprocessOptions()))
+FEW = Effort(32, 700)  # comparisons: steps are longer than 20 degrees
+
+
+def found(world, registrar, search: ViewSearch, pose: RigidTransform, effort: Effort = QUICK) -> RigidTransform:
+    return search.find(registrar.readings.whole, preprocess(world.xray(pose=pose), PreprocessOptions()), effort=effort)
 
 
 def nearest_mm(world, poses: RigidTransform, truth: RigidTransform) -> float:
@@ -99,13 +102,13 @@ def test_evidence_over_all_shifts_is_that_of_each_shift(world, registrar, roi, a
     torch.testing.assert_close(implied[found], similarity[found], rtol=0.0, atol=atol)
 
 
-def test_a_wide_range_takes_longer_steps(world, registrar, monkeypatch):
+def test_a_wide_range_takes_longer_steps_and_a_thorough_search_shorter_ones(registrar):
     whole, carm = registrar.readings.whole, load_range("any")
     search = ViewSearch(carm, registrar.metric)
-    assert search._grid(whole, carm, 128).n_comparisons <= view_search.MAXIMUM_COMPARISONS
-    assert search._grid(whole, carm, 256).n_comparisons <= view_search.MAXIMUM_COMPARISONS / 4
-    monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 2000)
-    assert ViewSearch(carm, registrar.metric)._grid(whole, carm, 128).n_comparisons <= 2000
+    assert search._grid(whole, carm, 128, QUICK).n_comparisons <= QUICK.comparisons
+    assert search._grid(whole, carm, 256, QUICK).n_comparisons <= QUICK.comparisons / 4
+    assert search._grid(whole, carm, 128, FEW).n_comparisons <= FEW.comparisons
+    assert search._grid(whole, carm, 128, THOROUGH).step_deg < search._grid(whole, carm, 128, QUICK).step_deg
 
 
 def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, registrar, monkeypatch):
@@ -120,21 +123,39 @@ def test_templates_are_made_once_for_a_camera_and_kept_within_bounds(world, regi
     assert next(iter(search._kept.values())) is not first and len(search._kept) == 1
 
 
+def test_templates_of_a_thorough_search_are_the_first_to_go(world, registrar, monkeypatch):
+    search = ViewSearch(load_range("ap"), registrar.metric)
+    found(world, registrar, search, world.truth)
+    quick = next(iter(search._kept.values()))
+    monkeypatch.setattr(view_search, "MAXIMUM_BYTES", quick.n_bytes)
+    poses = found(world, registrar, search, world.truth, THOROUGH)
+    assert nearest_mm(world, poses, world.truth) < 12.0, "it is used though it is not kept"
+    assert list(search._kept.values()) == [quick]
+
+
+def test_a_thorough_search_has_more_pixels(world, registrar):
+    search = ViewSearch(load_range("ap"), registrar.metric)
+    lengths = []
+    for effort in (QUICK, THOROUGH):
+        found(world, registrar, search, world.truth, effort)
+        lengths.append({one.length for one in search._kept.values()})
+    assert max(lengths[1]) > 1.3 * max(lengths[0])
+
+
 def test_the_memory_of_templates_is_told(world, registrar, caplog):
     with caplog.at_level("INFO", logger="fluoro_reg"):
         found(world, registrar, ViewSearch(load_range("ap"), registrar.metric), world.truth)
     assert "views of the whole CT, 10 deg apart" in caplog.text and " MB" in caplog.text
 
 
-def test_a_view_between_those_of_a_coarse_grid_is_approached(world, registrar, monkeypatch):
+def test_a_view_between_those_of_a_coarse_grid_is_approached(world, registrar):
     """With so few comparisons, the nearest view of the grid is further away than the refinement reaches."""
-    monkeypatch.setattr(view_search, "MAXIMUM_COMPARISONS", 700)
     carm = load_range("any")
-    step_deg = ViewSearch(carm, registrar.metric)._grid(registrar.readings.whole, carm, 128).step_deg
+    step_deg = ViewSearch(carm, registrar.metric)._grid(registrar.readings.whole, carm, 128, FEW).step_deg
     assert step_deg > 2 * view_search.STEP_DEG
     for angles in ((37.0, 28.0, 100.0, 640.0), (160.0, -33.0, -70.0, 800.0)):
         truth = view_pose(world.volume.centre_patient, *angles)
-        near = nearest_mm(world, found(world, registrar, ViewSearch(carm, registrar.metric), truth), truth)
+        near = nearest_mm(world, found(world, registrar, ViewSearch(carm, registrar.metric), truth, FEW), truth)
         assert near < 5.0
 
 
@@ -149,7 +170,7 @@ def test_where_views_along_the_body_are_searched_bone_alone_is_a_reading(world):
     maker = registrar._candidates
     made = list(maker.make(prepared, InitialPoses([]), Request(None), registrar.method.stages, search_views=True))
     assert [one.reading.rpartition("; ")[2] for one in made] == ["whole CT", "bone"]
-    again = maker.make(prepared, InitialPoses([]), Request(None, reading=made[1].reading), registrar.method.stages, True)
+    again = maker.make(prepared, InitialPoses([]), Request(None, readings=(made[1].reading,)), registrar.method.stages, True)
     assert [one.reading for one in again] == [made[1].reading], "a decoy is read as the X-ray was"
 
 
@@ -169,7 +190,7 @@ def test_grids_are_kept_within_bounds(world, registrar, monkeypatch):
     monkeypatch.setattr(view_search, "MAXIMUM_GRIDS", 2)
     search = ViewSearch(load_range("ap"), registrar.metric)
     for primary_deg in (5.0, 10.0, 15.0):
-        search._grid(registrar.readings.whole, replace(search.carm, primary_deg=(-primary_deg, primary_deg)), 128)
+        search._grid(registrar.readings.whole, replace(search.carm, primary_deg=(-primary_deg, primary_deg)), 128, QUICK)
     assert len(search._grids) == 2
 
 

@@ -22,7 +22,7 @@ class Gate:
 
     def __init__(self):
         self.open, self.ended = threading.Event(), threading.Event()
-        self.searches, self.failure = 0, None
+        self.searches, self.failure, self.thorough = 0, None, []
 
     def count(self, at_least):
         """The number of searches, after the time that their thread may need to begin one."""
@@ -36,9 +36,10 @@ class Gate:
 def gate(monkeypatch):
     gate, register = Gate(), Registrar.register
 
-    def slow(registrar, xray, initial_pose=None, prior=None, tracking=False, reading="", decoy_similarity=None):
+    def slow(registrar, xray, initial_pose=None, prior=None, tracking=False, reading="", decoy_similarity=None, thorough=True):
         if not tracking:
             gate.searches += 1
+            gate.thorough.append(thorough)
             assert gate.open.wait(TIMEOUT_S)
             if gate.failure is not None:
                 failure, gate.failure = gate.failure, None
@@ -124,6 +125,16 @@ def test_what_is_found_is_not_published_for_an_image_that_does_not_show_it(world
     assert result.searching
     assert gate.count(at_least=2) == 2  # the next one, for this image
     assert "the one before" in result.reason
+
+
+def test_only_a_search_after_one_that_failed_is_thorough(world, tracker, gate):
+    """A blocked view may be free in the next image, so that a long search would only delay the answer."""
+    gate.open.set()
+    for n in range(2):
+        tracker.update(_other(world, float(n)), n * PERIOD_NS)
+        assert gate.ended.wait(TIMEOUT_S)
+        gate.ended.clear()
+    assert gate.thorough == [False, True]
 
 
 def test_what_is_found_waits_for_an_image_that_can_show_it(world, tracker, gate):
