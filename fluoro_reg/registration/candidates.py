@@ -180,8 +180,10 @@ def likeliest(
             tried.append(one)
             if one.stands_out:
                 break
-    best = max(_likely(tried), key=lambda one: (one.stands_out, one.evidence)) if len(tried) > 1 else tried[0]
-    clock.lap("choose a reading")
+    best = tried[0]
+    if len(tried) > 1:
+        best = max(_likely(tried), key=lambda one: (one.stands_out, one.evidence))
+        clock.lap("choose a reading")
     poses = best.poses
     if best.candidate.solver.keeps_rivals:
         poses = with_shifted_rivals(best.candidate.solver, poses)

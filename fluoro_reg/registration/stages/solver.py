@@ -106,14 +106,18 @@ class Solver:
         """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
 
         A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found. So
-        do views of bone that have approached the X-ray with more pixels than the first stage has.
+        do views of bone, which have approached the X-ray with more pixels than the first stages have.
         """
-        has_approached = self.keeps_rivals and self.model.local_mm > 0
+        has_approached, everything = self.keeps_rivals and self.model.local_mm > 0, [poses]
         for number, stage in enumerate(stages[:-1]):
             found = self._run_stage(poses, stage, coarse=True).poses
             stays = isinstance(stage.similarity, Learned) or (number == 0 and has_approached)
             poses = RigidTransform.cat([poses, found]) if stays else found
-        return poses
+            everything.append(found)
+        if not has_approached or len(stages) == 1:
+            return poses
+        poses = RigidTransform.cat(everything)
+        return poses[self._likely(poses, self._evidence_from_afar(poses), self.scales.from_afar(ASSESSED_PX), stages[-2].keep)]
 
     def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:
         """Where a learned stage ends from some poses, the best first."""

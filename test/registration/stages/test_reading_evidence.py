@@ -8,11 +8,12 @@ import torch
 from fluoro_reg.ct.bone import bone_above_soft_tissue
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar
+from fluoro_reg.registration.method import load_method
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import bone_model_of
 from fluoro_reg.registration.stages.scales import CoarseRenderers
-from fluoro_reg.registration.stages.solver import Solver
+from fluoro_reg.registration.stages.solver import Found, Solver
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
 
@@ -60,3 +61,15 @@ def test_a_rival_is_far_from_the_best_pose(world, bone):
     of_rival = solver.evidence_of_rival(RigidTransform.stack([far, near, world.truth]))
     assert of_rival == pytest.approx(solver.evidence(RigidTransform.stack([far])), rel=0.01)
     assert of_rival < solver.evidence(RigidTransform.stack([near])) < solver.evidence(RigidTransform.stack([world.truth]))
+
+
+def test_a_pose_of_bone_that_coarse_stages_lose_stays(world, bone, monkeypatch):
+    """They have fewer pixels than the search by which it was found."""
+    stages = load_method("global-lm").stages
+    wrong = RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([35.0, 0.0, 0.0], dtype=torch.float64))
+    lost = Found(RigidTransform.stack([wrong]), torch.tensor([True]))
+    monkeypatch.setattr(Solver, "_run_stage", lambda *arguments, **options: lost)
+    poses = RigidTransform.stack([wrong, world.truth])
+    searched, given = (solver_of(world, bone, 0.0, is_searched).run_coarse(poses, stages) for is_searched in (True, False))
+    assert torch.equal(searched[0].translation, world.truth.translation)
+    assert torch.equal(given.translation, lost.poses.translation)
