@@ -21,7 +21,8 @@ from torch import Tensor
 
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform
 from fluoro_reg.registration.assessment.evidence import similarities
-from fluoro_reg.registration.candidates import Candidate, CandidateMaker, likeliest
+from fluoro_reg.registration.candidates import Candidate, CandidateMaker
+from fluoro_reg.registration.likeliest import likeliest
 from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.view_run import Clock, Request, ViewRun

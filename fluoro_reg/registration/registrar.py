@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
 from fluoro_reg.registration.assessor import Assessor
-from fluoro_reg.registration.candidates import Candidate, CandidateMaker, UnusableXrayError, likeliest
+from fluoro_reg.registration.candidates import Candidate, CandidateMaker, UnusableXrayError
 from fluoro_reg.registration.first_view import register_from_first
+from fluoro_reg.registration.likeliest import likeliest
 from fluoro_reg.registration.memory import OUT_OF_MEMORY, retried_smaller
 from fluoro_reg.registration.method import Method, load_method, missing_weights
 from fluoro_reg.registration.options import RegistrationOptions
@@ -27,7 +29,7 @@ from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
-from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, THOROUGH, ViewSearch
+from fluoro_reg.registration.stages.view_search import DEFAULT_RANGE, QUICK, THOROUGH, Effort, ViewSearch
 from fluoro_reg.registration.view_run import Clock, Request, ViewRun
 from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.regressor import PosePredictor
@@ -248,13 +250,12 @@ class Registrar:
         search_views = not request.tracking and (first is None or bool(self.method.search.range))
         search, certain = None if request.tracking else self.method.search, self.options.gate.certain_similarity
 
-        def thoroughly(readings: tuple[str, ...]) -> Iterator[Candidate]:
-            return self._candidates.all(prepared, initial, replace(request, readings=readings), stages, True, THOROUGH)
+        def made(readings: tuple[str, ...], effort: Effort = QUICK) -> Iterator[Candidate]:
+            return self._candidates.all(prepared, initial, replace(request, readings=readings), stages, search_views, effort)
 
-        candidates = self._candidates.all(prepared, initial, request, stages, search_views)
-        may_search_again = thoroughly if search_views and request.is_thorough else None
+        thoroughly = partial(made, effort=THOROUGH) if search_views and request.is_thorough else None
         try:
-            likely = likeliest(candidates, search, stages, certain, clock, may_search_again)
+            likely = likeliest(made(request.readings), search, stages, certain, clock, thoroughly)
         except UnusableXrayError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         best = likely.candidate

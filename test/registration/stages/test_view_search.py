@@ -13,7 +13,7 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationOptions
-from fluoro_reg.registration.candidates import likeliest
+from fluoro_reg.registration.likeliest import likeliest
 from fluoro_reg.registration.stages import view_search
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PoseObjective

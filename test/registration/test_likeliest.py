@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from fluoro_reg.geometry import RigidTransform
-from fluoro_reg.registration import candidates
-from fluoro_reg.registration.candidates import STANDS_OUT, Candidate, likeliest
+from fluoro_reg.registration import likeliest as module
+from fluoro_reg.registration.candidates import Candidate
+from fluoro_reg.registration.likeliest import STANDS_OUT, likeliest
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.object_model import ObjectModel
@@ -43,7 +44,7 @@ class SaidSolver(Solver):
 
 @pytest.fixture
 def candidate(world, monkeypatch):
-    monkeypatch.setattr(candidates, "with_shifted_rivals", lambda solver, poses: poses)
+    monkeypatch.setattr(module, "with_shifted_rivals", lambda solver, poses: poses)
     prepared = preprocess(world.xray(), PreprocessOptions())
 
     def make(name: str, best: float, rival: float, model: ObjectModel = BONE, **said) -> Candidate:

@@ -1,0 +1,136 @@
+"""The likeliest of the candidates: the coarse stages decide which reading of an X-ray and of the CT explains the image.
+
+Where all views are searched, a candidate takes seconds. There, no other is tried once the whole CT explains the image with
+certainty. The best pose of a reading that is not right has rivals: other poses, far from it, that explain the image nearly as
+well. A pose that has been found stands out from them. Where none does, the likely readings are searched thoroughly.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.registration.candidates import Candidate
+from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
+from fluoro_reg.registration.stages.rivals import with_shifted_rivals
+from fluoro_reg.registration.stages.solver import HOPELESS
+from fluoro_reg.registration.view_run import Clock
+
+STANDS_OUT = 1.5  # evidence relative to that of the best rival; found poses have 1.7 and more, others 1.45 at most
+
+
+@dataclass(frozen=True, slots=True)
+class Likeliest:
+    """The candidate with the most evidence after the coarse stages, its poses, and all that were tried."""
+
+    candidate: Candidate
+    poses: RigidTransform
+    tried: Sequence[Candidate]
+
+    @property
+    def n_renders(self) -> int:
+        """Views rendered for all candidates until now."""
+        return sum(candidate.solver.n_renders for candidate in self.tried)
+
+
+def likeliest(
+    candidates: Iterable[Candidate],
+    search: SearchOptions | None,
+    stages: tuple[StageOptions, ...],
+    certain_similarity: float,
+    clock: Clock,
+    thoroughly: Callable[[tuple[str, ...]], Iterable[Candidate]] | None = None,
+) -> Likeliest:
+    """Search and refine candidates coarsely, and return the one with the most evidence; ties go to the first.
+
+    After a search of all views, candidates with a pose that stands out come before all others.
+
+    Args:
+        candidates: One at least.
+        search: The search around given poses, if there is one.
+        stages: All but the last are run.
+        certain_similarity: After a search of all views, no candidate is tried beyond a whole CT that is so similar.
+        clock: Counts the time.
+        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out.
+    """
+    tried = list(_tried(candidates, search, stages, certain_similarity, clock))
+    if thoroughly is not None and not any(one.stands_out for one in _likely(tried)):
+        again = thoroughly(tuple(one.candidate.reading for one in _likely(tried)))
+        for one in _tried(again, search, stages, certain_similarity, clock):
+            tried.append(one)
+            if one.stands_out:
+                break
+    best = tried[0]
+    if len(tried) > 1:
+        best = max(_likely(tried), key=lambda one: (one.stands_out, one.evidence))
+        clock.lap("choose a reading")
+    poses = best.poses
+    if best.candidate.solver.keeps_rivals:
+        poses = with_shifted_rivals(best.candidate.solver, poses)
+        clock.lap("search")
+    return Likeliest(best.candidate, poses, [one.candidate for one in tried])
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate after the coarse stages, its poses, and whether the whole CT explains the image with certainty."""
+
+    candidate: Candidate
+    poses: RigidTransform
+    is_certain: bool
+
+    @property
+    def kind(self) -> str:
+        """What is compared: a body, an object or bone."""
+        return self.candidate.solver.model.compared
+
+    @cached_property
+    def evidence(self) -> float:
+        return self.candidate.solver.evidence(self.poses)
+
+    @cached_property
+    def stands_out(self) -> bool:
+        """Whether a search of all views has found a pose that explains far more than its rivals."""
+        solver = self.candidate.solver
+        return self.is_certain or (solver.keeps_rivals and self.evidence > STANDS_OUT * solver.evidence_of_rival(self.poses))
+
+
+def _likely(tried: Sequence[_Tried]) -> list[_Tried]:
+    """Those that are not hopeless beside the best of their kind. Wrong poses explain a body's wide edges better than bone."""
+    best = dict[str, float]()
+    for one in tried:
+        best[one.kind] = max(one.evidence, best.get(one.kind, 0.0))
+    return [one for one in tried if one.evidence >= HOPELESS * best[one.kind]]
+
+
+def _tried(
+    candidates: Iterable[Candidate],
+    search: SearchOptions | None,
+    stages: tuple[StageOptions, ...],
+    certain_similarity: float,
+    clock: Clock,
+) -> Iterator[_Tried]:
+    """Run the coarse stages for one candidate after the other.
+
+    A learned first stage starts from the initial poses. The search is then also around what it has found, which is nearer, but
+    not near enough for Levenberg-Marquardt. All of this goes on beside the initial poses and what is found around them, so that
+    a similarity that leads astray costs time, but loses nothing.
+    """
+    learned = dict[int, RigidTransform]()
+    for candidate in candidates:
+        solver, initial = candidate.solver, candidate.initial
+        found = [*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined]
+        clock.lap("search")
+        others = stages
+        if isinstance(stages[0].similarity, Learned) and len(stages) > 1:
+            if id(initial) not in learned:  # else another reading of the CT, which the similarity does not know
+                learned[id(initial)] = solver.run_learned(initial.poses, stages[0])
+            reached, others = learned[id(initial)], stages[1:]
+            found += [solver.initial_poses(reached[k], search) for k in range(len(reached.translation))]
+        poses = solver.run_coarse(RigidTransform.cat(found), others)
+        is_body = solver.keeps_rivals and solver.model.compared == "body"
+        is_certain = is_body and solver.similarity(poses) >= certain_similarity
+        clock.lap("refine")
+        yield _Tried(candidate, poses, is_certain)
+        if is_certain:
+            break
