@@ -24,7 +24,7 @@ class UnusableXrayError(InputError):
 class Candidate:
     """A reading of the X-ray with a reading of the CT, in words `reading`, and the solver for it.
 
-    `initial` are all poses to begin from, `known` those of them that no search of views found.
+    `initial` are all poses to begin from, `known` those of them that no search of views found; `effort` is that of the search.
     """
 
     prepared: Preprocessed
@@ -32,6 +32,7 @@ class Candidate:
     initial: InitialPoses
     solver: Solver
     reading: str
+    effort: Effort = QUICK
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,13 @@ class CandidateMaker:
     ) -> Iterator[Candidate]:
         """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
 
-        Where the request's `readings` are plausible, there are no others. The other arguments are those of `make`.
+        Readings of the X-ray that the request's `readings` do not name are left out, unless they name none of them. The other
+        arguments are those of `make`.
 
         Raises:
             UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.
         """
         problems, is_usable = list[InputError](), False
-
         everything = list(zip(prepared, initial, strict=True))
         named = {reading.rpartition("; ")[0] for reading in request.readings}
         for one, poses in [pair for pair in everything if pair[0].reading in named] or everything:
@@ -122,7 +123,7 @@ class CandidateMaker:
                 learned,
                 keeps_rivals=search_views,
             )
-            yield Candidate(prepared, initial, begin, solver, _in_words(prepared, reading))
+            yield Candidate(prepared, initial, begin, solver, _in_words(prepared, reading), effort)
 
 
 def _in_words(prepared: Preprocessed, reading: CTReading) -> str:

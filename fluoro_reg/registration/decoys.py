@@ -98,7 +98,7 @@ class DecoyRegistration:
         """A decoy after all stages but the last, in the reading of the X-ray where that is plausible."""
         stages = self.method.stages
         decoy, request = mirrored(self.run.prepared, axis), Request(None, readings=(self.run.reading,))
-        made = self.candidates.make(decoy, begins, request, stages, search_views)
+        made = self.candidates.make(decoy, begins, request, stages, search_views, self.run.effort)
         likely = likeliest(made, self.method.search, stages, self.certain_similarity, Clock())
         self.n_renders += likely.n_renders
         return likely.candidate, likely.poses

@@ -16,12 +16,12 @@ from fluoro_reg.registration.stages.rivals import with_shifted_rivals
 from fluoro_reg.registration.stages.solver import HOPELESS
 from fluoro_reg.registration.view_run import Clock
 
-STANDS_OUT = 1.5  # evidence relative to that of the best rival; found poses have 1.7 and more, others 1.45 at most
+STANDS_OUT = 1.5  # times the evidence of the best rival; those with less than `RIVAL` of the best are dropped on the way
 
 
 @dataclass(frozen=True, slots=True)
 class Likeliest:
-    """The candidate with the most evidence after the coarse stages, its poses, and all that were tried."""
+    """The likeliest candidate after the coarse stages, its poses, and all that were tried."""
 
     candidate: Candidate
     poses: RigidTransform
@@ -41,9 +41,10 @@ def likeliest(
     clock: Clock,
     thoroughly: Callable[[tuple[str, ...]], Iterable[Candidate]] | None = None,
 ) -> Likeliest:
-    """Search and refine candidates coarsely, and return the one with the most evidence; ties go to the first.
+    """Search and refine candidates coarsely, and return the likeliest; ties go to the first.
 
-    After a search of all views, candidates with a pose that stands out come before all others.
+    After a search of all views, those come first whose best pose stands out. Among the others, and where no view was searched,
+    it is the one with the most evidence.
 
     Args:
         candidates: One at least.
@@ -54,11 +55,12 @@ def likeliest(
         thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out.
     """
     tried = list(_tried(candidates, search, stages, certain_similarity, clock))
-    if thoroughly is not None and not any(one.stands_out for one in _likely(tried)):
+    if thoroughly is not None and not (tried[-1].is_certain or _stands_out(tried)):
         again = thoroughly(tuple(one.candidate.reading for one in _likely(tried)))
+        clock.lap("choose a reading")
         for one in _tried(again, search, stages, certain_similarity, clock):
             tried.append(one)
-            if one.stands_out:
+            if _stands_out(tried):
                 break
     best = tried[0]
     if len(tried) > 1:
@@ -101,6 +103,10 @@ def _likely(tried: Sequence[_Tried]) -> list[_Tried]:
     for one in tried:
         best[one.kind] = max(one.evidence, best.get(one.kind, 0.0))
     return [one for one in tried if one.evidence >= HOPELESS * best[one.kind]]
+
+
+def _stands_out(tried: Sequence[_Tried]) -> bool:
+    return any(one.stands_out for one in _likely(tried))
 
 
 def _tried(

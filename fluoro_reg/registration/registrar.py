@@ -135,7 +135,8 @@ class Registrar:
             tracking: Whether `initial_pose` is the pose of the previous frame. If so, there is no search.
             reading: The `reading` of the result of the previous frame. Where it is plausible, no other is tried.
             decoy_similarity: While tracking, the similarity that decoys of an earlier frame reached, if any was registered.
-            thorough: Whether a search of all views in which no pose stands out is followed by one that takes five times longer.
+            thorough: Whether to search again, with more pixels and shorter steps, where nothing is known about the pose and no
+                pose of the search stands out. This takes several times as long.
 
         Returns:
             The result. An unusable image or initial pose gives a rejected result, not an exception.
@@ -154,7 +155,11 @@ class Registrar:
         return register_in_views(self._views, xray.nominal_view, register_within)
 
     def register_views(
-        self, views: Sequence[CalibratedXray], initial_pose: RigidTransform | None = None, tracking: bool = False
+        self,
+        views: Sequence[CalibratedXray],
+        initial_pose: RigidTransform | None = None,
+        tracking: bool = False,
+        thorough: bool = True,
     ) -> RegistrationResult:
         """Find the pose that explains several X-rays of known relative geometry, and assess it in each of them.
 
@@ -165,6 +170,7 @@ class Registrar:
             views: X-rays of the same, unmoved patient with the poses of their cameras.
             initial_pose: `reference_from_patient` to search around. If it is None, the first view is searched alone.
             tracking: Whether it is the pose of the previous frame. If so, there is no search.
+            thorough: As in `register`.
 
         Returns:
             The result; its `camera_from_patient` is `reference_from_patient`. Intensity and scores are those of the view that
@@ -181,7 +187,8 @@ class Registrar:
 
         if initial_pose is not None:
             return replace(register(initial_pose), start="pose")
-        found, reference_from_camera = self.register(views[0].image), views[0].camera_from_reference.inverse()
+        found = self.register(views[0].image, thorough=thorough)
+        reference_from_camera = views[0].camera_from_reference.inverse()
         return register_from_first(found, reference_from_camera, register, self.displacement_mm, self.options.gate.distinct_mm)
 
     def displacement_mm(self, pose: RigidTransform, other: RigidTransform) -> float:
@@ -248,18 +255,19 @@ class Registrar:
                 return run.rejected(Outcome.REJECTED_POSE, reason)
         stages = self.method.tracking_stages() if request.tracking else self.method.stages
         search_views = not request.tracking and (first is None or bool(self.method.search.range))
-        search, certain = None if request.tracking else self.method.search, self.options.gate.certain_similarity
+        search = None if request.tracking else self.method.search
+        certain = self.options.gate.certain_similarity
 
         def made(readings: tuple[str, ...], effort: Effort = QUICK) -> Iterator[Candidate]:
             return self._candidates.all(prepared, initial, replace(request, readings=readings), stages, search_views, effort)
 
-        thoroughly = partial(made, effort=THOROUGH) if search_views and request.is_thorough else None
+        thoroughly = partial(made, effort=THOROUGH) if search_views and first is None and request.is_thorough else None
         try:
             likely = likeliest(made(request.readings), search, stages, certain, clock, thoroughly)
         except UnusableXrayError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         best = likely.candidate
-        run = replace(run, initial=best.known, is_searched=search_views)
+        run = replace(run, initial=best.known, is_searched=search_views, effort=best.effort)
         if run.initial_pose is None:
             run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
         refined = best.solver.run_last(likely.poses, stages)

@@ -10,6 +10,7 @@ from fluoro_reg.registration.result import Outcome
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PosePrior
 from fluoro_reg.registration.stages.solver import Refined, Solver
+from fluoro_reg.registration.stages.view_search import QUICK, Effort
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
 
@@ -49,6 +50,7 @@ class ViewRun:
     n_renders: int = 0
     initial: InitialPoses = InitialPoses([])  # known before any search
     is_searched: bool = False  # in all views of a range
+    effort: Effort = QUICK  # of that search
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""

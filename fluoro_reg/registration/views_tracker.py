@@ -127,7 +127,7 @@ class ViewsTracker:
             tracked = self._near_last(self.registrar.register_views(views, self._last, tracking=True), self._last)
             if tracked.accepted or tracked.outcome is Outcome.REJECTED_IMAGE or self.state is TrackerState.TRACKING:
                 return tracked
-        result = self.registrar.register_views(views, self.initial_pose)
+        result = self.registrar.register_views(views, self.initial_pose, thorough=self._unaccepted > 0)
         if self.state is TrackerState.DEGRADED and self._last is not None:
             return self._near_last(result, self._last)
         return result

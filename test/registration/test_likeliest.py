@@ -10,7 +10,7 @@ from fluoro_reg.registration.likeliest import STANDS_OUT, likeliest
 from fluoro_reg.registration.method import load_method
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.object_model import ObjectModel
-from fluoro_reg.registration.stages.solver import Solver
+from fluoro_reg.registration.stages.solver import RIVAL, Solver
 from fluoro_reg.registration.view_run import Clock
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
@@ -74,6 +74,10 @@ def test_little_evidence_does_not_stand_out_beside_more_of_the_same_kind(candida
     assert chosen(candidate("a", 80.0, 70.0), candidate("b", 10.0, 0.0)) == "a"
 
 
+def test_no_rival_that_counts_is_dropped_before_it_is_counted():
+    assert RIVAL * STANDS_OUT < 1
+
+
 class Further:
     """Makes candidates for the readings that it is asked for, and counts those that are taken."""
 
@@ -93,6 +97,18 @@ def test_where_no_pose_stands_out_likely_readings_are_searched_thoroughly(candid
     assert chosen(*readings, thoroughly=further) == "bone"
     assert further.asked == ("whole CT", "bone"), "bone is compared with bone"
     assert further.taken == 1, "the first that stands out is the last"
+
+
+def test_a_hopeless_reading_does_not_end_the_thorough_search(candidate):
+    further = Further(candidate("hopeless", 10.0, 0.0), candidate("later", 120.0, 0.0))
+    assert chosen(candidate("bone", 80.0, 70.0), thoroughly=further) == "later"
+
+
+def test_nothing_is_searched_beyond_a_certain_whole_ct_though_another_reading_has_more_evidence(candidate):
+    further = Further(candidate("b", 500.0, 0.0))
+    readings = candidate("a", 290.0, 260.0, BODY), candidate("certain", 50.0, 49.0, BODY, certain=True)
+    chosen(*readings, thoroughly=further)
+    assert further.taken == 0
 
 
 def test_where_a_pose_stands_out_or_is_certain_there_is_no_thorough_search(candidate):

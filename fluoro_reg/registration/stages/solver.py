@@ -40,7 +40,7 @@ from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimil
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
 HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
-RIVAL = 0.7  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
+RIVAL = 0.65  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 RIVAL_MM = 20.0  # from the best pose: what is nearer may still lead to it
 COMPARED_PX = 64  # across the CT's projection: readings are compared
@@ -106,9 +106,11 @@ class Solver:
         """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
 
         A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found. So
-        do views of bone, which have approached the X-ray with more pixels than the first stages have.
+        do views of bone, which have approached the X-ray with more pixels than the first stages have. Poses from all stages are
+        then compared at `ASSESSED_PX`.
         """
-        has_approached, everything = self.keeps_rivals and self.model.local_mm > 0, [poses]
+        has_approached = self.keeps_rivals and self.model.local_mm > 0
+        everything = [poses]
         for number, stage in enumerate(stages[:-1]):
             found = self._run_stage(poses, stage, coarse=True).poses
             stays = isinstance(stage.similarity, Learned) or (number == 0 and has_approached)
@@ -141,16 +143,17 @@ class Solver:
         """
         if self.keeps_rivals:
             return float(self._evidence_from_afar(poses[:KEEP_COMPARED]).max())
-        return float(image_evidence(*self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))).max())
+        seen = self._compared(poses, self.scales.scale(COMPARED_PX, None, coarse=True))
+        return float(image_evidence(*seen).nan_to_num(0.0).max())
 
     def evidence_of_rival(self, poses: RigidTransform) -> float:
-        """The highest evidence of the poses that are further than `RIVAL_MM` from the best; 0 if there is none."""
+        """The highest evidence of the poses that are further than `RIVAL_MM` from that of `evidence`; 0 if there is none."""
         evidence = self._evidence_from_afar(poses)
-        is_rival = self.metric.distances(poses, poses[int(evidence.argmax())]) > RIVAL_MM
+        is_rival = self.metric.distances(poses, poses[int(evidence[:KEEP_COMPARED].argmax())]) > RIVAL_MM
         return float(evidence[is_rival].max()) if bool(is_rival.any()) else 0.0
 
     def _evidence_from_afar(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
-        return image_evidence(*self._compared(poses, self.scales.from_afar(ASSESSED_PX)))
+        return image_evidence(*self._compared(poses, self.scales.from_afar(ASSESSED_PX))).nan_to_num(0.0)  # NaN would win
 
     def similarity(self, poses: RigidTransform) -> float:
         """The gradient NCC of the best of the first few poses, as the gates see it."""

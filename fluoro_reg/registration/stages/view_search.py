@@ -49,7 +49,7 @@ FINER = 1.5  # times as many pixels where bone is compared again
 COMPARED_AGAIN, MAXIMUM_AGAIN = 0.25, 4000  # of the best evidence, of a rotation and a view; so many of them at most
 DISTANCE_MARGIN = 1.25  # by which the distance to the CT's middle may leave the range, which is that to what is looked at
 KEEP = 16  # hypotheses at most, apart by a pixel; those with less than `HOPELESS` of the best evidence are dropped
-KEEP_RIVALS = 12  # besides these, the best that are `RIVAL_MM` apart: the others may all lead to one pose
+KEEP_RIVALS = 12  # besides these, the best that are `RIVAL_MM` apart: the 16 may all lead to one pose
 MAXIMUM_BYTES, MAXIMUM_GRIDS = 1_000_000_000, 16  # of templates and of grids that are kept
 _LOG = logging.getLogger(__name__)
 

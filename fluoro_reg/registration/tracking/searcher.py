@@ -1,9 +1,9 @@
 """`Searcher`: one search at a time, beside tracking or at once.
 
-A search takes ten times as long as a tracked frame, and a thorough one far longer. Of several that fail in a row, the first is
-quick: the next image may show more. Beside tracking it runs in a thread of its own on half of the processor's
-threads, with a registrar that has its own state. What it finds is about its own image, which is old by then: the tracker must
-carry it to the newest image and judge it there.
+A search takes ten times as long as a tracked frame, and a thorough one far longer. A search is therefore thorough only after
+one that has failed: the next image may show more. Beside tracking, a search runs in a thread of its own on half of the
+processor's threads, with a registrar that has its own state. What it finds is about its own image, which is old by then: the
+tracker must carry it to the newest image and judge it there.
 """
 
 import concurrent.futures
@@ -17,6 +17,7 @@ from fluoro_reg.registration.options import RegistrationOptions
 from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import RegistrationResult
 from fluoro_reg.registration.tracking.motion import MotionState
+from fluoro_reg.registration.view_starts import ANSWERS
 from fluoro_reg.rendering.threads import StoppedError, in_background
 from fluoro_reg.xray.image import XrayImage
 
@@ -76,7 +77,7 @@ class Searcher:
     _running: _Running | None = field(default=None, init=False)
     _last: concurrent.futures.Future | None = field(default=None, init=False)
     _found: Found | None = field(default=None, init=False)
-    _has_failed: bool = field(default=False, init=False)  # the last search
+    _has_failed: bool = field(default=False, init=False)  # whether the last search has
 
     def __post_init__(self) -> None:
         self._own = self.registrar.beside()
@@ -95,7 +96,7 @@ class Searcher:
         """Begin a search; without a background, end it, too."""
         if not self.background:
             result = self.registrar.register(search.image.xray, search.around, thorough=self._has_failed)
-            self._found, self._has_failed = Found(search, result), not result.accepted
+            self._found, self._has_failed = Found(search, result), result.outcome not in ANSWERS
             return
         if self._thread is None:
             self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fluoro_reg-search")
@@ -109,7 +110,7 @@ class Searcher:
         if self._running is not None and self._running.future.done():
             running, self._running = self._running, None
             self._found = Found(running.search, running.future.result())
-            self._has_failed = not self._found.result.accepted
+            self._has_failed = self._found.result.outcome not in ANSWERS
         found, self._found = self._found, None
         return found
 
@@ -121,7 +122,7 @@ class Searcher:
         """Stop the search, and forget what it has found. Its thread may need a moment; the next search waits for that."""
         if self._running is not None:
             self._running.stop.set()
-        self._running, self._found = None, None
+        self._running, self._found, self._has_failed = None, None, False
 
     def close(self, timeout_s: float) -> bool:
         """Discard the search and end its thread; return False if that takes longer. A later search starts another thread."""

@@ -1,5 +1,6 @@
 """The evidence by which readings of the CT are compared, beside a pose that was given and after a search of all views."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from fluoro_reg.ct.bone import bone_above_soft_tissue
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar
 from fluoro_reg.registration.method import load_method
+from fluoro_reg.registration.stages import solver
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import bone_model_of
@@ -52,15 +54,15 @@ def test_after_a_search_more_pixels_decide(world, bone):
 
 
 def test_a_rival_is_far_from_the_best_pose(world, bone):
-    solver = solver_of(world, bone, 0.0, is_searched=True)
+    searched = solver_of(world, bone, 0.0, is_searched=True)
     near, far = (
         RigidTransform(world.truth.rotation, world.truth.translation + torch.tensor([x_mm, 0.0, 0.0], dtype=torch.float64))
         for x_mm in (2.0, 35.0)
     )
-    assert solver.evidence_of_rival(RigidTransform.stack([near, world.truth])) == 0.0
-    of_rival = solver.evidence_of_rival(RigidTransform.stack([far, near, world.truth]))
-    assert of_rival == pytest.approx(solver.evidence(RigidTransform.stack([far])), rel=0.01)
-    assert of_rival < solver.evidence(RigidTransform.stack([near])) < solver.evidence(RigidTransform.stack([world.truth]))
+    assert searched.evidence_of_rival(RigidTransform.stack([near, world.truth])) == 0.0
+    of_rival = searched.evidence_of_rival(RigidTransform.stack([far, near, world.truth]))
+    assert of_rival == pytest.approx(searched.evidence(RigidTransform.stack([far])), rel=0.01)
+    assert of_rival < searched.evidence(RigidTransform.stack([near])) < searched.evidence(RigidTransform.stack([world.truth]))
 
 
 def test_a_pose_of_bone_that_coarse_stages_lose_stays(world, bone, monkeypatch):
@@ -73,3 +75,10 @@ def test_a_pose_of_bone_that_coarse_stages_lose_stays(world, bone, monkeypatch):
     searched, given = (solver_of(world, bone, 0.0, is_searched).run_coarse(poses, stages) for is_searched in (True, False))
     assert torch.equal(searched[0].translation, world.truth.translation)
     assert torch.equal(given.translation, lost.poses.translation)
+
+
+@pytest.mark.parametrize("is_searched", [True, False])
+def test_evidence_that_is_not_a_number_is_none(world, bone, monkeypatch, is_searched):
+    monkeypatch.setattr(solver, "image_evidence", lambda *seen: torch.tensor([math.nan, 3.0]))
+    poses = RigidTransform.stack([world.truth, world.truth])
+    assert solver_of(world, bone, 0.0, is_searched).evidence(poses) == 3.0

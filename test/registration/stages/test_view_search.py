@@ -1,5 +1,6 @@
 """The search of all views: the pose of an X-ray is among the first hypotheses, wherever the C-arm stands."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,12 @@ from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform, so3
 from fluoro_reg.registration import Registrar, RegistrationOptions
+from fluoro_reg.registration.candidates import CandidateMaker
 from fluoro_reg.registration.likeliest import likeliest
 from fluoro_reg.registration.stages import view_search
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PoseObjective
+from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.registration.stages.view_search import QUICK, THOROUGH, Effort, ViewSearch
 from fluoro_reg.registration.stages.view_templates import best_shifts, make_templates, rotated
 from fluoro_reg.registration.view_run import Clock, Request
@@ -201,3 +204,22 @@ def test_templates_of_another_grid_are_others(world, registrar):
     scale = whole.scales(preprocess(world.xray(), PreprocessOptions()), world.truth).from_afar(32)
     grids = [view_grid(world.volume, carm, step_deg) for step_deg in (10.0, 30.0)]
     assert [search.templates(whole, scale, carm, grid).grid for grid in grids] == grids
+
+
+@pytest.mark.parametrize(
+    ("given", "thorough", "efforts"), [(False, True, {QUICK, THOROUGH}), (False, False, {QUICK}), (True, True, {QUICK})]
+)
+def test_only_a_search_from_nothing_becomes_thorough(world, monkeypatch, given, thorough, efforts):
+    """Here no pose ever stands out; an initial pose of a method that searches views nevertheless says where to look."""
+    registrar, made = Registrar(world.volume, method="global-lm"), set()
+    make = CandidateMaker.make
+
+    def counted(*arguments):
+        made.add(arguments[-1])
+        return make(*arguments)
+
+    monkeypatch.setattr(CandidateMaker, "make", counted)
+    monkeypatch.setattr(Solver, "similarity", lambda *poses: 0.0)
+    monkeypatch.setattr(Solver, "evidence_of_rival", lambda *poses: math.inf)
+    result = registrar.register(world.xray(), world.truth if given else None, thorough=thorough)
+    assert result.camera_from_patient is not None and {one for one in made if isinstance(one, Effort)} == efforts

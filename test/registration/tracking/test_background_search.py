@@ -137,6 +137,17 @@ def test_only_a_search_after_one_that_failed_is_thorough(world, tracker, gate):
     assert gate.thorough == [False, True]
 
 
+def test_with_another_initial_pose_the_first_search_is_quick_again(world, tracker, gate):
+    gate.open.set()
+    tracker.update(_other(world, 0.0), 0)
+    assert gate.ended.wait(TIMEOUT_S)
+    tracker.set_initial_pose(world.truth)
+    gate.ended.clear()
+    tracker.update(_other(world, 1.0), PERIOD_NS)
+    assert gate.ended.wait(TIMEOUT_S)
+    assert gate.thorough == [False, False]
+
+
 def test_what_is_found_waits_for_an_image_that_can_show_it(world, tracker, gate):
     tracker.update(_fresh(world, 0), 0)
     gate.open.set()
