@@ -13,9 +13,13 @@ from fluoro_reg.config import from_mapping
 from fluoro_reg.ct.volume import CTVolume
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.registration.candidates import CandidateMaker
 from fluoro_reg.registration.decoys import LEFT_RIGHT, TOP_BOTTOM, DecoyRegistration, mirrored_pose, pose_from_behind
+from fluoro_reg.registration.stages.view_search import QUICK, THOROUGH, Effort
+from fluoro_reg.registration.view_run import ViewRun
 from fluoro_reg.rendering import make_renderer, project
 from fluoro_reg.xray.image import XrayImage
+from fluoro_reg.xray.preprocessing.preprocess import preprocess
 
 
 def nearly_symmetric(volume: CTVolume, share: float) -> CTVolume:
@@ -103,3 +107,22 @@ def test_a_decoy_that_cannot_be_compared_lets_nothing_through(monkeypatch, simil
     decoys = object.__new__(DecoyRegistration)  # none of its parts is needed
     decoys.run = SimpleNamespace(initial=None, is_searched=False)
     assert math.isnan(decoys.highest(lambda similarity: not similarity < 0.5))
+
+
+def test_decoys_are_searched_with_the_effort_of_the_xray(world, monkeypatch):
+    """A thorough search finds better poses, right ones as well as wrong ones."""
+    efforts, make = list[Effort](), CandidateMaker.make
+
+    def recorded(maker, prepared, initial, request, stages, search_views, effort=QUICK):
+        if search_views:
+            efforts.append(effort)
+        return make(maker, prepared, initial, request, stages, search_views, effort)
+
+    monkeypatch.setattr(CandidateMaker, "make", recorded)
+    registrar = Registrar(world.volume, from_mapping(RegistrationOptions, {"initial": {"view": "ap"}}))
+    prepared = preprocess(world.xray(), registrar.options.preprocess)
+    for effort in (QUICK, THOROUGH):
+        run = ViewRun(prepared, world.truth, is_searched=True, effort=effort)
+        decoys = DecoyRegistration(registrar._candidates, registrar.method, run, world.truth, 0.9, True)
+        decoys.highest(lambda similarity: False)
+    assert efforts == [QUICK, QUICK, THOROUGH, THOROUGH]
