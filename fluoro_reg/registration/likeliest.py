@@ -52,7 +52,8 @@ def likeliest(
         stages: All but the last are run.
         certain_similarity: After a search of all views, no candidate is tried beyond a whole CT that is so similar.
         clock: Counts the time.
-        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out.
+        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out. What the
+            first search has found in such a reading stays beside what this one finds.
     """
     tried = list(_tried(candidates, search, stages, certain_similarity, clock))
     if thoroughly is not None and not (tried[-1].is_certain or _stands_out(tried)):
@@ -66,7 +67,7 @@ def likeliest(
     if len(tried) > 1:
         best = max(_likely(tried), key=lambda one: (one.stands_out, one.evidence))
         clock.lap("choose a reading")
-    poses = best.poses
+    poses = RigidTransform.cat([best.poses, *(one.poses for one in tried if one is not best and one.is_about(best))])
     if best.candidate.solver.keeps_rivals:
         poses = with_shifted_rivals(best.candidate.solver, poses)
         clock.lap("search")
@@ -85,6 +86,10 @@ class _Tried:
     def kind(self) -> str:
         """What is compared: a body, an object or bone."""
         return self.candidate.solver.model.compared
+
+    def is_about(self, other: "_Tried") -> bool:
+        """Whether the other was tried in the same reading."""
+        return self.candidate.reading == other.candidate.reading
 
     @cached_property
     def evidence(self) -> float:

@@ -117,9 +117,12 @@ def test_where_a_pose_stands_out_or_is_certain_there_is_no_thorough_search(candi
         assert chosen(found, thoroughly=further) == "a" and further.taken == 0
 
 
-def test_what_a_quick_search_has_found_stays_beside_that_of_a_thorough_one(candidate):
-    further = Further(candidate("thorough", 60.0, 58.0))
-    assert chosen(candidate("quick", 80.0, 70.0), thoroughly=further) == "quick"
+@pytest.mark.parametrize("evidence", [60.0, 90.0, 200.0])
+def test_what_a_quick_search_has_found_stays_beside_that_of_a_thorough_one(candidate, evidence):
+    """A symmetric object has two poses that explain nearly the same; the last stage and the gates decide."""
+    readings = [candidate("a", 80.0, 70.0), candidate("b", 50.0, 49.0)]
+    likely = likeliest(readings, None, STAGES, 0.9, Clock(), Further(candidate("a", evidence, 58.0)))
+    assert likely.candidate.reading == "a" and len(likely.poses.translation) == 2
 
 
 def test_renders_of_both_searches_are_counted(candidate):
