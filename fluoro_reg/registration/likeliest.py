@@ -52,8 +52,8 @@ def likeliest(
         stages: All but the last are run.
         certain_similarity: After a search of all views, no candidate is tried beyond a whole CT that is so similar.
         clock: Counts the time.
-        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out. What the
-            first search has found in such a reading stays beside what this one finds.
+        thoroughly: Makes candidates for some readings by a more thorough search of all views, where no pose stands out. What
+            the first search has found in such a reading stays beside what this one finds.
     """
     tried = list(_tried(candidates, search, stages, certain_similarity, clock))
     if thoroughly is not None and not (tried[-1].is_certain or _stands_out(tried)):
