@@ -12,7 +12,7 @@ from functools import cached_property
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.candidates import Candidate
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
-from fluoro_reg.registration.stages.rivals import with_shifted_rivals
+from fluoro_reg.registration.stages.rivals import with_mirrored_rivals, with_shifted_rivals
 from fluoro_reg.registration.stages.solver import HOPELESS
 from fluoro_reg.registration.view_run import Clock
 
@@ -69,6 +69,7 @@ def likeliest(
         clock.lap("choose a reading")
     poses = RigidTransform.cat([best.poses, *(one.poses for one in tried if one is not best and one.is_about(best))])
     if best.candidate.solver.keeps_rivals:
+        poses = with_mirrored_rivals(best.candidate.solver, poses, search, stages)
         poses = with_shifted_rivals(best.candidate.solver, poses)
         clock.lap("search")
     return Likeliest(best.candidate, poses, [one.candidate for one in tried])

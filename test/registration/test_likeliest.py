@@ -44,7 +44,8 @@ class SaidSolver(Solver):
 
 @pytest.fixture
 def candidate(world, monkeypatch):
-    monkeypatch.setattr(module, "with_shifted_rivals", lambda solver, poses: poses)
+    for name in ("with_shifted_rivals", "with_mirrored_rivals"):
+        monkeypatch.setattr(module, name, lambda solver, poses, *stages: poses)
     prepared = preprocess(world.xray(), PreprocessOptions())
 
     def make(name: str, best: float, rival: float, model: ObjectModel = BONE, **said) -> Candidate:
