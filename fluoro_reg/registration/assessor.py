@@ -17,7 +17,7 @@ from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Outcome
 from fluoro_reg.registration.stages.joint import JointSolver
-from fluoro_reg.registration.stages.solver import Refined
+from fluoro_reg.registration.stages.refined import Refined
 from fluoro_reg.registration.view_run import AssessedPose, Clock, Request, ViewRun
 
 FAR_BELOW = 2.0  # evidence relative to that of a decoy at a coarse scale, at which no finer scale is looked at

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from fluoro_reg.registration.view_run import Clock, Request, ViewRun
 from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.regressor import PosePredictor
 from fluoro_reg.rendering import resolve_device
+from fluoro_reg.rendering.threads import one_torch_thread
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings
 from fluoro_reg.xray.view import CalibratedXray
@@ -207,7 +207,7 @@ class Registrar:
             for view in views:
                 runs.append(run := self._run(view, request, clock))
                 if run.refined is None:
-                    return self._result(run.outcome, _named(run.reason, len(runs), request), run, clock)
+                    return self._result(run.outcome, request.named(run.reason, len(runs)), run, clock)
             assessor = Assessor(self._candidates, self.method, self.options.gate)
             if request.joint:
                 assessed = assessor.several_views(runs, [view.camera_from_reference for view in views], clock)
@@ -216,26 +216,15 @@ class Registrar:
             clock.lap("assess")
         assessment, number = assessed.assessment, assessed.view
         return replace(
-            self._result(assessment.outcome, _named(assessment.reason, number + 1, request), runs[number], clock),
+            self._result(assessment.outcome, request.named(assessment.reason, number + 1), runs[number], clock),
             camera_from_patient=assessed.pose,
             similarity=assessment.evidence.similarity,
             alternatives=assessment.alternatives,
             covariance=assessment.covariance,
             n_renders=assessed.n_renders,
             scores=assessment.evidence.scores(),
-            warnings=self._warnings(runs[number], assessed.pose if not request.joint else None),
+            warnings=runs[number].warnings(assessed.pose if not request.joint else None),
         )
-
-    def _warnings(self, run: ViewRun, found: RigidTransform | None) -> tuple[str, ...]:
-        """A sentence for each pose of one X-ray that the weights in use have not been trained for."""
-        solver = run.solver
-        problems = [] if solver is None else list(solver.learned.values())
-        seen = [one for one in (run.initial.seen, *(problem.seen for problem in problems)) if one is not None]
-        poses = [("the pose that was found", found)]
-        if problems and run.initial.searched:
-            poses.append(("the initial pose", run.initial.searched[0]))
-        sentences = [one.warning(what, pose) for one in seen for what, pose in poses if pose is not None]
-        return tuple(sentence for sentence in sentences if sentence is not None)
 
     def _run(self, view: CalibratedXray, request: Request, clock: Clock) -> ViewRun:
         """One view on its own: preprocess, find initial poses, search and refine every reading coarsely, finish the best."""
@@ -313,23 +302,3 @@ class Registrar:
 
     def _load_similarity(self, kind: str) -> SimilarityProvider:
         return SimilarityInference.load(to_mapping(self.options.learned)[kind], kind, self.ct, self._device)
-
-
-def _named(reason: str, number: int, request: Request) -> str:
-    """The reason, with the number of its view in a joint registration."""
-    return f"view {number}: {reason}" if request.joint else reason
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Run torch on one thread within the context.
-
-    torch's threads wait for each other at every small operation: on a machine with any other load, images of 128 pixels
-    take ten times as long on two threads as on one. The renderer has threads of its own, which never wait.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -23,13 +23,14 @@ from torch import Tensor
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.assessment.covariance import information_of_ros_covariance
 from fluoro_reg.registration.options import RegistrationOptions
-from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.tracking.frame_check import REASONS, FrameCheck, FrameKind
 from fluoro_reg.registration.tracking.frame_solver import Attempt, FrameSolver
 from fluoro_reg.registration.tracking.motion import MotionModel, MotionState
 from fluoro_reg.registration.tracking.searcher import Found, Search, Searcher, StampedImage
 from fluoro_reg.registration.tracking.states import FrameEvent, TrackerState, next_state
+from fluoro_reg.rendering.threads import one_torch_thread
 from fluoro_reg.xray.image import XrayImage
 
 LOST_AFTER = 5  # frames in a row that are not accepted

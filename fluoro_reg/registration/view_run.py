@@ -9,7 +9,8 @@ from fluoro_reg.registration.assessment.evidence import Assessment
 from fluoro_reg.registration.result import Outcome
 from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.objective import PosePrior
-from fluoro_reg.registration.stages.solver import Refined, Solver
+from fluoro_reg.registration.stages.refined import Refined
+from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.registration.stages.view_search import QUICK, Effort
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed
 
@@ -31,6 +32,10 @@ class Request:
     decoy_similarity: float | None = None
     parts: tuple[CarmRange, ...] = ()
     is_thorough: bool = True
+
+    def named(self, reason: str, number: int) -> str:
+        """The reason, with the number of its view in a joint registration."""
+        return f"view {number}: {reason}" if self.joint else reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,17 @@ class ViewRun:
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""
         return replace(self, outcome=outcome, reason=reason)
+
+    def warnings(self, found: RigidTransform | None) -> tuple[str, ...]:
+        """A sentence for each pose of one X-ray that the weights in use have not been trained for."""
+        solver = self.solver
+        problems = [] if solver is None else list(solver.learned.values())
+        seen = [one for one in (self.initial.seen, *(problem.seen for problem in problems)) if one is not None]
+        poses = [("the pose that was found", found)]
+        if problems and self.initial.searched:
+            poses.append(("the initial pose", self.initial.searched[0]))
+        sentences = [one.warning(what, pose) for one in seen for what, pose in poses if pose is not None]
+        return tuple(sentence for sentence in sentences if sentence is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from dataclasses import replace
 from fluoro_reg.errors import InputError
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration.options import RegistrationOptions
-from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.tracker import LOST_AFTER, event_of
 from fluoro_reg.registration.tracking.frame_check import REASONS, FrameCheck, FrameKind
 from fluoro_reg.registration.tracking.states import FrameEvent, TrackerState, next_state
+from fluoro_reg.rendering.threads import one_torch_thread
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.view import CalibratedXray
 

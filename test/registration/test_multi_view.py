@@ -19,8 +19,9 @@ from fluoro_reg.registration.stages.joint import JointRefined
 from fluoro_reg.registration.stages.object_model import object_model_of
 from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.registration.stages.pose_metric import PoseMetric, reference_points
+from fluoro_reg.registration.stages.refined import Refined
 from fluoro_reg.registration.stages.scales import CoarseRenderers, ImageScales, box_corners
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.view import CalibratedXray

@@ -30,7 +30,7 @@ from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.masks import dilated
 from fluoro_reg.registration.stages.objective import effective_number
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import Refined
+from fluoro_reg.registration.stages.refined import Refined
 from fluoro_reg.similarity import GradientNCC, PatchNCC
 
 OUTLINE = 0.3  # fraction of the largest line integral; below it is air, or the thin rim of the body

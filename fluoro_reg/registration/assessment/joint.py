@@ -14,7 +14,7 @@ from fluoro_reg.registration.options import GateOptions
 from fluoro_reg.registration.result import Hypothesis, Outcome
 from fluoro_reg.registration.stages.joint import JointRefined
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import Refined
+from fluoro_reg.registration.stages.refined import Refined
 
 
 def assess_jointly(joint: JointRefined, metric: PoseMetric, gate: GateOptions) -> tuple[Assessment, int]:

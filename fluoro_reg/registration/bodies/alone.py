@@ -12,7 +12,8 @@ from fluoro_reg.registration.method import SearchOptions, load_method
 from fluoro_reg.registration.stages.joint import JointRefined, JointSolver
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.objective import PosePrior
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, Refined, Solver
+from fluoro_reg.registration.stages.refined import Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, Solver
 
 METHOD = "lm-gradient-ncc"  # of every body but the reference
 

@@ -23,11 +23,12 @@ from fluoro_reg.registration.bodies.together import FoundTogether, refine_togeth
 from fluoro_reg.registration.bodies.uncertainty import body_covariances
 from fluoro_reg.registration.method import Method
 from fluoro_reg.registration.options import RegistrationOptions
-from fluoro_reg.registration.registrar import Registrar, one_torch_thread
+from fluoro_reg.registration.registrar import Registrar
 from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.joint import JointRefined
 from fluoro_reg.registration.view_run import Clock
 from fluoro_reg.rendering import resolve_device
+from fluoro_reg.rendering.threads import one_torch_thread
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings
 from fluoro_reg.xray.view import CalibratedXray

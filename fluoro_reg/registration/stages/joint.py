@@ -22,7 +22,8 @@ from fluoro_reg.registration.stages.objective import (
 )
 from fluoro_reg.registration.stages.optimum import are_within, information_at
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
-from fluoro_reg.registration.stages.solver import ASSESSED_PX, HOPELESS, Refined, Solver
+from fluoro_reg.registration.stages.refined import Refined
+from fluoro_reg.registration.stages.solver import ASSESSED_PX, HOPELESS, Solver
 
 COARSE_PX = (32, 64)  # across the projected CT: what a view found alone may be centimetres off in depth
 FINE_PX = 256  # the error in depth that remains is the in-plane error of the views

@@ -24,16 +24,15 @@ from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import (
-    Evaluation,
     PoseObjective,
     PosePrior,
     Scale,
-    WeightedNormalEquations,
     image_evidence,
 )
 from fluoro_reg.registration.stages.optimum import is_at_optimum
 from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.pose_values import PoseValues, moved
+from fluoro_reg.registration.stages.refined import Found, Refined
 from fluoro_reg.registration.stages.scales import ImageScales
 from fluoro_reg.registration.stages.search import search
 from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
@@ -45,28 +44,6 @@ KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with t
 RIVAL_MM = 20.0  # from the best pose: what is nearer may still lead to it
 COMPARED_PX = 64  # across the CT's projection: readings are compared
 KEEP_COMPARED = 4  # hypotheses of a reading, the best first, where they are compared at `ASSESSED_PX`
-
-
-@dataclass(frozen=True, slots=True)
-class Refined:
-    """Distinct hypotheses after a stage, best first, and whether each met the optimiser's tolerance."""
-
-    objective: PoseObjective
-    at: Evaluation
-    linearised: WeightedNormalEquations
-    converged: Bool[Tensor, "batch"]
-
-    @property
-    def poses(self) -> RigidTransform:
-        return self.at.poses
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Distinct hypotheses after a stage without residuals, best first, and whether each met the optimiser's tolerance."""
-
-    poses: RigidTransform
-    converged: Bool[Tensor, "batch"]
 
 
 @dataclass(slots=True)
@@ -116,7 +93,7 @@ class Solver:
             stays = isinstance(stage.similarity, Learned) or (number == 0 and has_approached)
             poses = RigidTransform.cat([poses, found]) if stays else found
             everything.append(found)
-        if not has_approached or len(stages) == 1:
+        if not has_approached or len(stages) < 2:
             return poses
         poses = RigidTransform.cat(everything)
         return poses[self._likely(poses, self._evidence_from_afar(poses), self.scales.from_afar(ASSESSED_PX), stages[-2].keep)]

@@ -21,8 +21,8 @@ from fluoro_reg.registration.result import Outcome, RegistrationResult
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.masks import near_object
 from fluoro_reg.registration.stages.objective import PoseObjective, PosePrior, Scale, effective_pixels
+from fluoro_reg.registration.stages.refined import Refined
 from fluoro_reg.registration.stages.scales import ImageScales
-from fluoro_reg.registration.stages.solver import Refined
 from fluoro_reg.registration.tracking.passes import fused_pass_of, has_fused_pass
 from fluoro_reg.registration.tracking.refine import MAXIMUM_PASSES, FrameMemory, FrameRefiner, RefinedFrame
 from fluoro_reg.registration.view_run import Clock

@@ -14,8 +14,9 @@ from fluoro_reg.registration.stages import solver
 from fluoro_reg.registration.stages.ct_readings import CTReading
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import bone_model_of
+from fluoro_reg.registration.stages.refined import Found
 from fluoro_reg.registration.stages.scales import CoarseRenderers
-from fluoro_reg.registration.stages.solver import Found, Solver
+from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
 
