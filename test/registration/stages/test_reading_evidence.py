@@ -83,3 +83,10 @@ def test_evidence_that_is_not_a_number_is_none(world, bone, monkeypatch, is_sear
     monkeypatch.setattr(solver, "image_evidence", lambda *seen: torch.tensor([math.nan, 3.0]))
     poses = RigidTransform.stack([world.truth, world.truth])
     assert solver_of(world, bone, 0.0, is_searched).evidence(poses) == 3.0
+
+
+@pytest.mark.parametrize("n_stages", [0, 1])
+def test_without_a_coarse_stage_poses_stay_as_they_are(world, bone, n_stages):
+    """As where all stages of a method are learned, which mirror poses skip."""
+    poses = RigidTransform.stack([world.truth])
+    assert solver_of(world, bone, 0.0, is_searched=True).run_coarse(poses, load_method("global-lm").stages[:n_stages]) is poses
