@@ -5,6 +5,7 @@ The image goes one way: a coarse copy (`coarse`), its fields (`field`, `leak`), 
 photons to line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before it is rendered.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +19,9 @@ from fluoro_reg.xray.preprocessing.attenuation import attenuation_from_transmitt
 from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarge_blocks
 from fluoro_reg.xray.preprocessing.defects import burnt_in_text, clipped_regions, clipped_surroundings
 from fluoro_reg.xray.preprocessing.field import Field
+from fluoro_reg.xray.preprocessing.instruments import find_instruments
 from fluoro_reg.xray.preprocessing.quality import rejection_reason
-from fluoro_reg.xray.preprocessing.readings import Reading, readings_of
+from fluoro_reg.xray.preprocessing.readings import WITHOUT_INSTRUMENTS, Reading, readings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,13 @@ def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[P
     return tuple(one for one in prepared if one.rejection is None) or prepared[:1]
 
 
+def with_instruments_left_out(prepared: Sequence[Preprocessed]) -> list[Preprocessed]:
+    """Return the readings of an X-ray, and for each of them that shows instruments one more, which leaves them out."""
+    readings = [(one, _without_instruments(one)) for one in prepared]
+    others = [other for one, other in readings if other.usable_fraction < one.usable_fraction]
+    return [*prepared, *(replace(other, reading=other.reading + WITHOUT_INSTRUMENTS) for other in others)]
+
+
 def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, options: PreprocessOptions) -> Preprocessed:
     """Convert an X-ray to attenuation, find its usable pixels, and check that it can show anatomy."""
     inferred, intensity = image.intensity is Intensity.AUTO or reading.confidence < 1, reading.intensity
@@ -122,9 +131,16 @@ def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, 
     if options.mask_clipped in ("air", "both"):
         surroundings = clipped_surroundings(coarse, in_field, at_top=intensity is Intensity.TRANSMITTED)
         outline = mask & torch.from_numpy(enlarge_blocks(surroundings, coarse.factor, *mask.shape))
-    return Preprocessed(
+    prepared = Preprocessed(
         result, intensity, inferred, reading.confidence, i0, usable_fraction, outline, reading.name, rejection=reason
     )
+    return _without_instruments(prepared) if reading.leaves_out_instruments else prepared
+
+
+def _without_instruments(prepared: Preprocessed) -> Preprocessed:
+    image = prepared.image
+    mask = image.mask & ~find_instruments(image.pixels, image.mask)
+    return replace(prepared, image=replace(image, mask=mask), usable_fraction=_usable_fraction(mask))
 
 
 def _inverted(image: XrayImage, coarse: CoarseImage) -> XrayImage:
