@@ -21,11 +21,20 @@ STANDS_OUT = 1.5  # times the evidence of the best rival; those with less than `
 
 @dataclass(frozen=True, slots=True)
 class Likeliest:
-    """The likeliest candidate after the coarse stages, its poses, and all that were tried."""
+    """The likeliest reading after the coarse stages, its poses, and all candidates that were tried."""
 
-    candidate: Candidate
+    best: "Tried"
     poses: RigidTransform
     tried: Sequence[Candidate]
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.best.candidate
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether a search of all views has found a pose that explains far more than its rivals."""
+        return self.best.stands_out
 
     @property
     def n_renders(self) -> int:
@@ -72,11 +81,11 @@ def likeliest(
         poses = with_mirrored_rivals(best.candidate.solver, poses, search, stages)
         poses = with_shifted_rivals(best.candidate.solver, poses)
         clock.lap("search")
-    return Likeliest(best.candidate, poses, [one.candidate for one in tried])
+    return Likeliest(best, poses, [one.candidate for one in tried])
 
 
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
     """A candidate after the coarse stages, its poses, and whether the whole CT explains the image with certainty."""
 
     candidate: Candidate
@@ -88,7 +97,7 @@ class _Tried:
         """What is compared: a body, an object or bone."""
         return self.candidate.solver.model.compared
 
-    def is_about(self, other: "_Tried") -> bool:
+    def is_about(self, other: "Tried") -> bool:
         """Whether the other was tried in the same reading."""
         return self.candidate.reading == other.candidate.reading
 
@@ -103,7 +112,7 @@ class _Tried:
         return self.is_certain or (solver.keeps_rivals and self.evidence > STANDS_OUT * solver.evidence_of_rival(self.poses))
 
 
-def _likely(tried: Sequence[_Tried]) -> list[_Tried]:
+def _likely(tried: Sequence[Tried]) -> list[Tried]:
     """Those that are not hopeless beside the best of their kind. Wrong poses explain a body's wide edges better than bone."""
     best = dict[str, float]()
     for one in tried:
@@ -111,7 +120,7 @@ def _likely(tried: Sequence[_Tried]) -> list[_Tried]:
     return [one for one in tried if one.evidence >= HOPELESS * best[one.kind]]
 
 
-def _stands_out(tried: Sequence[_Tried]) -> bool:
+def _stands_out(tried: Sequence[Tried]) -> bool:
     return any(one.stands_out for one in _likely(tried))
 
 
@@ -121,7 +130,7 @@ def _tried(
     stages: tuple[StageOptions, ...],
     certain_similarity: float,
     clock: Clock,
-) -> Iterator[_Tried]:
+) -> Iterator[Tried]:
     """Run the coarse stages for one candidate after the other.
 
     A learned first stage starts from the initial poses. The search is then also around what it has found, which is nearer, but
@@ -143,6 +152,6 @@ def _tried(
         is_body = solver.keeps_rivals and solver.model.compared == "body"
         is_certain = is_body and solver.similarity(poses) >= certain_similarity
         clock.lap("refine")
-        yield _Tried(candidate, poses, is_certain)
+        yield Tried(candidate, poses, is_certain)
         if is_certain:
             break

@@ -149,8 +149,8 @@ class Registrar:
         if initial_pose is not None or self._predictor is not None:
             return replace(self._register([view], request), start="weights" if initial_pose is None else "pose")
 
-        def register_within(parts: tuple[CarmRange, ...]) -> RegistrationResult:
-            return self._register([view], replace(request, parts=parts))
+        def register_within(parts: tuple[CarmRange, ...], thorough_too: bool) -> RegistrationResult:
+            return self._register([view], replace(request, parts=parts, is_thorough=thorough and thorough_too))
 
         return register_in_views(self._views, xray.nominal_view, register_within)
 
@@ -256,7 +256,7 @@ class Registrar:
         except UnusableXrayError as error:
             return run.rejected(Outcome.REJECTED_IMAGE, str(error))
         best = likely.candidate
-        run = replace(run, initial=best.known, is_searched=search_views, effort=best.effort)
+        run = replace(run, initial=best.known, is_searched=search_views, effort=best.effort, stands_out=likely.stands_out)
         if run.initial_pose is None:
             run = replace(run, initial_pose=view.camera_from_reference.inverse() @ best.initial.first)
         refined = best.solver.run_last(likely.poses, stages)
@@ -291,6 +291,7 @@ class Registrar:
             intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
             reading=run.reading,
             readings=self._readings.decisions(run.reading),
+            stands_out=run.stands_out,
             elapsed_s=clock.total(),
             device=self._device,
             seconds=clock.laps,

@@ -53,6 +53,8 @@ class RegistrationResult:
         start: Where the registration began: `pose` (given, or of the frame before), `weights` (predicted), `header` (the views
             around the nominal one of a DICOM file), or `range` (all views of a range).
         start_detail: Which views were searched, and whether the header contradicts them; empty if none were.
+        stands_out: Whether a search of views has found nothing far from this pose that explains the image nearly as well; False
+            where none were searched.
         warnings: One sentence for each pose, the initial one or the result, that is outside the views on which the weights in
             use have been trained.
         n_renders: Rendered views.
@@ -83,6 +85,7 @@ class RegistrationResult:
     readings: dict[str, str | bool] = field(default_factory=dict)
     start: str = ""
     start_detail: str = ""
+    stands_out: bool = False
     warnings: tuple[str, ...] = ()
     n_renders: int = 0
     elapsed_s: float = 0.0
@@ -126,6 +129,7 @@ class RegistrationResult:
             "readings": self.readings,
             "start": self.start,
             "start_detail": self.start_detail,
+            "stands_out": self.stands_out,
             "warnings": list(self.warnings),
             "n_renders": self.n_renders,
             "elapsed_s": self.elapsed_s,

@@ -56,6 +56,7 @@ class ViewRun:
     initial: InitialPoses = InitialPoses([])  # known before any search
     is_searched: bool = False  # in all views of a range
     effort: Effort = QUICK  # of that search
+    stands_out: bool = False  # as in the result
 
     def rejected(self, outcome: Outcome, reason: str) -> "ViewRun":
         """The same run, ended with a reason."""

@@ -1,8 +1,9 @@
 """Where a search begins that nobody gives a pose to: the views around the nominal one of a header, then those of a range.
 
 A header's angles centre the search and narrow it. They are never the pose, and they may be wrong: some systems always write
-zeros, and a patient may lie on the side. Where no pose is found around them, the whole range is searched. A range that the user
-names is never left.
+zeros, and a patient may lie on the side. Where no pose is accepted around them, the whole range is searched. If that gives no
+answer either, the result is the pose around the angles, which are right more often than not, unless only that of the range
+stands out from its rivals. A range that the user names is never left.
 """
 
 from collections.abc import Callable
@@ -34,26 +35,29 @@ class SearchedViews:
 def register_in_views(
     views: SearchedViews,
     nominal: NominalView | None,
-    register: Callable[[tuple[CarmRange, ...]], RegistrationResult],
+    register: Callable[[tuple[CarmRange, ...], bool], RegistrationResult],
 ) -> RegistrationResult:
     """Register an X-ray without an initial pose.
 
     Args:
         views: The range.
         nominal: The view that the header of the X-ray states, if it does.
-        register: Registers within parts of the range, or in the whole of it if there are none.
+        register: Registers within parts of the range, or in the whole of it if there are none. The second argument is whether
+            a thorough search may follow a quick one.
     """
     if nominal is None:
-        return replace(register(()), start="range", start_detail=views.in_words)
+        return replace(register((), True), start="range", start_detail=views.in_words)
     stated = f"angles {nominal.primary_deg:.0f} and {nominal.secondary_deg:.0f} deg of the header"
     parts = views_around(nominal, views.carm) if views.is_given else anywhere_around(nominal, views.carm)
     if not parts:
         detail = f"{views.in_words}, which do not include the {stated}"
-        return replace(register(()), start="range", start_detail=detail)
-    near = register(tuple(parts))
+        return replace(register((), True), start="range", start_detail=detail)
+    near, within = register(tuple(parts), True), f"within {MARGIN_DEG:.0f} deg of the {stated}"
     if near.outcome in ANSWERS:
-        return replace(near, start="header", start_detail=f"the views within {MARGIN_DEG:.0f} deg of the {stated}")
-    result = register(())
-    detail = f"{views.in_words}, as nothing was accepted within {MARGIN_DEG:.0f} deg of the {stated}"
-    elapsed_s, n_renders = near.elapsed_s + result.elapsed_s, near.n_renders + result.n_renders
-    return replace(result, start="range", start_detail=detail, elapsed_s=elapsed_s, n_renders=n_renders)
+        return replace(near, start="header", start_detail=f"the views {within}")
+    wide = register((), not near.stands_out)
+    if wide.outcome in ANSWERS or (wide.stands_out and not near.stands_out):
+        result = replace(wide, start="range", start_detail=f"{views.in_words}, as nothing was accepted {within}")
+    else:
+        result = replace(near, start="header", start_detail=f"the views {within}, as nothing was accepted in {views.in_words}")
+    return replace(result, elapsed_s=near.elapsed_s + wide.elapsed_s, n_renders=near.n_renders + wide.n_renders)

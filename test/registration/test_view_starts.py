@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fluoro_reg.carm.range import load_range
 from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.config import from_mapping
-from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
+from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
+from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.xray.nominal_view import NominalView
 
 DETECTOR = NominalView(primary_deg=-20.0, secondary_deg=8.0, source_to_patient_mm=720.0)  # of the true view, which is PA
@@ -71,3 +73,41 @@ def test_an_unusable_image_is_not_searched_twice(world, registrar):
     blank = replace(world.xray(), pixels=torch.full((128, 128), 7.0), nominal_view=DETECTOR)
     result = registrar.register(blank)
     assert result.outcome is Outcome.REJECTED_IMAGE and result.start == "header"
+
+
+def searched(near, wide):
+    """The result where a search around the header's view gives one result and that of the range another, and the calls."""
+    calls = []
+
+    def register(parts, thorough_too):
+        calls.append((bool(parts), thorough_too))
+        return near if parts else wide
+
+    views = SearchedViews(load_range("ap-pa"), "ap-pa", is_given=False)
+    return register_in_views(views, NominalView(20.0, 0.0), register), calls
+
+
+def result_of(outcome, stands_out=False):
+    return RegistrationResult(outcome, "", "lm", stands_out=stands_out, elapsed_s=1.0, n_renders=10)
+
+
+REJECTED = Outcome.REJECTED_POSE
+
+
+@pytest.mark.parametrize(
+    ("near", "wide", "start"),
+    [
+        (result_of(Outcome.CONVERGED), result_of(REJECTED, stands_out=True), "header"),
+        (result_of(REJECTED), result_of(REJECTED, stands_out=True), "range"),
+        (result_of(REJECTED), result_of(REJECTED), "header"),
+        (result_of(REJECTED), result_of(Outcome.CONVERGED), "range"),
+        (result_of(REJECTED, stands_out=True), result_of(REJECTED, stands_out=True), "header"),
+        (result_of(REJECTED, stands_out=True), result_of(Outcome.CONVERGED), "range"),
+        (result_of(REJECTED, stands_out=True), result_of(Outcome.AMBIGUOUS), "range"),
+    ],
+)
+def test_without_an_answer_the_pose_near_the_header_is_the_result_unless_only_that_of_the_range_stands_out(near, wide, start):
+    result, calls = searched(near, wide)
+    assert result.start == start and result.outcome is (near if start == "header" else wide).outcome
+    assert calls[0] == (True, True) and calls[1:] in ([], [(False, not near.stands_out)])
+    assert (result.elapsed_s, result.n_renders) == (len(calls), 10 * len(calls))
