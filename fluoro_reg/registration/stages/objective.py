@@ -17,6 +17,7 @@ from torch import Tensor
 from fluoro_reg.geometry import CameraIntrinsics, RigidTransform, retract, se3
 from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration.memory import in_parts
+from fluoro_reg.registration.stages.local_mean import local_mean
 from fluoro_reg.registration.stages.masks import Extent, complete_rays, near_object, with_neighbours
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.rendering.projection import project, project_channels
@@ -124,8 +125,7 @@ class PoseObjective:
             integrals, jacobian = 1 - passed, self.model.saturation * passed[..., None] * jacobian
         if (reach := self.scale.local_px) > 0:
             integrals = integrals - local_mean(integrals, reach)
-            if jacobian.shape[-1]:
-                jacobian = jacobian - local_mean(jacobian.movedim(-1, 1), reach).movedim(1, -1)
+            jacobian = jacobian - local_mean(jacobian, reach)
         return Evaluation(poses, integrals, jacobian, near)
 
     def retract(self, at: Evaluation, step: Float[Tensor, "batch 6"]) -> Evaluation:
@@ -180,15 +180,6 @@ def effective_pixels(weight: Float[Tensor, "batch height width"]) -> Float[Tenso
 def effective_number(pixels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:
     """The number of independent residuals at so many pixels."""
     return (pixels / CORRELATION_AREA_PX).clamp_min(7.0).double()
-
-
-def local_mean(images: Float[Tensor, "*batch height width"], reach_px: int) -> Float[Tensor, "*batch height width"]:
-    """The mean over a square that extends `reach_px` to either side of each pixel, as far as it lies in the image."""
-    side = 2 * reach_px + 1
-    stacked = images.reshape(-1, 1, *images.shape[-2:])
-    for kernel, padding in (((side, 1), (reach_px, 0)), ((1, side), (0, reach_px))):
-        stacked = torch.nn.functional.avg_pool2d(stacked, kernel, stride=1, padding=padding, count_include_pad=False)
-    return stacked.reshape(images.shape)
 
 
 def image_evidence(

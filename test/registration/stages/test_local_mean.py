@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fluoro_reg.registration import Registrar
+from fluoro_reg.registration.stages.local_mean import local_mean
 from fluoro_reg.registration.stages.object_model import bone_model_of
-from fluoro_reg.registration.stages.objective import PoseObjective, local_mean
+from fluoro_reg.registration.stages.objective import PoseObjective
 from fluoro_reg.similarity import GradientNCC
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 
@@ -23,6 +24,22 @@ def test_the_mean_is_that_of_a_square_cut_at_the_edges():
     mean = local_mean(image, 1)
     assert float(mean[0, 2, 3]) == pytest.approx(float(image[0, 1:4, 2:5].mean()))
     assert float(mean[0, 0, 0]) == pytest.approx(float(image[0, :2, :2].mean()))
+
+
+@pytest.mark.parametrize("reach", [0, 1, 4, 9])  # the last is wider than the image
+@pytest.mark.parametrize("channels", [(), (6,)])
+def test_the_mean_is_that_of_a_double_loop_for_every_channel(reach, channels):
+    values = torch.rand(2, 5, 7, *channels, generator=torch.Generator().manual_seed(reach)) + 100.0
+    mean = local_mean(values, reach)
+    for v in range(5):
+        for u in range(7):
+            square = values[:, max(v - reach, 0) : v + reach + 1, max(u - reach, 0) : u + reach + 1]
+            torch.testing.assert_close(mean[:, v, u], square.double().mean((1, 2)).float())
+
+
+def test_values_without_channels_or_images_have_no_means():
+    assert local_mean(torch.zeros(2, 3, 4, 0), 1).shape == (2, 3, 4, 0)
+    assert local_mean(torch.zeros(0, 3, 4), 1).shape == (0, 3, 4)
 
 
 def test_a_slope_over_the_x_ray_is_gone_where_all_around_is_usable(scale):
