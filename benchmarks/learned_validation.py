@@ -2,10 +2,10 @@
 
     python benchmarks/learned_validation.py CT PROST.safetensors ... --range config/carm.yaml
 
-All weights are validated with the same pairs: mean cosines between the gradient and the direction to the truth, and how many of
-the pairs are led towards it. The format of the weights has not changed, but what they are validated on has: since commit e9cbb85,
-X-rays of the simulator; before, renderings with the degradations of training. Copied into an older version, this shows what that
-version would have said of the same weights.
+All weights are validated with the same pairs: mean cosines between the gradient and the direction to the truth, and how
+many of the pairs are led towards it. The format of the weights has not changed, but what they are validated on has: since
+commit e9cbb85, X-rays of the simulator; before, renderings with the degradations of training. Copied into an older
+version, this shows what that version would have said of the same weights.
 """
 
 import argparse
