@@ -13,7 +13,7 @@ from fluoro_reg.registration.stages.pose_metric import PoseMetric
 from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.registration.stages.view_search import QUICK, Effort, ViewSearch
 from fluoro_reg.registration.view_run import Request
-from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, with_instruments_left_out
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, without_instruments
 
 
 class UnusableXrayError(InputError):
@@ -58,18 +58,17 @@ class CandidateMaker:
     ) -> Iterator[Candidate]:
         """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
 
-        Readings of the X-ray that the request's `readings` do not name are left out, unless they name none of them. Instruments
-        are left out only where all views are searched, or where `readings` say so. The other arguments are those of `make`.
+        Readings of the X-ray that the request's `readings` do not name are left out, unless they name none of them. Where all
+        views are searched, each that shows instruments is tried without them, too. The other arguments are those of `make`.
 
         Raises:
             UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.
         """
         problems, is_usable = list[InputError](), False
         everything = list(zip(prepared, initial, strict=True))
-        if search_views or request.readings:
-            everything += [(other, poses) for one, poses in everything for other in with_instruments_left_out([one])[1:]]
         named = {reading.rpartition("; ")[0] for reading in request.readings}
-        for one, poses in [pair for pair in everything if pair[0].reading in named] or everything:
+        everything = [pair for pair in everything if pair[0].reading in named] or everything
+        for one, poses in _and_without_instruments(everything) if search_views else everything:
             try:
                 for candidate in self.make(one, poses, request, stages, search_views, effort):
                     is_usable = True
@@ -126,6 +125,15 @@ class CandidateMaker:
                 keeps_rivals=search_views,
             )
             yield Candidate(prepared, initial, begin, solver, _in_words(prepared, reading), effort)
+
+
+def _and_without_instruments(
+    everything: Sequence[tuple[Preprocessed, InitialPoses]],
+) -> Iterator[tuple[Preprocessed, InitialPoses]]:
+    yield from everything
+    for one, poses in everything:
+        if (other := without_instruments(one)) is not None:
+            yield other, poses
 
 
 def _in_words(prepared: Preprocessed, reading: CTReading) -> str:

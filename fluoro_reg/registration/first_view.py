@@ -43,6 +43,7 @@ def register_from_first(
         result,
         start=found.start,
         start_detail=found.start_detail,
+        stands_out=found.stands_out,
         elapsed_s=found.elapsed_s + result.elapsed_s,
         n_renders=found.n_renders + result.n_renders,
     )

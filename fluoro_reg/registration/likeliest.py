@@ -25,7 +25,7 @@ class Likeliest:
 
     best: "Tried"
     poses: RigidTransform
-    tried: Sequence[Candidate]
+    candidates: Sequence[Candidate]
 
     @property
     def candidate(self) -> Candidate:
@@ -33,13 +33,13 @@ class Likeliest:
 
     @property
     def stands_out(self) -> bool:
-        """Whether a search of all views has found a pose that explains far more than its rivals."""
-        return self.best.stands_out
+        """Whether a search of all views has found a pose that explains far more than its rivals, of all kinds."""
+        return self.best.is_certain or _is_far_above_rivals(self.candidate, self.poses)
 
     @property
     def n_renders(self) -> int:
         """Views rendered for all candidates until now."""
-        return sum(candidate.solver.n_renders for candidate in self.tried)
+        return sum(candidate.solver.n_renders for candidate in self.candidates)
 
 
 def likeliest(
@@ -108,8 +108,7 @@ class Tried:
     @cached_property
     def stands_out(self) -> bool:
         """Whether a search of all views has found a pose that explains far more than its rivals."""
-        solver = self.candidate.solver
-        return self.is_certain or (solver.keeps_rivals and self.evidence > STANDS_OUT * solver.evidence_of_rival(self.poses))
+        return self.is_certain or _is_far_above_rivals(self.candidate, self.poses)
 
 
 def _likely(tried: Sequence[Tried]) -> list[Tried]:
@@ -118,6 +117,11 @@ def _likely(tried: Sequence[Tried]) -> list[Tried]:
     for one in tried:
         best[one.kind] = max(one.evidence, best.get(one.kind, 0.0))
     return [one for one in tried if one.evidence >= HOPELESS * best[one.kind]]
+
+
+def _is_far_above_rivals(candidate: Candidate, poses: RigidTransform) -> bool:
+    solver = candidate.solver
+    return solver.keeps_rivals and solver.evidence(poses) > STANDS_OUT * solver.evidence_of_rival(poses)
 
 
 def _stands_out(tried: Sequence[Tried]) -> bool:

@@ -290,7 +290,7 @@ class Registrar:
             intensity=prepared.intensity.value,
             intensity_confidence=prepared.intensity_confidence if prepared.intensity_inferred else None,
             reading=run.reading,
-            readings=self._readings.decisions(run.reading),
+            readings=self._readings.decisions(run.reading, prepared.without_instruments),
             stands_out=run.stands_out,
             elapsed_s=clock.total(),
             device=self._device,

@@ -48,8 +48,9 @@ class RegistrationResult:
         intensity: The assumed meaning of the pixel values: transmitted or attenuation.
         intensity_confidence: The probability of that, if it was inferred from the image (0.5 is a guess); None if it was given.
         reading: How image and CT were read, in words: the meaning of the pixels, the field, and what of the CT was compared.
-        readings: The same by name: intensity, field, ct, roi (the region that is compared) and ct_cut (whether the body goes on
-            beyond the CT); empty if nothing was registered.
+        readings: The same by name: intensity, field, without_instruments (whether what looks like an instrument was left out),
+            ct, roi (the region that is compared) and ct_cut (whether the body goes on beyond the CT); empty if nothing was
+            registered.
         start: Where the registration began: `pose` (given, or of the frame before), `weights` (predicted), `header` (the views
             around the nominal one of a DICOM file), or `range` (all views of a range).
         start_detail: Which views were searched, and whether the header contradicts them; empty if none were.

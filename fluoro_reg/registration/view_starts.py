@@ -56,7 +56,8 @@ def register_in_views(
     if near.outcome in ANSWERS:
         return replace(near, start="header", start_detail=f"the views {within}")
     wide = register((), not near.stands_out)
-    if wide.outcome in ANSWERS or (wide.stands_out and not near.stands_out):
+    is_only_pose = near.camera_from_patient is None and wide.camera_from_patient is not None
+    if wide.outcome in ANSWERS or is_only_pose or (wide.stands_out and not near.stands_out):
         result = replace(wide, start="range", start_detail=f"{views.in_words}, as nothing was accepted {within}")
     else:
         result = replace(near, start="header", start_detail=f"the views {within}, as nothing was accepted in {views.in_words}")

@@ -10,9 +10,12 @@ from fluoro_reg.carm.pose_sampling import perturb_to_mtre
 from fluoro_reg.evaluation.metrics import target_registration_errors
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Registrar
+from fluoro_reg.registration.stages.initial_poses import InitialPoses
 from fluoro_reg.registration.stages.object_model import object_model_of
 from fluoro_reg.registration.stages.objective import image_evidence
+from fluoro_reg.registration.view_run import Request
 from fluoro_reg.xray.image import Intensity, XrayImage
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess_readings
 
 
 def sides_cut_off(volume):
@@ -117,3 +120,28 @@ def test_two_views_repair_the_depth_that_one_has_lost(world):
     result = Registrar(world.volume).register_views(views, start(world, 5, 12.0))
     errors = target_registration_errors(result.camera_from_patient, world.truth, world.landmarks_patient)
     assert result.accepted and errors.mtre_mm < 1.0
+
+
+def test_instruments_are_left_out_in_candidates_of_their_own_where_all_views_are_searched(world):
+    image, registrar = world.xray(), Registrar(world.volume)
+    pixels, middle = image.pixels.clone(), image.pixels.shape[0] // 2
+    for k in range(-30, 30):  # a slanting pin
+        pixels[middle + k, middle + k : middle + k + 4] *= 0.2
+    prepared = preprocess_readings(replace(image, pixels=pixels), PreprocessOptions())
+    known = [InitialPoses([world.truth]) for _ in prepared]
+
+    def candidates(search_views):
+        made = registrar._candidates.all(prepared, known, Request(world.truth), registrar.method.stages, search_views)
+        return [(one.prepared.without_instruments, one.reading) for one in made]
+
+    searched = candidates(True)
+    assert [without for without, _ in searched] == [False] * len(prepared) + [True] * len(prepared)
+    assert searched[0][1] == searched[len(prepared)][1], "a tracked frame is read alike, with the instruments"
+    assert not any(without for without, _ in candidates(False))
+
+
+def test_the_result_says_that_instruments_were_left_out(world):
+    readings = Registrar(world.volume).readings
+    words = "transmitted, whole image; whole CT"
+    assert readings.decisions(words, without_instruments=True)["without_instruments"] is True
+    assert readings.decisions(words)["without_instruments"] is False

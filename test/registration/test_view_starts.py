@@ -8,6 +8,7 @@ import torch
 from fluoro_reg.carm.range import load_range
 from fluoro_reg.carm.view_pose import view_pose
 from fluoro_reg.config import from_mapping
+from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions, RegistrationResult
 from fluoro_reg.registration.view_starts import SearchedViews, register_in_views
 from fluoro_reg.xray.nominal_view import NominalView
@@ -88,7 +89,7 @@ def searched(near, wide):
 
 
 def result_of(outcome, stands_out=False):
-    return RegistrationResult(outcome, "", "lm", stands_out=stands_out, elapsed_s=1.0, n_renders=10)
+    return RegistrationResult(outcome, "", "lm", RigidTransform.identity(), stands_out=stands_out, elapsed_s=1.0, n_renders=10)
 
 
 REJECTED = Outcome.REJECTED_POSE
@@ -104,6 +105,7 @@ REJECTED = Outcome.REJECTED_POSE
         (result_of(REJECTED, stands_out=True), result_of(REJECTED, stands_out=True), "header"),
         (result_of(REJECTED, stands_out=True), result_of(Outcome.CONVERGED), "range"),
         (result_of(REJECTED, stands_out=True), result_of(Outcome.AMBIGUOUS), "range"),
+        (replace(result_of(Outcome.NOT_CONVERGED), camera_from_patient=None), result_of(REJECTED), "range"),
     ],
 )
 def test_without_an_answer_the_pose_near_the_header_is_the_result_unless_only_that_of_the_range_stands_out(near, wide, start):

@@ -30,7 +30,7 @@ from fluoro_reg.registration.view_run import Clock
 from fluoro_reg.rendering import resolve_device
 from fluoro_reg.rendering.threads import one_torch_thread
 from fluoro_reg.xray.image import XrayImage
-from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings, with_instruments_left_out
+from fluoro_reg.xray.preprocessing.preprocess import Preprocessed, preprocess_readings
 from fluoro_reg.xray.view import CalibratedXray
 
 MAXIMUM_PRIOR_SD = 4.0  # a body further from where its joint lets it be is not where it seems to be
@@ -177,6 +177,7 @@ class BodiesRegistrar:
                 outcome=assessment.outcome,
                 reason=assessment.reason,
                 method=first.method if body is self._reference else METHOD,
+                stands_out=first.stands_out and body is self._reference,
                 camera_from_patient=together.poses[body.name],
                 initial_camera_from_patient=first.initial_camera_from_patient if body is self._reference else None,
                 similarity=assessment.evidence.similarity,
@@ -260,7 +261,7 @@ class BodiesRegistrar:
 
 def _prepared(image: XrayImage, first: RegistrationResult, options: RegistrationOptions) -> Preprocessed:
     """The X-ray in the reading in which the reference was found."""
-    readings = with_instruments_left_out(preprocess_readings(image, options.preprocess))
+    readings = preprocess_readings(image, options.preprocess)
     return next((one for one in readings if first.reading.startswith(f"{one.reading}; ")), readings[0])
 
 

@@ -70,14 +70,21 @@ class CTReadings:
         """The reading with a name, of those that have been made."""
         return next((one for one in (self.whole, self._bone) if one is not None and one.name == name), None)
 
-    def decisions(self, reading: str) -> dict[str, str | bool]:
+    def decisions(self, reading: str, without_instruments: bool = False) -> dict[str, str | bool]:
         """What a reading in words (of an X-ray and this CT) decided, by name; empty if it is not one of this CT."""
         of_xray, _, of_ct = reading.partition("; ")
         intensity, _, field_name = of_xray.rpartition(", ")
         chosen, is_cut = self.named(of_ct), self.whole.renderers.extent.is_cut
         if chosen is None:
             return {}
-        return {"intensity": intensity, "field": field_name, "ct": of_ct, "roi": chosen.model.roi, "ct_cut": is_cut}
+        return {
+            "intensity": intensity,
+            "field": field_name,
+            "without_instruments": without_instruments,
+            "ct": of_ct,
+            "roi": chosen.model.roi,
+            "ct_cut": is_cut,
+        }
 
     def _bone_reading(self) -> CTReading | None:
         """The bone alone; None if the CT has none."""

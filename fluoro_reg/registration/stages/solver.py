@@ -6,7 +6,7 @@ scale for which the thresholds of the gates were measured. Such a stage has conv
 agrees within the reported covariance.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -43,9 +43,7 @@ RIVAL = 0.65  # of the best evidence: where no pose was given, a hypothesis with
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 RIVAL_MM = 20.0  # from the best pose: what is nearer may still lead to it
 COMPARED_PX = 64  # across the CT's projection: readings are compared
-COMPARED_FROM_AFAR_PX = (
-    192  # the same where no pose was given: with fewer pixels, wrong poses explain bone as well as right ones
-)
+COMPARED_FROM_AFAR_PX = 192  # where no pose was given: with fewer, wrong poses explain bone as well as right ones
 KEEP_COMPARED = 4  # hypotheses of a reading, the best first, where they are compared with so many pixels
 
 
@@ -99,9 +97,8 @@ class Solver:
         if not has_approached or len(stages) < 2:
             return poses
         poses = RigidTransform.cat(everything)
-        return poses[
-            self._likely(poses, self._evidence_from_afar(poses), self.scales.from_afar(COMPARED_FROM_AFAR_PX), stages[-2].keep)
-        ]
+        scale = self.scales.from_afar(COMPARED_FROM_AFAR_PX)
+        return poses[self._likely(poses, self._evidence_from_afar(poses), scale, stages[-2].keep)]
 
     def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:
         """Where a learned stage ends from some poses, the best first."""
@@ -135,9 +132,8 @@ class Solver:
         return float(evidence[is_rival].max()) if bool(is_rival.any()) else 0.0
 
     def _evidence_from_afar(self, poses: RigidTransform) -> Float[Tensor, "batch"]:
-        return image_evidence(*self._compared(poses, self.scales.from_afar(COMPARED_FROM_AFAR_PX))).nan_to_num(
-            0.0
-        )  # NaN would win
+        seen = self._compared(poses, self.scales.from_afar(COMPARED_FROM_AFAR_PX))
+        return image_evidence(*seen).nan_to_num(0.0)  # NaN would win
 
     def similarity(self, poses: RigidTransform) -> float:
         """The gradient NCC of the best of the first few poses, as the gates see it."""
@@ -176,7 +172,7 @@ class Solver:
         objective = PoseObjective(scale, self.model, similarity, self.prior)
         at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
         self.n_renders += objective.n_renders
-        evidence = self._last_evidence(at.poses, coarse, lambda: image_evidence(at.moving, scale.fixed, linearised.weight))
+        evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
         rows = self._likely(at.poses, evidence, scale, stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
@@ -202,8 +198,7 @@ class Solver:
         self.n_renders += sum(part.n_renders for part in parts)
         found = RigidTransform.cat([part.poses for part in parts])
         converged = torch.cat([part.converged for part in parts])
-        evidence = self._last_evidence(found, coarse, lambda: torch.cat([part.evidence for part in parts]))
-        rows = self._likely(found, evidence, scale, stage.keep)
+        rows = self._likely(found, torch.cat([part.evidence for part in parts]), scale, stage.keep)
         if coarse:
             return Found(found[rows], converged[rows])
         objective = PoseObjective(self.scales.scale(stage.object_px, poses), self.model, similarity)
@@ -212,14 +207,6 @@ class Solver:
         met = converged[rows] & is_at_optimum(objective, at, here)  # whose masks and clipping differ a little from the device's
         self.n_renders += objective.n_renders
         return Refined(objective, at, here, met)
-
-    def _last_evidence(
-        self, poses: RigidTransform, coarse: bool, of_stage: Callable[[], Float[Tensor, "batch"]]
-    ) -> Float[Tensor, "batch"]:
-        """The evidence of a stage; of the last one, that by which readings are compared where no pose was given."""
-        if coarse or not self.keeps_rivals or len(poses.translation) == 1:
-            return of_stage()
-        return self._evidence_from_afar(poses)
 
     def _likely(self, poses: RigidTransform, evidence: Float[Tensor, "batch"], scale: Scale, keep: int) -> Int[Tensor, "kept"]:
         """The rows that go on after a stage that keeps `keep`, the best first."""

@@ -43,8 +43,7 @@ def read_again(
     if known is not None and known.reading.name == name and known.applies_to(image, coarse, options):
         return known
     readings = readings_of(coarse, image, options.find_collimator)
-    everything = [*readings, *(reading.without_instruments() for reading in readings)]
-    found = next((reading for reading in everything if reading.name == name), None)
+    found = next((reading for reading in readings if reading.name == name), None)
     return None if found is None else KnownReading(found, coarse, image.intensity, options.find_collimator)
 
 

@@ -4,26 +4,24 @@ They are straight, dense and narrower than bones, and their contrast is far abov
 that is nearly right can be refined beside them, because residuals that do not fit have little weight. A search of all views
 has no such weights: the strong edges of an instrument decide which view fits best.
 
-The cortex of a long bone or an implant that the CT shows may look the same. Leaving instruments out is therefore a reading,
-beside the one with the whole image.
+The cortex of a long bone or an implant that the CT shows may look the same. An X-ray is therefore tried with them and without.
 """
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
 
-from fluoro_reg.xray.preprocessing.coarse import COARSE_SIZE, CoarseImage, coarse_image, enlarge_blocks
+from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enlarge_blocks
 
-_WIDEST = round(0.09 * COARSE_SIZE)  # blocks; what is wider is anatomy
+_WIDEST = 0.09  # of the longer side; what is wider is anatomy
 _CONTRAST = 3.0  # times that of nine tenths of the image, at the same width
 _MEDIAN_CONTRAST = 4.0
-_LENGTH = COARSE_SIZE / 8  # blocks, at least
+_LENGTH = 0.125  # of the longer side, at least
 _SLENDER = 5.0  # times as long as wide
 _ALONG_BORDER = 0.5  # of an object that is the edge of a field, or of the body in it
-_NEIGHBOURHOOD = np.ones((3, 3), dtype=np.uint8)
+_NEIGHBOURHOOD = np.ones((3, 3), dtype=bool)
 
 
 def find_instruments(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
@@ -36,41 +34,38 @@ def find_instruments(pixels: Float[Tensor, "height width"], mask: Bool[Tensor, "
     coarse = coarse_image(pixels, mask)
     if not coarse.usable.any():
         return torch.zeros_like(mask)
-    found = cv2.dilate(_slender(_contrast(coarse), coarse.usable), _NEIGHBOURHOOD)
-    return torch.from_numpy(enlarge_blocks(found.astype(bool), coarse.factor, *mask.shape))
+    found = ndimage.binary_dilation(_slender(_contrast(coarse), coarse.usable), _NEIGHBOURHOOD)
+    return torch.from_numpy(enlarge_blocks(found, coarse.factor, *mask.shape))
 
 
 def _contrast(coarse: CoarseImage) -> Float[np.ndarray, "rows columns"]:
     """Contrast of what is narrower than `_WIDEST`, relative to that of most of the image."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_WIDEST, _WIDEST))
     mean, usable = coarse.mean, coarse.usable
-    eroded = cv2.erode(np.where(usable, mean, mean.max()), disc)
-    opened = cv2.dilate(np.where(usable, eroded, mean.min()), disc)
+    reach = max(1, round(_WIDEST * max(mean.shape) / 2))
+    disc = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= reach + 0.3
+    eroded = ndimage.grey_erosion(np.where(usable, mean, mean.max()), footprint=disc)
+    opened = ndimage.grey_dilation(np.where(usable, eroded, mean.min()), footprint=disc)
     contrast = np.where(usable, mean - opened, 0.0)
-    inside = _eroded(usable, outside=1)
+    inside = ndimage.binary_erosion(usable, _NEIGHBOURHOOD, iterations=2, border_value=1)
     usual = float(np.quantile(contrast[inside if inside.any() else usable], 0.9))
     return contrast / usual if usual > 0 else np.zeros_like(contrast)
 
 
-def _slender(contrast: Float[np.ndarray, "rows columns"], usable: Bool[np.ndarray, "rows columns"]) -> np.ndarray:
-    """Return 1 where a straight object has enough contrast, else 0."""
+def _slender(
+    contrast: Float[np.ndarray, "rows columns"], usable: Bool[np.ndarray, "rows columns"]
+) -> Bool[np.ndarray, "rows columns"]:
+    """Return the blocks of straight objects with enough contrast."""
     labels, _ = ndimage.label(contrast > _CONTRAST, _NEIGHBOURHOOD)
-    border = ~_eroded(usable, outside=0)
-    found = np.zeros(labels.shape, dtype=np.uint8)
-    for label in np.flatnonzero(np.bincount(labels.ravel())[1:] >= _LENGTH) + 1:
+    border = ~ndimage.binary_erosion(usable, _NEIGHBOURHOOD, iterations=2)
+    minimum = _LENGTH * max(contrast.shape)
+    found = np.zeros(labels.shape, dtype=bool)
+    for label in np.flatnonzero(np.bincount(labels.ravel())[1:] >= minimum) + 1:
         blocks = labels == label
         width, length = _size(np.argwhere(blocks).astype(np.float64))
-        is_straight = length > _LENGTH and length > _SLENDER * width
+        is_straight = length > minimum and length > _SLENDER * width
         if is_straight and np.median(contrast[blocks]) > _MEDIAN_CONTRAST and border[blocks].mean() < _ALONG_BORDER:
-            found[blocks] = 1
+            found |= blocks
     return found
-
-
-def _eroded(usable: Bool[np.ndarray, "rows columns"], outside: int) -> Bool[np.ndarray, "rows columns"]:
-    """Without a rim of two blocks, and without that of the image if what is `outside` of it is 0."""
-    blocks = usable.astype(np.uint8)
-    eroded = cv2.erode(blocks, _NEIGHBOURHOOD, iterations=2, borderType=cv2.BORDER_CONSTANT, borderValue=outside)
-    return eroded.astype(bool)
 
 
 def _size(points: Float[np.ndarray, "n 2"]) -> tuple[float, float]:

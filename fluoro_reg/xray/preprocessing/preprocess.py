@@ -5,7 +5,6 @@ The image goes one way: a coarse copy (`coarse`), its fields (`field`, `leak`), 
 photons to line integrals (`attenuation`). A frame that cannot show anatomy is rejected with a reason before it is rendered.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from fluoro_reg.xray.preprocessing.defects import burnt_in_text, clipped_regions
 from fluoro_reg.xray.preprocessing.field import Field
 from fluoro_reg.xray.preprocessing.instruments import find_instruments
 from fluoro_reg.xray.preprocessing.quality import rejection_reason
-from fluoro_reg.xray.preprocessing.readings import WITHOUT_INSTRUMENTS, Reading, readings_of
+from fluoro_reg.xray.preprocessing.readings import Reading, readings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,7 @@ class Preprocessed:
         usable_fraction: Fraction of the pixels in the mask.
         outline: Usable pixels at the outline of saturated air, where the edge of the body is inaccurate.
         reading: The reading of the X-ray in words: the meaning of its pixels, and its field.
+        without_instruments: Whether what looks like an instrument has been removed from the mask.
         rejection: Why no registration should be attempted; None if it should.
     """
 
@@ -77,6 +77,7 @@ class Preprocessed:
     usable_fraction: float
     outline: Bool[Tensor, "height width"]
     reading: str = ""
+    without_instruments: bool = False
     rejection: str | None = None
 
 
@@ -98,11 +99,14 @@ def preprocess_readings(image: XrayImage, options: PreprocessOptions) -> tuple[P
     return tuple(one for one in prepared if one.rejection is None) or prepared[:1]
 
 
-def with_instruments_left_out(prepared: Sequence[Preprocessed]) -> list[Preprocessed]:
-    """Return the readings of an X-ray, and for each of them that shows instruments one more, which leaves them out."""
-    readings = [(one, _without_instruments(one)) for one in prepared]
-    others = [other for one, other in readings if other.usable_fraction < one.usable_fraction]
-    return [*prepared, *(replace(other, reading=other.reading + WITHOUT_INSTRUMENTS) for other in others)]
+def without_instruments(prepared: Preprocessed) -> Preprocessed | None:
+    """Return an X-ray whose mask leaves out what looks like an instrument; None if nothing does, or nothing else is usable."""
+    image = prepared.image
+    mask = image.mask & ~find_instruments(image.pixels, image.mask)
+    usable_fraction = _usable_fraction(mask)
+    if not 0 < usable_fraction < prepared.usable_fraction:
+        return None
+    return replace(prepared, image=replace(image, mask=mask), usable_fraction=usable_fraction, without_instruments=True)
 
 
 def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, options: PreprocessOptions) -> Preprocessed:
@@ -131,16 +135,9 @@ def preprocess_reading(image: XrayImage, coarse: CoarseImage, reading: Reading, 
     if options.mask_clipped in ("air", "both"):
         surroundings = clipped_surroundings(coarse, in_field, at_top=intensity is Intensity.TRANSMITTED)
         outline = mask & torch.from_numpy(enlarge_blocks(surroundings, coarse.factor, *mask.shape))
-    prepared = Preprocessed(
+    return Preprocessed(
         result, intensity, inferred, reading.confidence, i0, usable_fraction, outline, reading.name, rejection=reason
     )
-    return _without_instruments(prepared) if reading.leaves_out_instruments else prepared
-
-
-def _without_instruments(prepared: Preprocessed) -> Preprocessed:
-    image = prepared.image
-    mask = image.mask & ~find_instruments(image.pixels, image.mask)
-    return replace(prepared, image=replace(image, mask=mask), usable_fraction=_usable_fraction(mask))
 
 
 def _inverted(image: XrayImage, coarse: CoarseImage) -> XrayImage:
@@ -197,7 +194,9 @@ def _full_mask(
 def _rejected(image: XrayImage, inferred: bool, reason: str) -> Preprocessed:
     blank = XrayImage(torch.zeros_like(image.pixels), image.intrinsics, Intensity.ATTENUATION, image.mask)
     no_outline, confidence = torch.zeros_like(image.mask), 0.5 if inferred else 1.0
-    return Preprocessed(blank, image.intensity, inferred, confidence, 0.0, _usable_fraction(image.mask), no_outline, "", reason)
+    return Preprocessed(
+        blank, image.intensity, inferred, confidence, 0.0, _usable_fraction(image.mask), no_outline, rejection=reason
+    )
 
 
 def _usable_fraction(mask: Bool[Tensor, "height width"]) -> float:

@@ -13,7 +13,6 @@ from fluoro_reg.xray.preprocessing.field import Field, find_field, painted_field
 from fluoro_reg.xray.preprocessing.leak import find_leaking_field
 from fluoro_reg.xray.preprocessing.polarity import Polarity, estimate_polarity
 
-WITHOUT_INSTRUMENTS = " without instruments"  # ends the name of a reading
 _HEADER_ODDS = 19.0  # of a header that states a polarity: right 19 times in 20, before the image is seen
 
 
@@ -27,7 +26,6 @@ class Reading:
         field: The part that the beam reached; None for the whole image.
         name: The reading in words, for results and logs.
         is_inverted: Whether the pixel values are inverted first.
-        leaves_out_instruments: Whether what looks like an instrument is not usable.
     """
 
     intensity: Intensity
@@ -35,11 +33,6 @@ class Reading:
     field: Field | None
     name: str
     is_inverted: bool = False
-    leaves_out_instruments: bool = False
-
-    def without_instruments(self) -> "Reading":
-        """The same reading, which leaves out what looks like an instrument."""
-        return replace(self, name=self.name + WITHOUT_INSTRUMENTS, leaves_out_instruments=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,8 @@ from scipy import ndimage
 
 from fluoro_reg.geometry import CameraIntrinsics
 from fluoro_reg.xray.image import Intensity
-from fluoro_reg.xray.preprocessing.coarse import coarse_image
-from fluoro_reg.xray.preprocessing.continued import read_again
 from fluoro_reg.xray.preprocessing.instruments import find_instruments
-from fluoro_reg.xray.preprocessing.preprocess import (
-    PreprocessOptions,
-    preprocess_reading,
-    preprocess_readings,
-    with_instruments_left_out,
-)
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess, without_instruments
 from fluoro_reg.xray.reader import xray_from_pixels
 
 SIZE = 288
@@ -86,28 +79,18 @@ def xray():
     return xray_from_pixels(photons.astype(np.uint16), camera, Intensity.TRANSMITTED)
 
 
-def test_they_are_left_out_in_a_reading_beside_the_others(xray):
-    prepared = preprocess_readings(xray, PreprocessOptions())
-    whole, *_, without = with_instruments_left_out(prepared)
-    assert whole is prepared[0] and len(with_instruments_left_out(prepared)) == 2 * len(prepared)
-    assert without.reading == f"{prepared[-1].reading} without instruments"
+def test_they_are_left_out_of_the_mask_and_nothing_else_changes(xray):
+    whole = preprocess(xray, PreprocessOptions())
+    without = without_instruments(whole)
+    assert without is not None and without.without_instruments and not whole.without_instruments
     assert without.usable_fraction == pytest.approx(float(without.image.mask.float().mean()))
     assert 0.01 < whole.usable_fraction - without.usable_fraction < 0.1
-    assert torch.equal(without.image.pixels, prepared[-1].image.pixels)
+    assert torch.equal(without.image.pixels, whole.image.pixels) and without.reading == whole.reading
 
 
-def test_an_image_without_them_has_no_other_readings():
-    camera = CameraIntrinsics(SIZE, SIZE, 1000.0, 1000.0, SIZE / 2, SIZE / 2)
-    image = xray_from_pixels((20_000 * np.exp(-anatomy())).astype(np.uint16), camera, Intensity.TRANSMITTED)
-    prepared = preprocess_readings(image, PreprocessOptions())
-    assert with_instruments_left_out(prepared) == list(prepared)
-
-
-def test_a_stream_is_read_on_without_them(xray):
-    options = PreprocessOptions()
-    without = with_instruments_left_out(preprocess_readings(xray, options))[-1]
-    coarse = coarse_image(xray.pixels, xray.mask)
-    known = read_again(xray, coarse, without.reading, options, None)
-    assert known is not None
-    again = preprocess_reading(xray, coarse, known.reading, options)
-    assert again.reading == without.reading and torch.equal(again.image.mask, without.image.mask)
+def test_there_is_nothing_to_leave_out_of_other_images(xray):
+    photons = (20_000 * np.exp(-anatomy())).astype(np.uint16)
+    plain = preprocess(xray_from_pixels(photons, xray.intrinsics, Intensity.TRANSMITTED), PreprocessOptions())
+    assert without_instruments(plain) is None
+    again = without_instruments(preprocess(xray, PreprocessOptions()))
+    assert again is not None and without_instruments(again) is None
