@@ -112,10 +112,10 @@ def test_every_loss_can_be_used(volume, carm, tmp_path):
 
 
 def test_a_training_stops_without_improvement(volume, carm, tmp_path):
-    options = dataclasses.replace(SHORT, learning_rate=1e-7, steps=40, validations=40, patience=1, average=0.0)
+    options = dataclasses.replace(SHORT, learning_rate=1e-7, steps=400, validations=400, patience=1, average=0.0)
     training = RegressorTraining(volume, carm, options)
     training.run(tmp_path / "w.safetensors")
-    assert training.state.step < 40
+    assert training.state.step < 400  # which take longer than the making of the X-rays to validate with
 
 
 def test_a_time_budget_is_kept(volume, carm, tmp_path):

@@ -185,7 +185,7 @@ def test_no_reading_is_tried_beyond_a_whole_ct_that_explains_the_image_with_cert
     prepared, stages = preprocess(world.xray(pose=view), PreprocessOptions()), registrar.method.stages
     candidates = maker.all([prepared], [InitialPoses([])], Request(None), stages, search_views=True)
     likely = likeliest(candidates, None, stages, certain, Clock())
-    assert [one.reading.rpartition("; ")[2] for one in likely.tried] == tried
+    assert [one.reading.rpartition("; ")[2] for one in likely.candidates] == tried
 
 
 def test_grids_are_kept_within_bounds(world, registrar, monkeypatch):
