@@ -33,7 +33,7 @@ class Likeliest:
 
     @property
     def stands_out(self) -> bool:
-        """Whether a search of all views has found a pose that explains far more than its rivals, of all kinds."""
+        """Whether a search of all views has found a pose that explains far more than all its rivals."""
         return self.best.is_certain or _is_far_above_rivals(self.candidate, self.poses)
 
     @property

@@ -1,6 +1,7 @@
-"""Local means: what remains of values without them has no say over long distances, as soft tissue has.
+"""Local means of images. Relative to them, what changes over long distances, as soft tissue does, has no say.
 
-The cost does not depend on the reach, because sums run along rows and columns. Sums are float64, so that they do not drift.
+The cost does not depend on the reach: a running sum along rows is followed by one along columns, both in float64, so that they
+do not drift.
 """
 
 import math

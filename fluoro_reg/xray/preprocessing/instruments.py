@@ -17,7 +17,7 @@ from fluoro_reg.xray.preprocessing.coarse import CoarseImage, coarse_image, enla
 
 _WIDEST = 0.09  # of the longer side; what is wider is anatomy
 _CONTRAST = 3.0  # times that of nine tenths of the image, at the same width
-_MEDIAN_CONTRAST = 4.0
+_MEDIAN_CONTRAST = 4.0  # of an instrument, in the same unit
 _LENGTH = 0.125  # of the longer side, at least
 _SLENDER = 5.0  # times as long as wide
 _ALONG_BORDER = 0.5  # of an object that is the edge of a field, or of the body in it

@@ -1,4 +1,4 @@
-"""Instruments are found in an X-ray, and left out in a reading of their own."""
+"""Instruments are found in an X-ray, and left out of its mask."""
 
 import numpy as np
 import pytest
