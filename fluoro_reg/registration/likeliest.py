@@ -138,21 +138,22 @@ def _tried(
     """Run the coarse stages for one candidate after the other.
 
     A learned first stage starts from the initial poses. The search is then also around what it has found, which is nearer, but
-    not near enough for Levenberg-Marquardt. All of this goes on beside the initial poses and what is found around them, so that
-    a similarity that leads astray costs time, but loses nothing.
+    not near enough for Levenberg-Marquardt. All of this goes on apart from the initial poses and what is found around them, so
+    that a similarity that leads astray costs time, but loses nothing.
     """
     learned = dict[int, RigidTransform]()
     for candidate in candidates:
         solver, initial = candidate.solver, candidate.initial
         found = [*(solver.initial_poses(pose, search) for pose in initial.searched), *initial.refined]
         clock.lap("search")
-        others = stages
+        groups, others = [RigidTransform.cat(found)], stages
         if isinstance(stages[0].similarity, Learned) and len(stages) > 1:
             if id(initial) not in learned:  # else another reading of the CT, which the similarity does not know
                 learned[id(initial)] = solver.run_learned(initial.poses, stages[0])
             reached, others = learned[id(initial)], stages[1:]
-            found += [solver.initial_poses(reached[k], search) for k in range(len(reached.translation))]
-        poses = solver.run_coarse(RigidTransform.cat(found), others)
+            around = [solver.initial_poses(reached[k], search) for k in range(len(reached.translation))]
+            groups.append(RigidTransform.cat(around))
+        poses = solver.run_apart(groups, others)
         is_body = solver.keeps_rivals and solver.model.compared == "body"
         is_certain = is_body and solver.similarity(poses) >= certain_similarity
         clock.lap("refine")

@@ -6,7 +6,7 @@ scale for which the thresholds of the gates were measured. Such a stage has conv
 agrees within the reported covariance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -83,22 +83,31 @@ class Solver:
     def run_coarse(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> RigidTransform:
         """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
 
-        A learned similarity may end anywhere, and only the image tells: what it began from stays beside what it has found. So
-        do views of bone, which have approached the X-ray with more pixels than the first stages have. Poses from all stages are
-        then compared at `COMPARED_FROM_AFAR_PX`.
+        A learned similarity may end anywhere, and only the image tells: what it began from therefore goes on apart from what it
+        has found. Views of bone go on beside what the first stage makes of them, too, because they have approached the X-ray
+        with more pixels than the first stages have. Poses from all stages are then compared at `COMPARED_FROM_AFAR_PX`.
         """
         has_approached = self.keeps_rivals and self.model.local_mm > 0
         everything = [poses]
         for number, stage in enumerate(stages[:-1]):
             found = self._run_stage(poses, stage, coarse=True).poses
-            stays = isinstance(stage.similarity, Learned) or (number == 0 and has_approached)
-            poses = RigidTransform.cat([poses, found]) if stays else found
+            if isinstance(stage.similarity, Learned):
+                return self.run_apart([poses, found], stages[number + 1 :])
+            poses = RigidTransform.cat([poses, found]) if number == 0 and has_approached else found
             everything.append(found)
         if not has_approached or len(stages) < 2:
             return poses
         poses = RigidTransform.cat(everything)
         scale = self.scales.from_afar(COMPARED_FROM_AFAR_PX)
         return poses[self._likely(poses, self._evidence_from_afar(poses), scale, stages[-2].keep)]
+
+    def run_apart(self, groups: Sequence[RigidTransform], stages: tuple[StageOptions, ...]) -> RigidTransform:
+        """Run every stage but the last for each group by itself, so that none ends for what another has found.
+
+        Returns the hypotheses of all groups, those of the group with the best evidence first. The last stage decides.
+        """
+        found = [self.run_coarse(group, stages) for group in groups]
+        return RigidTransform.cat(sorted(found, key=self.evidence, reverse=True) if len(found) > 1 else found)
 
     def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:
         """Where a learned stage ends from some poses, the best first."""
