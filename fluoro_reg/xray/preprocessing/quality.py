@@ -45,8 +45,8 @@ def subtract_shading(
     """Subtract a quadratic surface that is fitted over the field."""
     terms = _quadratic_terms(*values.shape)
     inside = terms[field]
-    # normal equations: six well-scaled terms over thousands of pixels
-    surface, *_ = np.linalg.lstsq(inside.T @ inside, inside.T @ values[field], rcond=None)
+    # normal equations: six well-scaled terms over thousands of pixels; einsum, because BLAS may wake threads that then wait busily
+    surface, *_ = np.linalg.lstsq(np.einsum("np,nq->pq", inside, inside), inside.T @ values[field], rcond=None)
     return values - terms @ surface
 
 
