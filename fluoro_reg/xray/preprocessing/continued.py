@@ -59,7 +59,7 @@ def resembles(coarse: CoarseImage, other: CoarseImage) -> bool:
     if levels[1] > _MAXIMUM_LEVEL * levels[0]:
         return False
     one, two = one - one.mean(), two - two.mean()
-    # sums of products, not `@`: from 10 000 numbers on, BLAS wakes threads, which then wait busily for longer than a frame takes
+    # not `@`: from 10 000 numbers on, BLAS wakes threads, which then wait busily for longer than a frame takes
     products, one, two = (one * two).sum(), (one * one).sum(), (two * two).sum()
     return float(products) >= MINIMUM_RESEMBLANCE * float(np.sqrt(one * two)) > 0
 
