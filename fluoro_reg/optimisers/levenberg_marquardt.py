@@ -14,6 +14,7 @@ Source: Marquardt 1963 (damping by the Hessian's diagonal, which makes units irr
 Optimization", section 10.3 and, for damping by the ratio of actual and predicted decrease, algorithm 4.1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -27,6 +28,8 @@ from fluoro_reg.config import option
 from fluoro_reg.optimisers.batch import BatchT, put, take, where
 from fluoro_reg.optimisers.normal_equations import NormalEquations
 from fluoro_reg.optimisers.step_kernels import damped_steps, limit_steps, update_damping, update_stretch
+
+JUDGED_AFTER = 4  # steps: most of the way from a coarser scale
 
 EvaluationT = TypeVar("EvaluationT")  # an evaluation of a batch: the points and what was computed there
 NormalEquationsT = TypeVar("NormalEquationsT", bound=NormalEquations)  # the normal equations of a batch
@@ -86,15 +89,23 @@ class LevenbergMarquardt:
     tolerance: float = option(2e-5, "predicted decrease at which to stop, as a fraction of the cost", minimum=0.0)
 
     def minimise(
-        self, problem: LeastSquaresProblem[EvaluationT, NormalEquationsT], start: EvaluationT
+        self,
+        problem: LeastSquaresProblem[EvaluationT, NormalEquationsT],
+        start: EvaluationT,
+        is_hopeless: Callable[[EvaluationT, NormalEquationsT], Bool[Tensor, "batch"]] | None = None,
     ) -> tuple[EvaluationT, NormalEquationsT, Bool[Tensor, "batch"]]:
-        """Return the best points found, their normal equations, and which of them met the tolerance."""
+        """Return the best points found, their normal equations, and which of them met the tolerance.
+
+        After `JUDGED_AFTER` steps, `is_hopeless` may end starts where they are.
+        """
         at, equations = start, problem.linearise(start)
         batch = equations.cost.shape[0]
         damping, stretch = np.full(batch, self.damping), np.ones(batch)
-        converged = np.zeros(batch, np.bool_)
-        for _ in range(self.iterations):
-            chosen = np.flatnonzero(~converged)
+        converged, hopeless = np.zeros(batch, np.bool_), np.zeros(batch, np.bool_)
+        for number in range(self.iterations):
+            if number == JUDGED_AFTER and is_hopeless is not None and batch > 1:
+                hopeless = is_hopeless(at, equations).numpy()
+            chosen = np.flatnonzero(~(converged | hopeless))
             if not chosen.size:
                 break
             rows = torch.from_numpy(chosen)

@@ -69,6 +69,21 @@ def test_a_converged_start_is_not_evaluated_again(problem):
     assert problem.evaluations <= 12
 
 
+def test_a_start_that_is_judged_hopeless_stays_where_it_is(problem):
+    starts = torch.stack([problem.minimum + 1, problem.minimum + 8])
+    optimiser, seen = LevenbergMarquardt(iterations=60, tolerance=1e-10), []
+
+    def is_hopeless(at: Point, equations: NormalEquations) -> Tensor:
+        seen.append(at.x)
+        return torch.tensor([False, True])
+
+    at, _, converged = optimiser.minimise(problem, Point(starts), is_hopeless)
+    alone, _, _ = optimiser.minimise(problem, Point(starts[:1]))
+    assert converged.tolist() == [True, False] and len(seen) == 1
+    assert torch.equal(at.x[1], seen[0][1]) and not torch.equal(at.x[1], starts[1])
+    torch.testing.assert_close(at.x[:1], alone.x)
+
+
 def test_steps_are_limited(problem):
     far = problem.minimum + torch.tensor([500.0, 0, 0, 0, 0, 0], dtype=torch.float64)
     at = LevenbergMarquardt(iterations=1, largest_step=(12.0, 0.1)).minimise(problem, Point(far[None]))[0]

@@ -14,19 +14,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fluoro_reg.geometry import RigidTransform, retract
-from fluoro_reg.learned import ImageProblem, Side
-from fluoro_reg.optimisers import CMAES, AbstractOptimiser, Adam, AutogradProblem, GradientDescent, LevenbergMarquardt
+from fluoro_reg.geometry import RigidTransform
+from fluoro_reg.learned import ImageProblem
+from fluoro_reg.optimisers import AbstractOptimiser, LevenbergMarquardt
 from fluoro_reg.optimisers.batch import take
-from fluoro_reg.optimisers.problem import Minima, ValueProblem
 from fluoro_reg.registration.memory import parts_of
 from fluoro_reg.registration.method import Learned, SearchOptions, StageOptions
+from fluoro_reg.registration.stages.minimise import minimise_learned, minimise_values
 from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
 from fluoro_reg.registration.stages.object_model import ObjectModel
 from fluoro_reg.registration.stages.objective import (
+    Evaluation,
     PoseObjective,
     PosePrior,
     Scale,
+    WeightedNormalEquations,
     image_evidence,
 )
 from fluoro_reg.registration.stages.optimum import is_at_optimum
@@ -179,10 +181,15 @@ class Solver:
         if coarse and self.keeps_rivals:
             scale = scale.locally(self.scales.local_px(scale.intrinsics))
         objective = PoseObjective(scale, self.model, similarity, self.prior)
-        at, linearised, converged = optimiser.minimise(objective, objective.evaluate(poses))
+
+        def is_hopeless(at: Evaluation, linearised: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
+            evidence = objective.evidence(at, linearised)
+            return evidence < HOPELESS * evidence.max()
+
+        begin = objective.evaluate(poses)
+        at, linearised, converged = optimiser.minimise(objective, begin, None if coarse else is_hopeless)
         self.n_renders += objective.n_renders
-        evidence = image_evidence(at.moving, scale.fixed, linearised.weight)
-        rows = self._likely(at.poses, evidence, scale, stage.keep)
+        rows = self._likely(at.poses, objective.evidence(at, linearised), scale, stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _stays_on_device(self, object_px: int, coarse: bool) -> bool:
@@ -249,7 +256,7 @@ class Solver:
         similarity = cast(AbstractSimilarity, stage.similarity)
         values = PoseValues(scale, self.model, similarity, self.prior, stage.restraint)
         values.prepare(poses, stage.sparse, self.seed)
-        minima = self._minima(optimiser, values, poses)
+        minima = minimise_values(optimiser, values, poses, self.seed)
         found = moved(poses, minima.twists, self.model.pivot)
         rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
         self.n_renders += values.n_renders
@@ -259,34 +266,11 @@ class Solver:
         return Found(found[rows], minima.converged[rows])
 
     def _minimise_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
-        """Minimise a learned similarity. A prior is ignored, because its weight is relative to a number of pixels."""
-        before, parts = similar.projector.n_renders, []
-        with torch.no_grad():
-            for side in similar.sides(poses):
-                found, values, converged = self._minimise_side(side, stage, similar.pivot)
-                parts.append((similar.from_side(side, found), values, converged))
-        found = RigidTransform.cat([part[0] for part in parts])
-        values, converged = (torch.cat([part[k] for part in parts]) for k in (1, 2))
+        before = similar.projector.n_renders
+        found, values, converged = minimise_learned(stage.optimiser, similar, poses, self.seed)
         rows = self._best(found, values, 0.0, stage.keep)
         self.n_renders += similar.projector.n_renders - before
         return Found(found[rows], converged[rows])
-
-    def _minimise_side(
-        self, side: Side, stage: StageOptions, pivot: Float[Tensor, "3"]
-    ) -> tuple[RigidTransform, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
-        """Poses, their values, and whether each has converged, as the problem of one side sees them."""
-        if isinstance(stage.optimiser, LevenbergMarquardt):
-            at, here, converged = stage.optimiser.minimise(side.problem, side.problem.evaluate(side.poses))
-            return at.poses, here.cost, converged
-        minima = self._minima(stage.optimiser, side.problem, side.poses)
-        return retract(side.poses, minima.twists, pivot), minima.values, minima.converged
-
-    def _minima(self, optimiser: AbstractOptimiser[Any], values: ValueProblem, poses: RigidTransform) -> Minima:
-        """Minimise with the run's seed, and with gradients for the optimisers that need them."""
-        if isinstance(optimiser, CMAES):
-            optimiser = replace(optimiser, seed=optimiser.seed + self.seed)
-        problem: Any = AutogradProblem(values) if isinstance(optimiser, (Adam, GradientDescent)) else values
-        return optimiser.minimise(problem, poses)
 
     def _assessed(self, found: Found) -> Refined:
         """Residuals of gradient NCC for poses that were found without residuals."""
