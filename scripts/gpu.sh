@@ -54,10 +54,10 @@ export python work device
 
 if [ "$device" = cuda ]; then
   voxels=256 peers=nanodrr sequences="demo long" cases=12 budget=60s pairs_budget=40s needs=90 sizes="--frames 40 --cases 12"
-  kernels=(env)
+  kernels=(env) kernels_s=90
 else
   voxels=32 peers=none sequences=demo cases=2 budget=5s pairs_budget=5s needs=30 sizes="--frames 16 --cases 2 --repeats 1"
-  kernels=(env TRITON_INTERPRET=1) # nothing else is tried in the interpreter, which is a thousand times slower
+  kernels=(env TRITON_INTERPRET=1) kernels_s=250 # nothing else is tried in the interpreter, which is a thousand times slower
 fi
 export cases pairs_budget
 
@@ -96,7 +96,7 @@ part 60 20 "phantom and cases" bash -c scene
 part 60 20 "registrations" bash -c "registrations $device"
 part 150 "$needs" "ProST trained for $pairs_budget" bash -c 'train_similarity prost cma-es,prost-cmaes'
 part 120 "$needs" "the spherical similarity trained for $pairs_budget" bash -c 'train_similarity spherical spherical-lm'
-part 90 20 "kernels against float64" "${kernels[@]}" \
+part "$kernels_s" 20 "kernels against float64" "${kernels[@]}" \
   bash -c 'kernel_tests "(triton or gives) and not spilling and not captured" "-n 8"' # spilling needs no GPU
 part 150 "$needs" "a regressor trained for $budget" bash -c "train $budget"
 part 70 20 "renderers" "$python" benchmarks/render.py --device "$device" --size "$voxels" --peers "$peers" --quick
