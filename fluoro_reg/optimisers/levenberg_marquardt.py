@@ -29,8 +29,6 @@ from fluoro_reg.optimisers.batch import BatchT, put, take, where
 from fluoro_reg.optimisers.normal_equations import NormalEquations
 from fluoro_reg.optimisers.step_kernels import damped_steps, limit_steps, update_damping, update_stretch
 
-JUDGED_AFTER = 4  # steps: most of the way from a coarser scale
-
 EvaluationT = TypeVar("EvaluationT")  # an evaluation of a batch: the points and what was computed there
 NormalEquationsT = TypeVar("NormalEquationsT", bound=NormalEquations)  # the normal equations of a batch
 
@@ -93,17 +91,18 @@ class LevenbergMarquardt:
         problem: LeastSquaresProblem[EvaluationT, NormalEquationsT],
         start: EvaluationT,
         is_hopeless: Callable[[EvaluationT, NormalEquationsT], Bool[Tensor, "batch"]] | None = None,
+        judged_after: int = 0,
     ) -> tuple[EvaluationT, NormalEquationsT, Bool[Tensor, "batch"]]:
         """Return the best points found, their normal equations, and which of them met the tolerance.
 
-        After `JUDGED_AFTER` steps, `is_hopeless` may end starts where they are.
+        After `judged_after` steps, starts for which `is_hopeless` is true stay where they are and do not count as converged.
         """
         at, equations = start, problem.linearise(start)
         batch = equations.cost.shape[0]
         damping, stretch = np.full(batch, self.damping), np.ones(batch)
         converged, hopeless = np.zeros(batch, np.bool_), np.zeros(batch, np.bool_)
         for number in range(self.iterations):
-            if number == JUDGED_AFTER and is_hopeless is not None and batch > 1:
+            if number == judged_after and is_hopeless is not None and batch > 1:
                 hopeless = is_hopeless(at, equations).numpy()
             chosen = np.flatnonzero(~(converged | hopeless))
             if not chosen.size:
@@ -132,7 +131,7 @@ class LevenbergMarquardt:
         start: EvaluationT,
         damping: Float[Tensor, "batch"] | None = None,
     ) -> tuple[EvaluationT, NormalEquationsT, Bool[Tensor, "batch"]]:
-        """Do what `minimise` does as a fixed sequence of tensor operations: all iterations for all starts, without branches.
+        """Do what `minimise` does without a judge, as a fixed sequence of tensor operations: all iterations, without branches.
 
         A CUDA graph can capture it. It evaluates more than `minimise` does, with the same result. If the problem is
         differentiable with respect to its own parameters, so are the points found; they are also differentiable with respect to

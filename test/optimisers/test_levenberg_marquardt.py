@@ -77,7 +77,7 @@ def test_a_start_that_is_judged_hopeless_stays_where_it_is(problem):
         seen.append(at.x)
         return torch.tensor([False, True])
 
-    at, _, converged = optimiser.minimise(problem, Point(starts), is_hopeless)
+    at, _, converged = optimiser.minimise(problem, Point(starts), is_hopeless, judged_after=4)
     alone, _, _ = optimiser.minimise(problem, Point(starts[:1]))
     assert converged.tolist() == [True, False] and len(seen) == 1
     assert torch.equal(at.x[1], seen[0][1]) and not torch.equal(at.x[1], starts[1])

@@ -253,3 +253,13 @@ def test_hypotheses_run_apart_do_not_end_for_what_others_have_found(world):
     assert len(together.translation) == 1 and len(apart.translation) == 2
     errors = registrar.metric.distances(apart, world.truth)
     assert errors[0] < 10 < errors[1]
+
+
+def test_a_learned_stage_may_come_later(world, similarity_weights):
+    """The coarse stage before it leaves one pose, from which the similarity leads astray; that pose goes on, too."""
+    method, pivot = load_method("prost-lm"), world.volume.centre_patient
+    learned, *classical = method.stages
+    later = replace(method, stages=(classical[0], learned, *classical[1:]))
+    registrar = Registrar(world.volume, RegistrationOptions(), method=later, similarities={"prost": misled(world.truth, pivot)})
+    result = registrar.register(world.xray(), retract(world.truth, 0.4 * FAR, pivot))
+    assert result.accepted, result.reason

@@ -1,4 +1,4 @@
-"""Minimising a similarity that is a value, and a learned similarity, which is a value or has residuals."""
+"""Minimises similarities: those that are values, and learned ones, which are values or have residuals."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def minimise_values(optimiser: AbstractOptimiser[Any], values: ValueProblem, pos
 def minimise_learned(
     optimiser: LevenbergMarquardt | AbstractOptimiser[Any], similar: ImageProblem, poses: RigidTransform, seed: int
 ) -> Minimised:
-    """Minimise a learned similarity from poses of both sides of the patient; the results are in another order.
+    """Minimise a learned similarity from poses on either side of the patient. The results are ordered by side.
 
     A prior is ignored, because its weight is relative to a number of pixels.
     """
@@ -42,7 +42,7 @@ def minimise_learned(
 def _minimise_side(
     optimiser: LevenbergMarquardt | AbstractOptimiser[Any], side: Side, pivot: Float[Tensor, "3"], seed: int
 ) -> Minimised:
-    """The same for the poses of one side, as its problem sees them."""
+    """The same for the poses of one side, in that side's frame."""
     if isinstance(optimiser, LevenbergMarquardt):
         at, here, converged = optimiser.minimise(side.problem, side.problem.evaluate(side.poses))
         return at.poses, here.cost, converged

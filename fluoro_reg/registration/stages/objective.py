@@ -134,10 +134,6 @@ class PoseObjective:
     def linearise(self, at: Evaluation) -> WeightedNormalEquations:
         return self.linearise_under(self.weight(at), at)
 
-    def evidence(self, at: Evaluation, linearised: WeightedNormalEquations) -> Float[Tensor, "batch"]:
-        """`image_evidence` of an evaluation, with the weights of its linearisation."""
-        return image_evidence(at.moving, self.scale.fixed, linearised.weight)
-
     def linearise_under(self, weight: Float[Tensor, "batch height width"], at: Evaluation) -> WeightedNormalEquations:
         """The normal equations under given weights of the pixels."""
         prepared, pixels = self.similarity.prepare(self.scale.fixed, weight), _pixels(weight)

@@ -40,7 +40,8 @@ from fluoro_reg.registration.stages.search import search
 from fluoro_reg.similarity import NCC, AbstractResidualSimilarity, AbstractSimilarity, GradientNCC
 
 ASSESSED_PX = 128  # across the CT's projection, as in the last stage of the methods of Levenberg-Marquardt
-HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped
+HOPELESS = 0.3  # of the best evidence: a hypothesis with less is dropped after a stage, or ends early in the last
+JUDGED_AFTER = 4  # steps of the last stage, most of the way from a coarser scale: a hypothesis may end as hopeless
 RIVAL = 0.65  # of the best evidence: where no pose was given, a hypothesis with more may be as good at a finer scale
 KEEP_RIVALS = 8  # hypotheses at most that stay for that reason, together with those that a stage keeps
 RIVAL_MM = 20.0  # from the best pose: what is nearer may still lead to it
@@ -83,7 +84,7 @@ class Solver:
         return PoseObjective(self.scales.scale(object_px, poses), self.model, GradientNCC(), self.prior)
 
     def run_coarse(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> RigidTransform:
-        """Run every stage but the last in turn. Returns the remaining hypotheses, best first.
+        """Run every stage but the last in turn. Returns the remaining hypotheses, best first, or by group (`run_apart`).
 
         A learned similarity may end anywhere, and only the image tells: what it began from therefore goes on apart from what it
         has found. Views of bone go on beside what the first stage makes of them, too, because they have approached the X-ray
@@ -106,10 +107,15 @@ class Solver:
     def run_apart(self, groups: Sequence[RigidTransform], stages: tuple[StageOptions, ...]) -> RigidTransform:
         """Run every stage but the last for each group by itself, so that none ends for what another has found.
 
-        Returns the hypotheses of all groups, those of the group with the best evidence first. The last stage decides.
+        Returns the hypotheses of every group in their order, the group with the most evidence first, and once what several
+        have found. The last stage decides.
         """
         found = [self.run_coarse(group, stages) for group in groups]
-        return RigidTransform.cat(sorted(found, key=self.evidence, reverse=True) if len(found) > 1 else found)
+        if len(found) == 1:
+            return found[0]
+        everything = RigidTransform.cat(sorted(found, key=self.evidence, reverse=True))
+        n = len(everything.translation)
+        return everything[torch.tensor(self.metric.distinct(everything, torch.arange(n), self.distinct_mm, n))]
 
     def run_learned(self, poses: RigidTransform, stage: StageOptions) -> RigidTransform:
         """Where a learned stage ends from some poses, the best first."""
@@ -118,12 +124,13 @@ class Solver:
     def run_last(self, poses: RigidTransform, stages: tuple[StageOptions, ...]) -> Refined:
         """Run the last stage. Its hypotheses can be assessed."""
         stage = stages[-1]
-        refined = self._run_stage(poses, stage, coarse=False)
+        comes_from_coarser = len(stages) > 1 and not isinstance(stages[-2].similarity, Learned)
+        refined = self._run_stage(poses, stage, coarse=False, is_judged=comes_from_coarser)
         if not isinstance(refined, Refined):
             return self._assessed(refined)
         if self.model.finest_px > stage.object_px:
             finest = replace(stage, object_px=self.model.finest_px)
-            refined = cast(Refined, self._run_stage(refined.poses, finest, coarse=False))  # by the same optimiser
+            refined = cast(Refined, self._run_stage(refined.poses, finest, False, is_judged=True))  # by the same optimiser
         return refined
 
     def evidence(self, poses: RigidTransform) -> float:
@@ -162,18 +169,19 @@ class Solver:
         self.n_renders += objective.n_renders
         return at.moving, objective.scale.fixed, objective.weight(at)
 
-    def _run_stage(self, poses: RigidTransform, stage: StageOptions, coarse: bool) -> Refined | Found:
+    def _run_stage(self, poses: RigidTransform, stage: StageOptions, coarse: bool, is_judged: bool = False) -> Refined | Found:
         if isinstance(stage.similarity, Learned):
             return self._minimise_learned(poses, stage, self.learned[stage.similarity.kind])
         if isinstance(stage.optimiser, LevenbergMarquardt):
             if isinstance(stage.similarity, NCC) and self.model.is_plain and self.prior is None:
                 return self._refine_ncc(poses, stage, stage.optimiser, stage.similarity, coarse)
-            return self._refine_residuals(poses, stage, stage.optimiser, coarse)
+            return self._refine_residuals(poses, stage, stage.optimiser, coarse, is_judged)
         return self._minimise_values(poses, stage, stage.optimiser, coarse)
 
     def _refine_residuals(
-        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, coarse: bool
+        self, poses: RigidTransform, stage: StageOptions, optimiser: LevenbergMarquardt, coarse: bool, is_judged: bool
     ) -> Refined | Found:
+        """By residuals of images. With `is_judged`, hypotheses may end early."""
         similarity = cast(AbstractResidualSimilarity, stage.similarity)  # or the method would not have been read
         if isinstance(similarity, GradientNCC) and self._stays_on_device(stage.object_px, coarse):
             return self._refine_on_device(poses, stage, optimiser, similarity, coarse)
@@ -183,13 +191,13 @@ class Solver:
         objective = PoseObjective(scale, self.model, similarity, self.prior)
 
         def is_hopeless(at: Evaluation, linearised: WeightedNormalEquations) -> Bool[Tensor, "batch"]:
-            evidence = objective.evidence(at, linearised)
+            evidence = _evidence(scale, at, linearised)
             return evidence < HOPELESS * evidence.max()
 
-        begin = objective.evaluate(poses)
-        at, linearised, converged = optimiser.minimise(objective, begin, None if coarse else is_hopeless)
+        begin, judge = objective.evaluate(poses), is_hopeless if is_judged else None
+        at, linearised, converged = optimiser.minimise(objective, begin, judge, JUDGED_AFTER)
         self.n_renders += objective.n_renders
-        rows = self._likely(at.poses, objective.evidence(at, linearised), scale, stage.keep)
+        rows = self._likely(at.poses, _evidence(scale, at, linearised), scale, stage.keep)
         return Refined(objective, take(at, rows), take(linearised, rows), converged[rows])
 
     def _stays_on_device(self, object_px: int, coarse: bool) -> bool:
@@ -205,7 +213,7 @@ class Solver:
         similarity: GradientNCC,
         coarse: bool,
     ) -> Refined | Found:
-        """The same without images on the host, but for those of the last stage, which are assessed."""
+        """The same without images on the host, but for those of the last stage, which are assessed. None ends early."""
         scale = self.scales.framed(stage.object_px, poses, coarse)
         parts = []
         for part in parts_of(poses):
@@ -286,3 +294,7 @@ class Solver:
         """Rows of the best distinct poses."""
         apart_mm = max(pixel_mm / 2, self.distinct_mm)
         return torch.tensor(self.metric.distinct(poses, values.argsort(), apart_mm, keep))
+
+
+def _evidence(scale: Scale, at: Evaluation, linearised: WeightedNormalEquations) -> Float[Tensor, "batch"]:
+    return image_evidence(at.moving, scale.fixed, linearised.weight).nan_to_num(0.0)  # NaN would win

@@ -59,9 +59,9 @@ def resembles(coarse: CoarseImage, other: CoarseImage) -> bool:
     if levels[1] > _MAXIMUM_LEVEL * levels[0]:
         return False
     one, two = one - one.mean(), two - two.mean()
-    # not `@`: from 10 000 numbers on, BLAS wakes threads, which then wait busily for longer than a frame takes
-    products, one, two = (one * two).sum(), (one * one).sum(), (two * two).sum()
-    return float(products) >= MINIMUM_RESEMBLANCE * float(np.sqrt(one * two)) > 0
+    # not `@`: from 10 000 elements on, BLAS wakes threads, which go on waiting busily for longer than a frame takes
+    product, power_one, power_two = (one * two).sum(), (one * one).sum(), (two * two).sum()
+    return float(product) >= MINIMUM_RESEMBLANCE * float(np.sqrt(power_one * power_two)) > 0
 
 
 def _has_content(coarse: CoarseImage) -> bool:

@@ -45,7 +45,7 @@ def subtract_shading(
     """Subtract a quadratic surface that is fitted over the field."""
     terms = _quadratic_terms(*values.shape)
     inside = terms[field]
-    # normal equations: six well-scaled terms over thousands of pixels; by einsum, as threads of BLAS wait busily
+    # normal equations of six well-scaled terms; einsum, because BLAS wakes threads for this product, which then wait busily
     surface, *_ = np.linalg.lstsq(np.einsum("np,nq->pq", inside, inside), inside.T @ values[field], rcond=None)
     return values - terms @ surface
 
