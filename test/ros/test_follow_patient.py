@@ -83,6 +83,7 @@ def stamps_of(messages):
 
 def test_only_assessed_poses_of_recent_images_are_followed(start, robot, follower, patterns, tf2_ros):
     node = start(fake_node("-p", "autostart:=true"))
+    follower._maximum_age_s = 10.0  # on a busy machine, a frame takes longer than half a second
     robot.wait_until_connected(settle_s=0.5)
     robot.spin_until(lambda: robot.probe.count_publishers("/tf") >= 2)
     first = robot.probe.get_clock().now().nanoseconds
@@ -115,8 +116,10 @@ def test_only_assessed_poses_of_recent_images_are_followed(start, robot, followe
     assert not patterns["is_fresh"](poses[1], robot.probe.get_clock(), 0.0)
 
     # An old pose, then a dead node, are not followed, although tf2 still finds them.
+    follower._maximum_age_s = 0.5
     robot.spin_for(0.6)
     assert "old" in follower.refusal() or "not valid" in follower.refusal()
+    follower._maximum_age_s = 10.0
     robot.send_frame(robot.probe.get_clock().now().nanoseconds)
     robot.spin_until(lambda: len(robot.targets) == 3)
     node.process.kill()

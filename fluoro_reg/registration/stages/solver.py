@@ -266,11 +266,13 @@ class Solver:
         values.prepare(poses, stage.sparse, self.seed)
         minima = minimise_values(optimiser, values, poses, self.seed)
         found = moved(poses, minima.twists, self.model.pivot)
-        rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), stage.keep)
+        most = stage.keep if coarse else len(found.translation)
+        rows = self._best(found, minima.values, self.scales.pixel_mm(scale.intrinsics), most)
         self.n_renders += values.n_renders
-        if len(rows) > 1:  # another similarity is the judge of whether it is worth refining more than one
+        if len(rows) > 1:  # another similarity is the judge: of what is worth refining, and of the result
             evidence = image_evidence(*self._compared(found[rows], self.scales.scale(COMPARED_PX, None, coarse=True)))
-            rows = rows[evidence >= RIVAL * evidence.max()]
+            likely = evidence >= RIVAL * evidence.max() if coarse else evidence.argsort(descending=True)[: stage.keep]
+            rows = rows[likely]
         return Found(found[rows], minima.converged[rows])
 
     def _minimise_learned(self, poses: RigidTransform, stage: StageOptions, similar: ImageProblem) -> Found:
