@@ -22,8 +22,6 @@ from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.optimisers import NormalEquations
 from fluoro_reg.registration import LearnedOptions, Outcome, Registrar, RegistrationOptions, load_method
-from fluoro_reg.registration.stages.ncc_refiner import NCCRefiners
-from fluoro_reg.registration.stages.solver import Solver
 from fluoro_reg.xray.image import XrayImage
 from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess
 from fluoro_reg.xray.view import CalibratedXray
@@ -236,23 +234,6 @@ def test_a_method_without_its_similarity_says_what_to_do(world, similarity_weigh
     swapped = LearnedOptions(prost=similarity_weights.spherical)
     with pytest.raises(InputError, match="weights of the similarity spherical, not of prost"):
         Registrar(world.volume, RegistrationOptions(method="prost", learned=swapped))
-
-
-def test_hypotheses_run_apart_do_not_end_for_what_others_have_found(world):
-    """Together, the stage keeps the better one only, as its rival explains the X-ray much less."""
-    stages, pivot = load_method("cma-es").stages, world.volume.centre_patient
-    short = tuple(replace(stage, optimiser=replace(stage.optimiser, generations=2), keep=2) for stage in stages)
-    registrar = Registrar(world.volume, RegistrationOptions(method="cma-es"))
-    prepared, reading = preprocess(world.xray(), PreprocessOptions()), registrar.readings.whole
-    scales = reading.scales(prepared, world.truth)
-    solver = Solver(scales, reading.model, registrar.metric, NCCRefiners(pivot), None, 5.0)
-    far = RigidTransform.stack([retract(world.truth, FAR, pivot)])
-    true = RigidTransform.stack([world.truth])
-    together = solver.run_coarse(RigidTransform.cat([far, true]), short)
-    apart = solver.run_apart([far, true], short)
-    assert len(together.translation) == 1 and len(apart.translation) == 2
-    errors = registrar.metric.distances(apart, world.truth)
-    assert errors[0] < 10 < errors[1]
 
 
 def test_a_learned_stage_may_come_later(world, similarity_weights):

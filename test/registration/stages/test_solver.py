@@ -1,4 +1,6 @@
-"""The last stage: hypotheses without hope, and the judge between those that another similarity has found."""
+"""Which hypotheses go on: apart from others, without hope, and as the result of another similarity."""
+
+from dataclasses import replace
 
 import torch
 
@@ -17,6 +19,19 @@ def solver_of(world, registrar: Registrar) -> Solver:
     reading = registrar.readings.whole
     scales = reading.scales(preprocess(world.xray(), PreprocessOptions()), world.truth)
     return Solver(scales, reading.model, registrar.metric, NCCRefiners(world.volume.centre_patient), None, 5.0)
+
+
+def test_hypotheses_run_apart_do_not_end_for_what_others_have_found(world):
+    """Together, the stage keeps the better one only, as its rival explains the X-ray much less."""
+    stages, registrar = load_method("cma-es").stages, Registrar(world.volume, RegistrationOptions(method="cma-es"))
+    short = tuple(replace(stage, optimiser=replace(stage.optimiser, generations=2), keep=2) for stage in stages)
+    far = RigidTransform.stack([retract(world.truth, FAR, world.volume.centre_patient)])
+    true = RigidTransform.stack([world.truth])
+    together = solver_of(world, registrar).run_coarse(RigidTransform.cat([far, true]), short)
+    apart = solver_of(world, registrar).run_apart([far, true], short)
+    assert len(together.translation) == 1 and len(apart.translation) == 2
+    errors = registrar.metric.distances(apart, world.truth)
+    assert errors[0] < 10 < errors[1]
 
 
 def test_a_hopeless_hypothesis_ends_early_after_a_coarser_stage_only(world):
