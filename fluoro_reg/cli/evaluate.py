@@ -11,8 +11,9 @@ from rich.table import Table
 
 from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.input_arguments import SIMILARITY_HELP, IntensityChoice, weights_by_similarity
+from fluoro_reg.cli.input_arguments import IntensityChoice
 from fluoro_reg.cli.output import Output
+from fluoro_reg.cli.start_arguments import SIMILARITY_HELP, weights_by_similarity
 from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.errors import InputError
 

@@ -1,26 +1,21 @@
-"""Arguments that name a CT, X-rays, an initial pose and weights, with the functions that read them.
-
-Subcommands read small files before the CT, which takes seconds, so that a mistyped pose is reported at once.
-"""
+"""Arguments that name a CT and X-rays, with the functions that read them."""
 
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluoro_reg.cli.output import Output
+from fluoro_reg.cli.start_arguments import SearchArguments
 from fluoro_reg.errors import InputError
 
 if TYPE_CHECKING:
     from fluoro_reg.ct.volume import CTVolume
-    from fluoro_reg.geometry import RigidTransform
     from fluoro_reg.registration import RegistrationOptions
     from fluoro_reg.xray.image import XrayImage
     from fluoro_reg.xray.view import CalibratedXray
-
-INITIAL_POSE_PANEL = "Initial pose and weights"
 
 CT_HELP = "CT: a folder or file of DICOM, or a NIfTI, NRRD or MHA file."
 SERIES_HELP = (
@@ -34,10 +29,6 @@ INTENSITY_HELP = (
 UNDISTORT_HELP = (
     "Undo the lens distortion that the camera states (d of camera.json, D of CameraInfo) in the pixels; needs OpenCV. Without "
     "this option, a distorted camera is refused."
-)
-SIMILARITY_HELP = (
-    "Weights from 'train similarity', for this CT or for several, for methods with a learned similarity; repeatable, one file "
-    "of each kind."
 )
 
 
@@ -126,102 +117,9 @@ class FurtherXrayArguments:
         ),
     ] = None
 
-    def files(self, searched: "SearchArguments") -> list[Path]:
+    def files(self, searched: SearchArguments) -> list[Path]:
         """Return the files of all further X-rays, also of those that are given with --view, as before version 0.3."""
         return [*(self.second_view or []), *searched.files()]
-
-
-@dataclass(frozen=True, slots=True)
-class SearchArguments:
-    """The views that are searched where there is neither an initial pose nor weights."""
-
-    view: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Views to search where neither --initial nor --model is given: ap, pa, ap-pa, lateral-left, lateral-right, "
-            "around or any. Default: ap-pa.",
-            rich_help_panel=INITIAL_POSE_PANEL,
-        ),
-    ] = None
-    range: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="C.yaml",
-            help="carm.yaml with the range of views to search (mm, deg), instead of --view.",
-            rich_help_panel=INITIAL_POSE_PANEL,
-        ),
-    ] = None
-
-    def files(self) -> list[Path]:
-        """Return the values of --view that are files, each of which describes a further X-ray."""
-        return [Path(value) for value in self.view or [] if Path(value).suffix]
-
-    def settings(self) -> dict[str, Any] | None:
-        """Return the range to search as settings of a registration; None if none is given.
-
-        Raises:
-            InputError: There are several ranges, or there is no such range.
-        """
-        from fluoro_reg.carm.range import load_range
-
-        names = [value for value in self.view or [] if not Path(value).suffix]
-        given = [*names, *([] if self.range is None else [str(self.range)])]
-        if len(given) > 1:
-            raise InputError(f"only one range of views can be searched, got {', '.join(given)}; give --view or --range once")
-        if not given:
-            return None
-        load_range(given[0])
-        return {"view": names[0]} if names else {"range": given[0]}
-
-
-@dataclass(frozen=True, slots=True)
-class InitialPoseArguments:
-    """The initial pose, or weights that predict it, and the weights of learned similarities."""
-
-    initial: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="P.json",
-            help="Initial pose, a pose.json (camera_from_patient, mm). An error of up to about 25 mm is fine. Without one, a "
-            "range of views is searched.",
-            rich_help_panel=INITIAL_POSE_PANEL,
-        ),
-    ] = None
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="W.safetensors",
-            help="Weights from 'train regressor' for this CT. They predict the initial pose, so that --initial is optional.",
-            rich_help_panel=INITIAL_POSE_PANEL,
-        ),
-    ] = None
-    similarity: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="W.safetensors", help=SIMILARITY_HELP, rich_help_panel=INITIAL_POSE_PANEL),
-    ] = None
-
-    def weights(self) -> dict[str, Any]:
-        """Return the given weights as settings of a registration."""
-        model = None if self.model is None else str(self.model)
-        return {"model": model, "learned": weights_by_similarity(self.similarity)}
-
-
-def weights_by_similarity(paths: list[Path] | None) -> dict[str, str] | None:
-    """Return files of weights by the name of their similarity, or None if there are none.
-
-    Raises:
-        InputError: A file does not hold weights of a similarity, or two files hold weights of the same one.
-    """
-    from fluoro_reg.learned import similarity_kind
-
-    found: dict[str, str] = {}
-    for path in paths or []:
-        kind = similarity_kind(path)
-        if kind in found:
-            raise InputError(f"{Path(found[kind]).name} and {path.name} are both weights of {kind}; give one of them")
-        found[kind] = str(path)
-    return found or None
 
 
 def read_volume(arguments: CTArguments, output: Output) -> "CTVolume":
@@ -277,28 +175,3 @@ def check_further_xrays(further: list[Path], registration: "RegistrationOptions"
             f"the method {registration.method} predicts the initial pose from a single X-ray; with --second-view choose "
             "another method"
         )
-
-
-def read_initial_pose(arguments: InitialPoseArguments, registration: "RegistrationOptions") -> "RigidTransform | None":
-    """Read the initial pose, and check the weights before the CT is read.
-
-    Returns:
-        camera_from_patient in mm, or None if `--initial` is not given.
-
-    Raises:
-        InputError: The initial pose is unusable, or weights that the method needs are missing or unusable.
-    """
-    from fluoro_reg.config import to_mapping
-    from fluoro_reg.formats.poses import read_pose
-    from fluoro_reg.learned import check_similarity
-    from fluoro_reg.registration.method import load_method, missing_weights
-    from fluoro_reg.regressor.checkpoint import check_regressor
-
-    method = load_method(registration.method)
-    if (sentence := missing_weights(method, registration.model, to_mapping(registration.learned))) is not None:
-        raise InputError(sentence)
-    for kind in method.learned:
-        check_similarity(getattr(registration.learned, kind), kind)
-    if registration.model:
-        check_regressor(registration.model)
-    return None if arguments.initial is None else read_pose(arguments.initial)

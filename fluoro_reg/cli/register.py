@@ -14,11 +14,8 @@ from fluoro_reg.cli.exit_status import ExitStatus
 from fluoro_reg.cli.input_arguments import (
     CTArguments,
     FurtherXrayArguments,
-    InitialPoseArguments,
-    SearchArguments,
     XrayArguments,
     check_further_xrays,
-    read_initial_pose,
     read_views,
     read_volume,
 )
@@ -27,6 +24,7 @@ from fluoro_reg.cli.output_files import check_writable, write_file
 from fluoro_reg.cli.register_bodies import bodies_table
 from fluoro_reg.cli.register_many import register_many
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
+from fluoro_reg.cli.start_arguments import InitialPoseArguments, SearchArguments, read_initial_pose
 from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.errors import InputError
 

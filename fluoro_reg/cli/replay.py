@@ -19,10 +19,11 @@ from rich.text import Text
 from fluoro_reg.cli.bodies_arguments import BodiesArguments
 from fluoro_reg.cli.common_arguments import CommonArguments
 from fluoro_reg.cli.exit_status import ExitStatus
-from fluoro_reg.cli.input_arguments import CTArguments, InitialPoseArguments, SearchArguments, read_initial_pose, read_volume
+from fluoro_reg.cli.input_arguments import CTArguments, read_volume
 from fluoro_reg.cli.output import Output, key_value_table
 from fluoro_reg.cli.recording_arguments import RecordingArguments
 from fluoro_reg.cli.registration_arguments import RegistrationArguments
+from fluoro_reg.cli.start_arguments import InitialPoseArguments, SearchArguments, read_initial_pose
 from fluoro_reg.cli.typer_command import epilog_text
 from fluoro_reg.errors import InputError
 

@@ -1,14 +1,11 @@
 """The processing from subscription to /tf; it exists while the node is configured and runs while the node is active.
 
-The executor's thread runs `_on_frame` (check the stamp, fill the mailbox), the timers and the services. The worker's thread
-runs `_process` (register, publish). They share the mailbox, the counters and the pending requests of the processor.
+The executor's thread runs all of this module: `_on_frame` (check the stamp, fill the mailbox), the timers and the services.
+`FrameWorker` registers and publishes in a thread of its own. They share its mailbox, the counters and the pending requests of
+the processor.
 """
 
-import threading
-import time
-import traceback
 from collections.abc import Callable
-from dataclasses import replace
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
@@ -17,15 +14,16 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 
 from fluoro_reg.errors import InputError
-from fluoro_reg.registration import Outcome, RegistrationOptions
+from fluoro_reg.registration import RegistrationOptions
 from fluoro_reg.ros import conversions
 from fluoro_reg.ros.debug_bundle import save_bundle
 from fluoro_reg.ros.debug_images import DebugImageRenderer
+from fluoro_reg.ros.frame_worker import FrameWorker
 from fluoro_reg.ros.frames import with_reference_frame, without_slash
 from fluoro_reg.ros.intake import Intake
 from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
-from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, InitialPose, ProcessedFrame
+from fluoro_reg.ros.processor import Frame, FrameProcessor, InitialPose, ProcessedFrame
 from fluoro_reg.ros.reports import NodeState, diagnostic_name, diagnostics_message
 from fluoro_reg.ros.second_camera import cameras_from_first
 from fluoro_reg.ros.session import Session
@@ -34,7 +32,6 @@ from fluoro_reg.ros.statistics import Statistics
 from fluoro_reg.ros.tf_edge import TfEdge
 from fluoro_reg.ros.tf_input import TfInput
 from fluoro_reg.ros.watchdog import HangError, Watchdog
-from fluoro_reg.ros.worker import LatestWorker
 
 CHECK_PERIOD_S = 0.1
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -93,17 +90,11 @@ class Pipeline:
         tracker = session.tracker
         self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
         self._on_hang = on_hang
-        self._worker: LatestWorker[tuple[int, Frame]] = LatestWorker(self._process, "registration", self._process_late)
-        tracker.when_search_ends(self._worker.wake)
-        self._pictures: LatestWorker[ProcessedFrame] = LatestWorker(self._publish_pictures, "debug images")
-        self._result_lock = threading.Lock()
-        self._epoch = 0  # a reset increments it; results of frames from an earlier epoch are rejected
-        self._epoch_of_last = 0
-        self._intake = Intake(node, options, self._stamps, self._statistics, self._on_frame, self._register, self._reject)
+        self._worker = FrameWorker(node, options, self._processor, self._outputs, self._edge, self._statistics, self._watchdog)
+        tracker.when_search_ends(self._worker.search_has_ended)
+        self._intake = Intake(node, options, self._stamps, self._statistics, self._on_frame, self._worker.put, self._reject)
         self._timers: list[Timer] = []
         self._enabled, self._register_next = True, False
-        self._current_frame: Frame | None = None
-        self._last_frame: ProcessedFrame | None = None
         backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
         self._jumps = node.get_clock().create_jump_callback(backward, post_callback=self._on_time_jump)
         self._initial_pose_subscription = node.create_subscription(
@@ -114,7 +105,6 @@ class Pipeline:
         """Subscribe and start the worker; the publishers must already be active. Return the subscribed topics."""
         self._outputs.set_valid(False)
         self._worker.start()
-        self._pictures.start()
         topics = self._intake.start()
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stops while a simulation or a bag is paused
         for period, callback in ((CHECK_PERIOD_S, self._check_timeouts), (DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)):
@@ -134,8 +124,7 @@ class Pipeline:
         self.reset()
         self.forget_other_publishers()
         self._processor.discard_initial_pose()
-        stops = (self._worker.stop, self._processor.close, self._pictures.stop)
-        if not all(stop(STOP_TIMEOUT_S) for stop in stops):
+        if not self._worker.stop(STOP_TIMEOUT_S):
             if self._on_hang is not None:
                 self._on_hang()
             raise HangError(f"the current frame was not finished within {STOP_TIMEOUT_S:.0f} s; the node ends itself")
@@ -152,7 +141,7 @@ class Pipeline:
 
     def change(self, options: NodeOptions, registration: RegistrationOptions) -> None:
         """Use other options from the next frame on; a frame never sees some of the old and some of the new ones."""
-        self._options = self._outputs.options = self._with_reference_frame(options)
+        self._options = self._outputs.options = self._worker.options = self._with_reference_frame(options)
         self._processor.request_options(registration)
 
     def _with_reference_frame(self, options: NodeOptions) -> NodeOptions:
@@ -160,13 +149,7 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget the last pose; a waiting frame is dropped and a frame being processed is rejected."""
-        with self._result_lock:
-            self._epoch += 1
-            self._worker.clear()
-            self._processor.request_reset()
-            self._outputs.set_valid(False)
-            if self._edge is not None:
-                self._edge.forget_poses()
+        self._worker.reset()
 
     def forget_other_publishers(self) -> None:
         """Publish on /tf again, because another publisher of the same frame is said to be gone."""
@@ -189,9 +172,9 @@ class Pipeline:
         Raises:
             InputError: no frame has been registered yet, or it cannot be written.
         """
-        if self._last_frame is None:
+        if self._worker.last is None:
             raise InputError("no frame has been registered yet; publish an image first")
-        return save_bundle(self._options.debug, self._last_frame).name
+        return save_bundle(self._options.debug, self._worker.last).name
 
     def _on_frame(self, frame: Frame, status: StampStatus) -> None:
         if not (self._enabled or self._register_next):
@@ -205,83 +188,8 @@ class Pipeline:
         else:
             self._reject(frame, status.value)
 
-    def _register(self, frame: Frame) -> None:
-        self._worker.put((self._epoch, frame))
-        self._statistics.counts["dropped"] = self._worker.dropped
-
     def _reject(self, frame: Frame, reason: str) -> None:
         self._outputs.publish_unregistered(ProcessedFrame(frame, self._processor.rejection(reason)))
-
-    def _process(self, item: tuple[int, Frame]) -> None:
-        self._epoch_of_last, frame = item
-        self._current_frame = frame
-        self._answer(lambda: self._processor.process(frame))
-
-    def _process_late(self) -> None:
-        """A search has ended, and no image has come since: answer the last one again."""
-        self._answer(self._processor.process_late)
-
-    def _answer(self, process: Callable[[], ProcessedFrame | None]) -> None:
-        maximum_age_s = self._options.maximum_image_age  # as of now, like the options that the processor takes over
-        self._watchdog.begin()
-        try:
-            if (answer := process()) is None:
-                return
-            processed = self._placed_on_tf(self._reject_if_too_old(answer, maximum_age_s))
-            with self._result_lock:
-                if self._epoch_of_last != self._epoch and processed.result.accepted:
-                    processed = self._rejected(processed, RESET_DURING_REGISTRATION)
-                self._publish(processed)
-            self._pictures.put(processed)
-        except Exception as error:
-            self._log_unpublished("a result", error)
-        finally:
-            self._watchdog.end()
-
-    def _publish_pictures(self, processed: ProcessedFrame) -> None:
-        """In a thread of their own: registration does not wait for pictures, of which only the newest is of interest."""
-        try:
-            self._outputs.publish_debug_images(processed)
-        except Exception as error:
-            self._log_unpublished("a debug image", error)
-
-    def _log_unpublished(self, what: str, error: Exception) -> None:
-        """Log what no caller of a worker's function would catch; the thread must survive to process the next frame."""
-        trace = "".join(traceback.format_tb(error.__traceback__))
-        self._log.error(f"{what} was not published: {type(error).__name__}\n{trace}", throttle_duration_sec=10.0)
-
-    def _publish(self, processed: ProcessedFrame) -> None:
-        begin = time.monotonic()
-        seconds = {} if processed.is_late else {"latency": processed.latency_s, **processed.seconds}
-        self._statistics.record_result(processed.result, seconds, processed.is_late)
-        self._last_frame = processed
-        if processed.transforms and self._edge is not None:
-            self._edge.send(processed.transforms)
-        self._outputs.publish(processed, self._statistics.percentiles_s())
-        self._statistics.record_seconds("publish", time.monotonic() - begin)
-
-    def _placed_on_tf(self, processed: ProcessedFrame) -> ProcessedFrame:
-        """Return an accepted frame with its transforms, or a rejected one if tf2 has no place for them."""
-        result, frame = processed.result, processed.frame
-        if self._edge is None or not result.accepted:
-            return processed
-        try:
-            placed = self._edge.place(result, frame.stamp_ns, frame.frame_id)
-            return replace(processed, transforms=placed.transforms, fused=placed.fused)
-        except InputError as error:
-            return self._rejected(processed, str(error))
-
-    def _rejected(self, processed: ProcessedFrame, reason: str, outcome: Outcome = Outcome.REJECTED_POSE) -> ProcessedFrame:
-        before = processed.result
-        rejection = replace(self._processor.rejection(reason, outcome), state=before.state, frame=before.frame)
-        return replace(processed, result=rejection, transforms=(), fused=None)
-
-    def _reject_if_too_old(self, processed: ProcessedFrame, limit: float) -> ProcessedFrame:
-        age = (self._node.get_clock().now().nanoseconds - processed.frame.stamp_ns) / conversions.NS_PER_S
-        if limit == 0 or age <= limit or not processed.result.accepted:
-            return processed
-        reason = f"the image is {age:.2f} s old, more than maximum_image_age = {limit:g} s"
-        return self._rejected(processed, reason, Outcome.REJECTED_IMAGE)
 
     def _check_timeouts(self) -> None:
         if self._statistics.seconds_since_accepted() > self._options.valid_timeout:
@@ -303,11 +211,7 @@ class Pipeline:
         if self._reported_problem == sentence:
             return
         self._report_problem(sentence)
-        self._epoch += 1  # without the lock, which the hanging thread may hold
-        self._outputs.set_valid(False)
-        if self._current_frame is not None:
-            rejection = self._processor.rejection(sentence, Outcome.NOT_CONVERGED)
-            self._outputs.publish_unregistered(ProcessedFrame(self._current_frame, rejection))
+        self._worker.abandon(sentence)
         self._publish_diagnostics()
         self._outputs.flush()
         if self._on_hang is not None:
