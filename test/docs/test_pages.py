@@ -4,26 +4,28 @@ import re
 from pathlib import Path
 
 import yaml
-from helpers.documentation import BLOCK, ROOT, build_docs, generated_pages, page, written_pages
+from helpers.documentation import BLOCK, ROOT, generated_pages, page, written_pages
+from reference_pages.settings import SETTINGS
 
 import fluoro_reg
 from fluoro_reg.config import walk_options
-from fluoro_reg.registration import GateOptions, Outcome
+from fluoro_reg.registration import GateOptions, Outcome, RegistrationOptions
+from fluoro_reg.ros.options import NodeOptions
 
 
 def test_every_settings_class_of_the_command_line_is_documented() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fluoro_reg" / "cli").glob("*.py"))
     used = set(re.findall(r"\bsettings\((\w+Options)\b", sources)) | set(re.findall(r"settings\((\w+Options),", sources))
     assert len(used) >= 8
-    assert used <= {cls.__name__ for _, _, cls in build_docs().SETTINGS}
+    assert used <= {cls.__name__ for _, _, cls in SETTINGS}
 
 
 def test_every_setting_and_parameter_has_a_row_with_a_description() -> None:
     settings, parameters = page("reference/settings.md"), page("reference/node-parameters.md")
-    for _, _, cls in build_docs().SETTINGS:
+    for _, _, cls in SETTINGS:
         for info in walk_options(cls):
             assert re.search(rf"^\| `{re.escape(info.name)}` \| .* \| \S.* \|$", settings, re.MULTILINE), info.name
-    for cls in (build_docs().NodeOptions, build_docs().RegistrationOptions):
+    for cls in (NodeOptions, RegistrationOptions):
         assert [info.name for info in walk_options(cls) if f"| `{info.name}` |" not in parameters] == []
 
 

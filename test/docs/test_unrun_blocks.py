@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Iterator
 
 import yaml
-from helpers.documentation import ROOT, Block, blocks_of, build_docs, commands_of, written_pages
+from helpers.documentation import ROOT, Block, blocks_of, commands_of, written_pages
 
 from fluoro_reg.config import walk_options
+from fluoro_reg.registration import RegistrationOptions
+from fluoro_reg.ros.options import NodeOptions
 
 NOT_RUN = {
     "README.md": 2,
@@ -55,8 +57,7 @@ def test_blocks_that_do_not_run_are_valid_shell() -> None:
 def test_launch_arguments_and_parameters_on_the_pages_exist() -> None:
     arguments = {name: launch_arguments(name) for name in ("registration.launch.py", "replay.launch.py")}
     arguments["replay.launch.py"] |= arguments["registration.launch.py"]
-    module = build_docs()
-    parameters = {info.name for cls in (module.NodeOptions, module.RegistrationOptions) for info in walk_options(cls)}
+    parameters = {info.name for cls in (NodeOptions, RegistrationOptions) for info in walk_options(cls)}
     seen = 0
     for name, block in unrun_blocks():
         for words in commands_of(block.code):

@@ -1,12 +1,12 @@
 """The pages of the documentation as tests read them: those in `docs/`, and those that scripts/build_docs.py generates."""
 
 import functools
-import importlib.util
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
+
+import build_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -17,19 +17,9 @@ BLOCK = re.compile(
 
 
 @functools.cache
-def build_docs() -> ModuleType:
-    """The script that builds the site, as a module."""
-    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "scripts" / "build_docs.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
 def generated_pages() -> dict[str, str]:
     """The generated pages, by their path below `docs/`."""
-    return build_docs().generated_pages()
+    return build_docs.generated_pages()
 
 
 def page(name: str) -> str:

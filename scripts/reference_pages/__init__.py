@@ -1,0 +1,1 @@
+"""The pages of the reference, as Markdown that is generated from the code."""
