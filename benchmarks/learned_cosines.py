@@ -4,8 +4,8 @@
 
 Weights of the same CT are compared on the same pairs. Around the true pose of each X-ray, initial poses are drawn that are as
 far away as those of a training with the published spread, where two poses are drawn around one view. The cosines are between
-the gradient and the direction to the truth, as in the validation of a training. The error is the standard error of the mean
-over X-rays.
+the gradient and the direction to the truth, as in the validation of a training, but an initial pose from behind is compared as
+in a registration, whatever side the X-ray is taken from. ± is the standard error of the mean over X-rays.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from fluoro_reg.ct.reader import read_ct
+from fluoro_reg.errors import InputError
 from fluoro_reg.formats.cases import RegistrationCase, find_cases, read_case
 from fluoro_reg.geometry import RigidTransform
 from fluoro_reg.learned import SimilarityInference
@@ -26,15 +27,16 @@ from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preproce
 from fluoro_reg.xray.reader import read_xray
 
 APART = math.sqrt(2)  # the spread of the difference of two poses, relative to that of each
-SPREAD = PairOptions()
+PUBLISHED = PairOptions()
 
 
 @torch.no_grad()
 def cosines_of(case: RegistrationCase, inference: SimilarityInference, starts: RigidTransform) -> DirectionCosines:
     """The cosines of one X-ray, from some initial poses; those from behind are compared as their opposite views."""
-    image = read_xray(case.image, case.intrinsics, case.intensity, case.frame)
-    problem = inference.problem(preprocess(image, PreprocessOptions()).image)
-    parts = []
+    prepared = preprocess(read_xray(case.image, case.intrinsics, case.intensity, case.frame), PreprocessOptions())
+    if prepared.rejection is not None:
+        raise InputError(f"{case.folder.name}: {prepared.rejection}")
+    problem, parts = inference.problem(prepared.image), []
     for side in problem.sides(starts):
         at = side.problem.evaluate(side.poses)
         gradients = 2 * (at.jacobian.mT @ at.residuals[..., None]).squeeze(-1)
@@ -59,11 +61,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     cases = [case for case in map(read_case, find_cases(arguments.cases)) if case.ct_name.startswith(arguments.ct_name)]
+    if len({case.ct.resolve() for case in cases}) != 1:
+        raise SystemExit("these cases hold X-rays of no CT or of several; give the --ct-name of one")
     volume = read_ct(cases[0].ct.resolve())
     spread = PairOptions(
-        rotation_deg=APART * SPREAD.rotation_deg,
-        translation_mm=APART * SPREAD.translation_mm,
-        depth_mm=APART * SPREAD.depth_mm,
+        rotation_deg=APART * PUBLISHED.rotation_deg,
+        translation_mm=APART * PUBLISHED.translation_mm,
+        depth_mm=APART * PUBLISHED.depth_mm,
     )
     print("| weights | X-rays | cosine of rotation | of translation | towards the truth |\n|---|--:|--:|--:|--:|", flush=True)
     for weights in arguments.weights:

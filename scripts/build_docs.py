@@ -18,7 +18,7 @@ from reference_pages.python_api import package_page, packages, public_names_page
 from reference_pages.settings import methods_page, node_parameters_page, settings_page
 
 PROJECT = Path(__file__).resolve().parents[1]
-GENERATED = "<!-- Written by scripts/build_docs.py from the code: change it there. -->\n\n"
+GENERATED = "<!-- Generated from the code by scripts/reference_pages. -->\n\n"
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
-"""Arguments that say where a registration begins: an initial pose, weights that predict it, or a range of views to search.
+"""Arguments that say where a registration begins: an initial pose, weights, or a range of views to search.
 
-Subcommands read these small files before the CT, which takes seconds, so that a mistyped pose is reported at once.
+Subcommands read or check these files before the CT, which takes seconds, so that a mistyped pose is reported at once.
 """
 
 from dataclasses import dataclass

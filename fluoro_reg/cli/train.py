@@ -176,8 +176,8 @@ def similarity(
     and the distance that the score represents. Weights of one CT work only with that CT; weights of several CTs work with any.
 
     The reported cosines are those of the angle between the gradient and the direction to the true pose, for rotation and for
-    translation, averaged over pairs that were not used for training. 1 is perfect. A gradient that always points to the middle
-    of the range, whatever the X-ray shows, scores about 0.6.
+    translation, averaged over pairs that were not used for training. 1 is perfect. Where all pairs are about one view
+    (pairs.around=middle), a gradient that always points there, whatever the X-ray shows, scores about 0.6.
     """
     from fluoro_reg.rendering import resolve_device
     from fluoro_reg.training.device_defaults import similarity_defaults

@@ -1,7 +1,8 @@
 """The worker's side of the pipeline: register the newest frame, place its pose on tf2, publish the result.
 
-The worker's thread runs `_process` and `_process_late`; the executor's thread calls everything else. Both take the lock of the
-results, so that no pose from before a reset is published after it.
+The registration's thread runs `_process` and `_process_late`, and a thread of its own `_publish_pictures`. The thread of a
+search calls `search_has_ended`, the executor's thread everything else that is public. Publishing and `reset` share a lock, so
+that no pose from before a reset is published after it.
 """
 
 import threading
@@ -28,7 +29,7 @@ class FrameWorker:
     """Answers the newest frame, one at a time, in a thread of its own. `start` and `stop` may alternate.
 
     Attributes:
-        options: those of the node; a frame uses them as they are when its registration begins.
+        options: those of the node; of them, `maximum_image_age` counts as it is when the registration of a frame begins.
         last: the last frame that was answered, if any.
     """
 
@@ -63,7 +64,7 @@ class FrameWorker:
         self._pictures.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """End the threads; return whether they have ended in time, each of them."""
+        """End the threads and a search, one after the other; return False at the first that does not end in time."""
         return all(stop(timeout_s) for stop in (self._frames.stop, self._processor.close, self._pictures.stop))
 
     def put(self, frame: Frame) -> None:
@@ -86,7 +87,7 @@ class FrameWorker:
                 self._edge.forget_poses()
 
     def abandon(self, sentence: str) -> None:
-        """Reject the frame whose registration hangs; what it may still find is not published."""
+        """Reject the frame whose registration hangs; a pose that it may still find is not published."""
         self._epoch += 1  # without the lock, which the hanging thread may hold
         self._outputs.set_valid(False)
         if self._current is not None:

@@ -1,8 +1,8 @@
 """The processing from subscription to /tf; it exists while the node is configured and runs while the node is active.
 
-The executor's thread runs all of this module: `_on_frame` (check the stamp, fill the mailbox), the timers and the services.
-`FrameWorker` registers and publishes in a thread of its own. They share its mailbox, the counters and the pending requests of
-the processor.
+The executor's thread runs what is here: `_on_frame` (check the stamp, fill the mailbox), the timers and the services.
+`FrameWorker` registers and publishes in a thread of its own. They share its mailbox, the counters, the pending requests of the
+processor and, with a second camera, the tree of frames.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Code blocks of the documentation that cannot run: they are marked and counted, and what they name exists.
+"""Code blocks of the documentation that are not run: commands that cannot, and data.
 
-A block that cannot run has a comment before it, `<!-- not run: reason -->`; `NOT_RUN` counts them.
+A command that cannot run has a comment before it, `<!-- not run: reason -->`. `NOT_RUN` counts them, and their syntax,
+arguments and parameters are checked. Blocks of YAML and JSON are valid.
 """
 
 import ast
