@@ -37,9 +37,9 @@ def write_similarity_report(path: Path, history: Sequence[SimilarityRecord]) -> 
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     cosines = {
-        "validation pairs, rotation": [record.rotation_cosine for record in history],
-        "validation pairs, translation": [record.translation_cosine for record in history],
-        "fraction of pairs whose gradient leads towards the truth": [record.towards_truth for record in history],
+        "cosine of rotation": [record.rotation_cosine for record in history],
+        "cosine of translation": [record.translation_cosine for record in history],
+        "fraction led towards the truth": [record.towards_truth for record in history],
     }
     loss = {
         "training pairs": [record.loss for record in history],
@@ -48,7 +48,10 @@ def write_similarity_report(path: Path, history: Sequence[SimilarityRecord]) -> 
     _plot_lines(
         figure.subplots(1, 2),
         history,
-        (("loss of directions (0 to 8, chance 4); for training, with its other terms", loss), ("cosine, fraction", cosines)),
+        (
+            ("loss of directions, 0 to 8, chance 4\n(for training, with its other terms)", loss),
+            ("over validation pairs", cosines),
+        ),
     )
     figure.savefig(path, dpi=100)
 
