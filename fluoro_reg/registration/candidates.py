@@ -58,14 +58,16 @@ class CandidateMaker:
     ) -> Iterator[Candidate]:
         """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
 
-        Readings of the X-ray that the request's `readings` do not name are left out, unless they name none of them. Where all
-        views are searched, each that shows instruments is tried without them, too. The other arguments are those of `make`.
+        Readings of the X-ray in which a regressor has seen too little to predict a pose are left out, if it has in another.
+        So are those that the request's `readings` do not name, unless they name none of them. Where all views are searched,
+        each that shows instruments is tried without them, too. The other arguments are those of `make`.
 
         Raises:
             UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.
         """
         problems, is_usable = list[InputError](), False
         everything = list(zip(prepared, initial, strict=True))
+        everything = [pair for pair in everything if pair[1].searched] or everything
         named = {reading.rpartition("; ")[0] for reading in request.readings}
         everything = [pair for pair in everything if pair[0].reading in named] or everything
         for one, poses in _and_without_instruments(everything) if search_views else everything:

@@ -1,5 +1,7 @@
 """Registrations from a predicted initial pose: right, as the opposite view, or wrong. The network is an oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from fluoro_reg.networks.opposite_view import opposite_view
 from fluoro_reg.networks.reference_view import ReferenceView
 from fluoro_reg.registration import Outcome, Registrar, RegistrationOptions
 from fluoro_reg.regressor import PosePrediction, PosePredictor, PoseRegressor, RegressorOptions, save_regressor
+from fluoro_reg.xray.image import Intensity
+from fluoro_reg.xray.preprocessing.preprocess import PreprocessOptions, preprocess_readings
 
 OFF = torch.tensor([12.0, 45.0, -10.0, 0.06, -0.05, 0.10], dtype=torch.float64)  # y is depth in this view
 
@@ -87,6 +91,28 @@ def test_an_image_without_a_prediction_has_no_initial_pose(world, weights):
     result = registrar_of(world, weights, "regressor-lm", Oracle(None)).register(world.xray(), None)
     assert (result.outcome, result.accepted, result.camera_from_patient) == (Outcome.NO_START, False, None)
     assert "nothing that the network knows" in result.reason
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_reading_without_a_prediction_is_left_out(world, weights, monkeypatch, refused):
+    """Where a field is taken for collimated, too little of it may be left for the network."""
+    from fluoro_reg.xray.preprocessing import readings
+    from fluoro_reg.xray.preprocessing.polarity import Polarity
+
+    class OracleOfOneReading(Oracle):
+        def predict(self, image, opposite_view=False):
+            found = super().predict(image, opposite_view)
+            if self.asked == refused + 1:
+                raise InputError("the image shows too little")
+            return found
+
+    monkeypatch.setattr(readings, "estimate_polarity", lambda *arguments: Polarity(Intensity.ATTENUATION, 0.8, False))
+    image = replace(world.xray(), intensity=Intensity.AUTO)
+    of_readings = [prepared.reading for prepared in preprocess_readings(image, PreprocessOptions())]
+    oracle = OracleOfOneReading(predicting(world, world.truth).prediction)
+    result = registrar_of(world, weights, "regressor-lm", oracle).register(image, None)
+    assert oracle.asked == len(of_readings) == 2
+    assert result.reading.startswith(of_readings[1 - refused])
 
 
 def test_tracking_does_not_run_the_network(world, weights):
