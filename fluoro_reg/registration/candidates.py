@@ -58,9 +58,9 @@ class CandidateMaker:
     ) -> Iterator[Candidate]:
         """Make the candidates for all readings of an X-ray, with the initial poses of each, as they are asked for.
 
-        Readings of the X-ray in which a regressor has seen too little to predict a pose are left out, if it has in another.
-        So are those that the request's `readings` do not name, unless they name none of them. Where all views are searched,
-        each that shows instruments is tried without them, too. The other arguments are those of `make`.
+        Readings of the X-ray from which a regressor could not predict a pose are left out, if it could from another. So are
+        those that the request's `readings` do not name, unless they name none of them. Where all views are searched, each that
+        shows instruments is tried without them, too. The other arguments are those of `make`.
 
         Raises:
             UnusableXrayError: Every reading shows too little of what a learned similarity was trained to see.

@@ -16,7 +16,6 @@ from rclpy.lifecycle import LifecycleNode
 from fluoro_reg.errors import InputError
 from fluoro_reg.registration import Outcome
 from fluoro_reg.ros import conversions
-from fluoro_reg.ros.options import NodeOptions
 from fluoro_reg.ros.outputs import Outputs
 from fluoro_reg.ros.processor import RESET_DURING_REGISTRATION, Frame, FrameProcessor, ProcessedFrame
 from fluoro_reg.ros.statistics import Statistics
@@ -29,21 +28,18 @@ class FrameWorker:
     """Answers the newest frame, one at a time, in a thread of its own. `start` and `stop` may alternate.
 
     Attributes:
-        options: those of the node; of them, `maximum_image_age` counts as it is when the registration of a frame begins.
         last: the last frame that was answered, if any.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
-        options: NodeOptions,
         processor: FrameProcessor,
         outputs: Outputs,
         edge: TfEdge | None,
         statistics: Statistics,
         watchdog: Watchdog,
     ) -> None:
-        self.options = options
         self.last: ProcessedFrame | None = None
         self._node = node
         self._processor = processor
@@ -103,7 +99,7 @@ class FrameWorker:
         self._answer(self._processor.process_late)
 
     def _answer(self, process: Callable[[], ProcessedFrame | None]) -> None:
-        maximum_age_s = self.options.maximum_image_age  # as of now, like the options that the processor takes over
+        maximum_age_s = self._outputs.options.maximum_image_age  # as of now, like those of the processor
         self._watchdog.begin()
         try:
             if (answer := process()) is None:

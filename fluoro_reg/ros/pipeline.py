@@ -90,7 +90,7 @@ class Pipeline:
         tracker = session.tracker
         self._watchdog = Watchdog(options.computation_timeout, on_hang is not None, lambda: tracker.searching_since)
         self._on_hang = on_hang
-        self._worker = FrameWorker(node, options, self._processor, self._outputs, self._edge, self._statistics, self._watchdog)
+        self._worker = FrameWorker(node, self._processor, self._outputs, self._edge, self._statistics, self._watchdog)
         tracker.when_search_ends(self._worker.search_has_ended)
         self._intake = Intake(node, options, self._stamps, self._statistics, self._on_frame, self._worker.put, self._reject)
         self._timers: list[Timer] = []
@@ -141,7 +141,7 @@ class Pipeline:
 
     def change(self, options: NodeOptions, registration: RegistrationOptions) -> None:
         """Use other options from the next frame on; a frame never sees some of the old and some of the new ones."""
-        self._options = self._outputs.options = self._worker.options = self._with_reference_frame(options)
+        self._options = self._outputs.options = self._with_reference_frame(options)
         self._processor.request_options(registration)
 
     def _with_reference_frame(self, options: NodeOptions) -> NodeOptions:
